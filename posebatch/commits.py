@@ -1,0 +1,126 @@
+"""What is done, what is staged, and how results become visible.
+
+Keys below the output root::
+
+    poses/PATH.parquet, frames/PATH.parquet, previews/PATH.gif   the data
+    videos/PATH.parquet                                          the commit record, written last
+    _state/staging/WORK/...                                      finished segments of unfinished videos
+    _state/attempts/WORK.json                                    how often a video was tried in vain
+
+WORK identifies a video's content and everything that shapes its rows, so what is staged for one version of the source
+or the settings is never taken for another. Every put is one whole object under a key that depends on nothing else;
+whoever is late writes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from posebatch.errors import ObjectNotFoundError, StorageError
+from posebatch.storage import Store
+from posebatch.tables import record_from_bytes, record_to_bytes, staged_from_bytes, staged_to_bytes
+from posebatch.types import DecodeReport, FramePoses, Segment, SourceVideo, StageSeconds, VideoRecord
+
+DATA_FOLDERS = ("poses", "frames", "previews")
+"""Folders of objects that a commit record vouches for."""
+
+
+def record_key(output_path: str) -> str:
+    """Where a video's commit record lies."""
+    return f"videos/{output_path}.parquet"
+
+
+def data_key(folder: str, output_path: str) -> str:
+    """Where an object of a video lies in one of `DATA_FOLDERS`."""
+    return f"{folder}/{output_path}.{'gif' if folder == 'previews' else 'parquet'}"
+
+
+def read_record(store: Store, output_path: str) -> VideoRecord | None:
+    """A video's commit record; None when there is none."""
+    try:
+        return record_from_bytes(store.read(record_key(output_path)))
+    except ObjectNotFoundError:
+        return None
+
+
+def publish_record(store: Store, output_path: str, record: VideoRecord) -> None:
+    """Commit: from here on the video is done."""
+    store.put(record_key(output_path), record_to_bytes(record))
+
+
+def publish_failure(store: Store, output_path: str, record: VideoRecord) -> None:
+    """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
+    reader of the folders must not take it for current.
+    """
+    for folder in DATA_FOLDERS:
+        store.delete(data_key(folder, output_path))
+    publish_record(store, output_path, record)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The staging area of one video in one version, under one set of settings."""
+
+    store: Store
+    work_id: str
+
+    @classmethod
+    def of(cls, store: Store, video: SourceVideo, data_fingerprint: str) -> Work:
+        """The staging area for a video; the same for every run that would compute the same rows."""
+        identity = json.dumps([video.uri, video.output_path, video.etag, data_fingerprint])
+        return cls(store, hashlib.sha256(identity.encode()).hexdigest()[:32])
+
+    @property
+    def _staging(self) -> str:
+        return f"_state/staging/{self.work_id}/"
+
+    def segment_key(self, segment: Segment) -> str:
+        """Where a segment is staged; its place in the video is in the name, so another cut is another key."""
+        length = "rest" if segment.num_packets is None else str(segment.num_packets)
+        return f"{self._staging}{segment.first_packet:09d}-{length}.arrow"
+
+    @property
+    def preview_key(self) -> str:
+        """Where a preview waits for its tables."""
+        return f"{self._staging}preview.gif"
+
+    def staged_keys(self) -> set[str]:
+        """The keys of everything staged."""
+        return {found.key for found in self.store.list(self._staging)}
+
+    def stage(
+        self, segment: Segment, frames: list[FramePoses], report: DecodeReport, seconds: StageSeconds, device: str
+    ) -> None:
+        """Checkpoint a finished segment."""
+        self.store.put(self.segment_key(segment), staged_to_bytes(frames, report, seconds, device))
+
+    def read_segment(self, segment: Segment) -> tuple[list[FramePoses], DecodeReport, StageSeconds, str]:
+        """A staged segment's frames, decode report, seconds and device."""
+        return staged_from_bytes(self.store.read(self.segment_key(segment)))
+
+    def clear(self, keys: Iterable[str] | None = None) -> None:
+        """Remove everything staged, and the count of attempts."""
+        for key in self.staged_keys() if keys is None else keys:
+            self.store.delete(key)
+        self.store.delete(self._attempts_key)
+
+    @property
+    def _attempts_key(self) -> str:
+        return f"_state/attempts/{self.work_id}.json"
+
+    def attempts(self) -> int:
+        """How often this work was tried in vain, over all runs."""
+        try:
+            return int(json.loads(self.store.read(self._attempts_key))["attempts"])
+        except ObjectNotFoundError:
+            return 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{self.store.uri(self._attempts_key)}: not a count of attempts; delete it") from error
+
+    def note_attempt(self, attempts: int, kind: str, error: str) -> None:
+        """Remember a failed try beyond the end of this run."""
+        content = json.dumps({"attempts": attempts, "error_kind": kind, "error": error})
+        self.store.put(self._attempts_key, content.encode())

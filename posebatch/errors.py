@@ -1,0 +1,153 @@
+"""Every error that posebatch raises on purpose, in one tree.
+
+::
+
+    PosebatchError
+    ├── UsageError                what was asked for cannot be done: exit code 2
+    │   ├── SettingsError         an option or a settings file
+    │   ├── InputError            an input, or how inputs and output lie to each other
+    │   ├── OutputError           the output cannot be written
+    │   └── WeightsError          a weight file: missing, damaged, of another network
+    ├── VideoError                one video is at fault; the same bytes will fail again
+    │   ├── NotAVideoError        no container that we read, or nothing in the file
+    │   ├── NoVideoStreamError    a container without a video stream
+    │   ├── DamagedVideoError     a container whose index or stream cannot be read
+    │   └── IndexDisagreesError   the container's index promises other frames than the stream holds
+    ├── PreviewError              a preview could not be drawn; the tables do not suffer
+    ├── StorageError              an object could not be read or written
+    │   ├── ObjectNotFoundError   no such bucket, key or file
+    │   ├── AccessDeniedError     the credentials do not suffice
+    │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
+    │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
+    ├── WorkerDiedError           (retryable) the process doing the work ended
+    └── RunAbortedError           the run cannot go on: exit code 1
+
+``retryable`` says whether the same work may succeed when tried again. All survive pickling, because Ray ships them
+between processes: each passes all of its arguments to ``Exception.__init__`` and takes nothing but a message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PosebatchError(Exception):
+    """Anything posebatch raises on purpose. The message says what was wrong, in which input, and what to do."""
+
+    retryable: ClassVar[bool] = False
+    kind: ClassVar[str] = "error"
+    """The short name that stands in the column ``error_kind`` of the videos table."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class UsageError(PosebatchError):
+    """What was asked for cannot be done as asked."""
+
+    kind = "usage"
+
+
+class SettingsError(UsageError):
+    """An option or a settings file is wrong."""
+
+    kind = "settings"
+
+
+class InputError(UsageError):
+    """An input does not exist, is empty, or collides with another or with the output."""
+
+    kind = "input"
+
+
+class OutputError(UsageError):
+    """The output cannot be written."""
+
+    kind = "output"
+
+
+class WeightsError(UsageError):
+    """A weight file is missing, damaged, or belongs to another network."""
+
+    kind = "weights"
+
+
+class VideoError(PosebatchError):
+    """One video is at fault; trying the same bytes again gives the same error."""
+
+    kind = "video"
+
+
+class NotAVideoError(VideoError):
+    """The bytes are no video container that we read."""
+
+    kind = "not_a_video"
+
+
+class NoVideoStreamError(VideoError):
+    """The container holds no video stream."""
+
+    kind = "no_video_stream"
+
+
+class DamagedVideoError(VideoError):
+    """The container or its video stream cannot be read."""
+
+    kind = "damaged"
+
+
+class IndexDisagreesError(VideoError):
+    """The container's index promises other frames than the stream holds; the video must be read as one segment."""
+
+    kind = "index_disagrees"
+
+
+class PreviewError(PosebatchError):
+    """A preview could not be drawn."""
+
+    kind = "preview"
+
+
+class StorageError(PosebatchError):
+    """An object could not be read or written."""
+
+    kind = "storage"
+
+
+class ObjectNotFoundError(StorageError):
+    """No such bucket, key or file."""
+
+    kind = "not_found"
+
+
+class AccessDeniedError(StorageError):
+    """The credentials or file permissions do not suffice."""
+
+    kind = "access_denied"
+
+
+class ObjectChangedError(StorageError):
+    """The object is no longer the version that was planned."""
+
+    retryable = True
+    kind = "source_changed"
+
+
+class StorageUnavailableError(StorageError):
+    """The store did not answer, or asked to slow down."""
+
+    retryable = True
+    kind = "storage_unavailable"
+
+
+class WorkerDiedError(PosebatchError):
+    """The process that did the work ended: killed, out of memory, or crashed by what it read."""
+
+    retryable = True
+    kind = "worker_died"
+
+
+class RunAbortedError(PosebatchError):
+    """The run cannot go on; what is published stays, and the same command continues it."""
+
+    kind = "aborted"

@@ -1,0 +1,208 @@
+"""The story of one video's end: put its staged segments in order, publish the tables, then the commit record."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from posebatch.commits import Work, data_key, publish_record, read_record
+from posebatch.errors import StorageUnavailableError
+from posebatch.plan import RunContext
+from posebatch.storage import Store, open_store
+from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
+from posebatch.types import (
+    FramePoses,
+    PublishedObject,
+    SourceVideo,
+    StageSeconds,
+    VideoPlan,
+    VideoRecord,
+)
+from posebatch.version import __version__
+
+SPOOL_BYTES = 16 << 20
+"""A table larger than this waits on the disk, not in memory, until it is put."""
+
+
+@dataclass(frozen=True)
+class FinalizeJob:
+    """A video whose segments are all staged."""
+
+    video: SourceVideo
+    plan: VideoPlan
+    attempts: int
+    """How many tries it took."""
+    preview_error: str | None = None
+    """Why there is no preview, when one was wanted."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the segments of a video add up to."""
+
+    frames_processed: int = 0
+    persons: int = 0
+    frames_decoded: int = 0
+    frames_damaged: int = 0
+    ends_early: bool = False
+    first_pts: int | None = None
+    last_pts: int | None = None
+    min_interval: int | None = None
+    max_interval: int | None = None
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+    device: str = ""
+
+
+def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
+    """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
+
+    Reads staged segments, never pixels; holds one segment and one row group at a time, however long the video.
+    """
+    store = open_store(context.output, context.endpoint_url)
+    work = Work.of(store, job.video, context.data_fingerprint)
+    totals = _totals(work, job.plan)
+    objects = (
+        _publish_table("poses", store, work, job, context),
+        _publish_table("frames", store, work, job, context),
+        *_publish_preview(store, work, job.video, context),
+    )
+    record = _record(job, context, totals, objects)
+    publish_record(store, job.video.output_path, record)
+    work.clear()
+    return record
+
+
+def attach_preview(video: SourceVideo, context: RunContext, preview_error: str | None) -> VideoRecord:
+    """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
+    store = open_store(context.output, context.endpoint_url)
+    record = read_record(store, video.output_path)
+    if record is None:
+        raise StorageUnavailableError(f"{video.uri}: its commit record has gone; it will be done anew")
+    work = Work.of(store, video, context.data_fingerprint)
+    tables = [published for published in record.objects if published.kind != "preview"]
+    objects = (*tables, *_publish_preview(store, work, video, context))
+    kept = (record.error_kind, record.error) if record.error_kind != "preview" else (None, None)
+    error_kind, error = ("preview", preview_error) if preview_error else kept
+    renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
+    publish_record(store, video.output_path, renewed)
+    work.clear()
+    return renewed
+
+
+def _publish_table(
+    kind: Literal["poses", "frames"], store: Store, work: Work, job: FinalizeJob, context: RunContext
+) -> PublishedObject:
+    make, schema = _TABLES[kind]
+    info = job.plan.info
+    pieces = (make(frames, job.video.uri, info.time_base) for frames in _staged_frames(work, job.plan))
+    metadata = provenance(job.video, info, context.detector, context.pose, context.data_fingerprint)
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+        rows = write_parquet(file, schema, pieces, metadata)
+        key = data_key(kind, job.video.output_path)
+        return PublishedObject(kind, key, rows, store.put(key, file), context.data_fingerprint)
+
+
+_TABLES: dict[str, tuple[Callable[..., pa.Table], pa.Schema]] = {
+    "poses": (poses_table, POSES_SCHEMA),
+    "frames": (frames_table, FRAMES_SCHEMA),
+}
+
+
+def _publish_preview(store: Store, work: Work, video: SourceVideo, context: RunContext) -> list[PublishedObject]:
+    if context.preview_fingerprint is None or work.preview_key not in work.staged_keys():
+        return []
+    key = data_key("previews", video.output_path)
+    size = store.put(key, store.read(work.preview_key))
+    return [PublishedObject("preview", key, 1, size, context.preview_fingerprint)]
+
+
+def _staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+    for segment in plan.segments:
+        frames, _, _, _ = work.read_segment(segment)
+        yield frames
+
+
+def _totals(work: Work, plan: VideoPlan) -> Totals:
+    totals = Totals()
+    for segment in plan.segments:
+        frames, report, seconds, device = work.read_segment(segment)
+        totals = replace(
+            totals,
+            frames_processed=totals.frames_processed + len(frames),
+            persons=totals.persons + sum(len(frame) for frame in frames),
+            frames_decoded=totals.frames_decoded + report.frames_decoded,
+            frames_damaged=totals.frames_damaged + report.frames_damaged,
+            ends_early=totals.ends_early or report.ends_early,
+            first_pts=_pick(min, totals.first_pts, report.first_pts),
+            last_pts=_pick(max, totals.last_pts, report.last_pts),
+            min_interval=_pick(min, totals.min_interval, report.min_interval),
+            max_interval=_pick(max, totals.max_interval, report.max_interval),
+            seconds=totals.seconds + seconds,
+            device=device,
+        )
+    return totals
+
+
+def _pick(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return choose(a, b)
+
+
+def _record(job: FinalizeJob, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]) -> VideoRecord:
+    error_kind, error = _complaint(job, totals)
+    info = job.plan.info
+    span_s = 0.0
+    if totals.first_pts is not None and totals.last_pts is not None:
+        span_s = float((totals.last_pts - totals.first_pts) * info.time_base)
+    presented = totals.frames_decoded + totals.frames_damaged
+    return VideoRecord(
+        video=job.video.uri,
+        etag=job.video.etag,
+        size_bytes=job.video.size_bytes,
+        last_modified=job.video.last_modified,
+        status="partial" if totals.frames_damaged or totals.ends_early else "ok",
+        error_kind=error_kind,
+        error=error,
+        attempts=job.attempts,
+        info=replace(info, avg_fps=(presented - 1) / span_s if span_s else info.avg_fps),
+        is_vfr=_is_vfr(totals, presented),
+        frames_decoded=totals.frames_decoded,
+        frames_processed=totals.frames_processed,
+        persons=totals.persons,
+        detector=context.detector,
+        pose=context.pose,
+        settings_fingerprint=context.data_fingerprint,
+        posebatch_version=__version__,
+        run_id=context.run_id,
+        seconds=totals.seconds,
+        device=totals.device,
+        objects=objects,
+    )
+
+
+def _complaint(job: FinalizeJob, totals: Totals) -> tuple[str | None, str | None]:
+    """What the commit record says is wrong with a published video, if anything."""
+    complaints = []
+    if totals.frames_damaged:
+        complaints.append(f"{totals.frames_damaged} frames are damaged; see the column status of its frames table")
+    if totals.ends_early:
+        promised = (
+            f", {job.plan.info.frames_in_header} promised by its header" if job.plan.info.frames_in_header else ""
+        )
+        complaints.append(f"the file ends early: {totals.frames_decoded} frames decoded{promised}")
+    if complaints:
+        return "damaged", f"{job.video.uri}: {'; '.join(complaints)}"
+    return ("preview", job.preview_error) if job.preview_error else (None, None)
+
+
+def _is_vfr(totals: Totals, presented: int) -> bool | None:
+    """Whether the frames' distances differ by more than rounding to ticks explains; None with fewer than 3 frames."""
+    if totals.min_interval is None or totals.max_interval is None or presented < 3 or totals.frames_damaged:
+        return None
+    spread = totals.max_interval - totals.min_interval
+    return spread > 2 and spread > 0.1 * totals.min_interval

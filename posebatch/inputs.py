@@ -1,0 +1,266 @@
+"""From what a user names (files, folders, globs, S3 keys and prefixes) to the videos of the archive.
+
+Also decides where each video's results go: its *output path* mirrors the archive, so that people find a result where
+they expect it, and is safe as a key on every store and for every Parquet reader.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from posebatch.errors import InputError, ObjectNotFoundError
+from posebatch.settings import SelectionSettings
+from posebatch.storage import LocalStore, S3Store, Store, StoredObject, is_s3, local_path, split_s3
+from posebatch.types import SourceVideo
+
+VIDEO_EXTENSIONS: Final = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
+    | {".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+"""What counts as a video in a folder or prefix. A file that is named outright counts whatever its name."""
+
+MAX_SEGMENT_BYTES: Final = 200
+"""Longest folder or file name of an output path: file systems stop at 255 bytes, and ``.parquet`` is added."""
+
+MAX_PATH_BYTES: Final = 700
+"""Longest output path: S3 keys stop at 1,024 bytes, and the output's own prefix comes before it."""
+
+RESERVED_PARTITION_NAMES: Final = frozenset({"video", "frame_index", "pts", "time_s", "person", "track_id", "status"})
+"""``name=value`` folders become columns in Parquet readers; these names would collide with columns of ours."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing a user named: a root to list, and which of its keys are meant."""
+
+    named: str
+    """As it was given."""
+    store: Store
+    prefix: str
+    """Keys below the store's root start with this."""
+    pattern: re.Pattern[str] | None
+    """Keys must match it, when given."""
+    any_name: bool
+    """Whether files count that are not named like a video."""
+    output_prefix: str
+    """What stands before a key in its output path: the bucket, for S3."""
+
+    def objects(self) -> Iterator[StoredObject]:
+        """The objects that are meant, in the listing's order."""
+        for found in self.store.list(self.prefix):
+            if self.pattern is None or self.pattern.fullmatch(found.key):
+                yield found
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the inputs hold, counted before any work begins."""
+
+    videos: int = 0
+    size_bytes: int = 0
+    passed_over: int = 0
+    """Files that are not named like a video."""
+
+
+def parse_inputs(named: Sequence[str], endpoint_url: str | None = None) -> list[Input]:
+    """The inputs that a user named. Raises `InputError` when there is none, or one does not exist."""
+    if not named:
+        raise InputError("no input: name a video, a folder, a glob, s3://bucket/prefix, or use --inputs-from FILE")
+    return [_parse_s3(one, endpoint_url) if is_s3(one) else _parse_local(one) for one in named]
+
+
+def read_input_list(path: str) -> list[str]:
+    """The inputs in a file, one a line; empty lines and lines that start with # do not count."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--inputs-from {path}: cannot be read: {error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo]:
+    """The videos of the inputs, each once, in the order of the inputs and their listings."""
+    seen: set[str] | None = set() if len(inputs) > 1 else None
+    for one in inputs:
+        for found in one.objects():
+            if not _wanted(one, found, selection):
+                continue
+            video = _source_video(one, found)
+            if seen is not None:
+                if video.output_path in seen:
+                    continue
+                seen.add(video.output_path)
+            yield video
+
+
+def survey(inputs: Sequence[Input], selection: SelectionSettings) -> Survey:
+    """Count what the inputs hold and make sure that no two of them want the same output path.
+
+    Raises `InputError` when two different videos map to one output path, or when there is no video at all.
+    """
+    videos = size_bytes = passed_over = 0
+    owners: dict[str, str] = {}
+    for one in inputs:
+        for found in one.objects():
+            if not _wanted(one, found, selection):
+                passed_over += 1
+                continue
+            if len(inputs) > 1:  # the keys of a single input differ, so their output paths do
+                video = _source_video(one, found)
+                if video.output_path in owners:
+                    _check_same(owners[video.output_path], video)
+                    continue
+                owners[video.output_path] = video.uri
+            videos, size_bytes = videos + 1, size_bytes + found.size_bytes
+    if not videos:
+        names = ", ".join(one.named for one in inputs)
+        others = f"; {passed_over} other files are not named like a video or not included" if passed_over else ""
+        raise InputError(f"no video in {names}{others}. A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
+    return Survey(videos, size_bytes, passed_over)
+
+
+def check_apart(inputs: Iterable[Input], output: str) -> None:
+    """Raise `InputError` when the output lies inside an input, where its previews would be taken for videos."""
+    target = output.rstrip("/") if is_s3(output) else os.path.realpath(local_path(output))
+    for one in inputs:
+        root = one.store.root if is_s3(one.store.root) else os.path.realpath(one.store.root)
+        if target != root and not target.startswith(f"{root}/"):
+            continue
+        below = f"{target[len(root) :]}/previews/x.mp4".lstrip("/")
+        if below.startswith(one.prefix) and (one.pattern is None or one.pattern.fullmatch(below)):
+            raise InputError(f"the output {output} lies inside the input {one.named}: choose one beside it")
+
+
+def encode_output_path(path: str) -> str:
+    """The path of an object as the path of its results, without ``.parquet``; different paths stay different.
+
+    Percent-encoded are: ``%`` itself, control characters and bytes that are no UTF-8; ``.`` and ``_`` at the start of a
+    folder or file name, because Parquet readers hide such files (so ``..`` cannot climb); ``=`` after a name that is
+    a column of ours. An empty name becomes a single ``%``. Names over 200 bytes and paths over 700 keep their
+    beginning and get a hash of the whole.
+    """
+    encoded = "/".join(_shortened(_encode_name(name), MAX_SEGMENT_BYTES) for name in path.split("/"))
+    return _shortened(encoded, MAX_PATH_BYTES, of=path)
+
+
+def _encode_name(name: str) -> str:
+    if not name:
+        return "%"
+    text = re.sub(r"[%\x00-\x1f\x7f-\x9f\\\ud800-\udfff]", _percent, name)
+    if text[0] in "._":
+        text = _percent(text[0]) + text[1:]
+    if text.split("=", 1)[0] in RESERVED_PARTITION_NAMES:
+        text = text.replace("=", "%3D", 1)
+    return text
+
+
+def _percent(character: re.Match[str] | str) -> str:
+    text = character if isinstance(character, str) else character[0]
+    return "".join(f"%{byte:02X}" for byte in os.fsencode(text))
+
+
+def _shortened(text: str, limit: int, of: str | None = None) -> str:
+    raw = text.encode()
+    if len(raw) <= limit:
+        return text
+    digest = hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    kept = raw[: limit - len(digest) - 1].decode(errors="ignore").rstrip("/")
+    return f"{kept}~{digest}"
+
+
+def _parse_local(named: str) -> Input:
+    path = local_path(named)
+    if os.path.isdir(path):
+        return Input(named, LocalStore(path), "", None, False, "")
+    if os.path.exists(path):
+        folder, name = os.path.split(path)
+        return Input(named, LocalStore(folder), name, re.compile(re.escape(name)), True, "")
+    if not _is_glob(path):
+        raise InputError(f"{named}: no such file or folder")
+    root, pattern = _split_glob(path)
+    return Input(named, LocalStore(root or "/"), "", _glob_regex(pattern), _spells_extension(pattern), "")
+
+
+def _parse_s3(named: str, endpoint_url: str | None) -> Input:
+    bucket, key = split_s3(named)
+    store, output_prefix = S3Store(f"s3://{bucket}", endpoint_url), f"{bucket}/"
+    if key and not key.endswith("/") and _exists(store, key):
+        return Input(named, store, key, re.compile(re.escape(key)), True, output_prefix)
+    if _is_glob(key):
+        root, pattern = _split_glob(key)
+        prefix = f"{root}/" if root else ""
+        return Input(named, store, prefix, _glob_regex(prefix + pattern), _spells_extension(pattern), output_prefix)
+    for prefix in dict.fromkeys((key if key.endswith("/") or not key else f"{key}/", key)):
+        if next(store.list(prefix), None) is not None:
+            return Input(named, store, prefix, None, False, output_prefix)
+    raise InputError(f"{named}: no object has this key or begins with it")
+
+
+def _exists(store: Store, key: str) -> bool:
+    try:
+        store.head(key)
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def _is_glob(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def _split_glob(path: str) -> tuple[str, str]:
+    """The folders before the first wildcard, and the rest."""
+    names = path.split("/")
+    first = next(i for i, name in enumerate(names) if _is_glob(name))
+    return "/".join(names[:first]), "/".join(names[first:])
+
+
+def _spells_extension(pattern: str) -> bool:
+    return not _is_glob(os.path.splitext(pattern)[1]) and "." in pattern.rsplit("/", 1)[-1]
+
+
+def _glob_regex(pattern: str) -> re.Pattern[str]:
+    """``*`` and ``?`` stay within a folder, ``**`` crosses folders."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
+    rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    translated = [rules.get(part, part if part.startswith("[") else re.escape(part)) for part in parts]
+    return re.compile("".join(translated), re.DOTALL)
+
+
+def _source_video(one: Input, found: StoredObject) -> SourceVideo:
+    path = encode_output_path(one.output_prefix + found.key)
+    return SourceVideo(one.store.uri(found.key), path, found.etag, found.size_bytes, found.last_modified)
+
+
+def _check_same(owner: str, video: SourceVideo) -> None:
+    if owner != video.uri:
+        raise InputError(
+            f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
+            "name a folder above both, or give each an --output of its own"
+        )
+
+
+def _wanted(one: Input, found: StoredObject, selection: SelectionSettings) -> bool:
+    name = found.key.rsplit("/", 1)[-1]
+    if not one.any_name and not selection.include and not _named_like_a_video(name):
+        return False
+    if selection.include and not _matches(found.key, selection.include):
+        return False
+    return not _matches(found.key, selection.exclude)
+
+
+def _named_like_a_video(name: str) -> bool:
+    # "._clip.mp4" is what macOS leaves beside clip.mp4 on foreign disks: no video
+    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS and not name.startswith("._")
+
+
+def _matches(key: str, globs: Sequence[str]) -> bool:
+    name = key.rsplit("/", 1)[-1]
+    return any(fnmatch.fnmatchcase(key, glob) or fnmatch.fnmatchcase(name, glob) for glob in globs)

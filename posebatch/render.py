@@ -1,0 +1,185 @@
+"""Skeletons on frames, and annotated GIFs.
+
+Looks as the demo of SimpleBaseline that this project grew from: edges in the hues of the rainbow, joints red, frames
+without a person as they are, 256 colours, endless.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import av
+import av.error
+import av.filter
+import numpy as np
+from av.filter.context import FilterContext
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from posebatch.errors import PreviewError
+from posebatch.skeleton import SKELETON_EDGES
+
+EDGE_COLOURS: Final = tuple(
+    tuple(round(255 * part) for part in colorsys.hsv_to_rgb(i / len(SKELETON_EDGES), 1, 1))
+    for i in range(len(SKELETON_EDGES))
+)
+"""RGB of each edge of the skeleton, evenly spaced hues."""
+
+JOINT_COLOUR: Final = (255, 0, 0)
+
+Shape = tuple[int, ...]
+
+SUPERSAMPLING: Final = 2
+"""Lines are drawn this much larger and then reduced, which smooths their edges."""
+
+SHORTEST_DELAY: Final = 2
+"""Hundredths of a second: what is shorter, browsers slow down to ten."""
+
+MAX_GIF_PIXELS: Final = 250_000_000
+"""Pixels of all frames of a GIF together: where a long video's preview ends."""
+
+
+@dataclass(frozen=True)
+class AnnotatedFrame:
+    """A frame of a preview and when it is shown."""
+
+    time_s: float
+    image: NDArray[np.uint8]
+    """(height, width, 3) RGB."""
+
+
+def draw_skeletons(
+    image: NDArray[np.uint8], keypoints: NDArray[np.float32], kpt_thr: float, scale: float = 1.0
+) -> NDArray[np.uint8]:
+    """Draw persons (n, 17, 3) on an RGB image; joints below ``kpt_thr`` and their edges are left out.
+
+    ``keypoints`` are in pixels of the full frame, of which ``image`` is a copy scaled by ``scale``. A frame without
+    persons is returned as it is.
+    """
+    if not len(keypoints):
+        return image
+    height, width = image.shape[:2]
+    overlay = Image.new("RGBA", (width * SUPERSAMPLING, height * SUPERSAMPLING))
+    pen = ImageDraw.Draw(overlay)
+    line = max(1.5, min(width, height) / 120) * SUPERSAMPLING
+    points = (keypoints[:, :, :2] + 0.5) * scale * SUPERSAMPLING  # an integer is a pixel's centre
+    for person, visible in zip(points, keypoints[:, :, 2] > kpt_thr, strict=True):
+        for (a, b), colour in zip(SKELETON_EDGES, EDGE_COLOURS, strict=True):
+            if visible[a] and visible[b]:
+                pen.line([tuple(person[a]), tuple(person[b])], fill=(*colour, 255), width=round(line))
+        for x, y in person[visible]:
+            radius = line * 0.8
+            pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*JOINT_COLOUR, 255))
+    canvas = Image.fromarray(np.ascontiguousarray(image)).convert("RGBA")
+    canvas.alpha_composite(overlay.reduce(SUPERSAMPLING))
+    return np.asarray(canvas.convert("RGB"))
+
+
+def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
+    """An endless GIF in real time with one palette for all frames; returns it and its number of frames.
+
+    Frames that come faster than a GIF can show are left out; a long video's preview ends at `MAX_GIF_PIXELS`. Frames
+    wait on the disk between the two passes over them, so memory does not grow with the video. Raises `PreviewError`.
+    """
+    with tempfile.TemporaryFile() as spool:
+        delays, shape = _spool(_paced(frames), spool)
+        if not delays:
+            raise PreviewError("no frame of the video can be shown")
+        try:
+            palette = _palette(_unspooled(spool, shape, len(delays)), shape)
+            return _write_gif(_unspooled(spool, shape, len(delays)), palette, delays, shape), len(delays)
+        except av.error.FFmpegError as error:
+            raise PreviewError(f"the GIF cannot be written: {error}") from error
+
+
+def _paced(frames: Iterable[AnnotatedFrame]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """When each frame is shown, in hundredths of a second, without those that come too fast."""
+    shown: int | None = None
+    for frame in frames:
+        due = round(frame.time_s * 100)
+        if shown is None or due >= shown + SHORTEST_DELAY:
+            shown = due
+            yield due, frame.image
+
+
+def _spool(paced: Iterator[tuple[int, NDArray[np.uint8]]], spool: io.BufferedRandom) -> tuple[list[int], Shape]:
+    """Write the frames to the spool; returns their times from 0 on, and their common shape."""
+    times: list[int] = []
+    shape: Shape = (0, 0, 3)
+    for due, image in paced:
+        shape = shape if times else image.shape
+        fitted = image if image.shape == shape else np.asarray(Image.fromarray(image).resize((shape[1], shape[0])))
+        spool.write(fitted.tobytes())
+        times.append(due)
+        if (len(times) + 1) * shape[0] * shape[1] > MAX_GIF_PIXELS:
+            break
+    return [due - times[0] for due in times], shape
+
+
+def _unspooled(spool: io.BufferedRandom, shape: Shape, count: int) -> Iterator[VideoFrame]:
+    spool.seek(0)
+    for _ in range(count):
+        pixels = np.frombuffer(spool.read(shape[0] * shape[1] * 3), np.uint8).reshape(shape)
+        yield VideoFrame.from_ndarray(pixels, "rgb24")
+
+
+def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
+    """The 256 colours that serve all frames best."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=shape[1], height=shape[0], format="rgb24", time_base=Fraction(1, 100))
+    sink = graph.add("buffersink")
+    graph.link_nodes(source, graph.add("palettegen"), sink).configure()
+    for i, frame in enumerate(frames):
+        frame.pts = i
+        source.push(frame)
+    source.push(None)
+    return next(_ready(sink))
+
+
+def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequence[int], shape: Shape) -> bytes:
+    graph = av.filter.Graph()
+    tick = Fraction(1, 100)
+    images = graph.add_buffer(width=shape[1], height=shape[0], format="rgb24", time_base=tick)
+    colours = graph.add_buffer(width=palette.width, height=palette.height, format="bgra", time_base=tick)
+    # an ordered dither stays where it is from frame to frame; error diffusion would crawl
+    use = graph.add("paletteuse", "dither=bayer:bayer_scale=4:diff_mode=rectangle")
+    sink = graph.add("buffersink")
+    images.link_to(use, 0, 0)
+    colours.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    palette.pts = 0
+    colours.push(palette)
+    colours.push(None)
+    output = io.BytesIO()
+    with av.open(output, "w", format="gif", options={"loop": "0"}) as container:
+        stream = container.add_stream("gif", rate=100)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", tick
+        for due, frame in zip(times, frames, strict=True):
+            frame.pts, frame.time_base = due, tick
+            images.push(frame)
+            for mapped in _ready(sink):
+                container.mux(stream.encode(mapped))
+        images.push(None)
+        for mapped in _ready(sink):
+            container.mux(stream.encode(mapped))
+        container.mux(stream.encode(None))
+    return output.getvalue()
+
+
+def _ready(sink: FilterContext) -> Iterator[VideoFrame]:
+    """The frames that a filter graph has finished."""
+    while True:
+        try:
+            frame = sink.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, VideoFrame)
+        yield frame

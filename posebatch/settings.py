@@ -1,0 +1,320 @@
+"""The settings of a run: one typed tree from which flags, YAML keys, their documentation and the fingerprints come.
+
+Every leaf is a field made with `option`, so its help text, choices and limits stand beside its type and default.
+A flag is its field's name with dashes; a YAML key is the field's name, with dashes or underscores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from posebatch.errors import SettingsError
+
+PIPELINE_VERSION: Final = 1
+"""Raised whenever a change of the code changes published rows, so that old results are recomputed."""
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A settings field: its default and what flags, YAML checks and documentation need to know of it."""
+    metadata = {"help": help_text, "choices": choices, "low": low, "high": high, "metavar": metavar}
+    return field(default=default, metadata=metadata)
+
+
+PRESETS: Final[Mapping[str, tuple[str, str]]] = {
+    "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192"),
+    "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "simplebaseline_mobilenet_v2_256x192"),
+    "accurate": ("fasterrcnn_resnet50_fpn_v2", "simplebaseline_mobilenet_v2_256x192"),
+}
+"""Detector and pose network of each preset. Only ``embedded`` works without any download."""
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    """What turns a frame into persons. Every field shapes the published rows."""
+
+    preset: str = option("embedded", "a detector and a pose network that go together", choices=tuple(PRESETS))
+    detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|PATH")
+    pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|PATH")
+    bbox_thr: float = option(0.3, "lowest score of a person's box", low=0, high=1)
+    nms_thr: float = option(0.5, "boxes that overlap more than this (IoU) are one person", low=0, high=1)
+    kpt_thr: float = option(0.2, "lowest score of a keypoint that counts in pose_score and is drawn", low=0, high=1)
+    max_persons: int = option(20, "most persons in one frame, the best boxes first", low=1, high=300)
+    detect_every: int = option(
+        1, "run the detector on every N-th frame; this version knows 1", low=1, high=1, metavar="N"
+    )
+    flip_test: bool = option(False, "average with the mirrored crop: a little better, twice the work")
+    precision: str = option(
+        "auto",
+        "number format of the networks; auto: bf16 where the processor has it, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+
+    @property
+    def detector_name(self) -> str:
+        """Name or path of the detector in force."""
+        return self.detector or PRESETS[self.preset][0]
+
+    @property
+    def pose_name(self) -> str:
+        """Name or path of the pose network in force."""
+        return self.pose or PRESETS[self.preset][1]
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Which frames are processed. Every field shapes the published rows."""
+
+    stride: int = option(1, "process every N-th frame", low=1, metavar="N")
+    fps: float | None = option(
+        None, "process the frames on screen F times a second, instead of --stride", low=1e-6, metavar="F"
+    )
+
+
+@dataclass(frozen=True)
+class PreviewSettings:
+    """Pictures beside the tables."""
+
+    preview: tuple[str, ...] = option((), "annotated previews to make; repeatable", choices=("none", "gif"))
+    preview_scale: float = option(0.35, "size of a preview, relative to the frame", low=0.01, high=1)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a GIF is asked for."""
+        return "gif" in self.preview
+
+
+@dataclass(frozen=True)
+class ExecutionSettings:
+    """How the work is done. Nothing here changes a published row."""
+
+    device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"))
+    decoder: str = option("auto", "what decodes the video; this version decodes on the CPU", choices=("auto", "cpu"))
+    workers: str = option(
+        "auto", "number of actors; auto: one for each CPU core, or two for each GPU", metavar="auto|N"
+    )
+    segment_seconds: float = option(
+        20.0, "length of the pieces in which a long video is shared out", low=0.1, metavar="S"
+    )
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which videos are done, and what happens to those that are done or failed already."""
+
+    include: tuple[str, ...] = option((), "only inputs whose path matches; repeatable", metavar="GLOB")
+    exclude: tuple[str, ...] = option((), "no inputs whose path matches; repeatable", metavar="GLOB")
+    limit: int | None = option(None, "do at most N videos in this run", low=1, metavar="N")
+    on_existing: str = option(
+        "skip", "what to do with a video whose result is there and up to date", choices=("skip", "overwrite", "error")
+    )
+    retry_failed: bool = option(False, "try videos again that failed before")
+    max_attempts: int = option(
+        3, "how often a video is tried when workers die or storage fails, over all runs", low=1, metavar="N"
+    )
+    endpoint_url: str | None = option(None, "S3-compatible store to talk to, instead of AWS", metavar="URL")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run can be told."""
+
+    estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    preview: PreviewSettings = field(default_factory=PreviewSettings)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+
+    def __post_init__(self) -> None:
+        if self.sampling.fps is not None and self.sampling.stride != 1:
+            raise SettingsError(
+                f"stride {self.sampling.stride} and fps {self.sampling.fps:g} both choose frames: give one of them"
+            )
+        if self.execution.workers != "auto" and not (
+            self.execution.workers.isdigit() and int(self.execution.workers) > 0
+        ):
+            raise SettingsError(f"workers must be auto or a whole number above 0, got {self.execution.workers!r}")
+
+    def flat(self) -> dict[str, Any]:
+        """All leaves by name: what ``settings.yaml`` holds and ``--config`` reads."""
+        return {name: getattr(getattr(self, group), name) for group, name in _leaves()}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One leaf of the tree, as a command line or a document needs it."""
+
+    group: str
+    name: str
+    default: Any
+    value_type: type
+    optional: bool
+    repeatable: bool
+    help: str
+    choices: tuple[str, ...]
+    low: float | None
+    high: float | None
+    metavar: str | None
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+
+def options() -> tuple[Option, ...]:
+    """Every option, in the order of the tree."""
+    return tuple(_iterate_options())
+
+
+def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settings:
+    """Settings from flat values; what is not named keeps its default.
+
+    Keys may be written with dashes or underscores. Raises `SettingsError` for an unknown key (naming the nearest one),
+    a value of the wrong type, outside its limits or not among its choices. ``source`` is named in the message.
+    """
+    known = {item.name: item for item in options()}
+    groups: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(Settings)}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise SettingsError(f"{source}: unknown setting {key!r}{nearest(name, known)}")
+        groups[known[name].group][name] = _checked(known[name], value, source)
+    hints = typing.get_type_hints(Settings)
+    return Settings(**{group: hints[group](**chosen) for group, chosen in groups.items()})
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The flat values of a YAML settings file. Raises `SettingsError` when it cannot be read or is no mapping."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"--config {path}: cannot be read as YAML: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise SettingsError(f"--config {path}: must hold 'name: value' lines, holds a {type(loaded).__name__}")
+    return loaded
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``'; did you mean ...?'`` for the known name most like ``name``, or nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: str) -> str:
+    """Identifies everything besides the source that shapes ``poses/`` and ``frames/``: 16 hexadecimal digits.
+
+    Networks count by the identity of their weights, not by the name or path that led to them.
+    """
+    estimator = dataclasses.asdict(settings.estimator)
+    for key in ("preset", "detector", "pose"):
+        del estimator[key]
+    shaping = {
+        "pipeline": PIPELINE_VERSION,
+        "detector": detector_identity,
+        "pose": pose_identity,
+        "estimator": estimator,
+        "sampling": dataclasses.asdict(settings.sampling),
+    }
+    return _digest(shaping)
+
+
+def preview_fingerprint(settings: Settings) -> str:
+    """Identifies everything besides the tables that shapes a preview: 16 hexadecimal digits."""
+    return _digest({"pipeline": PIPELINE_VERSION, "scale": settings.preview.preview_scale})
+
+
+def _digest(shaping: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _leaves() -> Iterator[tuple[str, str]]:
+    for item in _iterate_options():
+        yield item.group, item.name
+
+
+def _iterate_options() -> Iterator[Option]:
+    for group, group_type in typing.get_type_hints(Settings).items():
+        hints = typing.get_type_hints(group_type)
+        for leaf in dataclasses.fields(group_type):
+            value_type, optional, repeatable = _unwrap(hints[leaf.name])
+            meta = leaf.metadata
+            yield Option(
+                group,
+                leaf.name,
+                leaf.default,
+                value_type,
+                optional,
+                repeatable,
+                meta["help"],
+                meta["choices"],
+                meta["low"],
+                meta["high"],
+                meta["metavar"],
+            )
+
+
+def _unwrap(hint: Any) -> tuple[type, bool, bool]:
+    """The plain type behind a hint, whether None is allowed, and whether it is a tuple of that type."""
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], False, True
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not type(None)), True, False
+    return hint, False, False
+
+
+def _checked(item: Option, value: Any, source: str) -> Any:
+    if value is None and item.optional:
+        return None
+    if item.repeatable:
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list | tuple):
+            raise SettingsError(f"{source}: {item.name} must be a list, got {value!r}")
+        return tuple(_checked_scalar(item, one, source) for one in values)
+    return _checked_scalar(item, value, source)
+
+
+def _checked_scalar(item: Option, value: Any, source: str) -> Any:
+    if item.value_type is str and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)  # YAML reads `workers: 4` as a number
+    if item.value_type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, item.value_type) or (isinstance(value, bool) and item.value_type is not bool):
+        raise SettingsError(f"{source}: {item.name} must be {_TYPE_NAMES[item.value_type]}, got {value!r}")
+    if item.choices and value not in item.choices:
+        raise SettingsError(
+            f"{source}: {item.name} must be one of {', '.join(item.choices)}, got {value!r}"
+            f"{nearest(str(value), item.choices)}"
+        )
+    if isinstance(value, int | float) and not (-math.inf if item.low is None else item.low) <= value <= (
+        math.inf if item.high is None else item.high
+    ):
+        limits = " and ".join(
+            f"{word} {limit:g}" for word, limit in (("at least", item.low), ("at most", item.high)) if limit is not None
+        )
+        raise SettingsError(f"{source}: {item.name} must be {limits}, got {value:g}")
+    return value
+
+
+_TYPE_NAMES: Final[Mapping[type, str]] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

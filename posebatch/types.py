@@ -1,0 +1,252 @@
+"""The data that flows between the stages: frozen classes that check their shapes when they are made.
+
+Coordinates are pixels of the displayed frame (rotation applied), x right, y down; an integer is a pixel's centre, so a
+frame of width W spans -0.5 to W - 0.5. Times are integer ticks (``pts``) of the stream's own time base; seconds appear
+only at the edge, as ``pts * time_base``. Intervals are half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posebatch.skeleton import NUM_KEYPOINTS
+
+FrameStatus = Literal["ok", "corrupt", "missing"]
+VideoStatus = Literal["ok", "partial", "failed"]
+
+
+def check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape: Sequence[int | None]) -> None:
+    """Raise ``ValueError`` unless ``array`` has ``dtype`` and ``shape`` (None stands for any length)."""
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype != dtype:
+        wanted = "(" + ", ".join("n" if want is None else str(want) for want in shape) + ")"
+        raise ValueError(f"{name} must be {np.dtype(dtype)} {wanted}, got {array.dtype} {array.shape}")
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """One object of the archive, as the listing describes it."""
+
+    uri: str
+    """Absolute path, or ``s3://bucket/key``."""
+    output_path: str
+    """The path that its results get below ``poses/``, ``frames/``, ..., without ``.parquet``; already encoded."""
+    etag: str
+    """Changes when the content does: the store's etag, or size and mtime_ns of a local file."""
+    size_bytes: int
+    last_modified: float
+    """Unix time, seconds."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container and the first frame say of a video."""
+
+    codec: str
+    pixel_format: str
+    width: int
+    """Displayed width, pixels."""
+    height: int
+    """Displayed height, pixels."""
+    rotation: int
+    """Degrees clockwise by which the coded frame was turned to be displayed: 0, 90, 180 or 270."""
+    time_base: Fraction
+    """Seconds per tick of ``pts``."""
+    start_pts: int
+    """The first presented frame's pts."""
+    duration_s: float
+    """From the header; 0 when it does not say."""
+    avg_fps: float
+    """From the header; 0 when it does not say."""
+    frames_in_header: int
+    """Number of frames that the header promises; 0 when it does not say."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of one video that can be decoded alone: from one keyframe's pts up to, not including, another's.
+
+    A keyframe is known by its decode time, which is what a container's index lists. Its pts, and how many frames after
+    it in the file are shown before it (open GOPs), stand in the stream: whoever decodes the segment reads them there.
+    """
+
+    index: int = 0
+    """Position among the video's segments, from 0."""
+    first_packet: int = 0
+    """How many of the stream's packets come before its keyframe, in file order."""
+    num_packets: int | None = None
+    """Packets up to the next segment's keyframe, as the index has it; None when there is no index to trust."""
+    start_dts: int | None = None
+    """Decode time of its keyframe, the tick to seek to; None: from the beginning of the stream."""
+    end_dts: int | None = None
+    """Decode time of the next segment's keyframe; None: to the end of the stream."""
+
+    def __post_init__(self) -> None:
+        if self.start_dts is not None and self.end_dts is not None and self.end_dts <= self.start_dts:
+            raise ValueError(f"empty segment: start_dts {self.start_dts}, end_dts {self.end_dts}")
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What probing found: how a video looks and how it can be cut."""
+
+    info: VideoInfo
+    segments: tuple[Segment, ...]
+    """In presentation order; together exactly the frames of one sequential decode."""
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One frame of the stream, decodable or not."""
+
+    frame_index: int
+    """Position in presentation order, from 0, whatever the stride."""
+    pts: int
+    is_keyframe: bool
+    status: FrameStatus
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Consecutive wanted frames of one size, decodable or not."""
+
+    records: tuple[FrameRecord, ...]
+    """One for each wanted frame, in presentation order."""
+    images: NDArray[np.uint8]
+    """(n, height, width, 3) RGB: the frames whose status is ``ok``, in the order of ``records``."""
+
+    def __post_init__(self) -> None:
+        check_array("images", self.images, np.uint8, (None, None, None, 3))
+        decoded = sum(record.status == "ok" for record in self.records)
+        if decoded != len(self.images):
+            raise ValueError(f"{decoded} records say ok, but there are {len(self.images)} images")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The persons that a detector found in one frame, best first."""
+
+    bbox_xyxy: NDArray[np.float32]
+    """(n, 4) x1, y1, x2, y2 in pixels."""
+    scores: NDArray[np.float32]
+    """(n,) in 0..1, descending."""
+
+    def __post_init__(self) -> None:
+        check_array("bbox_xyxy", self.bbox_xyxy, np.float32, (None, 4))
+        check_array("scores", self.scores, np.float32, (len(self.bbox_xyxy),))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class FramePoses:
+    """The persons of one frame, ranked by ``pose_scores``, best first."""
+
+    record: FrameRecord
+    bbox_xyxy: NDArray[np.float32]
+    """(n, 4) the detector's boxes, pixels."""
+    bbox_scores: NDArray[np.float32]
+    """(n,)"""
+    pose_scores: NDArray[np.float32]
+    """(n,) box score times the mean of the confident keypoints' scores."""
+    keypoints: NDArray[np.float32]
+    """(n, 17, 3) x, y in pixels, score."""
+
+    def __post_init__(self) -> None:
+        n = len(self.bbox_xyxy)
+        check_array("bbox_xyxy", self.bbox_xyxy, np.float32, (n, 4))
+        check_array("bbox_scores", self.bbox_scores, np.float32, (n,))
+        check_array("pose_scores", self.pose_scores, np.float32, (n,))
+        check_array("keypoints", self.keypoints, np.float32, (n, NUM_KEYPOINTS, 3))
+
+    @classmethod
+    def empty(cls, record: FrameRecord) -> FramePoses:
+        """A frame without a person."""
+        zeros = np.zeros((0,), np.float32)
+        return cls(record, zeros.reshape(0, 4), zeros, zeros, zeros.reshape(0, NUM_KEYPOINTS, 3))
+
+    def __len__(self) -> int:
+        return len(self.bbox_xyxy)
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What a decoder saw of one segment, besides the frames that were wanted."""
+
+    frames_decoded: int = 0
+    """Frames of the segment that decoded well, wanted or not."""
+    frames_damaged: int = 0
+    """Frames of the segment that came out damaged or not at all."""
+    ends_early: bool = False
+    """The stream stopped before the container's index or header said it would."""
+    first_pts: int | None = None
+    last_pts: int | None = None
+    min_interval: int | None = None
+    """Shortest distance between neighbouring frames, ticks; with the first frame of the next segment where known."""
+    max_interval: int | None = None
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """Seconds spent in each stage; decoding runs beside the others."""
+
+    decode: float = 0.0
+    detect: float = 0.0
+    pose: float = 0.0
+    total: float = 0.0
+
+    def __add__(self, other: StageSeconds) -> StageSeconds:
+        return StageSeconds(
+            self.decode + other.decode, self.detect + other.detect, self.pose + other.pose, self.total + other.total
+        )
+
+
+@dataclass(frozen=True)
+class PublishedObject:
+    """An object that a commit record vouches for."""
+
+    kind: Literal["poses", "frames", "preview"]
+    key: str
+    """Path below the output root."""
+    rows: int
+    """Rows of a table; frames of a preview."""
+    size_bytes: int
+    fingerprint: str
+    """Of the settings that shaped it."""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """The commit record of one video: a row of the videos table."""
+
+    video: str
+    etag: str
+    size_bytes: int
+    last_modified: float
+    status: VideoStatus
+    settings_fingerprint: str
+    run_id: str
+    posebatch_version: str
+    error_kind: str | None = None
+    error: str | None = None
+    attempts: int = 1
+    info: VideoInfo | None = None
+    """None when the video could not be opened."""
+    is_vfr: bool | None = None
+    frames_decoded: int = 0
+    frames_processed: int = 0
+    persons: int = 0
+    detector: str = ""
+    """Name and sha256 of its weights."""
+    pose: str = ""
+    """Name and sha256 of its weights."""
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+    device: str = ""
+    objects: tuple[PublishedObject, ...] = ()
