@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from posebatch.errors import ObjectNotFoundError, StorageError
 from posebatch.storage import Store
-from posebatch.tables import record_from_bytes, record_to_bytes, staged_from_bytes, staged_to_bytes
+from posebatch.tables import published_frames, record_from_bytes, record_to_bytes, staged_from_bytes, staged_to_bytes
 from posebatch.types import DecodeReport, FramePoses, Segment, SourceVideo, StageSeconds, VideoRecord
 
 DATA_FOLDERS = ("poses", "frames", "previews")
@@ -44,6 +44,12 @@ def read_record(store: Store, output_path: str) -> VideoRecord | None:
         return record_from_bytes(store.read(record_key(output_path)))
     except ObjectNotFoundError:
         return None
+
+
+def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:
+    """A published video's processed frames with their persons, in order."""
+    contents = (store.read(data_key(folder, output_path)) for folder in ("frames", "poses"))
+    return published_frames(*contents)
 
 
 def publish_record(store: Store, output_path: str, record: VideoRecord) -> None:

@@ -20,6 +20,7 @@
     │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
     │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
     ├── WorkerDiedError           (retryable) the process doing the work ended
+    ├── InternalError             a bug of ours, met by one video
     └── RunAbortedError           the run cannot go on: exit code 1
 
 ``retryable`` says whether the same work may succeed when tried again. All survive pickling, because Ray ships them
@@ -145,6 +146,12 @@ class WorkerDiedError(PosebatchError):
 
     retryable = True
     kind = "worker_died"
+
+
+class InternalError(PosebatchError):
+    """A bug, met while working on one video; the message holds the traceback."""
+
+    kind = "internal"
 
 
 class RunAbortedError(PosebatchError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -29,6 +29,16 @@ SPOOL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
+class PreviewOutcome:
+    """How drawing a preview ended."""
+
+    frames: int = 0
+    """Frames of the staged preview."""
+    error: str | None = None
+    """Why there is none."""
+
+
+@dataclass(frozen=True)
 class FinalizeJob:
     """A video whose segments are all staged."""
 
@@ -36,8 +46,8 @@ class FinalizeJob:
     plan: VideoPlan
     attempts: int
     """How many tries it took."""
-    preview_error: str | None = None
-    """Why there is no preview, when one was wanted."""
+    preview: PreviewOutcome | None = None
+    """None when no preview is wanted."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
     objects = (
         _publish_table("poses", store, work, job, context),
         _publish_table("frames", store, work, job, context),
-        *_publish_preview(store, work, job.video, context),
+        *_publish_preview(work, job.video, job.preview, context),
     )
     record = _record(job, context, totals, objects)
     publish_record(store, job.video.output_path, record)
@@ -76,17 +86,17 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
     return record
 
 
-def attach_preview(video: SourceVideo, context: RunContext, preview_error: str | None) -> VideoRecord:
+def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> VideoRecord:
     """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
     store = open_store(context.output, context.endpoint_url)
     record = read_record(store, video.output_path)
     if record is None:
-        raise StorageUnavailableError(f"{video.uri}: its commit record has gone; it will be done anew")
+        raise StorageUnavailableError(f"{video.uri}: its commit record has gone; the next run does it anew")
     work = Work.of(store, video, context.data_fingerprint)
-    tables = [published for published in record.objects if published.kind != "preview"]
-    objects = (*tables, *_publish_preview(store, work, video, context))
-    kept = (record.error_kind, record.error) if record.error_kind != "preview" else (None, None)
-    error_kind, error = ("preview", preview_error) if preview_error else kept
+    tables = (published for published in record.objects if published.kind != "preview")
+    objects = (*tables, *_publish_preview(work, video, preview, context))
+    kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
+    error_kind, error = ("preview", preview.error) if preview.error else kept
     renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
     publish_record(store, video.output_path, renewed)
     work.clear()
@@ -98,8 +108,9 @@ def _publish_table(
 ) -> PublishedObject:
     make, schema = _TABLES[kind]
     info = job.plan.info
-    pieces = (make(frames, job.video.uri, info.time_base) for frames in _staged_frames(work, job.plan))
-    metadata = provenance(job.video, info, context.detector, context.pose, context.data_fingerprint)
+    pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
+    sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
+    metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         rows = write_parquet(file, schema, pieces, metadata)
         key = data_key(kind, job.video.output_path)
@@ -112,15 +123,18 @@ _TABLES: dict[str, tuple[Callable[..., pa.Table], pa.Schema]] = {
 }
 
 
-def _publish_preview(store: Store, work: Work, video: SourceVideo, context: RunContext) -> list[PublishedObject]:
-    if context.preview_fingerprint is None or work.preview_key not in work.staged_keys():
-        return []
+def _publish_preview(
+    work: Work, video: SourceVideo, preview: PreviewOutcome | None, context: RunContext
+) -> tuple[PublishedObject, ...]:
+    if preview is None or preview.error is not None or context.preview_fingerprint is None:
+        return ()
     key = data_key("previews", video.output_path)
-    size = store.put(key, store.read(work.preview_key))
-    return [PublishedObject("preview", key, 1, size, context.preview_fingerprint)]
+    size = work.store.put(key, work.store.read(work.preview_key))
+    return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint),)
 
 
-def _staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+    """The processed frames of a video from its staged segments, a segment at a time."""
     for segment in plan.segments:
         frames, _, _, _ = work.read_segment(segment)
         yield frames
@@ -197,7 +211,7 @@ def _complaint(job: FinalizeJob, totals: Totals) -> tuple[str | None, str | None
         complaints.append(f"the file ends early: {totals.frames_decoded} frames decoded{promised}")
     if complaints:
         return "damaged", f"{job.video.uri}: {'; '.join(complaints)}"
-    return ("preview", job.preview_error) if job.preview_error else (None, None)
+    return ("preview", job.preview.error) if job.preview and job.preview.error else (None, None)
 
 
 def _is_vfr(totals: Totals, presented: int) -> bool | None:

@@ -11,13 +11,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from posebatch.errors import InputError, ObjectNotFoundError
 from posebatch.settings import SelectionSettings
-from posebatch.storage import LocalStore, S3Store, Store, StoredObject, is_s3, local_path, split_s3
+from posebatch.storage import LocalStore, S3Store, Store, StoredObject, is_s3, local_path, open_store, split_s3
 from posebatch.types import SourceVideo
 
 VIDEO_EXTENSIONS: Final = frozenset(
@@ -98,6 +98,13 @@ def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterat
                     continue
                 seen.add(video.output_path)
             yield video
+
+
+def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
+    """The video as its object is now. Raises `ObjectNotFoundError` when it has gone."""
+    root, key = video.uri.rsplit("/", 1) if not is_s3(video.uri) else (f"s3://{split_s3(video.uri)[0]}", "")
+    now = open_store(root or "/", endpoint_url).head(key or split_s3(video.uri)[1])
+    return replace(video, etag=now.etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
 
 
 def survey(inputs: Sequence[Input], selection: SelectionSettings) -> Survey:

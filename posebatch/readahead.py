@@ -27,6 +27,7 @@ def read_ahead(
     One item may always wait, however large. What the iterator raises is raised here, after the items before it. When
     the consumer stops early (closes the generator, or raises), the thread stops too, before this returns.
     """
+    source = iter(items)
     ahead: queue.Queue[object] = queue.Queue()
     room = threading.Condition()
     waiting = 0
@@ -35,7 +36,7 @@ def read_ahead(
     def produce() -> None:
         nonlocal waiting
         try:
-            for item in items:
+            for item in source:
                 with room:
                     room.wait_for(lambda: stopped or waiting == 0 or waiting + size(item) <= limit)  # noqa: B023
                     if stopped:
@@ -46,8 +47,8 @@ def read_ahead(
         except BaseException as error:
             ahead.put(_Raised(error))
         finally:
-            if isinstance(items, Generator):
-                items.close()  # what it holds open belongs to this thread
+            if isinstance(source, Generator):
+                source.close()  # what it holds open belongs to this thread
 
     thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
     thread.start()

@@ -39,6 +39,11 @@ Shape = tuple[int, ...]
 SUPERSAMPLING: Final = 2
 """Lines are drawn this much larger and then reduced, which smooths their edges."""
 
+TICK: Final = Fraction(1, 100)
+"""The unit of a GIF's delays, seconds."""
+
+RGB: Final = av.VideoFormat("rgb24")
+
 SHORTEST_DELAY: Final = 2
 """Hundredths of a second: what is shorter, browsers slow down to ten."""
 
@@ -133,7 +138,9 @@ def _unspooled(spool: io.BufferedRandom, shape: Shape, count: int) -> Iterator[V
 def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
     """The 256 colours that serve all frames best."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=shape[1], height=shape[0], format="rgb24", time_base=Fraction(1, 100))
+    source = graph.add_buffer(
+        width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=Fraction(1, 100)
+    )
     sink = graph.add("buffersink")
     graph.link_nodes(source, graph.add("palettegen"), sink).configure()
     for i, frame in enumerate(frames):
@@ -146,8 +153,10 @@ def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
 def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequence[int], shape: Shape) -> bytes:
     graph = av.filter.Graph()
     tick = Fraction(1, 100)
-    images = graph.add_buffer(width=shape[1], height=shape[0], format="rgb24", time_base=tick)
-    colours = graph.add_buffer(width=palette.width, height=palette.height, format="bgra", time_base=tick)
+    images = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=tick)
+    colours = graph.add_buffer(
+        width=palette.width, height=palette.height, format=av.VideoFormat("bgra"), time_base=tick
+    )
     # an ordered dither stays where it is from frame to frame; error diffusion would crawl
     use = graph.add("paletteuse", "dither=bayer:bayer_scale=4:diff_mode=rectangle")
     sink = graph.add("buffersink")
@@ -161,9 +170,9 @@ def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequenc
     output = io.BytesIO()
     with av.open(output, "w", format="gif", options={"loop": "0"}) as container:
         stream = container.add_stream("gif", rate=100)
-        stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", tick
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", TICK
         for due, frame in zip(times, frames, strict=True):
-            frame.pts, frame.time_base = due, tick
+            frame.pts, frame.time_base = due, TICK
             images.push(frame)
             for mapped in _ready(sink):
                 container.mux(stream.encode(mapped))

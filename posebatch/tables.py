@@ -42,6 +42,8 @@ ROW_GROUP_ROWS: Final = 65_536
 
 READ_THREADS: Final = 16
 
+RECORDS_PACKED_TOGETHER: Final = 500
+
 _VIDEO = pa.dictionary(pa.int32(), pa.string())
 _TIMING = [pa.field("frame_index", pa.int64()), pa.field("pts", pa.int64()), pa.field("time_s", pa.float64())]
 _BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -224,13 +226,15 @@ def _person_columns(
 # --- published tables --------------------------------------------------------------------------------------------
 
 
-def provenance(video: SourceVideo, info: VideoInfo, detector: str, pose: str, fingerprint: str) -> dict[str, str]:
+def provenance(
+    video: SourceVideo, info: VideoInfo, sampling: Mapping[str, Any], models: Mapping[str, str], fingerprint: str
+) -> dict[str, str]:
     """What a published file says of its own origin: a pure function of source, weights and settings."""
     return {
         "posebatch.video": text(video.uri),
         "posebatch.etag": video.etag,
-        "posebatch.detector": detector,
-        "posebatch.pose": pose,
+        "posebatch.sampling": json.dumps(sampling),
+        "posebatch.models": json.dumps(models),
         "posebatch.settings_fingerprint": fingerprint,
         "posebatch.time_base": str(info.time_base),
         "posebatch.frame_width": str(info.width),
@@ -267,6 +271,41 @@ def frames_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) 
         pa.array([len(frame) for frame in frames], pa.int32()),
     ]
     return pa.table(columns, schema=FRAMES_SCHEMA)
+
+
+def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[FramePoses]:
+    """The frames and persons in a video's two published tables, a row group at a time."""
+    poses = _rows_by_frame(pq.ParquetFile(pa.BufferReader(poses_content)))
+    held = next(poses, None)
+    names = ["frame_index", "pts", "is_keyframe", "status"]
+    for batch in pq.ParquetFile(pa.BufferReader(frames_content)).iter_batches(ROW_GROUP_ROWS, columns=names):
+        for row in batch.to_pylist():
+            record = FrameRecord(**row)
+            if held is None or held[0] != record.frame_index:
+                yield FramePoses.empty(record)
+                continue
+            persons = held[1]
+            yield FramePoses(
+                record, persons[:, :4], persons[:, 4], persons[:, 5], persons[:, 6:].reshape(-1, NUM_KEYPOINTS, 3)
+            )
+            held = next(poses, None)
+
+
+def _rows_by_frame(file: pq.ParquetFile) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """frame_index and the persons' numbers (n, 4 + 2 + 51) of each frame that has persons."""
+    names = [*_BBOX, "bbox_score", "pose_score", *KEYPOINT_COLUMNS]
+    carried: list[tuple[int, NDArray[np.float32]]] = []
+    for batch in file.iter_batches(ROW_GROUP_ROWS, columns=["frame_index", *names]):
+        index = batch["frame_index"].to_numpy()
+        numbers = np.stack([batch[name].to_numpy() for name in names], axis=1)
+        starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
+        for a, b in zip(starts, [*starts[1:], len(index)], strict=True):
+            if carried and carried[0][0] == index[a]:  # the persons of one frame lie in two row groups
+                carried = [(int(index[a]), np.concatenate([carried[0][1], numbers[a:b]]))]
+                continue
+            yield from carried
+            carried = [(int(index[a]), numbers[a:b])]
+    yield from carried
 
 
 def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table], metadata: Mapping[str, str]) -> int:
@@ -360,14 +399,32 @@ def videos_table(records: Sequence[VideoRecord]) -> pa.Table:
 
 def record_to_bytes(record: VideoRecord) -> bytes:
     """A commit record as a Parquet file of one row."""
-    return records_to_bytes([record])
-
-
-def records_to_bytes(records: Sequence[VideoRecord]) -> bytes:
-    """Commit records as a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(videos_table(records), sink, compression="zstd")
+    pq.write_table(videos_table([record]), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+class RecordLog:
+    """Commit records as they come, packed, to be written as one Parquet file at the end."""
+
+    def __init__(self) -> None:
+        self._packed: list[pa.Table] = []
+        self._loose: list[VideoRecord] = []
+
+    def add(self, record: VideoRecord) -> None:
+        """Take one more record."""
+        self._loose.append(record)
+        if len(self._loose) == RECORDS_PACKED_TOGETHER:
+            self._pack()
+
+    def write(self, sink: IO[bytes]) -> None:
+        """Write all records."""
+        self._pack()
+        write_parquet(sink, VIDEOS_SCHEMA, self._packed, {})
+
+    def _pack(self) -> None:
+        self._packed.append(videos_table(self._loose))
+        self._loose = []
 
 
 def record_from_bytes(content: bytes) -> VideoRecord:
@@ -379,6 +436,55 @@ def record_from_bytes(content: bytes) -> VideoRecord:
             f"a commit record cannot be read: {error}; delete it to have its video done again"
         ) from error
     return record_from_row(row)
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64]]:
+    """What is wrong with a frames table, and (n, 2) frame_index and num_persons of its rows."""
+    file, problems = _opened(content, FRAMES_SCHEMA, rows)
+    if problems:
+        return problems, np.zeros((0, 2), np.int64)
+    table = file.read(columns=["frame_index", "pts", "num_persons"])
+    index, pts, persons = (column.to_numpy() for column in table.columns)
+    sampling = json.loads(file.schema_arrow.metadata[b"posebatch.sampling"])
+    if sampling["fps"] is None and not np.array_equal(index, np.arange(len(index)) * sampling["stride"]):
+        problems.append(
+            f"frame_index does not count 0, {sampling['stride']}, ...: frames are lost, doubled or out of order"
+        )
+    elif (np.diff(index) <= 0).any():
+        problems.append("frame_index does not rise from row to row: frames are doubled or out of order")
+    if (np.diff(pts) <= 0).any():
+        problems.append("pts does not rise from row to row")
+    return problems, np.stack([index, persons.astype(np.int64)], axis=1)
+
+
+def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) -> list[str]:
+    """What is wrong with a poses table, given what `check_frames` found in the frames table of the same video."""
+    file, problems = _opened(content, POSES_SCHEMA, rows)
+    if problems:
+        return problems
+    table = file.read(columns=["frame_index", "person"])
+    index, person = (column.to_numpy() for column in table.columns)
+    expected = np.repeat(persons_by_frame[:, 0], persons_by_frame[:, 1])
+    if not np.array_equal(index, expected):
+        return ["its frames and persons are not those that the frames table counts"]
+    ranks = np.concatenate([np.arange(count) for count in [0, *persons_by_frame[:, 1]]])
+    return [] if np.array_equal(person, ranks) else ["person does not count 0, 1, 2, ... within each frame"]
+
+
+def _opened(content: bytes, schema: pa.Schema, rows: int) -> tuple[pq.ParquetFile, list[str]]:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        return None, [f"not a readable Parquet file: {error}"]
+    problems = []
+    if not file.schema_arrow.equals(schema):
+        problems.append("its columns are not those of this version of posebatch")
+    if file.metadata.num_rows != rows:
+        problems.append(f"{file.metadata.num_rows} rows, its record says {rows}")
+    return file, problems
 
 
 # --- readers -----------------------------------------------------------------------------------------------------

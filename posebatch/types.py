@@ -209,6 +209,26 @@ class StageSeconds:
 
 
 @dataclass(frozen=True)
+class SegmentJob:
+    """One segment to work on: a few hundred bytes, which is all that travels."""
+
+    video: SourceVideo
+    info: VideoInfo
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """What the driver learns of a staged segment."""
+
+    frames: int
+    """Frames processed."""
+    persons: int
+    video_seconds: float
+    """How much of the video the segment covers."""
+
+
+@dataclass(frozen=True)
 class PublishedObject:
     """An object that a commit record vouches for."""
 

@@ -111,7 +111,7 @@ class SegmentDecoder:
     seconds: float = 0.0
     """Spent decoding and converting, so far."""
 
-    def __iter__(self) -> Iterator[FrameBatch]:
+    def __iter__(self) -> Generator[FrameBatch, None, None]:
         batches = self._batches()
         while True:
             started = time.perf_counter()

@@ -1,0 +1,259 @@
+"""Ray: actors that hold the networks, tasks for the rest. Mechanism only; `runner` decides.
+
+One segment in flight for each actor, so that a segment that kills its process takes no other with it. Actors are
+asked for all at once and used as they become ready: pending actors are what makes an autoscaler add nodes. CPU tasks
+claim no CPU, so that actors on every core cannot starve them; their number is bounded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ray
+import ray.exceptions
+
+from posebatch.errors import InternalError, PosebatchError, RunAbortedError, WorkerDiedError
+from posebatch.plan import RunContext
+from posebatch.runner import Completion
+from posebatch.settings import ExecutionSettings
+from posebatch.tasks import TaskJob, perform
+from posebatch.types import SegmentJob
+
+ACTORS_PER_GPU: Final = 2
+"""While one decodes, crops or waits, the other's networks keep the GPU busy."""
+
+GPU_ACTOR_CPUS: Final = 2
+"""CPU cores that a GPU actor decodes with."""
+
+OBJECT_STORE_BYTES: Final = 100 << 20
+"""Object store of a local Ray: descriptors only, never pixels."""
+
+FIRST_WORKER_SECONDS: Final = 600.0
+"""How long a run without any ready worker waits; an autoscaler may need minutes for a node."""
+
+FAILED_STARTS_TO_ABORT: Final = 5
+"""Workers in a row that die before they are ready, after which the run gives up."""
+
+WORKER_DEATHS: Final = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RaySystemError,
+    ray.exceptions.LocalRayletDiedError,
+)
+"""What Ray raises when a process or node ended under the work. Anything else is a bug and is raised."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call in another process: exceptions travel as values, so Ray's own mean that the process died."""
+
+    result: object = None
+    error: PosebatchError | None = None
+
+
+def attempt(story: Callable[[], object], name: str) -> Outcome:
+    """Run a story and catch how it ends; a bug becomes an `InternalError` of the video it met."""
+    try:
+        return Outcome(story())
+    except PosebatchError as error:
+        return Outcome(error=error)
+    except Exception:
+        return Outcome(error=InternalError(f"{name}: a bug in posebatch: {traceback.format_exc(limit=-8)}"))
+
+
+@ray.remote(num_cpus=0, max_retries=0, scheduling_strategy="SPREAD")
+def _perform(job: TaskJob, context: RunContext) -> Outcome:
+    return attempt(lambda: perform(job, context), job.video.uri)
+
+
+class SegmentWorker:
+    """An actor with both networks."""
+
+    def __init__(self, context: RunContext, device: str, threads: int) -> None:
+        self._context, self._device, self._threads = context, device, threads
+
+    def load(self) -> Outcome:
+        """Load the networks; separate from construction so that its errors come back as they are."""
+        return attempt(self._load, "worker")
+
+    def _load(self) -> None:
+        # imported here, so that the processes of CPU tasks need not load torch
+        from posebatch.worker import SegmentProcessor  # noqa: PLC0415
+
+        self._processor = SegmentProcessor(self._context, self._device, self._threads)
+
+    def process(self, job: SegmentJob) -> Outcome:
+        """Work on one segment."""
+        return attempt(lambda: self._processor.process(job), job.video.uri)
+
+
+class RayPool:
+    """A `runner.Pool` on the Ray that is connected."""
+
+    def __init__(self, context: RunContext, workers: int, device: str) -> None:
+        self._context = context
+        self._wanted, self._device = workers, device
+        self._shared_context = ray.put(context)
+        self._starting: dict[Any, Any] = {}  # ref of load() -> actor
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, SegmentJob]] = {}  # ref -> actor, job
+        self._tasks: dict[Any, TaskJob] = {}
+        self._task_slots = max(2, workers)
+        self._failed_starts = 0
+        self._first_wanted = time.monotonic()
+        for _ in range(workers):
+            self._start_worker()
+
+    def workers(self) -> int:
+        """See `runner.Pool`."""
+        return self._wanted
+
+    def idle_workers(self) -> int:
+        """See `runner.Pool`."""
+        nobody = not self._idle and not self._busy
+        if nobody and time.monotonic() - self._first_wanted > FIRST_WORKER_SECONDS:
+            raise RunAbortedError(
+                f"no worker became ready within {FIRST_WORKER_SECONDS:.0f} s: the cluster has no free "
+                f"{'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
+            )
+        return len(self._idle)
+
+    def idle_task_slots(self) -> int:
+        """See `runner.Pool`."""
+        return self._task_slots - len(self._tasks)
+
+    def submit(self, job: SegmentJob | TaskJob) -> None:
+        """See `runner.Pool`."""
+        if isinstance(job, SegmentJob):
+            actor = self._idle.pop()
+            self._busy[actor.process.remote(job)] = (actor, job)
+        else:
+            self._tasks[_perform.remote(job, self._shared_context)] = job
+
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """See `runner.Pool`."""
+        refs = [*self._starting, *self._busy, *self._tasks]
+        ready, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if ready:  # take what else has ended by now
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        completions = (self._ended(ref) for ref in ready)
+        return [completion for completion in completions if completion is not None]
+
+    def close(self) -> None:
+        """End the actors; tasks that are under way finish or die with Ray."""
+        for actor in [*self._starting.values(), *self._idle, *(actor for actor, _ in self._busy.values())]:
+            ray.kill(actor)
+        for ref in self._tasks:
+            ray.cancel(ref, force=True)
+
+    def _start_worker(self) -> None:
+        on_gpu = self._device == "cuda"
+        threads = GPU_ACTOR_CPUS if on_gpu else 1
+        gpus = 1 / ACTORS_PER_GPU if on_gpu else 0
+        worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(SegmentWorker)
+        actor = worker.remote(self._shared_context, self._device, threads)
+        self._starting[actor.load.remote()] = actor
+
+    def _ended(self, ref: Any) -> Completion | None:
+        if ref in self._starting:
+            self._worker_started(ref)
+            return None
+        if ref in self._tasks:
+            job: SegmentJob | TaskJob = self._tasks.pop(ref)
+            return _completion(job, ref)
+        actor, job = self._busy.pop(ref)
+        completion = _completion(job, ref)
+        if isinstance(completion.error, WorkerDiedError):
+            self._start_worker()
+        else:
+            self._idle.append(actor)
+        return completion
+
+    def _worker_started(self, ref: Any) -> None:
+        actor = self._starting.pop(ref)
+        try:
+            outcome = ray.get(ref)
+        except WORKER_DEATHS as death:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS_TO_ABORT:
+                raise RunAbortedError(
+                    f"{self._failed_starts} workers in a row died while they loaded the networks: {_why(death)}"
+                ) from death
+            self._start_worker()
+            return
+        if outcome.error is not None:
+            raise RunAbortedError(f"a worker cannot load the networks: {outcome.error}") from outcome.error
+        self._failed_starts = 0
+        self._first_wanted = time.monotonic()
+        self._idle.append(actor)
+
+
+def _completion(job: SegmentJob | TaskJob, ref: Any) -> Completion:
+    try:
+        outcome = ray.get(ref)
+    except WORKER_DEATHS as death:
+        return Completion(job, error=WorkerDiedError(f"{job.video.uri}: the process working on it died: {_why(death)}"))
+    return Completion(job, outcome.result, outcome.error)
+
+
+def _why(death: BaseException) -> str:
+    """The telling line of Ray's long explanations."""
+    lines = [line.strip() for line in str(death).splitlines() if line.strip()]
+    return lines[0] if lines else type(death).__name__
+
+
+@contextmanager
+def connected(execution: ExecutionSettings) -> Iterator[None]:
+    """A connection to Ray: the cluster of ``RAY_ADDRESS`` (as inside ``ray job submit``), else a Ray of our own."""
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.WARNING)
+        else:
+            wanted = int(execution.workers) if execution.workers != "auto" else 0
+            ray.init(
+                address="local",
+                num_cpus=max(wanted, os.cpu_count() or 1),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
+        raise RunAbortedError(f"cannot connect to {where}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def choose_device(execution: ExecutionSettings) -> str:
+    """``cuda`` when the cluster has GPUs (or the setting says so), else ``cpu``."""
+    if execution.device != "auto":
+        return execution.device
+    return "cuda" if _resources().get("GPU", 0) else "cpu"
+
+
+def choose_workers(execution: ExecutionSettings, device: str) -> int:
+    """How many actors to ask for: as told, or one for each CPU core, or two for each GPU."""
+    if execution.workers != "auto":
+        return int(execution.workers)
+    resources = _resources()
+    if device == "cuda":
+        return max(1, int(resources.get("GPU", 0) * ACTORS_PER_GPU))
+    return max(1, int(resources.get("CPU", 1)))
+
+
+def _resources() -> dict[str, float]:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources

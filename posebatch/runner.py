@@ -1,0 +1,442 @@
+"""The policy of a run: what is admitted when, what is tried again, when to give up, what is said at the end.
+
+Knows nothing of Ray: work is handed to a `Pool`, which says later how each job ended. Holds the videos in flight and
+counters, nothing that grows with the archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final, Protocol
+
+from posebatch.commits import read_record
+from posebatch.errors import (
+    AccessDeniedError,
+    IndexDisagreesError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PosebatchError,
+    RunAbortedError,
+    StorageError,
+    WorkerDiedError,
+)
+from posebatch.finalize import FinalizeJob, PreviewOutcome
+from posebatch.plan import Action, Decision, RunContext, decide
+from posebatch.progress import Progress, Tally
+from posebatch.storage import Store
+from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob
+from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoPlan, VideoRecord
+from posebatch.version import __version__
+
+LOOK_AHEAD_VIDEOS: Final = 4
+"""Videos in flight beyond one for each worker: enough to probe the next ones while the last ones finish."""
+
+PLANNING_THREADS: Final = 16
+PLANNED_AHEAD: Final = 64
+"""Commit records that are read at once, and decisions that may wait."""
+
+RETRY_SECONDS: Final = 2.0
+"""Pause before a storage error is tried again; doubles each time."""
+
+STORAGE_FAILURES_TO_ABORT: Final = 12
+"""Storage errors in a row, with no success between them, after which the store is taken to be down."""
+
+POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How a job ended."""
+
+    job: SegmentJob | TaskJob
+    result: object = None
+    error: PosebatchError | None = None
+
+
+class Pool(Protocol):
+    """Where jobs run. Segments go to workers that hold the networks, one at a time each; other jobs are CPU tasks."""
+
+    def idle_workers(self) -> int:
+        """Workers that are ready and have nothing to do. Raises `RunAbortedError` when none can be had."""
+
+    def idle_task_slots(self) -> int:
+        """How many more CPU tasks may be given."""
+
+    def workers(self) -> int:
+        """Workers that are wanted in all."""
+
+    def submit(self, job: SegmentJob | TaskJob) -> None:
+        """Begin a job; its end is told by `wait`."""
+
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """The jobs that have ended; waits at most ``timeout_s`` for the first."""
+
+
+@dataclass
+class _Flight:
+    """A video between being planned and being settled."""
+
+    video: SourceVideo
+    plan: VideoPlan | None = None
+    attempts_before: int = 0
+    """Tries in vain in earlier runs."""
+    tries: dict[object, int] = field(default_factory=dict)
+    """Tries in vain in this run, by the piece of work."""
+    unstaged: set[Segment] = field(default_factory=set)
+    only_preview: bool = False
+    preview: PreviewOutcome | None = None
+
+    @property
+    def attempts(self) -> int:
+        """Tries in vain of the piece that was tried most, over all runs."""
+        return self.attempts_before + max(self.tries.values(), default=0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    tally: Tally
+    elapsed_s: float
+    failures: tuple[tuple[str, str], ...]
+    """Video and reason: those that failed in this run, then those that had failed before."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: everything wanted is published; 3: some videos failed."""
+        return 3 if self.tally.failed or self.tally.quarantined else 0
+
+
+MAX_NAMED_FAILURES: Final = 1000
+"""Failures that are kept to be named at the end; the rest stand in the videos table."""
+
+
+class Runner:
+    """One run over an archive."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        store: Store,
+        pool: Pool,
+        progress: Progress,
+        on_record: Callable[[VideoRecord], None] = lambda _: None,
+    ) -> None:
+        self._context, self._store, self._pool, self._progress = context, store, pool, progress
+        self._on_record = on_record
+        self._tally = progress.tally
+        self._flights: dict[str, _Flight] = {}
+        self._segments: deque[SegmentJob] = deque()
+        self._tasks: deque[TaskJob] = deque()
+        self._later: list[tuple[float, SegmentJob | TaskJob]] = []
+        self._storage_failures = 0
+        self._failures: list[tuple[str, str]] = []
+        self._stop = threading.Event()
+        self._stop_reason = ""
+
+    def stop(self, reason: str) -> None:
+        """End the run soon; safe to call from a signal handler. Finished work stays."""
+        self._stop_reason = reason
+        self._stop.set()
+
+    def run(self, videos: Iterator[SourceVideo]) -> Outcome:
+        """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped."""
+        planned = _Planner(videos, self._store, self._context)
+        try:
+            while not (planned.exhausted and not self._flights):
+                if self._stop.is_set():
+                    raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
+                self._admit(planned)
+                for completion in self._pool.wait(POLL_SECONDS):
+                    self._settle(completion)
+                self._progress.show()
+        finally:
+            planned.close()
+        return Outcome(self._tally, self._progress.elapsed_s, tuple(self._failures))
+
+    # --- admission, downstream first ------------------------------------------------------------------------------
+
+    def _admit(self, planned: _Planner) -> None:
+        now = time.monotonic()
+        due = [job for when, job in self._later if when <= now]
+        self._later = [(when, job) for when, job in self._later if when > now]
+        for job in due:
+            self._enqueue(job)
+        while self._tasks and self._pool.idle_task_slots() > 0:
+            self._pool.submit(self._tasks.popleft())
+        for _ in range(self._pool.idle_workers()):
+            if self._segments:
+                self._pool.submit(self._segments.popleft())
+        while len(self._flights) < self._pool.workers() + LOOK_AHEAD_VIDEOS and not self._tasks:
+            upcoming = planned.poll()
+            if upcoming is None:
+                return
+            self._take(*upcoming)
+
+    def _enqueue(self, job: SegmentJob | TaskJob) -> None:
+        if isinstance(job, SegmentJob):
+            self._segments.append(job)
+        else:
+            self._tasks.append(job)
+
+    def _take(self, video: SourceVideo, decision: Decision) -> None:
+        match decision.action:
+            case Action.DONE:
+                self._tally.up_to_date += 1
+                self._tally.bytes_passed += video.size_bytes
+            case Action.QUARANTINED:
+                self._tally.quarantined += 1
+                self._tally.bytes_passed += video.size_bytes
+                self._name_failure(video, f"failed before and is not tried again: {decision.reason}")
+            case Action.PREVIEW:
+                self._flights[video.uri] = _Flight(video, only_preview=True)
+                self._tasks.append(PreviewJob(video, None))
+            case Action.COMPUTE:
+                self._flights[video.uri] = _Flight(video)
+                self._tasks.append(ProbeJob(video))
+
+    # --- completions ----------------------------------------------------------------------------------------------
+
+    def _settle(self, completion: Completion) -> None:
+        job = completion.job
+        flight = self._flights.get(job.video.uri)
+        if flight is None or isinstance(job, NoteAttemptJob):
+            return  # the video was settled while this was under way
+        if completion.error is not None:
+            self._handle_error(flight, job, completion.error)
+            return
+        self._storage_failures = 0
+        match job, completion.result:
+            case ProbeJob(), Probed() as probed:
+                self._begin_segments(flight, probed)
+            case SegmentJob(), SegmentDone() as done:
+                self._segment_staged(flight, job, done)
+            case PreviewJob(), int(frames):
+                self._preview_ended(flight, PreviewOutcome(frames))
+            case _, VideoRecord() as record:
+                self._settled(flight, record)
+            case _:
+                raise AssertionError(f"{type(job).__name__} ended with {completion.result!r}")
+
+    def _begin_segments(self, flight: _Flight, probed: Probed) -> None:
+        retried = self._context.settings.selection.retry_failed
+        flight.video, flight.plan = probed.video, probed.plan
+        flight.attempts_before = 0 if retried else probed.attempts
+        flight.unstaged = {segment for segment in probed.plan.segments if segment not in probed.staged}
+        for segment in probed.plan.segments:
+            if segment in flight.unstaged:
+                self._segments.append(SegmentJob(flight.video, probed.plan.info, segment))
+        self._tally.bytes_passed += flight.video.size_bytes * len(probed.staged) / len(probed.plan.segments)
+        self._finish_if_staged(flight)
+
+    def _segment_staged(self, flight: _Flight, job: SegmentJob, done: SegmentDone) -> None:
+        if flight.plan is None or job.segment not in flight.unstaged:
+            return  # of a cut that was given up
+        flight.unstaged.discard(job.segment)
+        self._tally.frames += done.frames
+        self._tally.persons += done.persons
+        self._tally.video_seconds += done.video_seconds
+        self._tally.bytes_done += flight.video.size_bytes / len(flight.plan.segments)
+        self._finish_if_staged(flight)
+
+    def _finish_if_staged(self, flight: _Flight) -> None:
+        if flight.unstaged or flight.plan is None:
+            return
+        if self._context.preview_fingerprint is not None:
+            self._tasks.append(PreviewJob(flight.video, flight.plan))
+        else:
+            self._tasks.append(self._finalize_job(flight))
+
+    def _finalize_job(self, flight: _Flight) -> FinalizeJob:
+        assert flight.plan is not None
+        return FinalizeJob(flight.video, flight.plan, flight.attempts + 1, flight.preview)
+
+    def _preview_ended(self, flight: _Flight, outcome: PreviewOutcome) -> None:
+        flight.preview = outcome
+        if outcome.error:
+            self._progress.say(f"preview of {flight.video.uri} left out: {outcome.error}")
+        self._tasks.append(AttachJob(flight.video, outcome) if flight.only_preview else self._finalize_job(flight))
+
+    def _settled(self, flight: _Flight, record: VideoRecord) -> None:
+        del self._flights[flight.video.uri]
+        self._on_record(record)
+        if record.status == "failed":
+            self._tally.failed += 1
+            self._name_failure(flight.video, str(record.error))
+            return
+        self._tally.published += 1
+        if record.status == "partial":
+            self._progress.say(f"partial: {record.error}")
+
+    # --- errors ---------------------------------------------------------------------------------------------------
+
+    def _handle_error(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
+        if isinstance(error, StorageError):
+            self._count_storage_failure(error)
+        staged_is_gone = isinstance(job, FinalizeJob | AttachJob) and isinstance(error, ObjectNotFoundError)
+        if isinstance(job, FailJob):
+            self._give_up_unrecorded(flight, error)
+        elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentJob):
+            self._recut(flight, job)
+        elif isinstance(error, ObjectNotFoundError) and not staged_is_gone:
+            self._give_up_unrecorded(flight, error)
+        elif isinstance(error, ObjectChangedError) or staged_is_gone:
+            self._start_again(flight, job, error)
+        elif error.retryable or isinstance(error, AccessDeniedError):
+            self._try_again(flight, job, error)
+        elif isinstance(job, PreviewJob):
+            self._preview_ended(flight, PreviewOutcome(error=str(error)))
+        else:
+            self._fail(flight, error)
+
+    def _recut(self, flight: _Flight, job: SegmentJob) -> None:
+        """The container's index is wrong: decode the video from its beginning, as one segment."""
+        if flight.plan is None or job.segment not in flight.plan.segments:
+            return
+        whole = Segment()
+        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        flight.plan = replace(flight.plan, segments=(whole,))
+        flight.unstaged = {whole}
+        self._segments.append(SegmentJob(flight.video, flight.plan.info, whole))
+
+    def _start_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
+        """The source is another object now: what was planned for the old one is void."""
+        if isinstance(job, SegmentJob) and flight.plan is None:
+            return  # another segment noticed first
+        if self._exhausted(flight, "source", error):
+            return
+        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        flight.plan, flight.unstaged, flight.only_preview = None, set(), False
+        self._later.append((time.monotonic() + RETRY_SECONDS, ProbeJob(flight.video, relist=True)))
+
+    def _try_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
+        piece: object = job.segment if isinstance(job, SegmentJob) else type(job)
+        if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
+            return
+        if isinstance(job, PreviewJob) and flight.tries.get(piece, 0) + 1 >= self._max_attempts:
+            self._preview_ended(flight, PreviewOutcome(error=str(error)))
+            return
+        if self._exhausted(flight, piece, error):
+            return
+        pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
+        self._later.append((time.monotonic() + pause, job))
+
+    def _exhausted(self, flight: _Flight, piece: object, error: PosebatchError) -> bool:
+        """Count a try in vain; when it was the last one, record the video as failed."""
+        flight.tries[piece] = flight.tries.get(piece, 0) + 1
+        self._progress.say(f"try {flight.attempts} of {self._max_attempts} failed: {error}")
+        if flight.attempts >= self._max_attempts:
+            self._fail(flight, error)
+            return True
+        self._tasks.append(NoteAttemptJob(flight.video, flight.attempts, error.kind, str(error)))
+        return False
+
+    @property
+    def _max_attempts(self) -> int:
+        return self._context.settings.selection.max_attempts
+
+    def _fail(self, flight: _Flight, error: PosebatchError) -> None:
+        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        flight.unstaged = set()
+        record = VideoRecord(
+            video=flight.video.uri,
+            etag=flight.video.etag,
+            size_bytes=flight.video.size_bytes,
+            last_modified=flight.video.last_modified,
+            status="failed",
+            settings_fingerprint=self._context.data_fingerprint,
+            run_id=self._context.run_id,
+            posebatch_version=__version__,
+            error_kind=error.kind,
+            error=str(error),
+            attempts=max(1, flight.attempts),
+            info=flight.plan.info if flight.plan else None,
+            detector=self._context.detector,
+            pose=self._context.pose,
+        )
+        self._tasks.append(FailJob(flight.video, record))
+
+    def _give_up_unrecorded(self, flight: _Flight, error: PosebatchError) -> None:
+        """Name the failure without recording it: the source has gone, or the store takes no record."""
+        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        del self._flights[flight.video.uri]
+        self._tally.failed += 1
+        self._name_failure(flight.video, str(error))
+
+    def _name_failure(self, video: SourceVideo, reason: str) -> None:
+        if len(self._failures) < MAX_NAMED_FAILURES:
+            self._failures.append((video.uri, reason))
+
+    def _count_storage_failure(self, error: StorageError) -> None:
+        self._storage_failures += 1
+        if self._storage_failures >= max(STORAGE_FAILURES_TO_ABORT, 3 * self._pool.workers()):
+            raise RunAbortedError(
+                f"{self._storage_failures} storage errors in a row, the last one: {error}. "
+                "What is published stays; run the same command again when the store answers"
+            )
+
+
+class _Planner:
+    """Reads commit records ahead of the run, in threads, and decides what to do with each video."""
+
+    def __init__(self, videos: Iterator[SourceVideo], store: Store, context: RunContext) -> None:
+        self._videos, self._store, self._context = videos, store, context
+        self._decided: queue.Queue[tuple[SourceVideo, Decision] | Exception | None] = queue.Queue(PLANNED_AHEAD)
+        self._closed = threading.Event()
+        self.exhausted = False
+        self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
+        self._thread.start()
+
+    def poll(self) -> tuple[SourceVideo, Decision] | None:
+        """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set)."""
+        if self.exhausted:
+            return None
+        try:
+            item = self._decided.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, PosebatchError):
+            raise RunAbortedError(f"the inputs or the commit records cannot be read: {item}") from item
+        if isinstance(item, Exception):
+            raise item
+        self.exhausted = item is None
+        return item
+
+    def close(self) -> None:
+        """Stop planning."""
+        self._closed.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._decided.get_nowait()
+            self._thread.join(0.05)
+
+    def _plan(self) -> None:
+        limit = self._context.settings.selection.limit
+        try:
+            for video, decision in self._decisions():
+                if decision.action in (Action.COMPUTE, Action.PREVIEW) and limit is not None:
+                    if limit == 0:
+                        break
+                    limit -= 1
+                self._decided.put((video, decision))
+                if self._closed.is_set():
+                    return
+            self._decided.put(None)
+        except Exception as error:  # raised again where the run polls
+            self._decided.put(error)
+
+    def _decisions(self) -> Iterator[tuple[SourceVideo, Decision]]:
+        def one(video: SourceVideo) -> tuple[SourceVideo, Decision]:
+            return video, decide(video, read_record(self._store, video.output_path), self._context)
+
+        with ThreadPoolExecutor(PLANNING_THREADS) as threads:
+            while chunk := list(islice(self._videos, PLANNED_AHEAD)):
+                yield from threads.map(one, chunk)
