@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+import torchvision
+from torch import nn
+from torchvision.transforms.functional import gaussian_blur
+
+from posebatch.models.detector import (
+    DetectorSettings,
+    TorchvisionDetector,
+    build_torchvision_detector,
+    load_detector,
+)
+from posebatch.models.ssdlite import build_person_ssd
+from posebatch.models.weights import load_into, load_weights, resolve, save_weights
+
+NAME = "ssdlite_mobilenet_v2_320"
+TORCHVISION_NAME = "ssdlite320_mobilenet_v3_large"
+EAGER = DetectorSettings(bbox_thr=0.05, max_persons=200)
+"""Keeps some of the faint boxes that noise gives."""
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return load_detector(NAME, EAGER)
+
+
+def noise(n, height=120, width=200, seed=0):
+    """Smooth noise: (n, height, width, 3) uint8."""
+    coarse = torch.rand(n, 3, 6, 10, generator=torch.Generator().manual_seed(seed)) * 255
+    smooth = F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 255)
+    return smooth.byte().permute(0, 2, 3, 1).contiguous()
+
+
+def drawn_person(height=240, width=320):
+    """Somebody in a red shirt, standing in the middle from 0.1 to 0.95 of the height: (1, height, width, 3) uint8."""
+    y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / height, indexing="ij")
+    x = (x - width / height / 2).abs()
+    skin, hair, shirt, trousers = (205, 160, 130), (60, 40, 30), (150, 40, 40), (40, 45, 80)
+    parts = [
+        (y > 0.8, (110, 105, 95)),  # the ground
+        ((y > 0.58) & (y < 0.95) & ((x - 0.045).abs() < 0.035), trousers),
+        ((y > 0.27) & (y < 0.6) & (x < 0.085), shirt),
+        ((y > 0.29) & (y < 0.58) & ((x - 0.105).abs() < 0.022), shirt),
+        ((y > 0.56) & (y < 0.61) & ((x - 0.107).abs() < 0.02), skin),
+        ((y > 0.22) & (y < 0.29) & (x < 0.03), skin),
+        (((y - 0.17) / 0.075) ** 2 + (x / 0.055) ** 2 < 1, skin),
+        ((((y - 0.145) / 0.065) ** 2 + (x / 0.06) ** 2 < 1) & (y < 0.15), hair),
+    ]
+    image = torch.tensor([170.0, 190.0, 150.0]).repeat(height, width, 1)
+    for mask, colour in parts:
+        image[mask] = torch.tensor(colour, dtype=torch.float32)
+    grain = torch.randn(height, width, 3, generator=torch.Generator().manual_seed(0)) * 12
+    return gaussian_blur((image + grain).permute(2, 0, 1), [7, 7]).permute(1, 2, 0).clamp(0, 255).byte()[None]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4])
+def test_one_answer_for_each_frame(detector, n):
+    found = detector.detect(noise(n))
+    assert len(found) == n
+    for detections in found:
+        assert len(detections) > 0
+        assert (np.diff(detections.scores) <= 0).all()
+
+
+def test_more_frames_than_the_batch_size_are_refused(detector):
+    with pytest.raises(ValueError, match="batch size"):
+        detector.detect(noise(detector.batch_size + 1, 32, 32))
+
+
+def test_a_blank_frame_has_nobody():
+    (found,) = load_detector(NAME, DetectorSettings()).detect(torch.zeros(1, 90, 160, 3, dtype=torch.uint8))
+    assert len(found) == 0
+    assert found.bbox_xyxy.shape == (0, 4)
+
+
+def test_settings_bound_the_answer():
+    settings = DetectorSettings(bbox_thr=0.06, max_persons=3)
+    (few,) = load_detector(NAME, settings).detect(noise(1))
+    (many,) = load_detector(NAME, EAGER).detect(noise(1))
+    assert len(few) <= 3
+    assert (few.scores > 0.06).all()
+    np.testing.assert_array_equal(few.scores, many.scores[: len(few)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 200), (31, 57), (400, 90)])
+def test_boxes_lie_in_the_frame(detector, height, width):
+    (found,) = detector.detect(noise(1, height, width))
+    x1, y1, x2, y2 = found.bbox_xyxy.T
+    assert (found.bbox_xyxy >= -0.5).all()
+    assert (x2 <= width - 0.5).all()
+    assert (y2 <= height - 0.5).all()
+    assert (x2 - x1 >= 0.99).all()
+    assert (y2 - y1 >= 0.99).all()
+
+
+@pytest.mark.parametrize("image", [drawn_person(), noise(1), noise(1, 500, 700, seed=3)])
+def test_equals_torchvisions_own_forward_on_equally_resized_input(detector, image):
+    record, state = load_weights("detector", NAME)
+    ssd = build_person_ssd().eval()
+    load_into(ssd, state, record.name)
+    ssd.score_thresh, ssd.nms_thresh, ssd.detections_per_img = EAGER.bbox_thr, EAGER.nms_thr, EAGER.max_persons
+    _, height, width, _ = image.shape
+    resized = F.interpolate(image.permute(0, 3, 1, 2), size=(320, 320), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        (expected,) = ssd([resized[0] / 255])
+    boxes = expected["boxes"] * torch.tensor([width, height, width, height]) / 320 - 0.5
+    (found,) = detector.detect(image)
+    np.testing.assert_allclose(found.scores, expected["scores"].numpy(), atol=1e-4)
+    np.testing.assert_allclose(found.bbox_xyxy, boxes.numpy(), atol=0.02)
+
+
+def test_finds_a_person():
+    (found,) = load_detector(NAME, DetectorSettings()).detect(drawn_person())
+    assert len(found) == 1
+    assert found.scores[0] > 0.9
+    x1, y1, x2, y2 = found.bbox_xyxy[0]
+    assert (x1 + x2) / 2 == pytest.approx(160, abs=10)
+    assert (y1, y2) == pytest.approx((0.1 * 240, 0.95 * 240), abs=20)
+
+
+def test_a_frames_persons_do_not_depend_on_the_other_frames(detector):
+    frames = noise(4)
+    together = detector.detect(frames)
+    other = detector.detect(torch.cat([frames[:1], noise(3, seed=1)]))
+    np.testing.assert_array_equal(other[0].bbox_xyxy, together[0].bbox_xyxy)
+    np.testing.assert_array_equal(other[0].scores, together[0].scores)
+    moved = detector.detect(frames[[3, 2, 1, 0]])
+    np.testing.assert_allclose(moved[3].bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
+    (alone,) = detector.detect(frames[:1])
+    np.testing.assert_allclose(alone.bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
+
+
+class StubNetwork(nn.Module):
+    """Answers as torchvision's detectors do, with the boxes it was given."""
+
+    def __init__(self, boxes, scores, labels):
+        super().__init__()
+        self.answer = {
+            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            "scores": torch.tensor(scores, dtype=torch.float32),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+        }
+        self.batches = []
+
+    def forward(self, images):
+        self.batches.append([tuple(image.shape) for image in images])
+        return [self.answer for _ in images]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "expected"),
+    [
+        ([], [], [], []),
+        ([[1, 2, 11, 22]], [0.9], [2], []),  # not a person
+        ([[1, 2, 11, 22]], [0.9], [1], [[0.5, 1.5, 10.5, 21.5]]),
+        ([[-5, -5, 300, 300]], [0.9], [1], [[-0.5, -0.5, 63.5, 47.5]]),  # clipped to the frame
+        ([[5, 5, 5.9, 40], [70, 5, 90, 40]], [0.9, 0.8], [1, 1], []),  # thinner than a pixel, beside the frame
+        ([[0, 0, 4, 4], [1, 1, 5, 5]], [0.5, 0.7], [1, 1], [[0.5, 0.5, 4.5, 4.5], [-0.5, -0.5, 3.5, 3.5]]),
+        ([[0, 0, 4, 4], [1, 1, 5, 5]], [0.5, 0.5], [1, 1], [[-0.5, -0.5, 3.5, 3.5], [0.5, 0.5, 4.5, 4.5]]),
+        ([[0, 0, 4, 4]] * 3, [0.5, 0.6, 0.7], [1, 1, 1], [[-0.5, -0.5, 3.5, 3.5]] * 2),  # max_persons
+    ],
+)
+def test_torchvision_answers_are_translated(boxes, scores, labels, expected):
+    stub = StubNetwork(boxes, scores, labels)
+    wrapped = TorchvisionDetector(resolve("detector", TORCHVISION_NAME), stub, DetectorSettings(max_persons=2))
+    found = wrapped.detect(torch.zeros(2, 48, 64, 3, dtype=torch.uint8))
+    assert len(found) == 2
+    for detections in found:
+        np.testing.assert_array_equal(detections.bbox_xyxy, np.array(expected, np.float32).reshape(-1, 4))
+    assert stub.batches == [[(3, 48, 64)] * wrapped.batch_size]
+
+
+def test_torchvision_weights_by_name_and_by_path(monkeypatch, tmp_path):
+    settings = DetectorSettings(bbox_thr=0.005)
+    state = build_torchvision_detector(TORCHVISION_NAME, settings).state_dict()
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda url, **kwargs: state)
+    path = tmp_path / "copy.safetensors"
+    save_weights(path, resolve("detector", TORCHVISION_NAME), state)
+    by_name, by_path = load_detector(TORCHVISION_NAME, settings), load_detector(str(path), settings)
+    frames = noise(2)
+    for ours, theirs in zip(by_name.detect(frames), by_path.detect(frames), strict=True):
+        np.testing.assert_array_equal(ours.bbox_xyxy, theirs.bbox_xyxy)
+    assert by_name.detect(frames[:0]) == []
+
+
+@pytest.mark.parametrize("architecture", ["fasterrcnn_mobilenet_v3_large_320_fpn", TORCHVISION_NAME])
+def test_thresholds_reach_torchvisions_networks(architecture):
+    network = build_torchvision_detector(architecture, DetectorSettings(bbox_thr=0.42, nms_thr=0.21))
+    holder = network.roi_heads if architecture.startswith("fasterrcnn") else network
+    assert (holder.score_thresh, holder.nms_thresh) == (0.42, 0.21)
