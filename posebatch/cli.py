@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from posebatch.commits import read_record, record_key
-from posebatch.errors import OutputError, PosebatchError, UsageError
-from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, read_input_list, survey
-from posebatch.models.weights import list_models, resolve
-from posebatch.plan import Action, Decision, RunContext, decide
-from posebatch.progress import Progress, Tally, duration_text
-from posebatch.runner import Outcome, Runner
-from posebatch.runs import RunFolder, last_summary, new_run_id
+from posebatch.demo import run_demo
+from posebatch.dryrun import dry_run
+from posebatch.errors import PosebatchError, UsageError
+from posebatch.inputs import read_input_list
+from posebatch.job import run_job
+from posebatch.models.registry import list_models
 from posebatch.settings import Option, Settings, nearest, options, read_config, settings_from
-from posebatch.storage import Store, open_source, open_store
-from posebatch.types import SourceVideo, VideoPlan
+from posebatch.storage import open_store
 from posebatch.verify import verify
 from posebatch.version import __version__
 
 EXIT_OK, EXIT_CANNOT_GO_ON, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
-
-PROBE_THREADS = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,175 +117,19 @@ def _settings(chosen: argparse.Namespace) -> Settings:
     return settings_from({**from_file, **from_flags}, "command line")
 
 
-# --- run ---------------------------------------------------------------------------------------------------------
-
-
 def run_command(chosen: argparse.Namespace) -> int:
     """``posebatch run``."""
-    named = _named_inputs(chosen)
-    return run_job(named, chosen.output, _settings(chosen))
+    return run_job(_named_inputs(chosen), chosen.output, _settings(chosen))
+
+
+def plan_command(chosen: argparse.Namespace) -> int:
+    """``posebatch plan``."""
+    dry_run(_named_inputs(chosen), chosen.output, _settings(chosen))
+    return EXIT_OK
 
 
 def _named_inputs(chosen: argparse.Namespace) -> list[str]:
     return [*chosen.inputs, *(read_input_list(chosen.inputs_from) if chosen.inputs_from else [])]
-
-
-def run_job(named: list[str], output: str, settings: Settings) -> int:
-    """The main job, from the named inputs to the exit code."""
-    context, store, inputs, found = _prepare(named, output, settings)
-    _refuse_existing(inputs, store, context)
-    folder = RunFolder(store, context)
-    folder.open(named)
-    print(f"{found.videos} videos, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
-    print(f"detector {context.detector}\npose     {context.pose}", flush=True)
-    progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes))
-    outcome = None
-    try:
-        outcome = _run_on_ray(context, store, list_videos(inputs, settings.selection), progress, folder)
-    finally:
-        progress.close()
-        folder.close(_summary(context, progress, outcome))
-    _print_outcome(outcome, store, folder, settings)
-    return outcome.exit_code
-
-
-def _prepare(named: list[str], output: str, settings: Settings) -> tuple[RunContext, Store, list[Input], Survey]:
-    """Everything that can be refused is refused here, before any work begins."""
-    endpoint_url = settings.selection.endpoint_url
-    detector = resolve("detector", settings.estimator.detector_name)
-    pose = resolve("pose", settings.estimator.pose_name)
-    store = open_store(output, endpoint_url)
-    inputs = parse_inputs(named, endpoint_url)
-    check_apart(inputs, store.root)
-    found = survey(inputs, settings.selection)
-    context = RunContext(new_run_id(), settings, store.root, detector.identity, pose.identity)
-    return context, store, inputs, found
-
-
-def _refuse_existing(inputs: list[Input], store: Store, context: RunContext) -> None:
-    if context.settings.selection.on_existing != "error":
-        return
-    for video in list_videos(inputs, context.settings.selection):
-        if read_record(store, video.output_path) is not None:
-            raise OutputError(f"{store.uri(record_key(video.output_path))} exists already (--on-existing error)")
-
-
-def _run_on_ray(context: RunContext, store: Store, videos: Any, progress: Progress, folder: RunFolder) -> Outcome:
-    # Ray is loaded only by the commands that need it
-    from posebatch.cluster import RayPool, choose_device, choose_workers, connected  # noqa: PLC0415
-
-    execution = context.settings.execution
-    with connected(execution):
-        device = choose_device(execution)
-        pool = RayPool(context, choose_workers(execution, device), device)
-        runner = Runner(context, store, pool, progress, folder.add)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda caught, _: runner.stop(signal.Signals(caught).name))
-        try:
-            return runner.run(videos)
-        finally:
-            pool.close()
-
-
-def _summary(context: RunContext, progress: Progress, outcome: Outcome | None) -> dict[str, Any]:
-    tally = progress.tally
-    return {
-        "run_id": context.run_id,
-        "posebatch_version": __version__,
-        "finished": outcome is not None,
-        "settings_fingerprint": context.data_fingerprint,
-        "detector": context.detector,
-        "pose": context.pose,
-        "elapsed_s": round(progress.elapsed_s, 3),
-        **{name: value for name, value in vars(tally).items() if not name.startswith("bytes_")},
-        "failures": [{"video": video, "reason": reason} for video, reason in outcome.failures] if outcome else [],
-    }
-
-
-def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: Settings) -> None:
-    tally = outcome.tally
-    print(
-        f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "
-        f"{tally.quarantined} failed before; {tally.frames} frames, {tally.persons} persons "
-        f"in {duration_text(outcome.elapsed_s)}"
-    )
-    for video, reason in outcome.failures:
-        print(f"  failed: {reason if video in reason else f'{video}: {reason}'}")
-    print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
-    if settings.preview.wanted:
-        print(f"previews {store.uri('previews/')}")
-    print(f"this run {store.uri(folder.key)}/", flush=True)
-
-
-# --- plan --------------------------------------------------------------------------------------------------------
-
-
-def plan_command(chosen: argparse.Namespace) -> int:
-    """``posebatch plan``: nothing is written."""
-    settings = _settings(chosen)
-    context, store, inputs, _ = _prepare(_named_inputs(chosen), chosen.output, settings)
-    counts = dict.fromkeys(Action, 0)
-    seconds_to_do = frames_to_do = 0.0
-    videos = list_videos(inputs, settings.selection)
-    with ThreadPoolExecutor(PROBE_THREADS) as threads:
-        while chunk := list(islice(videos, 4 * PROBE_THREADS)):
-            for video, decision, looked in threads.map(lambda one: _look(one, store, context), chunk):
-                counts[decision.action] += 1
-                print(f"{decision.action.value:<12} {video.uri}  ({decision.reason}){_look_text(looked)}")
-                if isinstance(looked, VideoPlan):
-                    seconds_to_do += looked.info.duration_s
-                    frames_to_do += _frames_to_process(looked, settings)
-    print(f"\n{', '.join(f'{count} {action.value}' for action, count in counts.items() if count)}")
-    print(
-        f"{seconds_to_do / 3600:.2f} hours of video to do, {frames_to_do:.0f} frames; {_estimate(store, context, frames_to_do)}"
-    )
-    return EXIT_OK
-
-
-def _look(
-    video: SourceVideo, store: Store, context: RunContext
-) -> tuple[SourceVideo, Decision, VideoPlan | PosebatchError | None]:
-    from posebatch.video import probe  # noqa: PLC0415
-
-    decision = decide(video, read_record(store, video.output_path), context)
-    if decision.action is not Action.COMPUTE:
-        return video, decision, None
-    try:
-        with open_source(video.uri, video.etag, context.endpoint_url) as file:
-            return video, decision, probe(file, video.uri, context.settings.execution.segment_seconds)
-    except PosebatchError as error:
-        return video, decision, error
-
-
-def _look_text(looked: VideoPlan | PosebatchError | None) -> str:
-    if looked is None:
-        return ""
-    if isinstance(looked, PosebatchError):
-        return f"\n             will fail: {looked}"
-    info = looked.info
-    return (
-        f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {len(looked.segments)} segments"
-    )
-
-
-def _frames_to_process(plan: VideoPlan, settings: Settings) -> float:
-    total = plan.info.frames_in_header or plan.info.duration_s * plan.info.avg_fps
-    if settings.sampling.fps is not None:
-        return min(total, plan.info.duration_s * settings.sampling.fps)
-    return total / settings.sampling.stride
-
-
-def _estimate(store: Store, context: RunContext, frames: float) -> str:
-    if not frames:
-        return "nothing to compute"
-    summary = last_summary(store, context.data_fingerprint)
-    if summary is None:
-        return "time: unknown until a run with these settings has finished here (try --limit 1)"
-    rate = summary["frames"] / summary["elapsed_s"]
-    return f"about {duration_text(frames / rate)} at the {rate:.1f} frames/s of run {summary['run_id']}"
-
-
-# --- the other commands ------------------------------------------------------------------------------------------
 
 
 def verify_command(chosen: argparse.Namespace) -> int:
@@ -311,11 +147,11 @@ def verify_command(chosen: argparse.Namespace) -> int:
 def models_command(_: argparse.Namespace) -> int:
     """``posebatch models``."""
     for row in list_models():
-        print(row)
+        print(f"{row.kind:<8} {row.name}\n         input {row.input_size}, {row.parameters / 1e6:.1f} M parameters")
+        print(f"         {row.accuracy}\n         {row.licence}; weights: {row.weights_from}")
     return EXIT_OK
 
 
 def demo_command(chosen: argparse.Namespace) -> int:
     """``posebatch demo``."""
-    settings = settings_from({"preview": ["gif"]})
-    return run_job([chosen.video], chosen.output, settings)
+    return run_demo(chosen.video, chosen.output)

@@ -126,12 +126,12 @@ class Runner:
         self,
         context: RunContext,
         store: Store,
-        pool: Pool,
+        start_pool: Callable[[], Pool],
         progress: Progress,
         on_record: Callable[[VideoRecord], None] = lambda _: None,
     ) -> None:
-        self._context, self._store, self._pool, self._progress = context, store, pool, progress
-        self._on_record = on_record
+        self._context, self._store, self._progress = context, store, progress
+        self._start_pool, self._on_record = start_pool, on_record
         self._tally = progress.tally
         self._flights: dict[str, _Flight] = {}
         self._segments: deque[SegmentJob] = deque()
@@ -151,16 +151,34 @@ class Runner:
         """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped."""
         planned = _Planner(videos, self._store, self._context)
         try:
-            while not (planned.exhausted and not self._flights):
-                if self._stop.is_set():
-                    raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
-                self._admit(planned)
-                for completion in self._pool.wait(POLL_SECONDS):
-                    self._settle(completion)
-                self._progress.show()
+            if self._anything_to_do(planned):
+                self._pool = self._start_pool()
+                self._work_off(planned)
         finally:
             planned.close()
         return Outcome(self._tally, self._progress.elapsed_s, tuple(self._failures))
+
+    def _anything_to_do(self, planned: _Planner) -> bool:
+        """Pass over what is settled; a night with nothing new should not even start workers."""
+        while not self._flights and not planned.exhausted:
+            self._check_stop()
+            upcoming = planned.poll(POLL_SECONDS)
+            if upcoming is not None:
+                self._take(*upcoming)
+            self._progress.show()
+        return bool(self._flights)
+
+    def _work_off(self, planned: _Planner) -> None:
+        while self._flights or not planned.exhausted:
+            self._check_stop()
+            self._admit(planned)
+            for completion in self._pool.wait(POLL_SECONDS):
+                self._settle(completion)
+            self._progress.show()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
 
     # --- admission, downstream first ------------------------------------------------------------------------------
 
@@ -395,12 +413,12 @@ class _Planner:
         self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
         self._thread.start()
 
-    def poll(self) -> tuple[SourceVideo, Decision] | None:
+    def poll(self, timeout_s: float = 0.0) -> tuple[SourceVideo, Decision] | None:
         """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set)."""
         if self.exhausted:
             return None
         try:
-            item = self._decided.get_nowait()
+            item = self._decided.get(block=timeout_s > 0, timeout=timeout_s or None)
         except queue.Empty:
             return None
         if isinstance(item, PosebatchError):

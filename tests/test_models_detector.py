@@ -12,8 +12,9 @@ from posebatch.models.detector import (
     build_torchvision_detector,
     load_detector,
 )
+from posebatch.models.registry import resolve
 from posebatch.models.ssdlite import build_person_ssd
-from posebatch.models.weights import load_into, load_weights, resolve, save_weights
+from posebatch.models.weights import load_into, load_weights, save_weights
 
 NAME = "ssdlite_mobilenet_v2_320"
 TORCHVISION_NAME = "ssdlite320_mobilenet_v3_large"

@@ -10,21 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from posebatch.errors import WeightsError
-from posebatch.models import weights
+from posebatch.models import registry
 from posebatch.models.detector import DetectorSettings, load_detector
 from posebatch.models.pose import load_pose_network
 from posebatch.models.pose_resnet import build_pose_network
+from posebatch.models.registry import EMBEDDED, TORCHVISION_DETECTORS, list_models, resolve, sha256_of
 from posebatch.models.ssdlite import build_person_ssd
-from posebatch.models.weights import (
-    EMBEDDED,
-    TORCHVISION_DETECTORS,
-    list_models,
-    load_into,
-    load_weights,
-    resolve,
-    save_weights,
-    sha256_of,
-)
+from posebatch.models.weights import load_into, load_weights, save_weights
 
 POSE = "simplebaseline_mobilenet_v2_256x192"
 DETECTOR = "ssdlite_mobilenet_v2_320"
@@ -176,7 +168,7 @@ def test_unknown_names_get_the_nearest_one(kind, name, message):
 def test_identities_pin_the_weights():
     for kind, names in EMBEDDED.items():
         for name in names:
-            path = weights.Path(weights.__file__).parent / f"{name}.safetensors"
+            path = registry.Path(registry.__file__).parent / f"{name}.safetensors"
             assert resolve(kind, name).identity == f"{name}@{sha256_of(path)}"
     name = "fcos_resnet50_fpn"
     assert resolve("detector", name).identity == f"{name}@fcos_resnet50_fpn_coco-99b0c9b7.pth"
@@ -209,3 +201,11 @@ def test_a_failed_download_says_what_to_do(monkeypatch, error):
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", fetch)
     with pytest.raises(WeightsError, match=r"fcos_resnet50_fpn_coco-99b0c9b7\.pth.*TORCH_HOME.*--detector PATH.*320"):
         load_detector("fcos_resnet50_fpn", DetectorSettings())
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DETECTORS)
+def test_the_registry_says_what_torchvision_says(name):
+    ours, theirs = TORCHVISION_DETECTORS[name], torchvision.models.get_model_weights(name).DEFAULT
+    box_ap = theirs.meta["_metrics"]["COCO-val2017"]["box_map"] / 100
+    assert (ours.url, ours.parameters) == (theirs.url, theirs.meta["num_params"])
+    assert ours.box_ap == pytest.approx(box_ap)

@@ -20,7 +20,8 @@ from torchvision.ops import nms
 
 from posebatch.models.inference import batch_size_for, pad_batch, prepare_network
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
-from posebatch.models.weights import DetectorRecord, load_into, load_weights
+from posebatch.models.registry import DetectorRecord
+from posebatch.models.weights import load_into, load_weights
 from posebatch.types import Detections
 
 _PERSON = 1

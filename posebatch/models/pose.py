@@ -6,7 +6,8 @@ import torch
 
 from posebatch.models.inference import batch_size_for, pad_batch, prepare_network
 from posebatch.models.pose_resnet import HEATMAP_STRIDE, build_pose_network
-from posebatch.models.weights import PoseRecord, load_into, load_weights
+from posebatch.models.registry import PoseRecord
+from posebatch.models.weights import load_into, load_weights
 from posebatch.skeleton import FLIP_ORDER, NUM_KEYPOINTS
 
 

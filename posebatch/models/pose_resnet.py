@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet, mobilenet_v2, resnet18, resnet34, resnet50, resnet101, resnet152
 
+from posebatch.models.registry import POSE_ARCHITECTURES
 from posebatch.skeleton import NUM_KEYPOINTS
 
 _DECONV_CHANNELS = 256
@@ -25,9 +26,6 @@ _RESNETS: Final[dict[str, Callable[..., ResNet]]] = {
     "resnet101": resnet101,
     "resnet152": resnet152,
 }
-
-POSE_ARCHITECTURES: Final = (*_RESNETS, "mobilenet_v2")
-"""What `build_pose_network` can build."""
 
 HEATMAP_STRIDE: Final = 4
 """Input pixels per heatmap pixel: the backbone divides by 32, the three deconvolutions give back 8."""

@@ -1,0 +1,145 @@
+"""The main job, from what a user named to the exit code."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from posebatch.commits import read_record, record_key
+from posebatch.errors import OutputError
+from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
+from posebatch.models.registry import resolve
+from posebatch.plan import RunContext
+from posebatch.progress import Progress, Tally, duration_text
+from posebatch.runner import Outcome, Pool, Runner
+from posebatch.runs import RunFolder, new_run_id
+from posebatch.settings import Settings
+from posebatch.storage import Store, open_store
+from posebatch.types import SourceVideo
+from posebatch.version import __version__
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that nothing speaks against."""
+
+    context: RunContext
+    store: Store
+    """The output."""
+    inputs: list[Input]
+    survey: Survey
+
+    def videos(self) -> Iterator[SourceVideo]:
+        """The videos of the inputs."""
+        return list_videos(self.inputs, self.context.settings.selection)
+
+
+def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
+    """Everything that can be refused is refused here, before any work begins; nothing is written.
+
+    Raises `UsageError`, and `StorageError` when an input's store cannot be asked.
+    """
+    endpoint_url = settings.selection.endpoint_url
+    detector = resolve("detector", settings.estimator.detector_name)
+    pose = resolve("pose", settings.estimator.pose_name)
+    store = open_store(output, endpoint_url)
+    inputs = parse_inputs(named, endpoint_url)
+    check_apart(inputs, store.root)
+    context = RunContext(new_run_id(), settings, store.root, detector.identity, pose.identity)
+    return Prepared(context, store, inputs, survey(inputs, settings.selection))
+
+
+def run_job(named: list[str], output: str, settings: Settings) -> int:
+    """Do the job and say how it went; returns the exit code."""
+    prepared = prepare(named, output, settings)
+    context, store, found = prepared.context, prepared.store, prepared.survey
+    _refuse_existing(prepared)
+    folder = RunFolder(store, context)
+    folder.open(named)
+    print(f"{found.videos} videos, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
+    print(f"detector {context.detector}\npose     {context.pose}", flush=True)
+    progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes))
+    outcome = None
+    try:
+        outcome = _run_on_ray(prepared, progress, folder)
+    finally:
+        progress.close()
+        folder.close(_summary(context, progress, outcome))
+    _print_outcome(outcome, store, folder, settings)
+    return outcome.exit_code
+
+
+def _refuse_existing(prepared: Prepared) -> None:
+    if prepared.context.settings.selection.on_existing != "error":
+        return
+    for video in prepared.videos():
+        if read_record(prepared.store, video.output_path) is not None:
+            there = prepared.store.uri(record_key(video.output_path))
+            raise OutputError(f"{there} exists already (--on-existing error)")
+
+
+def _run_on_ray(prepared: Prepared, progress: Progress, folder: RunFolder) -> Outcome:
+    with ExitStack() as opened:
+
+        def start_pool() -> Pool:
+            return opened.enter_context(_ray_pool(prepared.context, runner))
+
+        runner = Runner(prepared.context, prepared.store, start_pool, progress, folder.add)
+        _stop_on_signals(runner)
+        return runner.run(prepared.videos())
+
+
+@contextmanager
+def _ray_pool(context: RunContext, runner: Runner) -> Iterator[Pool]:
+    # Ray takes seconds to import and to start: only a run that has something to do pays for it
+    from posebatch.cluster import RayPool, choose_device, choose_workers, connected  # noqa: PLC0415
+
+    execution = context.settings.execution
+    with connected(execution):
+        _stop_on_signals(runner)  # Ray has put handlers of its own in their place
+        device = choose_device(execution)
+        pool = RayPool(context, choose_workers(execution, device), device)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def _stop_on_signals(runner: Runner) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _: runner.stop(signal.Signals(caught).name))
+
+
+def _summary(context: RunContext, progress: Progress, outcome: Outcome | None) -> dict[str, Any]:
+    tally = progress.tally
+    return {
+        "run_id": context.run_id,
+        "posebatch_version": __version__,
+        "finished": outcome is not None,
+        "settings_fingerprint": context.data_fingerprint,
+        "detector": context.detector,
+        "pose": context.pose,
+        "elapsed_s": round(progress.elapsed_s, 3),
+        **{name: value for name, value in vars(tally).items() if not name.startswith("bytes_")},
+        "failures": [{"video": video, "reason": reason} for video, reason in outcome.failures] if outcome else [],
+    }
+
+
+def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: Settings) -> None:
+    tally = outcome.tally
+    print(
+        f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "
+        f"{tally.quarantined} failed before; {tally.frames} frames, {tally.persons} persons "
+        f"in {duration_text(outcome.elapsed_s)}"
+    )
+    for video, reason in outcome.failures:
+        print(f"  failed: {reason if video in reason else f'{video}: {reason}'}")
+    print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
+    if settings.preview.wanted:
+        print(f"previews {store.uri('previews/')}")
+    print(f"this run {store.uri(folder.key)}/", flush=True)
+
+
