@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -221,6 +222,8 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
             ray.init(address=address, logging_level=logging.WARNING)
         else:
             wanted = int(execution.workers) if execution.workers != "auto" else 0
+            # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(
                 address="local",
                 num_cpus=max(wanted, os.cpu_count() or 1),

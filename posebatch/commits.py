@@ -40,10 +40,15 @@ def data_key(folder: str, output_path: str) -> str:
 
 def read_record(store: Store, output_path: str) -> VideoRecord | None:
     """A video's commit record; None when there is none."""
+    key = record_key(output_path)
     try:
-        return record_from_bytes(store.read(record_key(output_path)))
+        content = store.read(key)
     except ObjectNotFoundError:
         return None
+    try:
+        return record_from_bytes(content)
+    except StorageError as error:
+        raise StorageError(f"{store.uri(key)}: {error}") from error
 
 
 def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:

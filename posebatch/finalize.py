@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-import pyarrow as pa
-
 from posebatch.commits import Work, data_key, publish_record, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
 from posebatch.storage import Store, open_store
-from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
+from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     FramePoses,
     PublishedObject,
@@ -106,7 +104,7 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
 def _publish_table(
     kind: Literal["poses", "frames"], store: Store, work: Work, job: FinalizeJob, context: RunContext
 ) -> PublishedObject:
-    make, schema = _TABLES[kind]
+    make, schema = DATA_TABLES[kind]
     info = job.plan.info
     pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
@@ -117,18 +115,13 @@ def _publish_table(
         return PublishedObject(kind, key, rows, store.put(key, file), context.data_fingerprint)
 
 
-_TABLES: dict[str, tuple[Callable[..., pa.Table], pa.Schema]] = {
-    "poses": (poses_table, POSES_SCHEMA),
-    "frames": (frames_table, FRAMES_SCHEMA),
-}
-
-
 def _publish_preview(
     work: Work, video: SourceVideo, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
-    if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        return ()
     key = data_key("previews", video.output_path)
+    if preview is None or preview.error is not None or context.preview_fingerprint is None:
+        work.store.delete(key)  # what an older version left would be taken for this one's
+        return ()
     size = work.store.put(key, work.store.read(work.preview_key))
     return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint),)
 

@@ -59,7 +59,7 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
     _refuse_existing(prepared)
     folder = RunFolder(store, context)
     folder.open(named)
-    print(f"{found.videos} videos, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
+    print(f"{_count(found.videos, 'video')}, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
     print(f"detector {context.detector}\npose     {context.pose}", flush=True)
     progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes))
     outcome = None
@@ -70,6 +70,10 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
         folder.close(_summary(context, progress, outcome))
     _print_outcome(outcome, store, folder, settings)
     return outcome.exit_code
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _refuse_existing(prepared: Prepared) -> None:

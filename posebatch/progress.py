@@ -110,8 +110,9 @@ def _left(tally: Tally, elapsed_s: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """A duration for people: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

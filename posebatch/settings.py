@@ -149,10 +149,9 @@ class Settings:
             raise SettingsError(
                 f"stride {self.sampling.stride} and fps {self.sampling.fps:g} both choose frames: give one of them"
             )
-        if self.execution.workers != "auto" and not (
-            self.execution.workers.isdigit() and int(self.execution.workers) > 0
-        ):
-            raise SettingsError(f"workers must be auto or a whole number above 0, got {self.execution.workers!r}")
+        workers = self.execution.workers
+        if workers != "auto" and not (workers.isdecimal() and int(workers) > 0):
+            raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")
 
     def flat(self) -> dict[str, Any]:
         """All leaves by name: what ``settings.yaml`` holds and ``--config`` reads."""
@@ -302,6 +301,8 @@ def _checked_scalar(item: Option, value: Any, source: str) -> Any:
         value = float(value)
     if not isinstance(value, item.value_type) or (isinstance(value, bool) and item.value_type is not bool):
         raise SettingsError(f"{source}: {item.name} must be {_TYPE_NAMES[item.value_type]}, got {value!r}")
+    if isinstance(value, float) and math.isinf(value):
+        raise SettingsError(f"{source}: {item.name} must be a finite number, got {value:g}")
     if item.choices and value not in item.choices:
         raise SettingsError(
             f"{source}: {item.name} must be one of {', '.join(item.choices)}, got {value!r}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from posebatch.errors import InputError, StorageError
+from posebatch.settings import nearest
 from posebatch.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
 from posebatch.storage import open_store
 from posebatch.types import (
@@ -273,6 +274,13 @@ def frames_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) 
     return pa.table(columns, schema=FRAMES_SCHEMA)
 
 
+DATA_TABLES: Final[Mapping[str, tuple[Callable[[Sequence[FramePoses], str, Fraction], pa.Table], pa.Schema]]] = {
+    "poses": (poses_table, POSES_SCHEMA),
+    "frames": (frames_table, FRAMES_SCHEMA),
+}
+"""How the rows of each data table are made, and their schema."""
+
+
 def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[FramePoses]:
     """The frames and persons in a video's two published tables, a row group at a time."""
     poses = _rows_by_frame(pq.ParquetFile(pa.BufferReader(poses_content)))
@@ -430,12 +438,26 @@ class RecordLog:
 def record_from_bytes(content: bytes) -> VideoRecord:
     """The commit record in a file that `record_to_bytes` made. Raises `StorageError` when it is none."""
     try:
-        (row,) = pq.read_table(pa.BufferReader(content), schema=VIDEOS_SCHEMA).to_pylist()
-    except (pa.ArrowException, ValueError) as error:
+        table = _parsed(content, VIDEOS_SCHEMA)
+        if table.num_rows != 1:
+            raise ValueError(f"{table.num_rows} rows instead of one")
+        return record_from_row(table.to_pylist()[0])
+    except ValueError as error:
         raise StorageError(
             f"a commit record cannot be read: {error}; delete it to have its video done again"
         ) from error
-    return record_from_row(row)
+
+
+def _parsed(content: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns (all when None) of a Parquet file that must have ``schema``. Raises ``ValueError``."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        table = file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
+        raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
+    if not file.schema_arrow.equals(schema):
+        raise ValueError("its columns are not those of this version of posebatch")
+    return table
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
@@ -443,12 +465,13 @@ def record_from_bytes(content: bytes) -> VideoRecord:
 
 def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64]]:
     """What is wrong with a frames table, and (n, 2) frame_index and num_persons of its rows."""
-    file, problems = _opened(content, FRAMES_SCHEMA, rows)
+    table, problems = _checked(content, FRAMES_SCHEMA, rows, ["frame_index", "pts", "num_persons"])
+    sampling = json.loads((table.schema.metadata or {}).get(b"posebatch.sampling", b"null"))
+    if not problems and sampling is None:
+        problems = ["its metadata says nothing of the frames that were to be processed"]
     if problems:
         return problems, np.zeros((0, 2), np.int64)
-    table = file.read(columns=["frame_index", "pts", "num_persons"])
     index, pts, persons = (column.to_numpy() for column in table.columns)
-    sampling = json.loads(file.schema_arrow.metadata[b"posebatch.sampling"])
     if sampling["fps"] is None and not np.array_equal(index, np.arange(len(index)) * sampling["stride"]):
         problems.append(
             f"frame_index does not count 0, {sampling['stride']}, ...: frames are lost, doubled or out of order"
@@ -462,10 +485,9 @@ def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64
 
 def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) -> list[str]:
     """What is wrong with a poses table, given what `check_frames` found in the frames table of the same video."""
-    file, problems = _opened(content, POSES_SCHEMA, rows)
+    table, problems = _checked(content, POSES_SCHEMA, rows, ["frame_index", "person"])
     if problems:
         return problems
-    table = file.read(columns=["frame_index", "person"])
     index, person = (column.to_numpy() for column in table.columns)
     expected = np.repeat(persons_by_frame[:, 0], persons_by_frame[:, 1])
     if not np.array_equal(index, expected):
@@ -474,17 +496,12 @@ def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) 
     return [] if np.array_equal(person, ranks) else ["person does not count 0, 1, 2, ... within each frame"]
 
 
-def _opened(content: bytes, schema: pa.Schema, rows: int) -> tuple[pq.ParquetFile, list[str]]:
+def _checked(content: bytes, schema: pa.Schema, rows: int, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-    except pa.ArrowException as error:
-        return None, [f"not a readable Parquet file: {error}"]
-    problems = []
-    if not file.schema_arrow.equals(schema):
-        problems.append("its columns are not those of this version of posebatch")
-    if file.metadata.num_rows != rows:
-        problems.append(f"{file.metadata.num_rows} rows, its record says {rows}")
-    return file, problems
+        table = _parsed(content, schema, columns)
+    except ValueError as error:
+        return schema.empty_table(), [str(error)]
+    return table, [] if table.num_rows == rows else [f"{table.num_rows} rows, its record says {rows}"]
 
 
 # --- readers -----------------------------------------------------------------------------------------------------
@@ -496,7 +513,7 @@ def read_poses(
     """One row per person per processed frame, from a local or ``s3://`` output, as a pandas DataFrame.
 
     ``match`` is a glob over the videos' paths in the archive (``"ski/*"``, ``"*.mov"``), ``columns`` the columns to
-    read (all when None). Raises `InputError` when the output holds no such table.
+    read (all when None). Raises `InputError` when the output holds no such table, or the tables no such column.
     """
     return _read(root, "poses", match, columns, endpoint_url)
 
@@ -516,6 +533,9 @@ def read_videos(
 
 
 def _read(root: str, folder: str, match: str, columns: Sequence[str] | None, endpoint_url: str | None) -> pd.DataFrame:
+    for name in columns or ():
+        if name not in _READABLE[folder].names:
+            raise InputError(f"no column is called {name!r}{nearest(name, _READABLE[folder].names)}")
     store = open_store(root, endpoint_url)
     keys = [found.key for found in store.list(f"{folder}/") if _matches(found.key, folder, match)]
     if not keys:
@@ -527,6 +547,9 @@ def _read(root: str, folder: str, match: str, columns: Sequence[str] | None, end
     with ThreadPoolExecutor(READ_THREADS) as pool:
         joined = pa.concat_tables(pool.map(one, keys), promote_options="permissive")
     return joined.unify_dictionaries().to_pandas()
+
+
+_READABLE: Final = {"poses": POSES_SCHEMA, "frames": FRAMES_SCHEMA, "videos": VIDEOS_SCHEMA}
 
 
 def _matches(key: str, folder: str, match: str) -> bool:

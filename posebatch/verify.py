@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from posebatch.commits import DATA_FOLDERS
+from posebatch.commits import DATA_FOLDERS, data_key
 from posebatch.errors import PosebatchError, StorageError
 from posebatch.storage import Store
 from posebatch.tables import check_frames, check_poses, record_from_bytes
@@ -60,8 +60,11 @@ def _verify_video(store: Store, key: str) -> tuple[VideoRecord | None, list[str]
         record = record_from_bytes(store.read(key))
     except StorageError as error:
         return None, [f"{key}: {error}"]
+    own = {data_key(folder, key.removeprefix("videos/").removesuffix(".parquet")) for folder in DATA_FOLDERS}
     problems: list[str] = []
     for published in record.objects:
+        if published.key not in own:
+            problems.append(f"{key}: vouches for {published.key}, which is another video's")
         try:
             problems += _verify_object(store, published, record)
         except PosebatchError as error:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Final
 
 import av
@@ -68,7 +68,7 @@ def probe(file: IO[bytes], name: str, segment_seconds: float) -> VideoPlan:
     with _open(file, name) as (container, stream):
         segments = _cut(container, stream, segment_seconds)
         frame = _first_frame(container, stream, name)
-        rotation = -frame.rotation % 360
+        rotation = -_quarter_turns(frame) % 4 * 90
         width, height = (frame.width, frame.height)[:: -1 if rotation in (90, 270) else 1]
         rate, duration, time_base = stream.average_rate, stream.duration, _time_base(stream)
         duration_s = float(duration * time_base) if duration else (container.duration or 0) / av.time_base
@@ -122,13 +122,10 @@ class SegmentDecoder:
             yield batch
 
     def _batches(self) -> Generator[FrameBatch, None, None]:
-        with _open(self.file, self.name) as (container, stream):
-            stream.codec_context.thread_count = self.threads
-            stream.codec_context.thread_type = ThreadType.AUTO
-            presented = _Presented(container, stream, self.segment, self.name)
-            wanted = _wanted(presented, self.sampling, self.info)
-            yield from _batched(wanted, self.batch_frames, self.scale)
-            self.report = presented.report()
+        attempts = _Attempts(self.file, self.name, self.segment, self.threads)
+        wanted = _wanted(attempts, self.sampling, self.info)
+        yield from _batched(wanted, self.batch_frames, self.scale)
+        self.report = attempts.latest.report()
 
 
 @dataclass(frozen=True)
@@ -142,13 +139,53 @@ class _Shown:
     """Ticks, at least 1."""
 
 
+class _DamageMet(Exception):  # noqa: N818 - a signal that never leaves this module
+    """Several threads have come upon something that one thread has to decode."""
+
+
+class _Attempts:
+    """The frames of one segment: decoded by several threads up to the first damage, then by one thread from the start.
+
+    Decoding in several threads loses good frames around a bad one, so that a damaged video's frames would depend on the
+    number of threads. Up to the first damage they do not, so what has been given by then is not given again.
+    """
+
+    latest: _Presented
+
+    def __init__(self, file: IO[bytes], name: str, segment: Segment, threads: int) -> None:
+        self._file, self._name, self._segment, self._threads = file, name, segment, threads
+
+    def __iter__(self) -> Iterator[_Shown]:
+        given = 0
+        for threads in (self._threads, 1):
+            with _open(self._file, self._name) as (container, stream), contextlib.suppress(_DamageMet):
+                stream.codec_context.thread_count = threads
+                stream.codec_context.thread_type = ThreadType.AUTO
+                self.latest = _Presented(container, stream, self._segment, self._name, stop_at_damage=threads > 1)
+                for shown in islice(self.latest, given, None):
+                    given += 1
+                    yield shown
+                return
+
+    @property
+    def end_pts(self) -> int | None:
+        """pts of the next segment's first frame, once its keyframe has been read."""
+        return self.latest.end_pts
+
+
 class _Presented:
     """The frames of one segment in presentation order, each with its number and status."""
 
     def __init__(
-        self, container: av.container.InputContainer, stream: VideoStream, segment: Segment, name: str
+        self,
+        container: av.container.InputContainer,
+        stream: VideoStream,
+        segment: Segment,
+        name: str,
+        stop_at_damage: bool = False,
     ) -> None:
         self._container, self._stream, self._segment, self._name = container, stream, segment, name
+        self._stop_at_damage = stop_at_damage
         self._untimed = _format(container) in UNTIMED_FORMATS
         self._awaited: list[int] = []  # heap: pts of packets given to the decoder whose frames have not come out
         self._lost: set[int] = set()  # time slots of packets that could not be decoded, where frames carry no pts
@@ -159,7 +196,6 @@ class _Presented:
         self._ends_early = False
         self._start_pts: int | None = None
         self.end_pts: int | None = None
-        """pts of the next segment's first frame, once its keyframe has been read."""
         self._next_index = 0
         self._decoded = self._damaged = 0
         self._shown_pts: list[int] = []  # first and last
@@ -250,12 +286,19 @@ class _Presented:
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
+            self._check_damage()
             self._errors += 1
             if due is not None and self._untimed:
                 self._lost.add(due)
             return
         for frame in frames:
+            if frame.is_corrupt:
+                self._check_damage()
             yield from self._present(frame)
+
+    def _check_damage(self) -> None:
+        if self._stop_at_damage:
+            raise _DamageMet
 
     def _await(self, packet: Packet[VideoStream] | None) -> int | None:
         """Note when the frame of a packet is due; None when it belongs elsewhere or nowhere."""
@@ -328,7 +371,7 @@ class _Presented:
         return IndexDisagreesError(f"{self._name}: segment {self._segment.index}: {what}")
 
 
-def _wanted(shown: _Presented, sampling: SamplingSettings, info: VideoInfo) -> Iterator[_Shown]:
+def _wanted(shown: _Attempts, sampling: SamplingSettings, info: VideoInfo) -> Iterator[_Shown]:
     """The frames to process: every N-th by number, or those on screen at F ticks a second from the first frame on."""
     if sampling.fps is None:
         for one in shown:
@@ -387,7 +430,12 @@ def to_rgb(frame: VideoFrame, scale: float = 1.0) -> NDArray[np.uint8]:
     width, height = (max(1, round(length * scale)) for length in (frame.width, frame.height))
     smooth = Interpolation.AREA if scale < 1 else Interpolation.BILINEAR
     rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, interpolation=smooth)
-    return np.rot90(rgb.to_ndarray(), frame.rotation // 90)
+    return np.rot90(rgb.to_ndarray(), _quarter_turns(frame))
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise, as the display matrix asks; other angles go to the nearest, for probing and decoding alike."""
+    return round(frame.rotation / 90)
 
 
 def _cut(container: av.container.InputContainer, stream: VideoStream, segment_seconds: float) -> tuple[Segment, ...]:
@@ -434,11 +482,24 @@ def _open(file: IO[bytes], name: str) -> Iterator[tuple[av.container.InputContai
     file.seek(0)
     options = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "none"}
     try:
-        container = av.open(file, "r", options=options, metadata_errors="replace")
+        container = av.open(_Nameless(file), "r", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise _open_error(error, name) from error
     with container:
-        yield container, _video_stream(container, name)
+        stream = _video_stream(container, name)
+        try:
+            yield container, stream
+        finally:
+            # Waits for the decoder's threads without Python's lock. PyAV frees a decoder while holding that lock, and a
+            # thread that meets damage needs it for its message: the two would wait for each other for ever.
+            stream.codec_context.flush_buffers()
+
+
+class _Nameless:
+    """A file without its name, so that FFmpeg judges by content alone: a text called .mp4 is no damaged MP4."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def _open_error(error: av.error.FFmpegError, name: str) -> NotAVideoError | DamagedVideoError:
@@ -455,7 +516,9 @@ def _open_error(error: av.error.FFmpegError, name: str) -> NotAVideoError | Dama
 def _video_stream(container: av.container.InputContainer, name: str) -> VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        # what is of type video here are attached pictures
+        found = {"cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        kinds = ", ".join(sorted(found)) or "nothing"
         raise NoVideoStreamError(f"{name}: no video stream in it, only {kinds}")
     for stream in container.streams:
         if stream.index != streams[0].index:

@@ -1,0 +1,78 @@
+# Needs only make, git and Python 3.11 or newer with its venv module; everything else goes into .venv in this folder.
+# Nothing is installed outside it, and a second call installs nothing.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint test-gpu benchmark clean
+
+BIN := .venv/bin
+
+# The first one that runs and is new enough: a name on the PATH may be a shim of a version manager that only complains.
+CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+	"$$python" -c '$(CHECK_PYTHON)' >/dev/null 2>&1 && echo "$$python" && break; done)
+
+export VIDEO
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.installed-demo ## run the job on a sample video, or on yours: make demo VIDEO=path
+	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
+
+test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' chooses among them
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.installed-dev ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A test that needs a GPU is skipped where there is none, so that `make test` passes everywhere; here a skip is a failure.
+test-gpu: .venv/.installed-dev ## run the tests that need a GPU; fails when there is none
+	@mkdir -p .pytest_cache
+	@$(BIN)/python -m pytest -m gpu --junit-xml=.pytest_cache/gpu.xml $(PYTEST_ARGS)
+	@grep -q 'skipped="0"' .pytest_cache/gpu.xml || { echo "test-gpu: tests were skipped, see above" >&2; exit 1; }
+
+benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are passed on
+	@$(BIN)/python jobs/benchmark.py $(BENCHMARK_ARGS)
+
+clean: ## delete the demo's results and all caches; .venv stays
+	rm -rf demo out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@"$(PYTHON)" -c '$(CHECK_PYTHON)' >/dev/null 2>&1 || { \
+		echo "posebatch needs Python 3.11 or newer with its venv module (Debian, Ubuntu: the package python3-venv)." >&2; \
+		echo "Found: $(if $(PYTHON),$(PYTHON),none). Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+		exit 1; }
+	@echo "making a virtual environment in .venv with $(PYTHON)"
+	@"$(PYTHON)" -m venv .venv || { rm -f $@; exit 1; }
+
+.venv/.installed-demo: pyproject.toml | $(BIN)/python
+	@echo "installing posebatch and what it needs into .venv: about 6 GB the first time"
+	@$(call install,.)
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing posebatch, what it needs and the tools for its tests into .venv: about 6 GB the first time"
+	@$(call install,.[dev])
+	@touch .venv/.installed-demo $@
+
+# $(call install,WHAT): with uv, which is several times faster than pip and comes from the same registry; with pip where
+# uv cannot be had or does not succeed. uv does not read pip's configuration, so a registry and certificates that are
+# set there are handed on.
+#
+# torch and torchvision are the registry's default pair, which carries CUDA (hence the size) and runs on machines
+# without a GPU too. A smaller torch without CUDA is no way out: the registry's torchvision does not import beside it.
+define install
+	uv="$(BIN)/python -m uv"; pip="$(BIN)/python -m pip --disable-pip-version-check"; \
+	$$uv --version >/dev/null 2>&1 || $$pip install --quiet uv || echo "no uv to be had; going on with pip" >&2; \
+	index=$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2>/dev/null)}; \
+	cert=$${PIP_CERT:-$$($$pip config get global.cert 2>/dev/null)}; \
+	test -z "$$index" || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
+	test -z "$$cert" || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; \
+	if $$uv --version >/dev/null 2>&1 && $$uv pip install --quiet --python $(BIN)/python -e '$(1)'; then exit 0; fi; \
+	echo "installing with pip, which takes longer"; \
+	$$pip install --quiet -e '$(1)'
+endef

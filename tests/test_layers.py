@@ -1,0 +1,158 @@
+"""The architecture, proven on the syntax trees: one ordered list of modules, and who may import which library."""
+
+import ast
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import posebatch
+
+PACKAGE = Path(posebatch.__file__).parent
+
+LAYERS = {
+    # each module may import those above it; why it stands where it stands
+    "version": "one constant",
+    "errors": "everybody raises them",
+    "skeleton": "numbers of COCO",
+    "types": "what flows between stages",
+    "settings": "what a run can be told",
+    "geometry": "arithmetic",
+    "heatmaps": "arithmetic",
+    "storage": "bytes by key",
+    "inputs": "names to videos, on storage",
+    "readahead": "an iterator in a thread",
+    "video": "bytes to frames",
+    "tables": "rows to bytes; reads through storage",
+    "models": "the package itself holds nothing",
+    "models.registry": "records of weights, without torch",
+    "models.pose_resnet": "a network",
+    "models.ssdlite": "a network",
+    "models.weights": "loads weights into the networks",
+    "models.inference": "precision and constant batches",
+    "models.detector": "frames to boxes",
+    "models.pose": "crops to keypoints",
+    "estimator": "frames to poses; needs no Ray and no storage",
+    "plan": "what to do with a video, pure",
+    "commits": "what is staged and published",
+    "worker": "the story of a segment",
+    "render": "skeletons on frames, GIF",
+    "finalize": "the story of a video's end",
+    "tasks": "the CPU tasks, finalize among them",
+    "progress": "says how a run is going",
+    "runner": "the policy of a run; knows no Ray",
+    "runs": "what a run leaves about itself",
+    "verify": "proves a dataset",
+    "cluster": "the mechanism under the runner",
+    "job": "a run from its inputs to its exit code",
+    "dryrun": "the same without doing it",
+    "scene": "what a drawn film shows",
+    "walker": "a person of our own drawing",
+    "sample": "the film with its truth",
+    "demo": "the job on the sample",
+    "cli": "the commands",
+    "": "re-exports what analysts read with",
+}
+
+OWNERS = {
+    # library: the only modules that may import it
+    "ray": {"cluster"},
+    "av": {"video", "render", "sample"},
+    "boto3": {"storage"},
+    "botocore": {"storage"},
+    "mypy_boto3_s3": {"storage"},
+    "pyarrow": {"tables"},
+    "pandas": {"tables"},
+    "yaml": {"settings", "runs"},
+    "argparse": {"cli"},
+    "torch": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
+    | {"models.pose", "estimator", "worker"},
+    "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
+    | {"models.pose"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@functools.cache
+def imported(source: str) -> set[str]:
+    """Full names of everything imported anywhere in a source, inside functions and for type checking too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide what is imported"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def own_modules(source: str) -> set[str]:
+    """The modules of ours among the imports; `from posebatch import x` counts as x, and as the package."""
+    ours = {name for name in imported(source) if name.split(".")[0] == "posebatch"}
+    below = {name.partition(".")[2] for name in ours}
+    return {name for name in below if name in SOURCES}
+
+
+def libraries(source: str) -> set[str]:
+    return {name.split(".")[0] for name in imported(source)} - {"posebatch"}
+
+
+@pytest.mark.parametrize(
+    ("source", "modules", "others"),
+    [
+        ("", set(), set()),
+        ("import posebatch", {""}, set()),
+        ("from posebatch.errors import InputError", {"errors"}, set()),
+        ("from posebatch import errors", {"", "errors"}, set()),
+        ("import posebatch.models.weights as w", {"models.weights"}, set()),
+        ("from posebatch.models import weights", {"models", "models.weights"}, set()),
+        ("def f():\n    import ray.exceptions", set(), {"ray"}),
+        ("if TYPE_CHECKING:\n    import pandas as pd", set(), {"pandas"}),
+        ("from av.video.frame import VideoFrame", set(), {"av"}),
+    ],
+)
+def test_the_walk_sees_imports(source, modules, others):
+    assert own_modules(source) == modules
+    assert libraries(source) == others
+
+
+def test_every_module_has_its_place():
+    assert set(LAYERS) == set(SOURCES), "a new module must be put into the list, with the reason for its place"
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_a_module_imports_only_modules_above_it(module: str):
+    order = list(LAYERS)
+    allowed = set(order[: order.index(module)])
+    assert own_modules(SOURCES[module]) <= allowed
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_known_to_its_owners_alone(library: str):
+    users = {module for module, source in SOURCES.items() if library in libraries(source)}
+    assert users <= OWNERS[library]
+
+
+@pytest.mark.parametrize("library", ["ray", "av", "boto3", "pyarrow", "torch"])
+def test_the_owners_are_real(library: str):
+    """Otherwise the rule above would hold of nothing."""
+    assert any(library in libraries(SOURCES[owner]) for owner in OWNERS[library])
+
+
+def test_commands_and_cpu_tasks_do_not_load_torch_or_ray():
+    """Each process pays for what it imports: seconds for each of these."""
+    script = (
+        "import sys, posebatch.cli, posebatch.tasks\n"
+        "print(*[name for name in ('torch', 'torchvision', 'ray') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,350 @@
+"""The README tells the truth: its examples run, its tables are generated, its files and flags exist.
+
+``python tests/test_readme.py`` writes the generated tables into README.md.
+"""
+
+import importlib.util
+import io
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from posebatch.cli import build_parser
+from posebatch.commits import data_key, publish_record
+from posebatch.models.registry import list_models
+from posebatch.settings import Option, options
+from posebatch.skeleton import KEYPOINT_NAMES
+from posebatch.storage import open_store
+from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
+from posebatch.types import FramePoses, FrameRecord, PublishedObject, SourceVideo, VideoInfo, VideoRecord
+from posebatch.verify import verify
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+# --- generated tables --------------------------------------------------------------------------------------------
+
+
+def options_table() -> str:
+    rows = ["| option | default | |", "|---|---|---|"]
+    return "\n".join(
+        rows + [f"| {_flag(item)} | {_default(item)} | {_escaped(_meaning(item))} |" for item in options()]
+    )
+
+
+def _flag(item: Option) -> str:
+    if item.value_type is bool:
+        return f"`{item.flag}`"
+    return f"`{item.flag} {_escaped(item.metavar or ('...' if item.choices else 'X'))}`"
+
+
+def _default(item: Option) -> str:
+    return "" if item.default in (None, (), False) else f"`{item.default}`"
+
+
+def _meaning(item: Option) -> str:
+    return item.help + (f" ({', '.join(f'`{choice}`' for choice in item.choices)})" if item.choices else "")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def models_table() -> str:
+    rows = [
+        f"| {row.kind} `{row.name}` | {row.input_size} | {row.parameters / 1e6:.1f} M | {row.accuracy} |"
+        for row in list_models()
+        if row.weights_from == "package"
+    ]
+    return "\n".join(["| network | input | parameters | measured |", "|---|---|---|---|", *rows])
+
+
+GENERATED: dict[str, Callable[[], str]] = {"options": options_table, "models": models_table}
+
+
+def with_generated_tables(text: str) -> str:
+    for name, make in GENERATED.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        assert text.count(begin) == text.count(end) == 1, f"README.md must hold {begin} and {end} once"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def test_generated_tables_are_up_to_date():
+    text = README.read_text(encoding="utf-8")
+    assert with_generated_tables(text) == text, "run: python tests/test_readme.py"
+
+
+# --- the examples, on a small dataset ----------------------------------------------------------------------------
+
+RATE = 2
+"""Processed frames a second of the made-up videos."""
+
+WRIST_SPEED = 50.0
+"""Pixels a second of everybody's left wrist."""
+
+INFO = VideoInfo("h264", "yuv420p", 640, 480, 0, Fraction(1, 1000), 0, 0.0, float(RATE), 0)
+
+
+def person(time_s: float, knee_deg: float) -> np.ndarray:
+    """Keypoints (17, 3) of somebody whose left knee is bent like that."""
+    joints = dict.fromkeys(KEYPOINT_NAMES, (300.0, 50.0))
+    bend = np.radians(knee_deg)
+    joints["left_hip"], joints["left_knee"] = (100.0, 100.0), (100.0, 200.0)
+    joints["left_ankle"] = (100 + 100 * np.sin(bend), 200 - 100 * np.cos(bend))
+    joints["left_wrist"] = (WRIST_SPEED * time_s, 60.0)
+    return np.array([(*joints[name], 0.9) for name in KEYPOINT_NAMES], np.float32)
+
+
+def frame(index: int, persons: Sequence[np.ndarray], status: Any = "ok") -> FramePoses:
+    record = FrameRecord(index, 1000 * index // RATE, index == 0, status)
+    if not persons:
+        return FramePoses.empty(record)
+    n = len(persons)
+    scores = np.linspace(0.9, 0.5, n).astype(np.float32)
+    boxes = np.tile(np.array([0, 0, 640, 480], np.float32), (n, 1))
+    return FramePoses(record, boxes, scores, scores, np.stack(persons))
+
+
+def ski_run() -> list[FramePoses]:
+    """Two minutes: two people, then one whose knee bends from 180 to 90 degrees all the while, at last nobody."""
+    frames = []
+    for index in range(120 * RATE):
+        time_s = index / RATE
+        best = person(time_s, 180 - 90 * time_s / 120)
+        persons = [best, person(time_s, 170)] if time_s < 60 else [best] if time_s < 108 else []
+        frames.append(frame(index, persons))
+    return frames
+
+
+def gym_lift() -> list[FramePoses]:
+    """Half a minute: ten damaged frames, then thirty with one person, then twenty with nobody."""
+    damaged = [frame(index, [], "corrupt") for index in range(10)]
+    seen = [frame(index, [person(index / RATE, 120)]) for index in range(10, 40)]
+    return damaged + seen + [frame(index, []) for index in range(40, 60)]
+
+
+def publish(root: Path, path: str, frames: list[FramePoses], **record: Any) -> None:
+    """Publish a made-up video's tables and commit record, as a run would."""
+    store = open_store(str(root))
+    video = SourceVideo(f"/archive/{path}", path, "1-1", 1, 0.0)
+    objects = []
+    for kind, make, schema in (("poses", poses_table, POSES_SCHEMA), ("frames", frames_table, FRAMES_SCHEMA)):
+        if not frames:
+            continue
+        sink = io.BytesIO()
+        metadata = provenance(video, INFO, {"stride": 1, "fps": None}, {}, "0" * 16)
+        rows = write_parquet(sink, schema, [make(frames, video.uri, INFO.time_base)], metadata)
+        key = data_key(kind, path)
+        objects.append({"kind": kind, "key": key, "rows": rows, "size_bytes": store.put(key, sink)})
+    publish_record(
+        store,
+        path,
+        VideoRecord(
+            video.uri,
+            video.etag,
+            video.size_bytes,
+            video.last_modified,
+            settings_fingerprint="0" * 16,
+            run_id="run",
+            posebatch_version="0",
+            info=INFO if frames else None,
+            frames_processed=len(frames),
+            persons=sum(len(one) for one in frames),
+            objects=tuple(PublishedObject(**one, fingerprint="0" * 16) for one in objects),
+            **record,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the dataset ``out`` which the README's examples read."""
+    folder = tmp_path_factory.mktemp("readme")
+    publish(folder / "out", "ski/run.mp4", ski_run(), status="ok")
+    publish(folder / "out", "gym/lift.mp4", gym_lift(), status="partial", error_kind="damaged", error="10 frames")
+    publish(folder / "out", "ski/broken.mp4", [], status="failed", error_kind="not_a_video", error="no container")
+    return folder
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def answers(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The variables that the README's Python leaves behind."""
+    monkeypatch.chdir(dataset)
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(block, names)
+    return names
+
+
+@pytest.fixture
+def query_results(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
+    monkeypatch.chdir(dataset)
+    return [duckdb.sql(block).df() for block in blocks("sql")]
+
+
+def test_the_dataset_of_these_tests_is_one_that_verify_accepts(dataset: Path):
+    verdict = verify(open_store(str(dataset / "out")))
+    assert verdict.problems == ()
+    assert (verdict.videos, verdict.failed, verdict.frames) == (3, 1, 300)
+
+
+def test_knee_example(answers: dict[str, Any]):
+    knee = answers["knee"]
+    assert len(knee) == 108 * RATE
+    np.testing.assert_allclose(knee["left_knee_deg"], 180 - 90 * knee["time_s"] / 120, atol=0.1)
+
+
+def test_nobody_example(answers: dict[str, Any]):
+    assert answers["nobody"].to_dict() == {"/archive/gym/lift.mp4": 0.4, "/archive/ski/run.mp4": 0.1}
+
+
+def test_failures_example(answers: dict[str, Any]):
+    found = answers["failures"].set_index("video")
+    assert found.loc["/archive/ski/broken.mp4", ["status", "error_kind", "error"]].tolist() == [
+        "failed",
+        "not_a_video",
+        "no container",
+    ]
+    assert found.index.tolist() == ["/archive/gym/lift.mp4", "/archive/ski/broken.mp4"]
+
+
+def test_wrist_query(query_results: list[pd.DataFrame]):
+    speeds = query_results[0]
+    assert set(speeds["video"]) == {"/archive/gym/lift.mp4", "/archive/ski/run.mp4"}
+    assert speeds["px_per_s"].isna().sum() == 2  # the first frame of each video has none before it
+    np.testing.assert_allclose(speeds["px_per_s"].dropna(), WRIST_SPEED, rtol=1e-3)
+
+
+def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
+    rows = query_results[1][["video", "minute", "mean_persons", "most_persons"]].values.tolist()
+    assert rows == [
+        ["/archive/gym/lift.mp4", 0, 0.6, 1],
+        ["/archive/ski/run.mp4", 0, 2.0, 2],
+        ["/archive/ski/run.mp4", 1, 0.8, 1],
+    ]
+
+
+# --- what the README and the files beside it name ----------------------------------------------------------------
+
+
+COMMAND = re.compile(r"(?:\.venv/bin/posebatch|python (?:/app/)?(?P<script>jobs/extract_poses\.py)) (?P<arguments>.*)")
+
+
+def told_commands() -> dict[str, list[list[str]]]:
+    """The arguments of posebatch wherever somebody is told to run it."""
+    texts = {
+        "README.md": "\n".join(blocks("bash")),
+        "rayjob.yaml": yaml.safe_load((ROOT / "infra/rayjob.yaml").read_text())["spec"]["entrypoint"],
+        "cluster.yaml": (ROOT / "infra/cluster.yaml").read_text().replace("\n# ", "\n"),
+    }
+    return {
+        place: [
+            ["run"] * bool(found["script"]) + shlex.split(found["arguments"], comments=True)
+            for found in COMMAND.finditer(re.sub(r"\\\n\s*", " ", text))
+        ]
+        for place, text in texts.items()
+    }
+
+
+def test_commands_parse():
+    told = told_commands()
+    assert {place: len(commands) for place, commands in told.items()} == {
+        "README.md": 4,
+        "rayjob.yaml": 1,
+        "cluster.yaml": 1,
+    }
+    for arguments in (one for commands in told.values() for one in commands):
+        assert callable(build_parser().parse_args(arguments).command)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "infra/README.md"])
+def test_links_lead_somewhere(page: str):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    written_elsewhere = {"docs/demo.gif", "docs/performance.md", "docs/accuracy.md"}
+    missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
+    assert set(missing) <= written_elsewhere
+
+
+def test_readme_stays_readable():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_design_page_names_every_module():
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    package = ROOT / "posebatch"
+    modules = [path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")]
+    missing = [name for name in modules if name.rsplit("/")[-1] != "__init__" and f"| `{name}` |" not in page]
+    assert missing == []
+
+
+def test_infra_agrees_with_itself():
+    rayjob = yaml.safe_load((ROOT / "infra/rayjob.yaml").read_text())
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    dockerfile = (ROOT / "infra/Dockerfile").read_text()
+    assert f"ARG RAY_VERSION={cluster['rayVersion']}\n" in dockerfile
+    assert "COPY jobs jobs" in dockerfile
+    assert "WORKDIR /app\n" in dockerfile
+    (workers,) = cluster["workerGroupSpecs"]
+    words = shlex.split(rayjob["spec"]["entrypoint"])
+    wanted = int(words[words.index("--workers") + 1])
+    assert wanted == 2 * workers["maxReplicas"]
+    nightly = [*yaml.safe_load_all((ROOT / "infra/nightly.yaml").read_text())]
+    assert [one["kind"] for one in nightly] == ["CronJob", "ServiceAccount", "Role", "RoleBinding", "ServiceAccount"]
+    assert nightly[0]["spec"]["concurrencyPolicy"] == "Forbid"
+    script = nightly[0]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2]
+    assert f"rayjob {rayjob['metadata']['name']} " in script
+    accounts = {one["metadata"]["name"] for one in nightly if one["kind"] == "ServiceAccount"}
+    assert workers["template"]["spec"]["serviceAccountName"] in accounts
+
+
+def test_policy_allows_what_the_job_does_and_no_more():
+    policy = json.loads((ROOT / "infra/iam-policy.json").read_text())
+    actions = {action for one in policy["Statement"] for action in np.atleast_1d(one["Action"])}
+    assert actions == {
+        "s3:ListBucket",
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+    }
+    listing = next(one for one in policy["Statement"] if one["Action"] == "s3:ListBucket")
+    assert "Condition" not in listing  # it would turn "no such object" into "access denied"
+
+
+def test_cluster_file_fits_the_schema_of_ray():
+    jsonschema = pytest.importorskip("jsonschema")
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    schema = json.loads(Path(spec.submodule_search_locations[0], "autoscaler", "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((ROOT / "infra/cluster.yaml").read_text()), schema)
+
+
+def test_licence_is_the_one_that_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "LICENSE").read_text()
+    assert project["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+if __name__ == "__main__":
+    README.write_text(with_generated_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
