@@ -231,7 +231,7 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises anything here, a plain Exception among others
         where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
         raise RunAbortedError(f"cannot connect to {where}: {error}") from error
     try:

@@ -168,7 +168,9 @@ def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequenc
     colours.push(palette)
     colours.push(None)
     output = io.BytesIO()
-    with av.open(output, "w", format="gif", options={"loop": "0"}) as container:
+    # the last frame stays as long as the one before it; else FFmpeg gives it 1/100 s, which browsers make a tenth
+    last = times[-1] - times[-2] if len(times) > 1 else SHORTEST_DELAY
+    with av.open(output, "w", format="gif", options={"loop": "0", "final_delay": str(last)}) as container:
         stream = container.add_stream("gif", rate=100)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", TICK
         for due, frame in zip(times, frames, strict=True):

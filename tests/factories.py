@@ -163,11 +163,23 @@ def truncate(content: bytes, share: float = 0.5) -> bytes:
 
 
 def corrupt_middle(content: bytes, share: float = 0.1, at: float = 0.5, seed: int = 0) -> bytes:
-    """A file with random bytes in place of ``share`` of it, around the place ``at`` (0 the beginning, 1 the end)."""
-    length = max(1, int(len(content) * share))
-    first = max(0, min(len(content) - length, int(len(content) * at - length / 2)))
+    """A file with noise in place of ``share`` of its pictures' bytes, around the place ``at`` (0: begin, 1: end)."""
+    first, end = _media(content)
+    length = max(1, int((end - first) * share))
+    hit = first + max(0, min(end - first - length, int((end - first) * at - length / 2)))
     noise = np.random.default_rng(seed).integers(0, 256, length, np.uint8).tobytes()
-    return content[:first] + noise + content[first + length :]
+    return content[:hit] + noise + content[hit + length :]
+
+
+def _media(content: bytes) -> tuple[int, int]:
+    """Where the pictures lie: an MP4's media box, so that its index stays whole; the whole of any other file."""
+    position = 0
+    while content[4:8] == b"ftyp" and position + 8 <= len(content):
+        size = int.from_bytes(content[position : position + 4], "big")
+        if content[position + 4 : position + 8] == b"mdat":
+            return position + 8, position + size
+        position += max(8, size)
+    return 0, len(content)
 
 
 def _muxer_options(faststart: bool, fragmented: bool) -> dict[str, str]:
