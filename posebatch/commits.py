@@ -18,11 +18,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from posebatch.errors import ObjectNotFoundError, StorageError
 from posebatch.storage import Store
-from posebatch.tables import published_frames, record_from_bytes, record_to_bytes, staged_from_bytes, staged_to_bytes
-from posebatch.types import DecodeReport, FramePoses, Segment, SourceVideo, StageSeconds, VideoRecord
+from posebatch.tables import published_frames, read_staged, record_from_bytes, record_to_bytes
+from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
 
 DATA_FOLDERS = ("poses", "frames", "previews")
 """Folders of objects that a commit record vouches for."""
@@ -102,15 +103,13 @@ class Work:
         """The keys of everything staged."""
         return {found.key for found in self.store.list(self._staging)}
 
-    def stage(
-        self, segment: Segment, frames: list[FramePoses], report: DecodeReport, seconds: StageSeconds, device: str
-    ) -> None:
-        """Checkpoint a finished segment."""
-        self.store.put(self.segment_key(segment), staged_to_bytes(frames, report, seconds, device))
+    def stage(self, segment: Segment, content: IO[bytes]) -> None:
+        """Checkpoint a finished segment: what a `StagedWriter` wrote."""
+        self.store.put(self.segment_key(segment), content)
 
-    def read_segment(self, segment: Segment) -> tuple[list[FramePoses], DecodeReport, StageSeconds, str]:
-        """A staged segment's frames, decode report, seconds and device."""
-        return staged_from_bytes(self.store.read(self.segment_key(segment)))
+    def read_segment(self, segment: Segment) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
+        """A staged segment's frames, a piece at a time, and its report."""
+        return read_staged(self.store.read(self.segment_key(segment)))
 
     def clear(self, keys: Iterable[str] | None = None) -> None:
         """Remove everything staged, and the count of attempts."""

@@ -77,5 +77,3 @@ def _estimate(store: Store, context: RunContext, frames: float) -> str:
         return "time: unknown until a run with these settings has finished here (try --limit 1)"
     rate = summary["frames"] / summary["elapsed_s"]
     return f"about {duration_text(frames / rate)} at the {rate:.1f} frames/s of run {summary['run_id']}"
-
-

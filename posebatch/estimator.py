@@ -18,12 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from numpy.typing import NDArray
-from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
-from posebatch.models.pose import PoseNetwork, load_pose_network
 
 from posebatch.errors import SettingsError
 from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
+from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
+from posebatch.models.pose import PoseNetwork, load_pose_network
 from posebatch.settings import EstimatorSettings
 from posebatch.skeleton import NUM_KEYPOINTS
 from posebatch.types import Detections, FrameBatch, FramePoses, FrameRecord

@@ -15,6 +15,7 @@ from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     FramePoses,
     PublishedObject,
+    SegmentReport,
     SourceVideo,
     StageSeconds,
     VideoPlan,
@@ -68,7 +69,7 @@ class Totals:
 def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
-    Reads staged segments, never pixels; holds one segment and one row group at a time, however long the video.
+    Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
     """
     store = open_store(context.output, context.endpoint_url)
     work = Work.of(store, job.video, context.data_fingerprint)
@@ -127,31 +128,37 @@ def _publish_preview(
 
 
 def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
-    """The processed frames of a video from its staged segments, a segment at a time."""
+    """The processed frames of a video from its staged segments, a piece at a time."""
     for segment in plan.segments:
-        frames, _, _, _ = work.read_segment(segment)
-        yield frames
+        pieces, _ = work.read_segment(segment)
+        yield from pieces
 
 
 def _totals(work: Work, plan: VideoPlan) -> Totals:
     totals = Totals()
     for segment in plan.segments:
-        frames, report, seconds, device = work.read_segment(segment)
-        totals = replace(
-            totals,
-            frames_processed=totals.frames_processed + len(frames),
-            persons=totals.persons + sum(len(frame) for frame in frames),
-            frames_decoded=totals.frames_decoded + report.frames_decoded,
-            frames_damaged=totals.frames_damaged + report.frames_damaged,
-            ends_early=totals.ends_early or report.ends_early,
-            first_pts=_pick(min, totals.first_pts, report.first_pts),
-            last_pts=_pick(max, totals.last_pts, report.last_pts),
-            min_interval=_pick(min, totals.min_interval, report.min_interval),
-            max_interval=_pick(max, totals.max_interval, report.max_interval),
-            seconds=totals.seconds + seconds,
-            device=device,
-        )
+        pieces, report = work.read_segment(segment)
+        for frames in pieces:
+            persons = totals.persons + sum(len(frame) for frame in frames)
+            totals = replace(totals, frames_processed=totals.frames_processed + len(frames), persons=persons)
+        totals = _with_report(totals, report)
     return totals
+
+
+def _with_report(totals: Totals, report: SegmentReport) -> Totals:
+    decode = report.decode
+    return replace(
+        totals,
+        frames_decoded=totals.frames_decoded + decode.frames_decoded,
+        frames_damaged=totals.frames_damaged + decode.frames_damaged,
+        ends_early=totals.ends_early or decode.ends_early,
+        first_pts=_pick(min, totals.first_pts, decode.first_pts),
+        last_pts=_pick(max, totals.last_pts, decode.last_pts),
+        min_interval=_pick(min, totals.min_interval, decode.min_interval),
+        max_interval=_pick(max, totals.max_interval, decode.max_interval),
+        seconds=totals.seconds + report.seconds,
+        device=report.device,
+    )
 
 
 def _pick(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:

@@ -145,5 +145,3 @@ def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: 
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")
     print(f"this run {store.uri(folder.key)}/", flush=True)
-
-

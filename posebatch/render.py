@@ -47,6 +47,9 @@ RGB: Final = av.VideoFormat("rgb24")
 SHORTEST_DELAY: Final = 2
 """Hundredths of a second: what is shorter, browsers slow down to ten."""
 
+LONGEST_DELAY: Final = 0xFFFF
+"""Hundredths of a second: a delay has 16 bits."""
+
 MAX_GIF_PIXELS: Final = 250_000_000
 """Pixels of all frames of a GIF together: where a long video's preview ends."""
 
@@ -169,7 +172,7 @@ def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequenc
     colours.push(None)
     output = io.BytesIO()
     # the last frame stays as long as the one before it; else FFmpeg gives it 1/100 s, which browsers make a tenth
-    last = times[-1] - times[-2] if len(times) > 1 else SHORTEST_DELAY
+    last = min(times[-1] - times[-2], LONGEST_DELAY) if len(times) > 1 else SHORTEST_DELAY
     with av.open(output, "w", format="gif", options={"loop": "0", "final_delay": str(last)}) as container:
         stream = container.add_stream("gif", rate=100)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", TICK

@@ -27,6 +27,7 @@ from posebatch.types import (
     FramePoses,
     FrameRecord,
     PublishedObject,
+    SegmentReport,
     SourceVideo,
     StageSeconds,
     VideoInfo,
@@ -40,6 +41,9 @@ SCHEMA_VERSION: Final = 1
 
 ROW_GROUP_ROWS: Final = 65_536
 """Rows of a row group: bounds the memory of whoever writes or reads a long video's table."""
+
+STAGED_PIECE_FRAMES: Final = 512
+"""Frames that wait in memory while a segment is staged."""
 
 READ_THREADS: Final = 16
 
@@ -157,9 +161,44 @@ STAGED_SCHEMA: Final = pa.schema(
 # --- staged segments ---------------------------------------------------------------------------------------------
 
 
-def staged_to_bytes(frames: Sequence[FramePoses], report: DecodeReport, seconds: StageSeconds, device: str) -> bytes:
-    """One segment's results as an Arrow IPC file."""
-    metadata = {"report": json.dumps(vars(report)), "seconds": json.dumps(vars(seconds)), "device": device}
+class StagedWriter:
+    """Writes a segment's frames as they come, so that a long segment never lies in memory: an Arrow IPC file."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_file(sink, STAGED_SCHEMA, options=options)
+        self._waiting: list[FramePoses] = []
+
+    def add(self, frame: FramePoses) -> None:
+        """Take the next frame."""
+        self._waiting.append(frame)
+        if len(self._waiting) == STAGED_PIECE_FRAMES:
+            self._write({})
+
+    def close(self, report: SegmentReport) -> None:
+        """Write what is left, and the report with it."""
+        parts = {"decode": vars(report.decode), "seconds": vars(report.seconds), "device": report.device}
+        self._write({"report": json.dumps(parts)})
+        self._writer.close()
+
+    def _write(self, metadata: Mapping[str, str]) -> None:
+        self._writer.write_batch(_staged_batch(self._waiting), custom_metadata=metadata)
+        self._waiting = []
+
+
+def read_staged(content: bytes) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
+    """The frames that a `StagedWriter` wrote, a piece at a time, and the report. Raises `StorageError` for damage."""
+    try:
+        file = pa.ipc.open_file(content)
+        _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
+        parts = json.loads(metadata[b"report"])
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise StorageError(f"a staged segment cannot be read: {error}") from error
+    report = SegmentReport(DecodeReport(**parts["decode"]), StageSeconds(**parts["seconds"]), parts["device"])
+    return (_frames(file.get_batch(i)) for i in range(file.num_record_batches)), report
+
+
+def _staged_batch(frames: Sequence[FramePoses]) -> pa.RecordBatch:
     columns = [
         pa.array([frame.record.frame_index for frame in frames], pa.int64()),
         pa.array([frame.record.pts for frame in frames], pa.int64()),
@@ -167,19 +206,7 @@ def staged_to_bytes(frames: Sequence[FramePoses], report: DecodeReport, seconds:
         pa.array([frame.record.status for frame in frames], pa.string()),
         _persons(frames),
     ]
-    table = pa.table(columns, schema=STAGED_SCHEMA.with_metadata(metadata))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def staged_from_bytes(content: bytes) -> tuple[list[FramePoses], DecodeReport, StageSeconds, str]:
-    """What `staged_to_bytes` was given."""
-    table = pa.ipc.open_file(content).read_all()
-    metadata = table.schema.metadata
-    report = DecodeReport(**json.loads(metadata[b"report"]))
-    return _frames(table), report, StageSeconds(**json.loads(metadata[b"seconds"])), metadata[b"device"].decode()
+    return pa.record_batch(columns, schema=STAGED_SCHEMA)
 
 
 def _persons(frames: Sequence[FramePoses]) -> pa.ListArray:
@@ -197,15 +224,15 @@ def _persons(frames: Sequence[FramePoses]) -> pa.ListArray:
     )
 
 
-def _frames(table: pa.Table) -> list[FramePoses]:
-    """The inverse of the columns that `staged_to_bytes` wrote."""
-    persons = table["persons"].combine_chunks()
+def _frames(batch: pa.RecordBatch) -> list[FramePoses]:
+    """The inverse of `_staged_batch`."""
+    persons = batch["persons"]
     ends = np.cumsum([0, *persons.value_lengths().to_pylist()])
     flat = persons.flatten()
     boxes = flat.field("bbox_xyxy").flatten().to_numpy().reshape(-1, 4)
     scores, pose_scores = flat.field("bbox_score").to_numpy(), flat.field("pose_score").to_numpy()
     keypoints = flat.field("keypoints").flatten().to_numpy().reshape(-1, NUM_KEYPOINTS, 3)
-    timing = table.drop_columns("persons").to_pylist()
+    timing = batch.drop_columns(["persons"]).to_pylist()
     return [
         FramePoses(FrameRecord(**row), boxes[a:b], scores[a:b], pose_scores[a:b], keypoints[a:b])
         for row, a, b in zip(timing, ends[:-1], ends[1:], strict=True)

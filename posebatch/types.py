@@ -209,6 +209,16 @@ class StageSeconds:
 
 
 @dataclass(frozen=True)
+class SegmentReport:
+    """What is staged of a segment besides its frames."""
+
+    decode: DecodeReport = field(default_factory=DecodeReport)
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+    device: str = ""
+    """Where the networks ran."""
+
+
+@dataclass(frozen=True)
 class SegmentJob:
     """One segment to work on: a few hundred bytes, which is all that travels."""
 

@@ -189,6 +189,7 @@ class _Presented:
         self._untimed = _format(container) in UNTIMED_FORMATS
         self._awaited: list[int] = []  # heap: pts of packets given to the decoder whose frames have not come out
         self._lost: set[int] = set()  # time slots of packets that could not be decoded, where frames carry no pts
+        self._given_up: set[int] = set()  # pts of frames shown as missing; amid damage some come after all, too late
         self._errors = 0
         self._packets = 0  # before the next segment's keyframe
         self._leading = 0  # after this segment's keyframe, shown before it
@@ -241,8 +242,14 @@ class _Presented:
                 self._packets += self.end_pts is None
                 self._next_leading += self.end_pts is not None and packet.pts is not None and packet.pts < self.end_pts
             yield packet
-        if (self.end_pts is None and end is not None) or (self._segment.num_packets or 0) > self._packets:
+        if (self.end_pts is None and end is not None) or self._packets < self._promised_packets():
             self._ends_early = True
+
+    def _promised_packets(self) -> int:
+        """How many packets the index lists; 0 when it does not say."""
+        if self._segment.num_packets is None and _format(self._container) in INDEXED_FORMATS:
+            return sum(not entry.is_discard for entry in self._stream.index_entries)
+        return self._segment.num_packets or 0
 
     def _demuxed(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets from the segment's seek point on, past damage where the demuxer finds its way again."""
@@ -310,7 +317,7 @@ class _Presented:
 
     def _present(self, frame: VideoFrame) -> Iterator[_Shown]:
         pts = self._pts_of(frame)
-        if not self._inside(pts):
+        if not self._inside(pts) or frame.pts in self._given_up:
             return
         yield from self._unclaimed(before=pts)
         if self._awaited and self._awaited[0] == pts:
@@ -325,9 +332,11 @@ class _Presented:
             else frame.pts
         )
         last = self._shown_pts[1] if self._shown_pts else None
-        if pts is not None and (last is None or pts > last):
-            return pts
-        return 0 if last is None else last + max(1, frame.duration or 0)
+        if last is None:
+            return pts or 0
+        if pts is None:
+            return last + max(1, frame.duration or 0)
+        return max(pts, last + 1)
 
     def _unclaimed(self, before: int | None) -> Iterator[_Shown]:
         """Packets whose frames never came out: lost ones after a decoding error, else frames meant to stay hidden."""
@@ -335,6 +344,7 @@ class _Presented:
             pts = heapq.heappop(self._awaited)
             last = self._shown_pts[1] if self._shown_pts else None
             if self._errors and (last is None or pts > last):
+                self._given_up.add(pts)
                 yield self._number(pts, "missing", None)
 
     def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> _Shown:

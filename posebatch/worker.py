@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import closing
 
@@ -12,11 +13,15 @@ from posebatch.estimator import PoseEstimator
 from posebatch.plan import RunContext
 from posebatch.readahead import read_ahead
 from posebatch.storage import check_unchanged, open_source, open_store
-from posebatch.types import FrameBatch, SegmentDone, SegmentJob, StageSeconds
+from posebatch.tables import StagedWriter
+from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
 from posebatch.video import SegmentDecoder
 
 READ_AHEAD_IMAGE_BYTES = 256 << 20
 """Decoded frames that may wait for the networks: bounds a worker's memory whatever the frames' size."""
+
+SPOOL_BYTES = 16 << 20
+"""Results larger than this wait on the disk, not in memory, until the segment ends."""
 
 
 class SegmentProcessor:
@@ -32,10 +37,11 @@ class SegmentProcessor:
 
         Raises `VideoError` for what will fail again, and retryable errors of storage.
         """
-        started = time.perf_counter()
         context, estimator = self._context, self._estimator
-        detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
-        with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
+        with (
+            tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool,
+            open_source(job.video.uri, job.video.etag, context.endpoint_url) as file,
+        ):
             decoder = SegmentDecoder(
                 file,
                 job.video.uri,
@@ -45,20 +51,36 @@ class SegmentProcessor:
                 estimator.batch_frames,
                 self._threads,
             )
-            with closing(read_ahead(decoder, READ_AHEAD_IMAGE_BYTES, size=_image_bytes)) as batches:
-                frames = list(estimator.estimate(batches))
-        check_unchanged(job.video.uri, job.video.etag)
+            done = self._estimate(decoder, StagedWriter(spool))
+            check_unchanged(job.video.uri, job.video.etag)
+            work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
+            work.stage(job.segment, spool)
+        return done
+
+    def _estimate(self, decoder: SegmentDecoder, writer: StagedWriter) -> SegmentDone:
+        started = time.perf_counter()
+        estimator = self._estimator
+        detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
+        frames = persons = 0
+        with closing(read_ahead(decoder, READ_AHEAD_IMAGE_BYTES, size=_image_bytes)) as batches:
+            for frame in estimator.estimate(batches):
+                writer.add(frame)
+                frames += 1
+                persons += len(frame)
         seconds = StageSeconds(
             decode=decoder.seconds,
             detect=estimator.detect_seconds - detect_before,
             pose=estimator.pose_seconds - pose_before,
             total=time.perf_counter() - started,
         )
-        work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
-        work.stage(job.segment, frames, decoder.report, seconds, estimator.device)
-        first, last = decoder.report.first_pts, decoder.report.last_pts
-        covered = 0.0 if first is None or last is None else float((last - first) * job.info.time_base)
-        return SegmentDone(len(frames), sum(len(frame) for frame in frames), covered)
+        writer.close(SegmentReport(decoder.report, seconds, estimator.device))
+        return SegmentDone(frames, persons, _covered_seconds(decoder))
+
+
+def _covered_seconds(decoder: SegmentDecoder) -> float:
+    """How much of the video the segment covers."""
+    first, last = decoder.report.first_pts, decoder.report.last_pts
+    return 0.0 if first is None or last is None else float((last - first) * decoder.info.time_base)
 
 
 def _image_bytes(batch: FrameBatch) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+
+from posebatch.tables import StagedWriter
+from posebatch.types import FramePoses, SegmentReport
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -68,7 +71,7 @@ def _checksum(number: int) -> int:
     return (number * 37 + 11) & 0xFF
 
 
-def encode_video(  # noqa: PLR0913
+def encode_video(
     target: str | Path | IO[bytes],
     *,
     frames: int = 30,
@@ -87,26 +90,28 @@ def encode_video(  # noqa: PLR0913
     fragmented: bool = False,
     pixel_format: str = "yuv420p",
     first_number: int = 0,
-    draw: Callable[[int], Image] | None = None,
+    draw: Callable[[int], Image | VideoFrame] | None = None,
     matrix: int | None = None,
     color_range: int | None = None,
-    options: dict[str, str] | None = None,
-    muxer_options: dict[str, str] | None = None,
+    options: Iterable[tuple[str, str]] = (),
+    muxer_options: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Encode ``frames`` pictures, numbered from ``first_number`` on, into a file or buffer.
 
     ``pts`` are the frames' times in ticks of ``time_base`` (one frame at ``fps``, unless given). ``size`` and the
     pictures are as displayed; with a ``rotation`` (degrees clockwise) they are coded turned back, with a display matrix.
+    ``draw`` makes the picture of a number; one that is coded already is taken as it is. ``matrix`` and ``color_range``
+    are FFmpeg's numbers (709: 1, 601: 5 or 6; limited: 1, full: 2), and are tagged where given.
     """
-    ticks = list(range(frames)) if pts is None else list(pts)
-    draw = draw or (lambda number: numbered_image(number, size))
+    ticks = range(frames) if pts is None else pts
+    draw = draw or partial(numbered_image, size=size)
     with av.open(
         target if not isinstance(target, Path) else str(target),
         "w",
         format="matroska" if container == "mkv" else container,
-        options=_muxer_options(faststart, fragmented) | (muxer_options or {}),
+        options=_muxer_options(faststart, fragmented) | dict(muxer_options),
     ) as output:
-        chosen = _codec_options(codec, gop, b_frames, open_gop) | (options or {})
+        chosen = _codec_options(codec, gop, b_frames, open_gop) | dict(options)
         stream: VideoStream = output.add_stream(codec, rate=fps, options=chosen)  # type: ignore[assignment]
         stream.width, stream.height = size[:: -1 if rotation in (90, 270) else 1]
         stream.pix_fmt = pixel_format
@@ -122,13 +127,12 @@ def encode_video(  # noqa: PLR0913
             stream.set_display_rotation(-rotation)
         sound: AudioStream | None = output.add_stream("aac", rate=8000) if audio else None  # type: ignore[assignment]
         for i, tick in enumerate(ticks):
-            turned = np.ascontiguousarray(np.rot90(draw(first_number + i), rotation // 90))
-            frame = _coded(turned, pixel_format, matrix, color_range)
+            frame = _coded(draw(first_number + i), rotation, pixel_format, matrix, color_range)
             frame.pts, frame.time_base = tick, stream.codec_context.time_base
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
         if sound is not None:
-            seconds = float((ticks[-1] + 1 if ticks else 0) * stream.codec_context.time_base)
+            seconds = float((max(ticks, default=-1) + 1) * stream.codec_context.time_base)
             _mux_sound(output, sound, seconds)
 
 
@@ -151,7 +155,7 @@ def audio_only(container: str = "mp4", seconds: float = 0.5, cover: bool = False
             picture = output.add_stream("mjpeg", rate=1)  # type: ignore[assignment]
             picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
             picture.disposition = Disposition.attached_pic
-            output.mux(picture.encode(_coded(numbered_image(0, (64, 48)), "yuvj420p", None, None)))
+            output.mux(picture.encode(_coded(numbered_image(0, (64, 48)), 0, "yuvj420p", None, None)))
             output.mux(picture.encode(None))
         _mux_sound(output, sound, seconds)
     return buffer.getvalue()
@@ -201,10 +205,19 @@ def _codec_options(codec: str, gop: int, b_frames: int, open_gop: bool) -> dict[
     return options
 
 
-def _coded(image: Image, pixel_format: str, matrix: int | None, color_range: int | None) -> VideoFrame:
-    frame = VideoFrame.from_ndarray(image, format="rgb24")
-    coded = frame.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=color_range)
-    return coded
+def _coded(
+    picture: Image | VideoFrame, rotation: int, pixel_format: str, matrix: int | None, color_range: int | None
+) -> VideoFrame:
+    if isinstance(picture, VideoFrame):
+        frame = picture
+    else:
+        turned = np.ascontiguousarray(np.rot90(picture, rotation // 90))
+        frame = VideoFrame.from_ndarray(turned, format="rgb24").reformat(format=pixel_format, dst_colorspace=matrix)
+    if matrix is not None:
+        frame.colorspace = matrix
+    if color_range is not None:
+        frame.color_range = color_range
+    return frame
 
 
 def _mux_sound(output: av.container.OutputContainer, stream: AudioStream, seconds: float) -> None:
@@ -213,3 +226,13 @@ def _mux_sound(output: av.container.OutputContainer, stream: AudioStream, second
         frame.sample_rate, frame.pts, frame.time_base = 8000, first, Fraction(1, 8000)
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
+
+
+def staged_file(frames: Sequence[FramePoses], report: SegmentReport | None = None) -> io.BytesIO:
+    """What a worker stages of a segment."""
+    sink = io.BytesIO()
+    writer = StagedWriter(sink)
+    for frame in frames:
+        writer.add(frame)
+    writer.close(report or SegmentReport())
+    return sink

@@ -7,6 +7,7 @@ from typing import IO
 
 import numpy as np
 import pytest
+from factories import staged_file
 
 from posebatch.commits import (
     DATA_FOLDERS,
@@ -28,6 +29,7 @@ from posebatch.types import (
     FramePoses,
     FrameRecord,
     Segment,
+    SegmentReport,
     SourceVideo,
     StageSeconds,
     VideoInfo,
@@ -102,7 +104,8 @@ def stage(store: Store, ctx: RunContext = PLAIN, plan: VideoPlan = PLAN, persons
     for segment in plan.segments:
         start = 10 * segment.first_packet
         report = DecodeReport(2, 0, False, start, start + 10, 10, 10)
-        work.stage(segment, frames_of(segment, persons), report, StageSeconds(1, 2, 3, 7), "cpu")
+        staged = SegmentReport(report, StageSeconds(1, 2, 3, 7), "cpu")
+        work.stage(segment, staged_file(frames_of(segment, persons), staged))
     return work
 
 
@@ -185,13 +188,13 @@ def test_nothing_staged(store: RecordingStore):
 def test_staged_segments_come_back_and_go(store: RecordingStore):
     work = stage(store)
     other = replace(work, work_id="other")
-    other.stage(FIRST, [], DecodeReport(), StageSeconds(), "")
+    other.stage(FIRST, staged_file([]))
     other.note_attempt(1, "worker_died", "x")
     work.note_attempt(2, "worker_died", "killed")
     assert work.staged_keys() == {work.segment_key(FIRST), work.segment_key(SECOND)}
-    frames, report, seconds, device = work.read_segment(SECOND)
-    assert [frame.record.frame_index for frame in frames] == [2, 3]
-    assert (report.first_pts, seconds.total, device) == (20, 7, "cpu")
+    pieces, report = work.read_segment(SECOND)
+    assert [frame.record.frame_index for frames in pieces for frame in frames] == [2, 3]
+    assert (report.decode.first_pts, report.seconds.total, report.device) == (20, 7, "cpu")
     work.clear()
     assert work.staged_keys() == set()
     assert work.attempts() == 0

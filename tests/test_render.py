@@ -201,6 +201,11 @@ def test_a_gif_lasts_as_long_as_the_video(steps):
     assert 0 <= span - sum(found[:-1]) < render.SHORTEST_DELAY
 
 
+def test_a_pause_longer_than_a_gif_can_say():
+    found = blocks(gif_of([0, 1, 1000]))["delays"]
+    assert found == [100, render.LONGEST_DELAY, render.LONGEST_DELAY]
+
+
 def test_frames_show_what_they_are_given():
     pictures = [picture(i) for i in range(5)]
     image = opened(gif_of([i / 10 for i in range(5)], pictures))

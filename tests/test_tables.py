@@ -3,6 +3,7 @@ import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from factories import staged_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,11 +34,10 @@ from posebatch.tables import (
     published_frames,
     read_frames,
     read_poses,
+    read_staged,
     read_videos,
     record_from_bytes,
     record_to_bytes,
-    staged_from_bytes,
-    staged_to_bytes,
     text,
     videos_table,
     write_parquet,
@@ -46,6 +47,7 @@ from posebatch.types import (
     FramePoses,
     FrameRecord,
     PublishedObject,
+    SegmentReport,
     SourceVideo,
     StageSeconds,
     VideoInfo,
@@ -126,17 +128,34 @@ seconds = st.builds(StageSeconds, *[st.floats(0, 1e6)] * 4)
 )
 def test_what_is_staged_comes_back(rows, first, report, spent, device):
     frames = [frame(first + i, persons, status, seed=i) for i, (status, persons) in enumerate(rows)]
-    content = staged_to_bytes(frames, report, spent, device)
-    found, *rest = staged_from_bytes(content)
-    assert_same_frames(found, frames)
-    assert rest == [report, spent, device]
-    assert staged_to_bytes(frames, report, spent, device) == content, "the same rows are the same bytes"
+    whole = SegmentReport(report, spent, device)
+    content = staged_file(frames, whole).getvalue()
+    pieces, found = read_staged(content)
+    assert_same_frames(list(chain.from_iterable(pieces)), frames)
+    assert found == whole
+    assert staged_file(frames, whole).getvalue() == content, "the same rows are the same bytes"
 
 
 def test_staged_numbers_that_are_no_numbers():
     odd = frame(0, 1)
     odd.keypoints[0, 0] = (np.nan, np.inf, -np.inf)
-    assert_same_frames(staged_from_bytes(staged_to_bytes([odd], DecodeReport(), StageSeconds(), ""))[0], [odd])
+    pieces, _ = read_staged(staged_file([odd]).getvalue())
+    assert_same_frames(list(chain.from_iterable(pieces)), [odd])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
+def test_a_long_segment_is_staged_in_pieces(count, monkeypatch):
+    monkeypatch.setattr(tables, "STAGED_PIECE_FRAMES", 3)
+    frames = [frame(i, i % 3, seed=i) for i in range(count)]
+    pieces = [list(piece) for piece in read_staged(staged_file(frames).getvalue())[0]]
+    assert max(map(len, pieces)) <= 3
+    assert_same_frames(list(chain.from_iterable(pieces)), frames)
+
+
+@pytest.mark.parametrize("content", [b"", b"no arrow", staged_file([]).getvalue()[:-20]])
+def test_a_damaged_staged_segment_is_an_error(content):
+    with pytest.raises(StorageError, match="staged segment"):
+        read_staged(content)
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
@@ -147,16 +166,50 @@ POSES_COLUMNS = (
     "person:int32 track_id:int32 bbox_x1:float bbox_y1:float bbox_x2:float bbox_y2:float "
     "bbox_score:float pose_score:float"
 ).replace(", ", ",").split() + [f"{joint}_{part}:float" for joint in KEYPOINT_NAMES for part in ("x", "y", "score")]
-FRAMES_COLUMNS = (
-    "video:dictionary<values=string,indices=int32,ordered=0> frame_index:int64 pts:int64 time_s:double "
-    "is_keyframe:bool status:string num_persons:int32"
-).split()
-VIDEOS_COLUMNS = (
-    "video etag size_bytes last_modified status error_kind error attempts width height rotation codec pixel_format "
-    "time_base start_pts duration_s avg_fps is_vfr frames_in_header frames_decoded frames_processed persons detector "
-    "pose settings_fingerprint posebatch_version run_id decode_seconds detect_seconds pose_seconds total_seconds "
-    "device objects"
-).split()
+FRAMES_COLUMNS = [
+    "video:dictionary<values=string,indices=int32,ordered=0>",
+    "frame_index:int64",
+    "pts:int64",
+    "time_s:double",
+    "is_keyframe:bool",
+    "status:string",
+    "num_persons:int32",
+]
+VIDEOS_COLUMNS = [
+    "video",
+    "etag",
+    "size_bytes",
+    "last_modified",
+    "status",
+    "error_kind",
+    "error",
+    "attempts",
+    "width",
+    "height",
+    "rotation",
+    "codec",
+    "pixel_format",
+    "time_base",
+    "start_pts",
+    "duration_s",
+    "avg_fps",
+    "is_vfr",
+    "frames_in_header",
+    "frames_decoded",
+    "frames_processed",
+    "persons",
+    "detector",
+    "pose",
+    "settings_fingerprint",
+    "posebatch_version",
+    "run_id",
+    "decode_seconds",
+    "detect_seconds",
+    "pose_seconds",
+    "total_seconds",
+    "device",
+    "objects",
+]
 
 
 @pytest.mark.parametrize(("schema", "columns"), [(POSES_SCHEMA, POSES_COLUMNS), (FRAMES_SCHEMA, FRAMES_COLUMNS)])
@@ -453,7 +506,9 @@ def test_check_poses(frames, problem):
 def test_check_poses_sees_a_wrong_rank():
     table = poses_table(some_frames([2]), VIDEO.uri, TIME_BASE)
     doubled = table.set_column(4, POSES_SCHEMA.field("person"), pa.array([0, 0], pa.int32()))
-    assert check_poses(as_bytes(doubled), 2, np.array([[0, 2]])) == ["person does not count 0, 1, 2, ... within each frame"]
+    assert check_poses(as_bytes(doubled), 2, np.array([[0, 2]])) == [
+        "person does not count 0, 1, 2, ... within each frame"
+    ]
     assert check_poses(as_bytes(table), 2, np.array([[0, 2]])) == []
 
 
@@ -594,6 +649,7 @@ def test_readers_of_what_is_not_there(dataset: Path, tmp_path: Path, read):
 def test_the_package_offers_the_readers():
     assert {posebatch.read_poses, posebatch.read_frames, posebatch.read_videos} == {
         read_poses,
+        read_staged,
         read_frames,
         read_videos,
     }

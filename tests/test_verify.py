@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from factories import staged_file
 
 from posebatch.commits import Work, publish_failure, publish_record, read_record, record_key
 from posebatch.finalize import FinalizeJob, finalize_video
@@ -20,8 +21,8 @@ from posebatch.types import (
     FrameRecord,
     PublishedObject,
     Segment,
+    SegmentReport,
     SourceVideo,
-    StageSeconds,
     VideoInfo,
     VideoPlan,
     VideoRecord,
@@ -50,7 +51,7 @@ def publish(root: Path, name: str, persons: int = 2, **chosen) -> VideoRecord:
             )
             for i in range(segment.first_packet, segment.first_packet + 2)
         ]
-        work.stage(segment, frames, DecodeReport(2), StageSeconds(), "cpu")
+        work.stage(segment, staged_file(frames, SegmentReport(DecodeReport(2))))
     return finalize_video(FinalizeJob(source(name), PLAN, 1), context)
 
 
@@ -242,9 +243,7 @@ TAMPERINGS = [
     pytest.param(
         lambda store: store.put(A_RECORD, store.read(A_FRAMES)), A_RECORD, "cannot be read", id="record no record"
     ),
-    pytest.param(
-        lambda store: store.delete(A_RECORD), A_POSES, "no commit record vouches for it", id="record missing"
-    ),
+    pytest.param(lambda store: store.delete(A_RECORD), A_POSES, "no commit record vouches for it", id="record missing"),
     pytest.param(
         lambda store: store.put("poses/z.mp4.parquet", b"x"), "poses/z.mp4.parquet", "no commit record", id="orphan"
     ),

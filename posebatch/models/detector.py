@@ -19,8 +19,8 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
 from posebatch.models.inference import batch_size_for, pad_batch, prepare_network
-from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.registry import DetectorRecord
+from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights import load_into, load_weights
 from posebatch.types import Detections
 
