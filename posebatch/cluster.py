@@ -219,7 +219,9 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(address=address, logging_level=logging.WARNING)
+            # workers elsewhere need the S3 settings that this process was given
+            variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+            ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
         else:
             wanted = int(execution.workers) if execution.workers != "auto" else 0
             # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for

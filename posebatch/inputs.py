@@ -26,6 +26,9 @@ VIDEO_EXTENSIONS: Final = frozenset(
 )
 """What counts as a video in a folder or prefix. A file that is named outright counts whatever its name."""
 
+APPLE_DOUBLE: Final = "._"
+"""So begin the names of the files that macOS leaves beside others on foreign disks: ``._clip.mp4`` is no video."""
+
 MAX_SEGMENT_BYTES: Final = 200
 """Longest folder or file name of an output path: file systems stop at 255 bytes, and ``.parquet`` is added."""
 
@@ -79,7 +82,7 @@ def parse_inputs(named: Sequence[str], endpoint_url: str | None = None) -> list[
 def read_input_list(path: str) -> list[str]:
     """The inputs in a file, one a line; empty lines and lines that start with # do not count."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--inputs-from {path}: cannot be read: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -137,7 +140,7 @@ def check_apart(inputs: Iterable[Input], output: str) -> None:
     """Raise `InputError` when the output lies inside an input, where its previews would be taken for videos."""
     target = output.rstrip("/") if is_s3(output) else os.path.realpath(local_path(output))
     for one in inputs:
-        root = one.store.root if is_s3(one.store.root) else os.path.realpath(one.store.root)
+        root = one.store.root if is_s3(one.store.root) else os.path.realpath(one.store.root).rstrip("/")
         if target != root and not target.startswith(f"{root}/"):
             continue
         below = f"{target[len(root) :]}/previews/x.mp4".lstrip("/")
@@ -177,9 +180,10 @@ def _shortened(text: str, limit: int, of: str | None = None) -> str:
     raw = text.encode()
     if len(raw) <= limit:
         return text
-    digest = hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    kept = raw[: limit - len(digest) - 1].decode(errors="ignore").rstrip("/")
-    return f"{kept}~{digest}"
+    mark = "~" + hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    kept = raw[: limit - len(mark)].rstrip(b"/")
+    name = kept.rfind(b"/") + 1  # of the last one kept, which gets longer
+    return kept[: name + MAX_SEGMENT_BYTES - len(mark)].decode(errors="ignore") + mark
 
 
 def _parse_local(named: str) -> Input:
@@ -234,11 +238,21 @@ def _spells_extension(pattern: str) -> bool:
 
 
 def _glob_regex(pattern: str) -> re.Pattern[str]:
-    """``*`` and ``?`` stay within a folder, ``**`` crosses folders."""
+    """``*``, ``?`` and ``[ab]`` stay within a folder, ``**`` crosses folders; AppleDouble files match none."""
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
     rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    translated = [rules.get(part, part if part.startswith("[") else re.escape(part)) for part in parts]
-    return re.compile("".join(translated), re.DOTALL)
+    translated = [rules.get(part) or (_one_of(part) if part.startswith("[") else re.escape(part)) for part in parts]
+    try:
+        return re.compile(rf"(?!(?:.*/)?{re.escape(APPLE_DOUBLE)}[^/]*\Z)" + "".join(translated), re.DOTALL)
+    except re.error as error:
+        raise InputError(f"{pattern}: no valid glob: {error}") from error
+
+
+def _one_of(part: str) -> str:
+    """``[ab]``, ``[a-z]`` or ``[!ab]`` as a regular expression."""
+    negated = part[1] in "!^" and len(part) > 3
+    inside = re.escape(part[2 if negated else 1 : -1]).replace(r"\-", "-")
+    return f"(?!/)[^{inside}]" if negated else f"[{inside}]"
 
 
 def _source_video(one: Input, found: StoredObject) -> SourceVideo:
@@ -256,16 +270,12 @@ def _check_same(owner: str, video: SourceVideo) -> None:
 
 def _wanted(one: Input, found: StoredObject, selection: SelectionSettings) -> bool:
     name = found.key.rsplit("/", 1)[-1]
-    if not one.any_name and not selection.include and not _named_like_a_video(name):
+    named_like_a_video = bool(selection.include) or os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+    if not one.any_name and (name.startswith(APPLE_DOUBLE) or not named_like_a_video):
         return False
     if selection.include and not _matches(found.key, selection.include):
         return False
     return not _matches(found.key, selection.exclude)
-
-
-def _named_like_a_video(name: str) -> bool:
-    # "._clip.mp4" is what macOS leaves beside clip.mp4 on foreign disks: no video
-    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS and not name.startswith("._")
 
 
 def _matches(key: str, globs: Sequence[str]) -> bool:

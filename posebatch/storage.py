@@ -140,8 +140,8 @@ class LocalStore(Store):
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
-        with _local_errors(self.uri(key)):
-            Path(self.root, key).unlink(missing_ok=True)
+        with _local_errors(self.uri(key)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            Path(self.root, key).unlink()
 
 
 class S3Store(Store):
@@ -257,12 +257,13 @@ def local_etag(stat: os.stat_result) -> str:
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
     """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared."""
+    own_endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = botocore.config.Config(
         retries={"mode": "standard", "max_attempts": 6},
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=64,
-        s3={"addressing_style": "path"} if endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else None,
+        s3={"addressing_style": "path"} if own_endpoint else None,
         # stores other than AWS often refuse the checksum trailers that boto3 adds by default
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -335,14 +336,17 @@ def _walk(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
     here = os.path.realpath(folder)
     if here in above:
         return
-    try:
+    entries: list[os.DirEntry[str]] = []
+    with _local_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
     for entry in entries:
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself
+            continue
+        if is_folder:
             yield from _walk(entry.path, above | {here})
-        elif entry.is_file():
+        elif is_file:
             yield entry.path
 
 

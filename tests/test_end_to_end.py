@@ -56,7 +56,9 @@ def run(ray_head: RayHead) -> Command:
     """Runs a command on the session's Ray."""
 
     def run_command(*arguments: str, environment: dict[str, str] | None = None) -> Finished:
-        process = start(ray_head, arguments, environment)
+        # to load the networks is most of a small run's work: one worker, unless the test is about more
+        few = ("--workers", "1") if arguments[0] == "run" and "--workers" not in arguments else ()
+        process = start(ray_head, (*arguments, *few), environment)
         output, _ = process.communicate(timeout=600)
         return Finished(process.returncode, output)
 
@@ -94,7 +96,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(run: Command, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive's dataset, by a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("reference")
-    finished = run("run", str(archive), "--output", str(output), "--preview", "gif", "--segment-seconds", "0.3")
+    finished = run("run", str(archive), "--output", str(output), "--preview", "gif", "--segment-seconds", "0.3",
+                   "--workers", "3")  # fmt: skip
     assert finished.code == 3, finished.output
     return output
 
@@ -242,7 +245,7 @@ def test_from_and_to_s3_gives_the_same_rows(
 
 def test_through_ray_job_submit(ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path) -> None:
     command = [BIN / "ray", "job", "submit", "--address", ray_head.dashboard_url, "--working-dir", ROOT, "--",
-               sys.executable, "jobs/extract_poses.py", archive, "--output", tmp_path / "out"]  # fmt: skip
+               sys.executable, "jobs/extract_poses.py", archive, "--output", tmp_path / "out", "--workers", "1"]  # fmt: skip
     variables = {**os.environ, **ray_head.environment()}
     del variables["RAY_ADDRESS"]
     job = subprocess.run(  # noqa: PLW1510 - its exit code is what is tested
@@ -259,7 +262,8 @@ def test_killed_drivers_cost_nothing(
     ray_head: RayHead, run: Command, archive: Path, reference: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(1)
-    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--preview", "gif")
+    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--preview", "gif",
+               "--workers", "1")  # fmt: skip
     for _ in range(KILLS):
         process = start(ray_head, command)
         _wait_for(lambda process=process: bool(ray_head.workers()) or process.poll() is not None)
@@ -273,7 +277,7 @@ def test_killed_drivers_cost_nothing(
 
 def test_killed_actors_cost_nothing(ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path) -> None:
     chance = random.Random(2)
-    patience = ("--max-attempts", str(KILLS + 1))
+    patience = ("--max-attempts", str(KILLS + 1), "--workers", "2")
     process = start(ray_head, ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", *patience))
     kills = 0
     while kills < KILLS and process.poll() is None:
@@ -290,7 +294,7 @@ def test_killed_actors_cost_nothing(ray_head: RayHead, archive: Path, reference:
 def test_a_terminated_run_stops_cleanly_and_goes_on(
     ray_head: RayHead, run: Command, archive: Path, reference: Path, tmp_path: Path
 ) -> None:
-    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3")
+    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--workers", "1")
     process = start(ray_head, command)
     _wait_for(lambda: any(tmp_path.rglob("*.arrow")))
     process.terminate()

@@ -50,9 +50,7 @@ NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
         pytest.param(
             RECORD, {"on_existing": "overwrite"}, Action.COMPUTE, "up to date, done again as asked", id="overwrite"
         ),
-        pytest.param(
-            replace(RECORD, etag="etag-0"), {}, Action.COMPUTE, "the source has changed", id="other source"
-        ),
+        pytest.param(replace(RECORD, etag="etag-0"), {}, Action.COMPUTE, "the source has changed", id="other source"),
         pytest.param(RECORD, {"stride": 2}, Action.COMPUTE, "settings or weights have changed", id="other settings"),
         pytest.param(
             WITH_GIF, {"stride": 2, "preview": "gif"}, Action.COMPUTE, "settings or weights", id="settings, not preview"

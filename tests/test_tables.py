@@ -649,7 +649,6 @@ def test_readers_of_what_is_not_there(dataset: Path, tmp_path: Path, read):
 def test_the_package_offers_the_readers():
     assert {posebatch.read_poses, posebatch.read_frames, posebatch.read_videos} == {
         read_poses,
-        read_staged,
         read_frames,
         read_videos,
     }

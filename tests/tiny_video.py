@@ -15,6 +15,7 @@ def write_tiny_video(path: Path, frames: int = 6, fps: int = 10, keyframe_every:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.gop_size = keyframe_every
+        stream.codec_context.options = {"sc_threshold": "1000000000"}  # no keyframes of its own choice
         for i in range(frames):
             image = np.full((48, 64, 3), (shade + 20 * i) % 256, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
