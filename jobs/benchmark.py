@@ -42,6 +42,7 @@ from posebatch.runner import Runner
 from posebatch.sample import write_sample
 from posebatch.settings import settings_from
 from posebatch.tables import read_videos
+from posebatch.video import to_rgb
 
 BBOX_THR = 0.3
 
@@ -83,7 +84,7 @@ def plain_loop(video: Path, limit: int) -> Measured:
     persons = frames = 0
     with torch.inference_mode(), av.open(str(video)) as container:
         container.streams.video[0].thread_type = "AUTO"
-        images = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        images = (to_rgb(frame) for frame in container.decode(video=0))
         one_frame(next(images))  # the first call allocates and plans
         started = time.perf_counter()
         for image in images:
@@ -120,7 +121,7 @@ def one_worker(prepared: Prepared) -> tuple[Measured, float]:
     from posebatch.worker import SegmentProcessor  # noqa: PLC0415
 
     context, started = prepared.context, time.perf_counter()
-    processor = SegmentProcessor(context, threads=torch.get_num_threads())
+    processor = SegmentProcessor.load(context, threads=torch.get_num_threads())
 
     class InlinePool:
         def __init__(self) -> None:

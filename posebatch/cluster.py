@@ -91,7 +91,7 @@ class SegmentWorker:
         # imported here, so that the processes of CPU tasks need not load torch
         from posebatch.worker import SegmentProcessor  # noqa: PLC0415
 
-        self._processor = SegmentProcessor(self._context, self._device, self._threads)
+        self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
 
     def process(self, job: SegmentJob) -> Outcome:
         """Work on one segment."""

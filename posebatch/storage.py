@@ -308,6 +308,11 @@ class _S3Reader(io.RawIOBase):
         self._position += len(content)
         return len(content)
 
+    def readall(self) -> bytes:
+        # what we inherit reads 8 KiB at a time, each of which would be a request
+        content = bytearray(max(0, self._size - self._position))
+        return bytes(memoryview(content)[: self.readinto(content)])
+
     def _read_range(self, first: int, last: int) -> bytes:
         # botocore retries a request that fails, but not an answer that breaks off while it is read
         for attempt in range(BROKEN_READ_ATTEMPTS):

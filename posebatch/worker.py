@@ -27,10 +27,14 @@ SPOOL_BYTES = 16 << 20
 class SegmentProcessor:
     """Both networks, loaded once, and what to do with a segment. Has no idea who calls it."""
 
-    def __init__(self, context: RunContext, device: str = "auto", threads: int = 1) -> None:
+    def __init__(self, context: RunContext, estimator: PoseEstimator, threads: int = 1) -> None:
+        self._context, self._estimator, self._threads = context, estimator, threads
+
+    @classmethod
+    def load(cls, context: RunContext, device: str = "auto", threads: int = 1) -> SegmentProcessor:
+        """Load the networks. Rounding depends on ``threads``: workers of one run should have equally many."""
         torch.set_num_threads(threads)
-        self._context, self._threads = context, threads
-        self._estimator = PoseEstimator.load(context.settings.estimator, device)
+        return cls(context, PoseEstimator.load(context.settings.estimator, device), threads)
 
     def process(self, job: SegmentJob) -> SegmentDone:
         """Decode a segment, find the persons in its frames, and stage the result.

@@ -1,4 +1,4 @@
-"""Videos made in the tests: every frame carries its number in its pixels, so that a test can say which frame it sees."""
+"""Videos made in the tests: every frame carries its number in its pixels, so that a test knows which frame it sees."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def encode_video(
     """Encode ``frames`` pictures, numbered from ``first_number`` on, into a file or buffer.
 
     ``pts`` are the frames' times in ticks of ``time_base`` (one frame at ``fps``, unless given). ``size`` and the
-    pictures are as displayed; with a ``rotation`` (degrees clockwise) they are coded turned back, with a display matrix.
-    ``draw`` makes the picture of a number; one that is coded already is taken as it is. ``matrix`` and ``color_range``
-    are FFmpeg's numbers (709: 1, 601: 5 or 6; limited: 1, full: 2), and are tagged where given.
+    pictures are as displayed; with a ``rotation`` (degrees clockwise) they are coded turned back, and a display matrix
+    says so. ``draw`` makes the picture of a number; one that is coded already is taken as it is. ``matrix`` and
+    ``color_range`` are FFmpeg's numbers (709: 1, 601: 5 or 6; limited: 1, full: 2), and are tagged where given.
     """
     ticks = range(frames) if pts is None else pts
     draw = draw or partial(numbered_image, size=size)

@@ -117,7 +117,7 @@ CUTTABLE: dict[str, dict[str, Any]] = {
 """Videos whose index lists every frame."""
 
 CUT_START: dict[str, dict[str, Any]] = {
-    "edit list hides 5": {"pts": tuple(range(-5, 25)), "first_number": -5 + 5},
+    "edit list hides 5": {"pts": tuple(range(-5, 25))},
     "edit list hides 5, B-frames": {"pts": tuple(range(-5, 25)), "b_frames": 2},
 }
 

@@ -1,0 +1,83 @@
+"""Memory is bounded by settings, not by the video."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from factories import encode_video
+
+from posebatch.finalize import FinalizeJob, finalize_video
+from posebatch.inputs import list_videos, parse_inputs
+from posebatch.plan import RunContext
+from posebatch.settings import Settings
+from posebatch.types import FrameBatch, FramePoses, SegmentJob
+from posebatch.video import probe
+
+FPS = 5
+SHORT_SECONDS, LONG_SECONDS = 120, 7200
+
+WORKER_GROWTH_MB = 48
+"""The long video's results, if they were kept, would take over 100 MB, its pixels 300."""
+
+PUBLISHING_GROWTH_MB = 120
+"""A row group and its copies, which the short video does not fill, and the staged file."""
+
+
+class EveryoneEverywhere:
+    """Stands in for the networks: two persons in each frame, at no cost."""
+
+    batch_frames, device, detect_seconds, pose_seconds = 8, "none", 0.0, 0.0
+
+    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+        shapes = ((2, 4), (2,), (2,), (2, 17, 3))
+        for batch in batches:
+            for record in batch.records:
+                rng = np.random.default_rng(record.frame_index)  # random, so that it does not compress away
+                yield FramePoses(record, *(rng.random(shape).astype(np.float32) for shape in shapes))
+
+
+def work_off(video_path: Path) -> dict[str, float]:
+    """Work off a video as one segment and publish it; what each of the two adds to the peak of memory, MB."""
+    from posebatch.worker import SegmentProcessor  # noqa: PLC0415 - torch is large: not in the tests' own process
+
+    context = RunContext("run", Settings(), str(video_path.parent / "out"), "d@1", "p@1")
+    (video,) = list_videos(parse_inputs([str(video_path)]), context.settings.selection)
+    with open(video.uri, "rb") as file:
+        plan = probe(file, video.uri, 20)
+    assert len(plan.segments) == 1
+    before = _peak_mb()
+    SegmentProcessor(context, EveryoneEverywhere()).process(SegmentJob(video, plan.info, plan.segments[0]))
+    between = _peak_mb()
+    record = finalize_video(FinalizeJob(video, plan, 1), context)
+    return {"rows": record.persons, "worker": between - before, "publishing": _peak_mb() - between}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path: Path) -> None:
+    videos = []
+    for seconds in (SHORT_SECONDS, LONG_SECONDS):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        videos.append(folder / "grey.mkv")  # a container without an index: one segment, the hardest case
+        encode_video(videos[-1], frames=FPS * seconds, fps=FPS, container="mkv", gop=50, size=(64, 48),
+                     draw=lambda _: np.full((48, 64, 3), 90, np.uint8))  # fmt: skip
+    # in a process of its own, the short one first: a peak cannot be reset
+    ended = subprocess.run([sys.executable, __file__, *map(str, videos)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    _, long = json.loads(ended.stdout)
+    assert long["rows"] == 2 * FPS * LONG_SECONDS
+    assert long["worker"] < WORKER_GROWTH_MB
+    assert long["publishing"] < PUBLISHING_GROWTH_MB
+
+
+if __name__ == "__main__":
+    print(json.dumps([work_off(Path(name)) for name in sys.argv[1:]]))
