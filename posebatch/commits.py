@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from posebatch.errors import ObjectNotFoundError, StorageError
+from posebatch.errors import ObjectNotFoundError, StagedError, StorageError
 from posebatch.storage import Store
 from posebatch.tables import published_frames, read_staged, record_from_bytes, record_to_bytes
 from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
@@ -108,8 +108,17 @@ class Work:
         self.store.put(self.segment_key(segment), content)
 
     def read_segment(self, segment: Segment) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
-        """A staged segment's frames, a piece at a time, and its report."""
-        return read_staged(self.store.read(self.segment_key(segment)))
+        """A staged segment's frames, a piece at a time, and its report.
+
+        What cannot be read (another version of posebatch may have staged it) is removed, so that it is done again:
+        `ObjectNotFoundError`, as for a segment that was never staged.
+        """
+        key = self.segment_key(segment)
+        try:
+            return read_staged(self.store.read(key))
+        except StagedError as error:
+            self.store.delete(key)
+            raise ObjectNotFoundError(f"{self.store.uri(key)}: {error}; it is done again") from error
 
     def clear(self, keys: Iterable[str] | None = None) -> None:
         """Remove everything staged, and the count of attempts."""

@@ -16,6 +16,7 @@
     ├── PreviewError              a preview could not be drawn; the tables do not suffer
     ├── StorageError              an object could not be read or written
     │   ├── ObjectNotFoundError   no such bucket, key or file
+    │   ├── StagedError           a staged segment is not one of this version
     │   ├── AccessDeniedError     the credentials do not suffice
     │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
     │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
@@ -119,6 +120,12 @@ class ObjectNotFoundError(StorageError):
     """No such bucket, key or file."""
 
     kind = "not_found"
+
+
+class StagedError(StorageError):
+    """A staged segment is damaged, or of another version of posebatch."""
+
+    kind = "staged"
 
 
 class AccessDeniedError(StorageError):

@@ -304,14 +304,14 @@ class Runner:
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentJob):
             self._recut(flight, job)
+        elif isinstance(job, PreviewJob) and not error.retryable:
+            self._preview_ended(flight, PreviewOutcome(error=str(error)))
         elif isinstance(error, ObjectNotFoundError) and not staged_is_gone:
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, ObjectChangedError) or staged_is_gone:
             self._start_again(flight, job, error)
         elif error.retryable or isinstance(error, AccessDeniedError):
             self._try_again(flight, job, error)
-        elif isinstance(job, PreviewJob):
-            self._preview_ended(flight, PreviewOutcome(error=str(error)))
         else:
             self._fail(flight, error)
 

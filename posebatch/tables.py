@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posebatch.errors import InputError, StorageError
+from posebatch.errors import InputError, StagedError, StorageError
 from posebatch.settings import nearest
 from posebatch.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
 from posebatch.storage import open_store
@@ -187,13 +187,13 @@ class StagedWriter:
 
 
 def read_staged(content: bytes) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
-    """The frames that a `StagedWriter` wrote, a piece at a time, and the report. Raises `StorageError` for damage."""
+    """The frames that a `StagedWriter` wrote, a piece at a time, and the report. Raises `StagedError` for damage."""
     try:
         file = pa.ipc.open_file(content)
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
         parts = json.loads(metadata[b"report"])
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise StorageError(f"a staged segment cannot be read: {error}") from error
+        raise StagedError(f"a staged segment cannot be read: {error}") from error
     report = SegmentReport(DecodeReport(**parts["decode"]), StageSeconds(**parts["seconds"]), parts["device"])
     return (_frames(file.get_batch(i)) for i in range(file.num_record_batches)), report
 

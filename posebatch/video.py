@@ -332,11 +332,9 @@ class _Presented:
             else frame.pts
         )
         last = self._shown_pts[1] if self._shown_pts else None
-        if last is None:
-            return pts or 0
-        if pts is None:
-            return last + max(1, frame.duration or 0)
-        return max(pts, last + 1)
+        if pts is not None and (last is None or pts > last):
+            return pts
+        return 0 if last is None else last + max(1, frame.duration or 0)
 
     def _unclaimed(self, before: int | None) -> Iterator[_Shown]:
         """Packets whose frames never came out: lost ones after a decoding error, else frames meant to stay hidden."""
@@ -518,7 +516,7 @@ def _open_error(error: av.error.FFmpegError, name: str) -> NotAVideoError | Dama
         return DamagedVideoError(
             f"{name}: this MP4/MOV has no index (moov): the recording was not finished or the file was cut off"
         )
-    if "whitelist" in said:
+    if "whitelist" in said or "hls" in said:
         return NotAVideoError(f"{name}: a playlist or another format that is not read ({said}); give the video itself")
     return NotAVideoError(f"{name}: not a video in a format that is read ({said})")
 

@@ -212,7 +212,9 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
 class Times:
     """A fault that happens to one kind of job on one video, so many times."""
 
-    def __init__(self, error: Callable[[str], PosebatchError], kind: type, name: str = "", times: int = 1, segment=None):
+    def __init__(
+        self, error: Callable[[str], PosebatchError], kind: type, name: str = "", times: int = 1, segment=None
+    ):
         self.error, self.kind, self.name, self.left, self.segment = error, kind, name, times, segment
         self.happened = 0
 
@@ -245,7 +247,9 @@ def test_every_video_is_published_once(archive: Archive, count: int):
     assert (outcome.exit_code, outcome.failures) == (0, ())
     assert len(archive.pools) == (1 if count else 0), "no work, no workers"
     assert (outcome.tally.frames, outcome.tally.persons) == (6 * count, 6 * count)
-    assert outcome.tally.bytes_done == pytest.approx(sum(video.size_bytes for video in archive.videos()) if count else 0)
+    assert outcome.tally.bytes_done == pytest.approx(
+        sum(video.size_bytes for video in archive.videos()) if count else 0
+    )
     assert sorted(record.video for record in archive.records) == sorted(
         video.uri for video in (archive.videos() if count else [])
     )

@@ -293,7 +293,7 @@ def test_track_id_may_be_null():
 # --- published tables ----------------------------------------------------------------------------------------------
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.data(), counts_of_persons, st.sampled_from([1, 3, 4, 1000]))
 def test_bytes_do_not_depend_on_how_frames_are_cut(monkeypatch, data, counts, group_rows):
     monkeypatch.setattr(tables, "ROW_GROUP_ROWS", group_rows)
@@ -308,7 +308,7 @@ def test_no_pieces_at_all(kind):
     assert pq.read_table(io.BytesIO(parquet(kind, []))).num_rows == 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(counts_of_persons, st.sampled_from([1, 2, 3, 1000]))
 def test_published_tables_give_the_frames_back(monkeypatch, counts, group_rows):
     """Whatever the row groups: the persons of one frame may lie in two."""
