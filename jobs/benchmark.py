@@ -27,6 +27,7 @@ import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,7 +36,8 @@ from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
 from posebatch.job import Prepared, prepare
 from posebatch.models.pose_resnet import build_pose_network
-from posebatch.models.ssdlite import build_person_ssd
+from posebatch.models.registry import resolve
+from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights import load_into, load_weights
 from posebatch.progress import Progress, Tally
 from posebatch.runner import Runner
@@ -45,6 +47,7 @@ from posebatch.tables import read_videos
 from posebatch.video import to_rgb
 
 BBOX_THR = 0.3
+GEMM_SIZE, GEMM_SECONDS = 1024, 3.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,44 @@ def plain_loop(video: Path, limit: int) -> Measured:
             if frames == limit:
                 break
         return Measured(frames, persons, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the processor could do at most, measured in this run."""
+
+    detector_flops: int
+    """For one frame."""
+    pose_flops: int
+    """For one person."""
+    gemm_flops_per_s: float
+    """fp32 matrix products on all cores."""
+
+    def rate(self, persons_per_frame: float) -> float:
+        """Frames a second if the networks ran as fast as matrix products and all else were free."""
+        return self.gemm_flops_per_s / (self.detector_flops + persons_per_frame * self.pose_flops)
+
+
+def the_limit() -> Limit:
+    """Count the networks' operations, and time matrix products."""
+    pose_record = resolve("pose", "simplebaseline_mobilenet_v2_256x192")
+    width, height = pose_record.input_size_wh
+    networks = (
+        (build_person_ssd().eval(), [torch.zeros(3, INPUT_SIZE, INPUT_SIZE)]),
+        (build_pose_network(pose_record.architecture).eval(), torch.zeros(1, 3, height, width)),
+    )
+    counted = []
+    with torch.inference_mode():
+        for network, example in networks:
+            with FlopCounterMode(display=False) as counter:
+                network(example)
+            counted.append(counter.get_total_flops())
+        a, started, products = torch.randn(GEMM_SIZE, GEMM_SIZE), time.perf_counter(), 0
+        while time.perf_counter() < started + GEMM_SECONDS:
+            a @ a
+            products += 1
+        seconds = time.perf_counter() - started
+    return Limit(counted[0], counted[1], 2 * GEMM_SIZE**3 * products / seconds)
 
 
 def the_job(prepared: Prepared) -> tuple[Measured, float]:
@@ -181,15 +222,16 @@ def main() -> None:
         settings = settings_from({"workers": chosen.workers, "segment_seconds": chosen.segment_seconds})
         plain = plain_loop(video, chosen.plain_frames)
         job, start_s = (one_worker if chosen.no_ray else the_job)(prepare([str(archive)], output, settings))
-        report = describe(plain, job, start_s, stages(output))
+        report = describe(the_limit(), plain, job, start_s, stages(output))
     print(report["text"])
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(report, indent=2))
 
 
-def describe(plain: Measured, job: Measured, start_s: float, seconds: dict[str, float]) -> dict[str, Any]:
+def describe(limit: Limit, plain: Measured, job: Measured, start_s: float, seconds: dict[str, float]) -> dict[str, Any]:
     """The figures, and the text that states them."""
     total = seconds["total"]
+    possible = limit.rate(job.persons / job.frames)
     text = "\n".join(
         [
             "",
@@ -198,6 +240,10 @@ def describe(plain: Measured, job: Measured, start_s: float, seconds: dict[str, 
             f"plain loop  {plain.rate:6.2f} frames/s  ({plain.frames} frames, {plain.persons} persons)",
             f"the job     {job.rate:6.2f} frames/s  ({job.frames} frames, {job.persons} persons)",
             f"ratio       {job.rate / plain.rate:6.2f}",
+            f"limit       {possible:6.2f} frames/s: detector {limit.detector_flops / 1e9:.2f} GFLOP a frame, pose "
+            f"{limit.pose_flops / 1e9:.2f} GFLOP a person,",
+            f"                    fp32 matrix products {limit.gemm_flops_per_s / 1e9:.0f} GFLOP/s here; "
+            f"the job reaches {job.rate / possible:.0%} of it",
             f"start-up    {start_s:6.1f} s, not counted",
             "where the workers' time goes:",
             f"  detect    {seconds['detect'] / total:6.1%}",
@@ -210,6 +256,7 @@ def describe(plain: Measured, job: Measured, start_s: float, seconds: dict[str, 
         "plain": vars(plain),
         "job": vars(job),
         "ratio": job.rate / plain.rate,
+        "limit": vars(limit),
         "start_s": start_s,
         "stage_seconds": seconds,
         "text": text,

@@ -128,7 +128,7 @@ def _summary(context: RunContext, progress: Progress, outcome: Outcome | None) -
         "pose": context.pose,
         "elapsed_s": round(progress.elapsed_s, 3),
         **{name: value for name, value in vars(tally).items() if not name.startswith("bytes_")},
-        "failures": [{"video": video, "reason": reason} for video, reason in outcome.failures] if outcome else [],
+        "complaints": [vars(complaint) for complaint in outcome.complaints] if outcome else [],
     }
 
 
@@ -136,11 +136,12 @@ def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: 
     tally = outcome.tally
     print(
         f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "
-        f"{tally.quarantined} failed before; {tally.frames} frames, {tally.persons} persons "
+        f"{tally.quarantined} failed before, {tally.partial} partial; {tally.frames} frames, {tally.persons} persons "
         f"in {duration_text(outcome.elapsed_s)}"
     )
-    for video, reason in outcome.failures:
-        print(f"  failed: {reason if video in reason else f'{video}: {reason}'}")
+    for complaint in outcome.complaints:
+        about = "" if complaint.video in complaint.reason else f"{complaint.video}: "
+        print(f"  {complaint.status}: {about}{complaint.reason}")
     print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")

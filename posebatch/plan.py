@@ -57,6 +57,8 @@ class Decision:
 
     action: Action
     reason: str
+    partial: str | None = None
+    """What is wrong with a video that is done as well as it can be."""
 
 
 def decide(video: SourceVideo, record: VideoRecord | None, context: RunContext) -> Decision:
@@ -80,7 +82,7 @@ def _decide_published(record: VideoRecord, context: RunContext) -> Decision:
         return Decision(Action.COMPUTE, "up to date, done again as asked")
     if not _preview_is_current(record, context):
         return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
-    return Decision(Action.DONE, "up to date")
+    return Decision(Action.DONE, "up to date", record.error if record.status == "partial" else None)
 
 
 def _preview_is_current(record: VideoRecord, context: RunContext) -> bool:

@@ -24,6 +24,8 @@ class Tally:
     up_to_date: int = 0
     quarantined: int = 0
     published: int = 0
+    partial: int = 0
+    """Among those published or up to date: damaged, and published as far as they go."""
     failed: int = 0
     """In this run."""
     frames: int = 0

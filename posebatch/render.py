@@ -76,18 +76,26 @@ def draw_skeletons(
     height, width = image.shape[:2]
     overlay = Image.new("RGBA", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     pen = ImageDraw.Draw(overlay)
-    line = max(1.5, min(width, height) / 120) * SUPERSAMPLING
     points = (keypoints[:, :, :2] + 0.5) * scale * SUPERSAMPLING  # an integer is a pixel's centre
     for person, visible in zip(points, keypoints[:, :, 2] > kpt_thr, strict=True):
+        if not visible.any():
+            continue
+        line = _line_width(person[visible], min(width, height) * SUPERSAMPLING)
         for (a, b), colour in zip(SKELETON_EDGES, EDGE_COLOURS, strict=True):
             if visible[a] and visible[b]:
                 pen.line([tuple(person[a]), tuple(person[b])], fill=(*colour, 255), width=round(line))
+        radius = line * 0.8
         for x, y in person[visible]:
-            radius = line * 0.8
             pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*JOINT_COLOUR, 255))
     canvas = Image.fromarray(np.ascontiguousarray(image)).convert("RGBA")
     canvas.alpha_composite(overlay.reduce(SUPERSAMPLING))
     return np.asarray(canvas.convert("RGB"))
+
+
+def _line_width(joints: NDArray[np.float32], frame_side: int) -> float:
+    """In step with the person, so that a small one is not hidden under the drawing, and never clumsy for the frame."""
+    extent = float(np.ptp(joints, axis=0).max())
+    return min(max(1.0 * SUPERSAMPLING, extent / 40), max(1.5 * SUPERSAMPLING, frame_side / 120))
 
 
 def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:

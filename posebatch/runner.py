@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from posebatch.commits import read_record
 from posebatch.errors import (
@@ -101,22 +101,31 @@ class _Flight:
 
 
 @dataclass(frozen=True)
+class Complaint:
+    """A video that is not published as it should be."""
+
+    video: str
+    status: Literal["failed", "failed before", "partial"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
 
     tally: Tally
     elapsed_s: float
-    failures: tuple[tuple[str, str], ...]
-    """Video and reason: those that failed in this run, then those that had failed before."""
+    complaints: tuple[Complaint, ...]
+    """In the order in which they came up; at most `MAX_COMPLAINTS`."""
 
     @property
     def exit_code(self) -> int:
-        """0: everything wanted is published; 3: some videos failed."""
-        return 3 if self.tally.failed or self.tally.quarantined else 0
+        """0: everything wanted is published; 3: some videos failed, or are published in part."""
+        return 3 if self.tally.failed or self.tally.quarantined or self.tally.partial else 0
 
 
-MAX_NAMED_FAILURES: Final = 1000
-"""Failures that are kept to be named at the end; the rest stand in the videos table."""
+MAX_COMPLAINTS: Final = 1000
+"""Complaints that are kept to be named at the end; the rest stand in the videos table."""
 
 
 class Runner:
@@ -138,7 +147,7 @@ class Runner:
         self._tasks: deque[TaskJob] = deque()
         self._later: list[tuple[float, SegmentJob | TaskJob]] = []
         self._storage_failures = 0
-        self._failures: list[tuple[str, str]] = []
+        self._complaints: list[Complaint] = []
         self._stop = threading.Event()
         self._stop_reason = ""
 
@@ -156,7 +165,7 @@ class Runner:
                 self._work_off(planned)
         finally:
             planned.close()
-        return Outcome(self._tally, self._progress.elapsed_s, tuple(self._failures))
+        return Outcome(self._tally, self._progress.elapsed_s, tuple(self._complaints))
 
     def _anything_to_do(self, planned: _Planner) -> bool:
         """Pass over what is settled; a night with nothing new should not even start workers."""
@@ -209,11 +218,14 @@ class Runner:
         match decision.action:
             case Action.DONE:
                 self._tally.up_to_date += 1
+                if decision.partial is not None:
+                    self._tally.partial += 1
+                    self._complain(video, "partial", decision.partial)
                 self._tally.bytes_passed += video.size_bytes
             case Action.QUARANTINED:
                 self._tally.quarantined += 1
                 self._tally.bytes_passed += video.size_bytes
-                self._name_failure(video, f"failed before and is not tried again: {decision.reason}")
+                self._complain(video, "failed before", decision.reason)
             case Action.PREVIEW:
                 self._flights[video.uri] = _Flight(video, only_preview=True)
                 self._tasks.append(PreviewJob(video, None))
@@ -288,11 +300,12 @@ class Runner:
         self._on_record(record)
         if record.status == "failed":
             self._tally.failed += 1
-            self._name_failure(flight.video, str(record.error))
+            self._complain(flight.video, "failed", str(record.error))
             return
         self._tally.published += 1
         if record.status == "partial":
-            self._progress.say(f"partial: {record.error}")
+            self._tally.partial += 1
+            self._complain(flight.video, "partial", str(record.error))
 
     # --- errors ---------------------------------------------------------------------------------------------------
 
@@ -387,11 +400,11 @@ class Runner:
         self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
         del self._flights[flight.video.uri]
         self._tally.failed += 1
-        self._name_failure(flight.video, str(error))
+        self._complain(flight.video, "failed", str(error))
 
-    def _name_failure(self, video: SourceVideo, reason: str) -> None:
-        if len(self._failures) < MAX_NAMED_FAILURES:
-            self._failures.append((video.uri, reason))
+    def _complain(self, video: SourceVideo, status: Literal["failed", "failed before", "partial"], reason: str) -> None:
+        if len(self._complaints) < MAX_COMPLAINTS:
+            self._complaints.append(Complaint(video.uri, status, reason))
 
     def _count_storage_failure(self, error: StorageError) -> None:
         self._storage_failures += 1

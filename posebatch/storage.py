@@ -257,13 +257,11 @@ def local_etag(stat: os.stat_result) -> str:
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
     """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared."""
-    own_endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = botocore.config.Config(
         retries={"mode": "standard", "max_attempts": 6},
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=64,
-        s3={"addressing_style": "path"} if own_endpoint else None,
         # stores other than AWS often refuse the checksum trailers that boto3 adds by default
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

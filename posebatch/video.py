@@ -304,6 +304,7 @@ class _Presented:
             yield from self._present(frame)
 
     def _check_damage(self) -> None:
+        """Called at each sign of it; several threads at the end of a stream just leave frames out."""
         if self._stop_at_damage:
             raise _DamageMet
 
@@ -339,6 +340,7 @@ class _Presented:
     def _unclaimed(self, before: int | None) -> Iterator[_Shown]:
         """Packets whose frames never came out: lost ones after a decoding error, else frames meant to stay hidden."""
         while self._awaited and (before is None or self._awaited[0] < before):
+            self._check_damage()
             pts = heapq.heappop(self._awaited)
             last = self._shown_pts[1] if self._shown_pts else None
             if self._errors and (last is None or pts > last):

@@ -6,11 +6,13 @@ The CPU tasks are the real ones, on tiny real videos and a local store; only the
 import io
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ from posebatch.finalize import FinalizeJob
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally
-from posebatch.runner import LOOK_AHEAD_VIDEOS, PLANNED_AHEAD, STORAGE_FAILURES_TO_ABORT, Completion, Outcome, Runner
+from posebatch.runner import LOOK_AHEAD_VIDEOS, PLANNED_AHEAD, STORAGE_FAILURES_TO_ABORT, Complaint, Completion, Outcome, Runner
 from posebatch.settings import settings_from
 from posebatch.storage import LocalStore, check_unchanged, open_source
 from posebatch.tables import read_poses
@@ -58,6 +60,10 @@ from posebatch.video import SegmentDecoder
 
 Job = SegmentJob | TaskJob
 Fault = Callable[[Job], PosebatchError | None]
+
+
+WATCHDOG_SECONDS = 60
+"""A run that waits for ever must fail its test, not stop all tests."""
 
 
 def no_fault(_: Job) -> None:
@@ -117,6 +123,7 @@ class FakePool:
     def wait(self, timeout_s: float) -> list[Completion]:
         job = next((job for job in self.under_way if not self.held(job)), None)
         if job is None:
+            time.sleep(0.001)
             return []
         self.under_way.remove(job)
         completion = self._end(job)
@@ -182,7 +189,12 @@ class Archive:
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
         runner = Runner(context, self.store, start_pool, progress, self.records.append)
-        outcome = runner.run(iter(self.videos() if videos is None else videos))
+        watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
+        watchdog.start()
+        try:
+            outcome = runner.run(iter(self.videos() if videos is None else videos))
+        finally:
+            watchdog.cancel()
         assert "planner" not in {thread.name for thread in threading.enumerate()}
         return outcome
 
@@ -244,7 +256,7 @@ def test_every_video_is_published_once(archive: Archive, count: int):
     archive.add(*(f"{i}.mp4" for i in range(count)))
     outcome = archive.run(videos=archive.videos() if count else [])
     assert facts(outcome) == (count, 0, 0, 0)
-    assert (outcome.exit_code, outcome.failures) == (0, ())
+    assert (outcome.exit_code, outcome.complaints) == (0, ())
     assert len(archive.pools) == (1 if count else 0), "no work, no workers"
     assert (outcome.tally.frames, outcome.tally.persons) == (6 * count, 6 * count)
     assert outcome.tally.bytes_done == pytest.approx(
@@ -333,7 +345,7 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
     uri = archive.video("b.mp4").uri
     assert facts(outcome) == (2, 0, 1, 0)
     assert outcome.exit_code == 3
-    assert outcome.failures == ((uri, f"{uri}: scripted"),)
+    assert outcome.complaints == (Complaint(uri, "failed", f"{uri}: scripted"),)
     assert fault.happened == max_attempts
     record = archive.record("b.mp4")
     assert (record.status, record.error_kind, record.attempts) == ("failed", "worker_died", max_attempts)
@@ -345,9 +357,9 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
     second = archive.run(fault, max_attempts=max_attempts)
     assert (facts(second), second.exit_code) == ((0, 2, 0, 1), 3)
     assert len(archive.pools) == 1, "what is quarantined needs no workers"
-    ((named, reason),) = second.failures
-    assert named == uri
-    assert reason.startswith("failed before and is not tried again: worker_died")
+    (complaint,) = second.complaints
+    assert (complaint.video, complaint.status) == (uri, "failed before")
+    assert complaint.reason.startswith("worker_died")
 
     third = archive.run(retry_failed=True, max_attempts=max_attempts)
     assert (facts(third), third.exit_code) == ((1, 2, 0, 0), 0)
@@ -388,30 +400,25 @@ def test_attempts_are_counted_over_runs(archive: Archive):
 
 def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner_module, "RETRY_SECONDS", 2.0)
-    now = [0.0]
-    monkeypatch.setattr(runner_module.time, "monotonic", lambda: now[0])
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(runner_module, "time", clock)
     archive.add("a.mp4")
     begun: list[float] = []
 
     def fault(job: Job) -> PosebatchError | None:
-        now[0] += 0.25
         if not isinstance(job, SegmentJob):
             return None
-        begun.append(now[0])
+        begun.append(clock.now)
         errors = [StorageUnavailableError("slow down"), StorageUnavailableError("slow down"), WorkerDiedError("killed")]
         return errors[len(begun) - 1] if len(begun) <= len(errors) else None
 
-    def held(job: Job) -> bool:
-        now[0] += 0.25  # time passes while nothing ends
-        return False
-
     class Idling(FakePool):
         def wait(self, timeout_s: float) -> list[Completion]:
-            now[0] += 0.25
+            clock.now += 0.25  # time passes although nothing ends
             return super().wait(timeout_s)
 
     monkeypatch.setattr(f"{__name__}.FakePool", Idling)
-    archive.run(fault, held, segment_seconds=100, max_attempts=9)
+    archive.run(fault, segment_seconds=100, max_attempts=9)
     pauses = np.diff(begun)
     assert 2 <= pauses[0] < 4, "the first pause"
     assert 4 <= pauses[1] < 6, "twice as long"
@@ -443,7 +450,7 @@ def test_files_that_are_no_videos(archive: Archive):
     outcome = archive.run()
     assert facts(outcome) == (2, 0, 2, 0)
     assert {archive.record(name).error_kind for name in ("empty.mp4", "text.mp4")} == {"not_a_video"}
-    assert sorted(reason for _, reason in outcome.failures)[0].endswith("the file is empty (0 bytes)")
+    assert sorted(complaint.reason for complaint in outcome.complaints)[0].endswith("the file is empty (0 bytes)")
     assert verify(archive.store).problems == ()
 
 
@@ -576,7 +583,7 @@ def test_a_source_that_has_gone_is_named_but_not_recorded(archive: Archive):
     (archive.root / "a.mp4").unlink()
     outcome = archive.run(videos=listed)
     assert (facts(outcome), outcome.exit_code) == ((1, 0, 1, 0), 3)
-    assert outcome.failures[0][0] == listed[0].uri
+    assert outcome.complaints[0].video == listed[0].uri
     assert read_record(archive.store, "a.mp4") is None
     assert archive.run().exit_code == 0, "the next night does not know of it"
 
@@ -601,6 +608,7 @@ def test_what_was_staged_and_has_gone_is_computed_again(archive: Archive):
 
     assert facts(archive.run(fault)) == (1, 0, 0, 0)
     assert archive.tries("a.mp4") == {0: 2, 1: 1}
+    assert archive.record("a.mp4").attempts == 2
     assert verify(archive.store).problems == ()
 
 
@@ -834,11 +842,11 @@ def test_workers_are_kept_busy(archive: Archive):
 
 
 def test_named_failures_are_bounded(archive: Archive, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner_module, "MAX_NAMED_FAILURES", 2)
+    monkeypatch.setattr(runner_module, "MAX_COMPLAINTS", 2)
     for i in range(4):
         (archive.root / f"{i}.mp4").write_bytes(b"")
     outcome = archive.run()
-    assert (facts(outcome), len(outcome.failures)) == ((0, 0, 4, 0), 2)
+    assert (facts(outcome), len(outcome.complaints)) == ((0, 0, 4, 0), 2)
 
 
 # --- planning ------------------------------------------------------------------------------------------------------
@@ -889,7 +897,7 @@ def test_an_answer_that_makes_no_sense_is_a_bug(archive: Archive):
 
 @pytest.mark.parametrize(
     ("tally", "code"),
-    [(Tally(), 0), (Tally(published=2, up_to_date=1), 0), (Tally(failed=1), 3), (Tally(quarantined=1, published=2), 3)],
+    [(Tally(), 0), (Tally(published=2, up_to_date=1), 0), (Tally(failed=1), 3), (Tally(quarantined=1, published=2), 3), (Tally(published=1, partial=1), 3)],
 )
 def test_exit_code(tally, code):
     assert Outcome(tally, 0.0, ()).exit_code == code

@@ -592,8 +592,16 @@ def test_stores_other_than_aws_are_addressed_by_path(elsewhere: pytest.MonkeyPat
     for name, value in variables.items():
         elsewhere.setenv(name, value)
     client = storage.s3_client(None if variables else "http://minio.test:9000")
-    url = client.generate_presigned_url("get_object", Params={"Bucket": "archive", "Key": "k"})
-    assert url.startswith("http://minio.test:9000/archive/k?")
+    sent: list[str] = []
+
+    def catch(request: Any, **_: Any) -> None:
+        sent.append(request.url)
+        raise InterruptedError
+
+    client.meta.events.register("before-send.s3", catch)
+    with pytest.raises(InterruptedError):
+        client.get_object(Bucket="archive", Key="k")
+    assert sent == ["http://minio.test:9000/archive/k"]
 
 
 @pytest.mark.parametrize(

@@ -434,7 +434,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("content", UNREADABLE)
 def test_what_is_no_record_is_refused(content):
-    with pytest.raises(StorageError, match="a commit record cannot be read: .*; delete it to have its video done"):
+    with pytest.raises(StorageError, match=r"a commit record cannot be read: .*; delete it to have its video done"):
         record_from_bytes(content)
 
 
@@ -642,7 +642,7 @@ def test_readers_of_what_is_not_there(dataset: Path, tmp_path: Path, read):
         read(str(tmp_path))
     with pytest.raises(InputError, match=str(tmp_path)):
         read(str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="no column is called 'nose_z'; did you mean 'nose_[xy]'"):
+    with pytest.raises(InputError, match=r"no column is called 'nose_z'; did you mean 'nose_[xy]'"):
         read_poses(str(dataset), columns=["nose_z"])
 
 

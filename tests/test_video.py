@@ -456,7 +456,7 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "MPEG-4": {"frames": 60, "codec": "mpeg4"},
     "VP9": {"frames": 60, "codec": "libvpx-vp9"},
 }
-HITS = [(0.1, 0.5, 0), (0.02, 0.45, 1), (0.03, 0.8, 2)]
+HITS = [(0.1, 0.5, 0), (0.02, 0.45, 1), (0.03, 0.8, 2), (0.005, 1.0, 3)]
 
 
 @pytest.mark.parametrize("wanted", DAMAGED.values(), ids=DAMAGED)
@@ -470,7 +470,7 @@ def test_damage_moves_loses_and_doubles_no_frame(wanted: dict[str, Any], share: 
     assert report.frames_decoded + report.frames_damaged == 60
     assert report.frames_damaged == sum(record.status != "ok" for record in result.records)
     # before the damage, and from the next keyframe but one after it, nothing is lost
-    for i in (*range(10), *range(50, 60)) if at < 0.6 else range(30):
+    for i in (*range(10), *range(50, 60)) if at < 0.6 else range(30 if at < 1 else 50):
         assert result.images[i] is not None
         assert np.array_equal(result.images[i], good.images[i])  # type: ignore[arg-type]
 
@@ -502,7 +502,7 @@ def test_damage_is_marked_by_kind() -> None:
 def test_damage_is_marked() -> None:
     for wanted in DAMAGED.values():
         marked = [r.status for r in decoded(corrupt_middle(video_bytes(**wanted), 0.1, 0.5)).records]
-        assert 0 < sum(status != "ok" for status in marked) < 30, wanted
+        assert 0 < marked.count("corrupt") + marked.count("missing") < 30, wanted
 
 
 @pytest.mark.parametrize("wanted", DAMAGED.values(), ids=DAMAGED)
