@@ -20,10 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import boto3
-import botocore.config
-import botocore.exceptions
-
 from posebatch.errors import (
     AccessDeniedError,
     InputError,
@@ -34,6 +30,7 @@ from posebatch.errors import (
 )
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
 READ_AHEAD_BYTES = 1 << 20
@@ -257,6 +254,10 @@ def local_etag(stat: os.stat_result) -> str:
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
     """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared."""
+    # imported where S3 is spoken: local work needs neither the time nor, on a bare machine, the package
+    import boto3  # noqa: PLC0415
+    import botocore.config  # noqa: PLC0415
+
     config = botocore.config.Config(
         retries={"mode": "standard", "max_attempts": 6},
         connect_timeout=10,
@@ -415,28 +416,30 @@ _TRANSIENT = {
 @contextlib.contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
     """Translate what botocore raises."""
+    from botocore import exceptions  # noqa: PLC0415 - see `s3_client`
+
     try:
         yield
-    except botocore.exceptions.ClientError as error:
+    except exceptions.ClientError as error:
         raise _translated(error, uri) from error
-    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
         raise AccessDeniedError(
             f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "AWS_PROFILE, or give the machine a role"
         ) from error
     except (
-        botocore.exceptions.ConnectionError,
-        botocore.exceptions.HTTPClientError,
-        botocore.exceptions.IncompleteReadError,
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
     ) as error:
         raise StorageUnavailableError(f"{uri}: the store did not answer: {error}") from error
-    except botocore.exceptions.ParamValidationError as error:
+    except exceptions.ParamValidationError as error:
         raise InputError(f"{uri}: no valid bucket or key: {error}") from error
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+    except (exceptions.BotoCoreError, ValueError) as error:
         raise StorageError(f"{uri}: {error}") from error
 
 
-def _translated(error: botocore.exceptions.ClientError, uri: str) -> StorageError:
+def _translated(error: ClientError, uri: str) -> StorageError:
     code = error.response.get("Error", {}).get("Code", "")
     status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     if code in {"PreconditionFailed", "412"} or status == "412":
