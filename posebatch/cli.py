@@ -138,16 +138,16 @@ def verify_command(chosen: argparse.Namespace) -> int:
     for problem in verdict.problems:
         print(f"problem: {problem}")
     state = f"{len(verdict.problems)} problems" if verdict.problems else "clean"
-    print(
-        f"{state}: {verdict.videos} videos ({verdict.failed} failed), {verdict.frames} frames, {verdict.persons} persons"
-    )
+    print(f"{state}: {verdict.videos} videos ({verdict.failed} failed), {verdict.frames} frames, ", end="")
+    print(f"{verdict.persons} persons")
     return EXIT_SOME_FAILED if verdict.problems else EXIT_OK
 
 
 def models_command(_: argparse.Namespace) -> int:
     """``posebatch models``."""
     for row in list_models():
-        print(f"{row.kind:<8} {row.name}\n         input {row.input_size}, {row.parameters / 1e6:.1f} M parameters")
+        print(f"{row.kind:<8} {row.name}")
+        print(f"         input {row.input_size}, {row.parameters / 1e6:.1f} M parameters")
         print(f"         {row.accuracy}\n         {row.licence}; weights: {row.weights_from}")
     return EXIT_OK
 

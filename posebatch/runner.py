@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Literal, Protocol
 
-from posebatch.commits import read_record
+from posebatch.commits import Work, read_record
 from posebatch.errors import (
     AccessDeniedError,
     IndexDisagreesError,
@@ -26,6 +26,7 @@ from posebatch.errors import (
     PosebatchError,
     RunAbortedError,
     StorageError,
+    StorageUnavailableError,
     WorkerDiedError,
 )
 from posebatch.finalize import FinalizeJob, PreviewOutcome
@@ -93,6 +94,9 @@ class _Flight:
     unstaged: set[Segment] = field(default_factory=set)
     only_preview: bool = False
     preview: PreviewOutcome | None = None
+    preview_tries: int = 0
+    failing: bool = False
+    """Its failure is being recorded."""
 
     @property
     def attempts(self) -> int:
@@ -173,7 +177,7 @@ class Runner:
             self._check_stop()
             upcoming = planned.poll(POLL_SECONDS)
             if upcoming is not None:
-                self._take(*upcoming)
+                self._take(upcoming)
             self._progress.show()
         return bool(self._flights)
 
@@ -206,7 +210,7 @@ class Runner:
             upcoming = planned.poll()
             if upcoming is None:
                 return
-            self._take(*upcoming)
+            self._take(upcoming)
 
     def _enqueue(self, job: SegmentJob | TaskJob) -> None:
         if isinstance(job, SegmentJob):
@@ -214,7 +218,8 @@ class Runner:
         else:
             self._tasks.append(job)
 
-    def _take(self, video: SourceVideo, decision: Decision) -> None:
+    def _take(self, planned: _Planned) -> None:
+        video, decision = planned.video, planned.decision
         match decision.action:
             case Action.DONE:
                 self._tally.up_to_date += 1
@@ -230,7 +235,7 @@ class Runner:
                 self._flights[video.uri] = _Flight(video, only_preview=True)
                 self._tasks.append(PreviewJob(video, None))
             case Action.COMPUTE:
-                self._flights[video.uri] = _Flight(video)
+                self._flights[video.uri] = _Flight(video, attempts_before=planned.attempts)
                 self._tasks.append(ProbeJob(video))
 
     # --- completions ----------------------------------------------------------------------------------------------
@@ -240,6 +245,8 @@ class Runner:
         flight = self._flights.get(job.video.uri)
         if flight is None or isinstance(job, NoteAttemptJob):
             return  # the video was settled while this was under way
+        if job.video.etag != flight.video.etag or (flight.failing and not isinstance(job, FailJob)):
+            return  # of a version that is no more, or of a video that is given up
         if completion.error is not None:
             self._handle_error(flight, job, completion.error)
             return
@@ -257,9 +264,7 @@ class Runner:
                 raise AssertionError(f"{type(job).__name__} ended with {completion.result!r}")
 
     def _begin_segments(self, flight: _Flight, probed: Probed) -> None:
-        retried = self._context.settings.selection.retry_failed
         flight.video, flight.plan = probed.video, probed.plan
-        flight.attempts_before = 0 if retried else probed.attempts
         flight.unstaged = {segment for segment in probed.plan.segments if segment not in probed.staged}
         for segment in probed.plan.segments:
             if segment in flight.unstaged:
@@ -310,7 +315,7 @@ class Runner:
     # --- errors ---------------------------------------------------------------------------------------------------
 
     def _handle_error(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
-        if isinstance(error, StorageError):
+        if isinstance(error, StorageUnavailableError | AccessDeniedError):
             self._count_storage_failure(error)
         staged_is_gone = isinstance(job, FinalizeJob | AttachJob) and isinstance(error, ObjectNotFoundError)
         if isinstance(job, FailJob):
@@ -352,13 +357,22 @@ class Runner:
         piece: object = job.segment if isinstance(job, SegmentJob) else type(job)
         if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
             return
-        if isinstance(job, PreviewJob) and flight.tries.get(piece, 0) + 1 >= self._max_attempts:
-            self._preview_ended(flight, PreviewOutcome(error=str(error)))
+        if isinstance(job, PreviewJob):
+            self._try_preview_again(flight, job, error)
             return
         if self._exhausted(flight, piece, error):
             return
         pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
-        self._later.append((time.monotonic() + pause, job))
+        again = self._finalize_job(flight) if isinstance(job, FinalizeJob) else job  # it states the attempts
+        self._later.append((time.monotonic() + pause, again))
+
+    def _try_preview_again(self, flight: _Flight, job: PreviewJob, error: PosebatchError) -> None:
+        """Its tries are counted apart: they must not use up those of the tables."""
+        flight.preview_tries += 1
+        if flight.preview_tries >= self._max_attempts:
+            self._preview_ended(flight, PreviewOutcome(error=str(error)))
+        else:
+            self._later.append((time.monotonic() + RETRY_SECONDS, job))
 
     def _exhausted(self, flight: _Flight, piece: object, error: PosebatchError) -> bool:
         """Count a try in vain; when it was the last one, record the video as failed."""
@@ -376,7 +390,7 @@ class Runner:
 
     def _fail(self, flight: _Flight, error: PosebatchError) -> None:
         self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
-        flight.unstaged = set()
+        flight.unstaged, flight.failing = set(), True
         record = VideoRecord(
             video=flight.video.uri,
             etag=flight.video.etag,
@@ -415,18 +429,28 @@ class Runner:
             )
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A video and what is to be done with it."""
+
+    video: SourceVideo
+    decision: Decision
+    attempts: int = 0
+    """Tries in vain in earlier runs."""
+
+
 class _Planner:
     """Reads commit records ahead of the run, in threads, and decides what to do with each video."""
 
     def __init__(self, videos: Iterator[SourceVideo], store: Store, context: RunContext) -> None:
         self._videos, self._store, self._context = videos, store, context
-        self._decided: queue.Queue[tuple[SourceVideo, Decision] | Exception | None] = queue.Queue(PLANNED_AHEAD)
+        self._decided: queue.Queue[_Planned | Exception | None] = queue.Queue(PLANNED_AHEAD)
         self._closed = threading.Event()
         self.exhausted = False
         self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
         self._thread.start()
 
-    def poll(self, timeout_s: float = 0.0) -> tuple[SourceVideo, Decision] | None:
+    def poll(self, timeout_s: float = 0.0) -> _Planned | None:
         """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set)."""
         if self.exhausted:
             return None
@@ -452,22 +476,25 @@ class _Planner:
     def _plan(self) -> None:
         limit = self._context.settings.selection.limit
         try:
-            for video, decision in self._decisions():
-                if decision.action in (Action.COMPUTE, Action.PREVIEW) and limit is not None:
+            for planned in self._decisions():
+                if planned.decision.action in (Action.COMPUTE, Action.PREVIEW) and limit is not None:
                     if limit == 0:
                         break
                     limit -= 1
-                self._decided.put((video, decision))
+                self._decided.put(planned)
                 if self._closed.is_set():
                     return
             self._decided.put(None)
         except Exception as error:  # raised again where the run polls
             self._decided.put(error)
 
-    def _decisions(self) -> Iterator[tuple[SourceVideo, Decision]]:
-        def one(video: SourceVideo) -> tuple[SourceVideo, Decision]:
-            return video, decide(video, read_record(self._store, video.output_path), self._context)
-
+    def _decisions(self) -> Iterator[_Planned]:
         with ThreadPoolExecutor(PLANNING_THREADS) as threads:
             while chunk := list(islice(self._videos, PLANNED_AHEAD)):
-                yield from threads.map(one, chunk)
+                yield from threads.map(self._decide, chunk)
+
+    def _decide(self, video: SourceVideo) -> _Planned:
+        decision = decide(video, read_record(self._store, video.output_path), self._context)
+        if decision.action is not Action.COMPUTE or self._context.settings.selection.retry_failed:
+            return _Planned(video, decision)
+        return _Planned(video, decision, Work.of(self._store, video, self._context.data_fingerprint).attempts())

@@ -43,8 +43,6 @@ class Probed:
     plan: VideoPlan
     staged: frozenset[Segment]
     """Segments of the plan that an earlier run has staged."""
-    attempts: int
-    """Tries in vain, over all runs before."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def probe_video(job: ProbeJob, context: RunContext) -> Probed:
     work = _work(video, context)
     keys = work.staged_keys()
     staged = frozenset(segment for segment in plan.segments if work.segment_key(segment) in keys)
-    return Probed(video, plan, staged, work.attempts())
+    return Probed(video, plan, staged)
 
 
 def draw_preview(job: PreviewJob, context: RunContext) -> int:

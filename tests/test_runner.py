@@ -39,7 +39,15 @@ from posebatch.finalize import FinalizeJob
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally
-from posebatch.runner import LOOK_AHEAD_VIDEOS, PLANNED_AHEAD, STORAGE_FAILURES_TO_ABORT, Complaint, Completion, Outcome, Runner
+from posebatch.runner import (
+    LOOK_AHEAD_VIDEOS,
+    PLANNED_AHEAD,
+    STORAGE_FAILURES_TO_ABORT,
+    Complaint,
+    Completion,
+    Outcome,
+    Runner,
+)
 from posebatch.settings import settings_from
 from posebatch.storage import LocalStore, check_unchanged, open_source
 from posebatch.tables import read_poses
@@ -396,6 +404,14 @@ def test_attempts_are_counted_over_runs(archive: Archive):
     assert fault.happened == 3
     assert archive.record("a.mp4").attempts == 3
     assert verify(archive.store).problems == ()
+
+
+@pytest.mark.parametrize(("retry_failed", "published"), [(False, 0), (True, 1)])
+def test_retry_failed_forgets_the_tries_of_earlier_runs(archive: Archive, retry_failed: bool, published: int):
+    archive.add("a.mp4")
+    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(2, "x", "x")
+    outcome = archive.run(Times(WorkerDiedError, SegmentJob, "a", 2, segment=0), retry_failed=retry_failed)
+    assert facts(outcome) == (published, 0, 1 - published, 0)
 
 
 def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
@@ -815,7 +831,7 @@ def test_the_driver_holds_a_bounded_number_of_videos(archive: Archive, workers: 
         most["flights"] = max(most["flights"], len(begun) - len(settled))
         most["listed"] = max(most["listed"], listed["videos"] - len(settled))
         if isinstance(job, ProbeJob):
-            return Probed(job.video, VideoPlan(INFO, (Segment(),)), frozenset(), 0)
+            return Probed(job.video, VideoPlan(INFO, (Segment(),)), frozenset())
         if isinstance(job, SegmentJob):
             return SegmentDone(1, 0, 0.1)
         settled.append(job.video.uri)
@@ -897,7 +913,13 @@ def test_an_answer_that_makes_no_sense_is_a_bug(archive: Archive):
 
 @pytest.mark.parametrize(
     ("tally", "code"),
-    [(Tally(), 0), (Tally(published=2, up_to_date=1), 0), (Tally(failed=1), 3), (Tally(quarantined=1, published=2), 3), (Tally(published=1, partial=1), 3)],
+    [
+        (Tally(), 0),
+        (Tally(published=2, up_to_date=1), 0),
+        (Tally(failed=1), 3),
+        (Tally(quarantined=1, published=2), 3),
+        (Tally(published=1, partial=1), 3),
+    ],
 )
 def test_exit_code(tally, code):
     assert Outcome(tally, 0.0, ()).exit_code == code
