@@ -144,6 +144,9 @@ class RayPool:
     def wait(self, timeout_s: float) -> list[Completion]:
         """See `runner.Pool`."""
         refs = [*self._starting, *self._busy, *self._tasks]
+        if not refs:  # every worker idle, nothing to wait for but time
+            time.sleep(timeout_s)
+            return []
         ready, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
         if ready:  # take what else has ended by now
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)

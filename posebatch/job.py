@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from posebatch.commits import read_record, record_key
-from posebatch.errors import OutputError
+from posebatch.errors import OutputError, StorageError
 from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
 from posebatch.models.registry import resolve
 from posebatch.plan import RunContext
@@ -67,13 +68,21 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
         outcome = _run_on_ray(prepared, progress, folder)
     finally:
         progress.close()
-        folder.close(_summary(context, progress, outcome))
+        _leave_summary(folder, _summary(context, progress, outcome))
     _print_outcome(outcome, store, folder, settings)
     return outcome.exit_code
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _leave_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """A store that fails here must not hide how the run ended."""
+    try:
+        folder.close(summary)
+    except StorageError as error:
+        print(f"posebatch: the summary of this run could not be written: {error}", file=sys.stderr)
 
 
 def _refuse_existing(prepared: Prepared) -> None:

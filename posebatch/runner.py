@@ -247,6 +247,8 @@ class Runner:
             return  # the video was settled while this was under way
         if job.video.etag != flight.video.etag or (flight.failing and not isinstance(job, FailJob)):
             return  # of a version that is no more, or of a video that is given up
+        if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
+            return  # of a cut that is no more
         if completion.error is not None:
             self._handle_error(flight, job, completion.error)
             return

@@ -510,6 +510,18 @@ def test_a_wrong_index_that_both_segments_notice(archive: Archive):
     assert verify(archive.store).problems == ()
 
 
+@pytest.mark.parametrize("error", [DamagedVideoError, InternalError, WorkerDiedError])
+def test_what_befalls_a_cut_that_was_given_up_counts_for_nothing(archive: Archive, error):
+    archive.add("a.mp4")
+    wrong = Times(IndexDisagreesError, SegmentJob, "a", 1, segment=0)
+    late = Times(error, SegmentJob, "a", 1, segment=1)
+    outcome = archive.run(lambda job: wrong(job) or late(job))
+    assert (wrong.happened, late.happened) == (1, 1)
+    assert facts(outcome) == (1, 0, 0, 0), "the whole video decides"
+    assert archive.record("a.mp4").attempts == 1
+    assert verify(archive.store).problems == ()
+
+
 def job_segment(job: Job) -> Segment | None:
     return job.segment if isinstance(job, SegmentJob) else None
 
