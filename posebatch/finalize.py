@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -13,9 +13,9 @@ from posebatch.plan import RunContext
 from posebatch.storage import Store, open_store
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
+    DecodeReport,
     FramePoses,
     PublishedObject,
-    SegmentReport,
     SourceVideo,
     StageSeconds,
     VideoPlan,
@@ -55,13 +55,7 @@ class Totals:
 
     frames_processed: int = 0
     persons: int = 0
-    frames_decoded: int = 0
-    frames_damaged: int = 0
-    ends_early: bool = False
-    first_pts: int | None = None
-    last_pts: int | None = None
-    min_interval: int | None = None
-    max_interval: int | None = None
+    decode: DecodeReport = field(default_factory=DecodeReport)
     seconds: StageSeconds = field(default_factory=StageSeconds)
     device: str = ""
 
@@ -141,51 +135,30 @@ def _totals(work: Work, plan: VideoPlan) -> Totals:
         for frames in pieces:
             persons = totals.persons + sum(len(frame) for frame in frames)
             totals = replace(totals, frames_processed=totals.frames_processed + len(frames), persons=persons)
-        totals = _with_report(totals, report)
+        decode, seconds = totals.decode + report.decode, totals.seconds + report.seconds
+        totals = replace(totals, decode=decode, seconds=seconds, device=report.device)
     return totals
-
-
-def _with_report(totals: Totals, report: SegmentReport) -> Totals:
-    decode = report.decode
-    return replace(
-        totals,
-        frames_decoded=totals.frames_decoded + decode.frames_decoded,
-        frames_damaged=totals.frames_damaged + decode.frames_damaged,
-        ends_early=totals.ends_early or decode.ends_early,
-        first_pts=_pick(min, totals.first_pts, decode.first_pts),
-        last_pts=_pick(max, totals.last_pts, decode.last_pts),
-        min_interval=_pick(min, totals.min_interval, decode.min_interval),
-        max_interval=_pick(max, totals.max_interval, decode.max_interval),
-        seconds=totals.seconds + report.seconds,
-        device=report.device,
-    )
-
-
-def _pick(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return choose(a, b)
 
 
 def _record(job: FinalizeJob, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]) -> VideoRecord:
     error_kind, error = _complaint(job, totals)
-    info = job.plan.info
+    info, decode = job.plan.info, totals.decode
     span_s = 0.0
-    if totals.first_pts is not None and totals.last_pts is not None:
-        span_s = float((totals.last_pts - totals.first_pts) * info.time_base)
-    presented = totals.frames_decoded + totals.frames_damaged
+    if decode.first_pts is not None and decode.last_pts is not None:
+        span_s = float((decode.last_pts - decode.first_pts) * info.time_base)
+    presented = decode.frames_decoded + decode.frames_damaged
     return VideoRecord(
         video=job.video.uri,
         etag=job.video.etag,
         size_bytes=job.video.size_bytes,
         last_modified=job.video.last_modified,
-        status="partial" if totals.frames_damaged or totals.ends_early else "ok",
+        status="partial" if decode.frames_damaged or decode.ends_early else "ok",
         error_kind=error_kind,
         error=error,
         attempts=job.attempts,
         info=replace(info, avg_fps=(presented - 1) / span_s if span_s else info.avg_fps),
-        is_vfr=_is_vfr(totals, presented),
-        frames_decoded=totals.frames_decoded,
+        is_vfr=_is_vfr(decode, presented),
+        frames_decoded=decode.frames_decoded,
         frames_processed=totals.frames_processed,
         persons=totals.persons,
         detector=context.detector,
@@ -201,22 +174,22 @@ def _record(job: FinalizeJob, context: RunContext, totals: Totals, objects: tupl
 
 def _complaint(job: FinalizeJob, totals: Totals) -> tuple[str | None, str | None]:
     """What the commit record says is wrong with a published video, if anything."""
-    complaints = []
-    if totals.frames_damaged:
-        complaints.append(f"{totals.frames_damaged} frames are damaged; see the column status of its frames table")
-    if totals.ends_early:
+    complaints, decode = [], totals.decode
+    if decode.frames_damaged:
+        complaints.append(f"{decode.frames_damaged} frames are damaged; see the column status of its frames table")
+    if decode.ends_early:
         promised = (
             f", {job.plan.info.frames_in_header} promised by its header" if job.plan.info.frames_in_header else ""
         )
-        complaints.append(f"the file ends early: {totals.frames_decoded} frames decoded{promised}")
+        complaints.append(f"the file ends early: {decode.frames_decoded} frames decoded{promised}")
     if complaints:
         return "damaged", f"{job.video.uri}: {'; '.join(complaints)}"
     return ("preview", job.preview.error) if job.preview and job.preview.error else (None, None)
 
 
-def _is_vfr(totals: Totals, presented: int) -> bool | None:
+def _is_vfr(decode: DecodeReport, presented: int) -> bool | None:
     """Whether the frames' distances differ by more than rounding to ticks explains; None with fewer than 3 frames."""
-    if totals.min_interval is None or totals.max_interval is None or presented < 3 or totals.frames_damaged:
+    if decode.min_interval is None or decode.max_interval is None or presented < 3 or decode.frames_damaged:
         return None
-    spread = totals.max_interval - totals.min_interval
-    return spread > 2 and spread > 0.1 * totals.min_interval
+    spread = decode.max_interval - decode.min_interval
+    return spread > 2 and spread > 0.1 * decode.min_interval

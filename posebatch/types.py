@@ -192,6 +192,26 @@ class DecodeReport:
     """Shortest distance between neighbouring frames, ticks; with the first frame of the next segment where known."""
     max_interval: int | None = None
 
+    def __add__(self, other: DecodeReport) -> DecodeReport:
+        """What was seen of two segments of one video."""
+        return DecodeReport(
+            self.frames_decoded + other.frames_decoded,
+            self.frames_damaged + other.frames_damaged,
+            self.ends_early or other.ends_early,
+            _least(self.first_pts, other.first_pts),
+            _most(self.last_pts, other.last_pts),
+            _least(self.min_interval, other.min_interval),
+            _most(self.max_interval, other.max_interval),
+        )
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _most(*values: int | None) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
 
 @dataclass(frozen=True)
 class StageSeconds:
