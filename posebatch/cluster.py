@@ -39,8 +39,9 @@ OBJECT_STORE_BYTES: Final = 100 << 20
 FIRST_WORKER_SECONDS: Final = 600.0
 """How long a run without any ready worker waits; an autoscaler may need minutes for a node."""
 
-FAILED_STARTS_TO_ABORT: Final = 5
-"""Workers in a row that die before they are ready, after which the run gives up."""
+FAILED_STARTS_TO_ABORT: Final = 20
+"""Workers in a row that die before they are ready, after which the run gives up if it has no other: enough to outlast
+nodes that are taken away, few enough to notice that the networks do not fit into memory."""
 
 WORKER_DEATHS: Final = (
     ray.exceptions.RayActorError,
@@ -189,7 +190,7 @@ class RayPool:
             outcome = ray.get(ref)
         except WORKER_DEATHS as death:
             self._failed_starts += 1
-            if self._failed_starts >= FAILED_STARTS_TO_ABORT:
+            if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._idle and not self._busy:
                 raise RunAbortedError(
                     f"{self._failed_starts} workers in a row died while they loaded the networks: {_why(death)}"
                 ) from death
