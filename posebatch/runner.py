@@ -275,8 +275,7 @@ class Runner:
         self._finish_if_staged(flight)
 
     def _segment_staged(self, flight: _Flight, job: SegmentJob, done: SegmentDone) -> None:
-        if flight.plan is None or job.segment not in flight.unstaged:
-            return  # of a cut that was given up
+        assert flight.plan is not None
         flight.unstaged.discard(job.segment)
         self._tally.frames += done.frames
         self._tally.persons += done.persons
@@ -323,45 +322,40 @@ class Runner:
         if isinstance(job, FailJob):
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentJob):
-            self._recut(flight, job)
+            self._recut(flight)
         elif isinstance(job, PreviewJob) and not error.retryable:
             self._preview_ended(flight, PreviewOutcome(error=str(error)))
         elif isinstance(error, ObjectNotFoundError) and not staged_is_gone:
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, ObjectChangedError) or staged_is_gone:
-            self._start_again(flight, job, error)
+            self._start_again(flight, error)
         elif error.retryable or isinstance(error, AccessDeniedError):
             self._try_again(flight, job, error)
         else:
             self._fail(flight, error)
 
-    def _recut(self, flight: _Flight, job: SegmentJob) -> None:
+    def _recut(self, flight: _Flight) -> None:
         """The container's index is wrong: decode the video from its beginning, as one segment."""
-        if flight.plan is None or job.segment not in flight.plan.segments:
-            return
+        assert flight.plan is not None
         whole = Segment()
-        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        self._drop_waiting(flight)
         flight.plan = replace(flight.plan, segments=(whole,))
         flight.unstaged = {whole}
         self._segments.append(SegmentJob(flight.video, flight.plan.info, whole))
 
-    def _start_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
+    def _start_again(self, flight: _Flight, error: PosebatchError) -> None:
         """The source is another object now: what was planned for the old one is void."""
-        if isinstance(job, SegmentJob) and flight.plan is None:
-            return  # another segment noticed first
         if self._exhausted(flight, "source", error):
             return
-        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        self._drop_waiting(flight)
         flight.plan, flight.unstaged, flight.only_preview = None, set(), False
         self._later.append((time.monotonic() + RETRY_SECONDS, ProbeJob(flight.video, relist=True)))
 
     def _try_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
-        piece: object = job.segment if isinstance(job, SegmentJob) else type(job)
-        if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
-            return
         if isinstance(job, PreviewJob):
             self._try_preview_again(flight, job, error)
             return
+        piece: object = job.segment if isinstance(job, SegmentJob) else type(job)
         if self._exhausted(flight, piece, error):
             return
         pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
@@ -391,7 +385,7 @@ class Runner:
         return self._context.settings.selection.max_attempts
 
     def _fail(self, flight: _Flight, error: PosebatchError) -> None:
-        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        self._drop_waiting(flight)
         flight.unstaged, flight.failing = set(), True
         record = VideoRecord(
             video=flight.video.uri,
@@ -411,9 +405,13 @@ class Runner:
         )
         self._tasks.append(FailJob(flight.video, record))
 
+    def _drop_waiting(self, flight: _Flight) -> None:
+        """Take back the segments of a video that no worker has begun."""
+        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+
     def _give_up_unrecorded(self, flight: _Flight, error: PosebatchError) -> None:
         """Name the failure without recording it: the source has gone, or the store takes no record."""
-        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
+        self._drop_waiting(flight)
         del self._flights[flight.video.uri]
         self._tally.failed += 1
         self._complain(flight.video, "failed", str(error))
