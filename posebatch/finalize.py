@@ -10,7 +10,7 @@ from typing import Literal
 from posebatch.commits import Work, data_key, publish_record, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
-from posebatch.storage import Store, open_store
+from posebatch.storage import SPOOL_BYTES, Store, open_store
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     DecodeReport,
@@ -22,9 +22,6 @@ from posebatch.types import (
     VideoRecord,
 )
 from posebatch.version import __version__
-
-SPOOL_BYTES = 16 << 20
-"""A table larger than this waits on the disk, not in memory, until it is put."""
 
 
 @dataclass(frozen=True)

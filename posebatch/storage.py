@@ -42,6 +42,9 @@ BROKEN_READ_ATTEMPTS = 4
 MULTIPART_BYTES = 32 << 20
 """From this size on an object goes up in parts."""
 
+SPOOL_BYTES = 16 << 20
+"""What is put and larger than this should wait on the disk, not in memory, while it is made."""
+
 SCRATCH_FOLDER = "_state/tmp"
 """Where a local store writes before it renames: below the root, so on the same file system, and hidden from readers."""
 

@@ -12,16 +12,13 @@ from posebatch.commits import Work
 from posebatch.estimator import PoseEstimator
 from posebatch.plan import RunContext
 from posebatch.readahead import read_ahead
-from posebatch.storage import check_unchanged, open_source, open_store
+from posebatch.storage import SPOOL_BYTES, check_unchanged, open_source, open_store
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
 from posebatch.video import SegmentDecoder
 
 READ_AHEAD_IMAGE_BYTES = 256 << 20
 """Decoded frames that may wait for the networks: bounds a worker's memory whatever the frames' size."""
-
-SPOOL_BYTES = 16 << 20
-"""Results larger than this wait on the disk, not in memory, until the segment ends."""
 
 
 class SegmentProcessor:
