@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from numpy.typing import NDArray
 
 from posebatch.errors import SettingsError
-from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
+from posebatch.geometry import GridAlignment, apply_affine, crop_regions, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
 from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
 from posebatch.models.pose import PoseNetwork, load_pose_network
@@ -138,7 +138,8 @@ class PoseEstimator:
         record = self.pose.record
         width, height = record.input_size_wh
         regions = crop_regions(frame.detections.bbox_xyxy, width / height, record.box_padding)
-        crops = [_Crop(frame, region, sample_crop(image, region, record.input_size_wh)) for region in regions]
+        size, alignment = record.input_size_wh, record.grid_alignment
+        crops = [_Crop(frame, region, sample_crop(image, region, size, alignment)) for region in regions]
         self.pose_seconds += time.perf_counter() - started
         return crops
 
@@ -148,7 +149,8 @@ class PoseEstimator:
         pixels = torch.stack([crop.pixels for crop in crops])
         heatmaps = self.pose.heatmaps(pixels, flip_test=self.settings.flip_test)
         peaks = decode_heatmaps(heatmaps.float().cpu().numpy())
-        to_frame = grid_to_frame(np.stack([crop.region for crop in crops]), self.pose.heatmap_size_wh)
+        regions = np.stack([crop.region for crop in crops])
+        to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self.pose.record.grid_alignment)
         positions = apply_affine(to_frame, peaks[:, :, :2])
         for crop, position, score in zip(crops, positions, peaks[:, :, 2:], strict=True):
             crop.frame.keypoints.append(np.concatenate([position, score], axis=1).astype(np.float32))
@@ -159,14 +161,16 @@ class PoseEstimator:
             yield _ranked(pending.popleft(), self.settings.kpt_thr)
 
 
-def sample_crop(image: torch.Tensor, region: NDArray[np.float64], size_wh: tuple[int, int]) -> torch.Tensor:
+def sample_crop(
+    image: torch.Tensor, region: NDArray[np.float64], size_wh: tuple[int, int], alignment: GridAlignment = "edges"
+) -> torch.Tensor:
     """Resample a region of a frame to the network's input: (H, W, 3) uint8 -> (3, h, w) float32, 0..255.
 
     Bilinear; black outside the frame, as ``cv2.warpAffine`` gives it in SimpleBaseline's code. Only the pixels of the
     region are converted.
     """
     height, width = image.shape[:2]
-    affine = grid_to_frame(region[None], size_wh)[0]
+    affine = grid_to_frame(region[None], size_wh, alignment)[0]
     x = affine[0, 2] + affine[0, 0] * np.arange(size_wh[0])
     y = affine[1, 2] + affine[1, 1] * np.arange(size_wh[1])
     left, right = _span(x, width)

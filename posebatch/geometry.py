@@ -1,18 +1,24 @@
 """From a person's box to the network's crop and back: axis-aligned affine maps between pixel grids.
 
-Both grids put a pixel's centre on the integer. A map that carries a crop's outer edges onto a grid's outer edges
-therefore sends the crop's centre to ``(size - 1) / 2``, for the input image and for the smaller heatmaps alike.
+All grids put a pixel's centre on the integer. How a region of the frame lies on a grid is a convention that a network
+has learnt, so there are two, see `GridAlignment`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 BOX_PADDING = 1.25
 """How much larger than the box the crop is: room for limbs that leave it (SimpleBaseline's code does the same)."""
+
+
+GridAlignment = Literal["edges", "origin"]
+"""``edges``: the region's outer edges lie on the grid's outer edges, so its centre is at ``(size - 1) / 2``, in the
+input image and in the smaller heatmaps alike. ``origin``: its centre is at ``size / 2``, so heatmap column c lies on
+input column 4c, as SimpleBaseline's code and mmpose train their networks."""
 
 
 def crop_regions(
@@ -31,13 +37,17 @@ def crop_regions(
     return np.concatenate([centre, size], axis=1)
 
 
-def grid_to_frame(regions: NDArray[np.float64], grid_wh: tuple[int, int]) -> NDArray[np.float64]:
+def grid_to_frame(
+    regions: NDArray[np.float64], grid_wh: tuple[int, int], alignment: GridAlignment = "edges"
+) -> NDArray[np.float64]:
     """The affine maps (n, 2, 3) from pixels of a grid laid over each region to pixels of the frame.
 
     ``regions`` are (n, 4) as `crop_regions` gives them; ``grid_wh`` is the width and height of the crop or heatmap.
     """
-    step = regions[:, 2:] / np.asarray(grid_wh, np.float64)
-    origin = regions[:, :2] - step * (np.asarray(grid_wh, np.float64) - 1) / 2
+    size = np.asarray(grid_wh, np.float64)
+    step = regions[:, 2:] / size
+    centre = (size - 1) / 2 if alignment == "edges" else size / 2
+    origin = regions[:, :2] - step * centre
     affine = np.zeros((len(regions), 2, 3))
     affine[:, 0, 0], affine[:, 1, 1] = step[:, 0], step[:, 1]
     affine[:, :, 2] = origin

@@ -12,11 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
 from safetensors import SafetensorError, safe_open
 
 from posebatch.errors import WeightsError
+from posebatch.geometry import GridAlignment
 from posebatch.skeleton import KEYPOINT_NAMES
 
 Kind = Literal["pose", "detector"]
@@ -86,6 +87,8 @@ class PoseRecord:
     channel_order: Literal["RGB", "BGR"]
     box_padding: float
     """The crop is the person's box, widened to the input's aspect, times this."""
+    grid_alignment: GridAlignment
+    """How the network was taught that crop and heatmap lie on each other; see `posebatch.geometry.grid_to_frame`."""
     shift_flipped: bool
     """Flip test: whether the mirrored map moves one column right before the mean (``SHIFT_HEATMAP`` in the paper's
     code). True for weights trained with heatmap column c on input column 4c, where mirroring costs 3/4 column; False
@@ -104,6 +107,8 @@ class PoseRecord:
     def __post_init__(self) -> None:
         _check_architecture(self.architecture, POSE_ARCHITECTURES)
         _check_preprocessing(self.mean, self.std, self.channel_order)
+        if self.grid_alignment not in get_args(GridAlignment):
+            raise ValueError(f"grid_alignment must be edges or origin, got {self.grid_alignment!r}")
         if len(self.input_size_wh) != 2 or any(side <= 0 or side % 32 for side in self.input_size_wh):
             raise ValueError(f"input_size_wh must be two multiples of 32, got {self.input_size_wh}")
         if self.keypoint_names != KEYPOINT_NAMES:
