@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from numpy.typing import NDArray
 
+from posebatch.decoding import DECODINGS
 from posebatch.errors import SettingsError
 from posebatch.geometry import GridAlignment, apply_affine, crop_regions, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
 from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
 from posebatch.models.pose import PoseNetwork, load_pose_network
+from posebatch.scoring import oks_nms, rescore
 from posebatch.settings import EstimatorSettings
 from posebatch.skeleton import NUM_KEYPOINTS
 from posebatch.types import Detections, FrameBatch, FramePoses, FrameRecord
@@ -58,6 +60,8 @@ class _Pending:
     record: FrameRecord
     detections: Detections | None
     """None for a frame that could not be decoded."""
+    regions: NDArray[np.float64]
+    """(persons, 4) what is cropped for each: centre x, y, width, height in the frame."""
     keypoints: list[NDArray[np.float32]] = field(default_factory=list)
     """(17, 3) for each person so far, in the order of ``detections``."""
 
@@ -82,6 +86,8 @@ class PoseEstimator:
 
     def __init__(self, detector: PersonDetector, pose: PoseNetwork, settings: EstimatorSettings, device: str) -> None:
         self.detector, self.pose, self.settings, self.device = detector, pose, settings, device
+        self._decoding = DECODINGS[settings.decoding]
+        self._alignment = self._decoding.alignment or pose.record.grid_alignment
         self.detect_seconds = 0.0
         self.pose_seconds = 0.0
 
@@ -127,7 +133,7 @@ class PoseEstimator:
         frames: list[tuple[_Pending, torch.Tensor | None]] = []
         for record in batch.records:
             detections, image = next(found) if record.status == "ok" else (None, None)
-            frames.append((_Pending(record, detections), image))
+            frames.append((_Pending(record, detections, self._regions(detections)), image))
         self.detect_seconds += time.perf_counter() - started
         return frames
 
@@ -135,22 +141,26 @@ class PoseEstimator:
         if image is None or not frame.detections:
             return []
         started = time.perf_counter()
-        record = self.pose.record
-        width, height = record.input_size_wh
-        regions = crop_regions(frame.detections.bbox_xyxy, width / height, record.box_padding)
-        size, alignment = record.input_size_wh, record.grid_alignment
-        crops = [_Crop(frame, region, sample_crop(image, region, size, alignment)) for region in regions]
+        size = self.pose.record.input_size_wh
+        crops = [_Crop(frame, region, sample_crop(image, region, size, self._alignment)) for region in frame.regions]
         self.pose_seconds += time.perf_counter() - started
         return crops
+
+    def _regions(self, detections: Detections | None) -> NDArray[np.float64]:
+        if detections is None:
+            return np.zeros((0, 4))
+        width, height = self.pose.record.input_size_wh
+        padding = self._decoding.box_padding or self.pose.record.box_padding
+        return crop_regions(detections.bbox_xyxy, width / height, padding, self._decoding.box_fit)
 
     def _infer(self, crops: list[_Crop]) -> None:
         """Run the pose network on one batch and hand each frame the keypoints of its persons."""
         started = time.perf_counter()
         pixels = torch.stack([crop.pixels for crop in crops])
         heatmaps = self.pose.heatmaps(pixels, flip_test=self.settings.flip_test)
-        peaks = decode_heatmaps(heatmaps.float().cpu().numpy())
+        peaks = decode_heatmaps(heatmaps.float().cpu().numpy(), self._decoding.refinement)
         regions = np.stack([crop.region for crop in crops])
-        to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self.pose.record.grid_alignment)
+        to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
         positions = apply_affine(to_frame, peaks[:, :, :2])
         for crop, position, score in zip(crops, positions, peaks[:, :, 2:], strict=True):
             crop.frame.keypoints.append(np.concatenate([position, score], axis=1).astype(np.float32))
@@ -158,7 +168,7 @@ class PoseEstimator:
 
     def _completed(self, pending: deque[_Pending]) -> Iterator[FramePoses]:
         while pending and pending[0].complete:
-            yield _ranked(pending.popleft(), self.settings.kpt_thr)
+            yield _ranked(pending.popleft(), self.settings)
 
 
 def sample_crop(
@@ -196,15 +206,13 @@ def _normalised(positions: NDArray[np.float64], length: int) -> NDArray[np.float
     return (2 * positions / (length - 1) - 1).astype(np.float32)
 
 
-def _ranked(frame: _Pending, kpt_thr: float) -> FramePoses:
-    """A frame's persons by pose score: box score times the mean of the keypoint scores above the threshold."""
+def _ranked(frame: _Pending, settings: EstimatorSettings) -> FramePoses:
+    """A frame's persons by pose score, without those that are a better one over again."""
     if not frame.detections:
         return FramePoses.empty(frame.record)
     keypoints = np.stack(frame.keypoints).reshape(-1, NUM_KEYPOINTS, 3)
-    scores = keypoints[:, :, 2]
-    confident = scores > kpt_thr
-    means = (scores * confident).sum(axis=1) / np.maximum(confident.sum(axis=1), 1)
-    pose_scores = (frame.detections.scores * means).astype(np.float32)
-    rank = np.argsort(-pose_scores, kind="stable")
+    pose_scores = rescore(frame.detections.scores, keypoints[:, :, 2], settings.kpt_thr)
+    areas = frame.regions[:, 2:].prod(axis=1)
+    rank = oks_nms(keypoints[:, :, :2], pose_scores, areas, settings.oks_nms_thr)
     boxes, box_scores = frame.detections.bbox_xyxy, frame.detections.scores
     return FramePoses(frame.record, boxes[rank], box_scores[rank], pose_scores[rank], keypoints[rank])

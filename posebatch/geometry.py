@@ -6,7 +6,8 @@ has learnt, so there are two, see `GridAlignment`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +16,33 @@ BOX_PADDING = 1.25
 """How much larger than the box the crop is: room for limbs that leave it (SimpleBaseline's code does the same)."""
 
 
-GridAlignment = Literal["edges", "origin"]
+GridAlignment = Literal["edges", "origin", "one_based"]
 """``edges``: the region's outer edges lie on the grid's outer edges, so its centre is at ``(size - 1) / 2``, in the
 input image and in the smaller heatmaps alike. ``origin``: its centre is at ``size / 2``, so heatmap column c lies on
-input column 4c, as SimpleBaseline's code and mmpose train their networks."""
+input column 4c, as SimpleBaseline's code and mmpose train their networks. ``one_based``: the same with columns counted
+from 1, as the MATLAB demo has it; here, where they count from 0, column c lies on 4c + 3."""
+
+_CENTRES: Final[Mapping[GridAlignment, float]] = {"edges": -0.5, "origin": 0.0, "one_based": -1.0}
+"""Where a region's centre lies on a grid, as a distance from half the grid's size."""
+
+BoxFit = Literal["whole", "longer_side"]
+"""What a crop keeps of a box whose aspect is not its own: all of it; or, as in the MATLAB demo, its longer side, which
+cuts the sides of a box that is taller than wide, but wider than the crop is."""
 
 
 def crop_regions(
-    bbox_xyxy: NDArray[np.floating[Any]], aspect_wh: float, padding: float = BOX_PADDING
+    bbox_xyxy: NDArray[np.floating[Any]], aspect_wh: float, padding: float = BOX_PADDING, fit: BoxFit = "whole"
 ) -> NDArray[np.float64]:
     """Widen boxes to an aspect ratio, then pad them: (n, 4) x1, y1, x2, y2 -> (n, 4) centre x, y, width, height.
 
-    ``aspect_wh`` is width / height of the network's input. Each box keeps its centre; its shorter side grows until the
-    aspect fits, so nothing of the box is cut and nothing is stretched. Source: SimpleBaseline's ``_box2cs``.
+    ``aspect_wh`` is width / height of the network's input. Each box keeps its centre and nothing is stretched; the
+    shorter side grows until the aspect fits, so that nothing of the box is cut (``whole``). Source: SimpleBaseline's
+    ``_box2cs``.
     """
     boxes = bbox_xyxy.astype(np.float64)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    fitted_width = np.maximum(width, height * aspect_wh)
+    by_height = height > width if fit == "longer_side" else height * aspect_wh > width
+    fitted_width = np.where(by_height, height * aspect_wh, width)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     size = np.stack([fitted_width, fitted_width / aspect_wh], axis=1) * padding
     return np.concatenate([centre, size], axis=1)
@@ -46,7 +57,7 @@ def grid_to_frame(
     """
     size = np.asarray(grid_wh, np.float64)
     step = regions[:, 2:] / size
-    centre = (size - 1) / 2 if alignment == "edges" else size / 2
+    centre = size / 2 + _CENTRES[alignment]
     origin = regions[:, :2] - step * centre
     affine = np.zeros((len(regions), 2, 3))
     affine[:, 0, 0], affine[:, 1, 1] = step[:, 0], step[:, 1]

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import yaml
 
+from posebatch.decoding import DECODINGS
 from posebatch.errors import SettingsError
 
 PIPELINE_VERSION: Final = 1
@@ -61,6 +62,12 @@ class EstimatorSettings:
     max_persons: int = option(20, "most persons in one frame, the best boxes first", low=1, high=300)
     detect_every: int = option(
         1, "run the detector on every N-th frame; this version knows 1", low=1, high=1, metavar="N"
+    )
+    oks_nms_thr: float = option(
+        1.0, "persons whose poses are more alike than this (OKS) are one; 1: all stay", low=0, high=1
+    )
+    decoding: str = option(
+        "quarter", "how joints are found in heatmaps; matlab-demo: also how boxes are cropped", choices=tuple(DECODINGS)
     )
     flip_test: bool = option(False, "average with the mirrored crop: a little better, twice the work")
     precision: str = option(

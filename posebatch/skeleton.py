@@ -104,7 +104,14 @@ def oks(
     mask = np.ones(NUM_KEYPOINTS, bool) if visible is None else visible
     if not mask.any():
         return 0.0
+    return float(joint_similarity(keypoints, reference, np.float64(area))[mask].mean())
+
+
+def joint_similarity(
+    keypoints: NDArray[np.floating], reference: NDArray[np.floating], area: NDArray[np.floating] | np.floating
+) -> NDArray[np.float64]:
+    """What each joint adds to the `oks` of persons: (..., 17, 2) and (17, 2) pixels, (...) areas -> (..., 17)."""
     squared = ((keypoints - reference) ** 2).sum(axis=-1)
     variance = (2.0 * OKS_SIGMAS) ** 2
-    similarity = np.exp(-squared / (2.0 * variance * (area + np.spacing(1.0))))
-    return float(similarity[mask].mean())
+    similarity: NDArray[np.float64] = np.exp(-squared / (2.0 * variance * (area + np.spacing(1.0))[..., None]))
+    return similarity

@@ -1,9 +1,19 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posebatch.geometry import BOX_PADDING, apply_affine, crop_regions, grid_to_frame, invert_affine
+from posebatch.geometry import (
+    BOX_PADDING,
+    BoxFit,
+    GridAlignment,
+    apply_affine,
+    crop_regions,
+    grid_to_frame,
+    invert_affine,
+)
 
 coordinate = st.floats(-2000, 2000)
 length = st.floats(0.5, 3000)
@@ -30,11 +40,64 @@ def test_crop_regions(box, aspect, padding, region):
     np.testing.assert_allclose(found, [region], atol=1e-6)
 
 
-def test_no_box_no_region():
-    regions = crop_regions(np.zeros((0, 4), np.float32), 0.75)
+@pytest.mark.parametrize(
+    ("box", "region"),
+    [
+        pytest.param((0, 0, 0, 0), (0, 0, 0, 0), id="a point"),
+        pytest.param((0, 0, 10, 100), (5, 50, 75, 100), id="tall: as ever"),
+        pytest.param((0, 0, 75, 100), (37.5, 50, 75, 100), id="fits already"),
+        pytest.param((0, 0, 90, 100), (45, 50, 75, 100), id="between: its sides are cut"),
+        pytest.param((0, 0, 100, 100), (50, 50, 100, 400 / 3), id="a square counts as wide"),
+        pytest.param((0, 0, 150, 100), (75, 50, 150, 200), id="wide: as ever"),
+    ],
+)
+def test_crops_of_the_longer_side(box, region):
+    np.testing.assert_allclose(crop_regions(np.array([box], np.float32), 0.75, 1.0, "longer_side"), [region])
+
+
+@pytest.mark.parametrize("fit", get_args(BoxFit))
+def test_no_box_no_region(fit):
+    regions = crop_regions(np.zeros((0, 4), np.float32), 0.75, fit=fit)
     assert regions.shape == (0, 4)
     assert grid_to_frame(regions, (48, 64)).shape == (0, 2, 3)
     assert invert_affine(grid_to_frame(regions, (48, 64))).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "centre_crop", "centre_heatmap", "column_of_0"),
+    [
+        # crop 192 x 256, heatmap 48 x 64: where the region's centre lies, and which crop column is heatmap column 0
+        pytest.param("edges", (95.5, 127.5), (23.5, 31.5), 1.5, id="edges"),
+        pytest.param("origin", (96, 128), (24, 32), 0, id="origin"),
+        pytest.param("one_based", (95, 127), (23, 31), 3, id="one_based"),
+    ],
+)
+def test_alignments(alignment, centre_crop, centre_heatmap, column_of_0):
+    regions = crop_regions(np.array([[100, 50, 175, 350]], np.float64), 192 / 256)
+    crop, heatmap = (grid_to_frame(regions, size, alignment) for size in ((192, 256), (48, 64)))
+    for affine, centre in ((crop, centre_crop), (heatmap, centre_heatmap)):
+        np.testing.assert_allclose(apply_affine(affine, np.array([[centre]])), [[(137.5, 200)]], atol=1e-9)
+    cells = np.array([[(0, 0), (1, 1), (47, 63)]], np.float64)
+    in_crop = apply_affine(invert_affine(crop), apply_affine(heatmap, cells))
+    np.testing.assert_allclose(in_crop, 4 * cells + column_of_0, atol=1e-9)
+
+
+def test_alignments_differ_by_their_shift_alone():
+    regions = np.array([[10, 20, 48, 64]], np.float64)
+    edges, origin = grid_to_frame(regions, (48, 64), "edges"), grid_to_frame(regions, (48, 64), "origin")
+    np.testing.assert_allclose(edges[:, :, :2], origin[:, :, :2])
+    np.testing.assert_allclose(edges[:, :, 2] - origin[:, :, 2], [(0.5, 0.5)])
+
+
+def test_origin_is_the_published_formula():
+    """``get_affine_transform``: the centre goes to half the size, a pixel is width / size wide in both directions."""
+    centre_x, centre_y, width = 212.0, 131.0, 240.0
+    region = np.array([[centre_x, centre_y, width, width / 0.75]])
+    (mapped,) = apply_affine(grid_to_frame(region, (48, 64), "origin"), np.array([[(0, 0), (10, 20), (24, 32)]]))
+    expected = [
+        ((c - 24) * width / 48 + centre_x, (r - 32) * width / 48 + centre_y) for c, r in ((0, 0), (10, 20), (24, 32))
+    ]
+    np.testing.assert_allclose(mapped, expected)
 
 
 def test_padding_is_that_of_simplebaseline():
@@ -68,9 +131,15 @@ def test_outer_edges_go_to_outer_edges_and_the_middle_to_the_centre(box, aspect,
     np.testing.assert_allclose(mapped, expected, atol=1e-6)
 
 
-@given(boxes, aspects, grids, st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=3))
-def test_inverse_after_map_is_nothing(box, aspect, grid, points):
-    affine = grid_to_frame(crop_regions(box, aspect), grid)
+@given(
+    boxes,
+    aspects,
+    grids,
+    st.sampled_from(get_args(GridAlignment)),
+    st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=3),
+)
+def test_inverse_after_map_is_nothing(box, aspect, grid, alignment, points):
+    affine = grid_to_frame(crop_regions(box, aspect), grid, alignment)
     there = np.tile(points, (len(affine), 1, 1))
     back = apply_affine(invert_affine(affine), apply_affine(affine, there))
     np.testing.assert_allclose(back, there, atol=1e-6)

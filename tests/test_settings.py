@@ -27,11 +27,12 @@ from posebatch.settings import (
 OPTIONS = options()
 BY_NAME = {item.name: item for item in OPTIONS}
 
-# what design section 2 promises, in its words
+# what is promised to users
 PROMISED = {
     *("preset", "detector", "pose", "stride", "fps", "detect_every", "bbox_thr", "nms_thr", "kpt_thr", "max_persons"),
     *("flip_test", "precision", "device", "decoder", "preview", "preview_scale", "workers", "segment_seconds"),
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "endpoint_url"),
+    *("decoding", "oks_nms_thr"),
 }
 
 
