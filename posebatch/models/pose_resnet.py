@@ -17,7 +17,12 @@ from torchvision.models import ResNet, mobilenet_v2, resnet18, resnet34, resnet5
 from posebatch.models.registry import POSE_ARCHITECTURES
 from posebatch.skeleton import NUM_KEYPOINTS
 
-_DECONV_CHANNELS = 256
+_PAPER_WIDTH: Final = 256
+"""Channels of the deconvolutions in the paper."""
+
+_MOBILENETS: Final = {"mobilenet_v2": _PAPER_WIDTH, "mobilenet_v2_d128": 128}
+"""Width of the deconvolutions behind each MobileNetV2. They are four fifths of the work at the paper's width, and two
+thirds at half of it."""
 
 _RESNETS: Final[dict[str, Callable[..., ResNet]]] = {
     "resnet18": resnet18,
@@ -67,13 +72,13 @@ class PoseResNet(nn.Module):
 
 
 class PoseMobileNet(nn.Module):
-    """SimpleBaseline on MobileNetV2 without its last convolution; shapes as in `PoseResNet`."""
+    """SimpleBaseline on MobileNetV2 without its last convolution; shapes as in `PoseResNet`, ``width`` for 256."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.backbone = mobilenet_v2(weights=None).features[:-1]
-        self.deconv_layers = _deconv_layers(320)
-        self.final_layer = _final_layer()
+        self.deconv_layers = _deconv_layers(320, width)
+        self.final_layer = _final_layer(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (n, 3, 256, 192)
         """Heatmaps of normalised images."""
@@ -83,19 +88,19 @@ class PoseMobileNet(nn.Module):
         return heatmaps
 
 
-def _deconv_layers(in_channels: int) -> nn.Sequential:
-    """Three times twice the size: (n, in_channels, h, w) -> (n, 256, 8h, 8w)."""
+def _deconv_layers(in_channels: int, width: int = _PAPER_WIDTH) -> nn.Sequential:
+    """Three times twice the size: (n, in_channels, h, w) -> (n, width, 8h, 8w)."""
     layers: list[nn.Module] = []
-    for channels in (in_channels, *[_DECONV_CHANNELS] * (_NUM_DECONVS - 1)):
-        deconv = nn.ConvTranspose2d(channels, _DECONV_CHANNELS, kernel_size=4, stride=2, padding=1, bias=False)
+    for channels in (in_channels, *[width] * (_NUM_DECONVS - 1)):
+        deconv = nn.ConvTranspose2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False)
         nn.init.normal_(deconv.weight, std=0.001)
-        layers += [deconv, nn.BatchNorm2d(_DECONV_CHANNELS), nn.ReLU(inplace=True)]
+        layers += [deconv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
-def _final_layer() -> nn.Conv2d:
-    """One heatmap for each joint: (n, 256, h, w) -> (n, 17, h, w)."""
-    conv = nn.Conv2d(_DECONV_CHANNELS, NUM_KEYPOINTS, kernel_size=1)
+def _final_layer(width: int = _PAPER_WIDTH) -> nn.Conv2d:
+    """One heatmap for each joint: (n, width, h, w) -> (n, 17, h, w)."""
+    conv = nn.Conv2d(width, NUM_KEYPOINTS, kernel_size=1)
     nn.init.normal_(conv.weight, std=0.001)
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
@@ -109,4 +114,6 @@ def build_pose_network(architecture: str) -> nn.Module:
     """
     if architecture not in POSE_ARCHITECTURES:
         raise ValueError(f"unknown pose architecture {architecture!r}; known: {', '.join(POSE_ARCHITECTURES)}")
-    return PoseMobileNet() if architecture == "mobilenet_v2" else PoseResNet(architecture)
+    if architecture in _MOBILENETS:
+        return PoseMobileNet(_MOBILENETS[architecture])
+    return PoseResNet(architecture)
