@@ -1,0 +1,163 @@
+"""How far each joint lies from its label, in pixels and in torso lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posebatch.evaluation.dataset import LabelledDataset
+from posebatch.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, oks
+from posebatch.types import FramePoses
+
+PCK_TORSO: Final = 0.2
+"""A joint is right when it lies within this many torso lengths of its label."""
+
+SAME_PERSON_IOU: Final = 0.5
+"""A pose belongs to the labelled person whose box it overlaps at least this much."""
+
+_TORSO: Final = (KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_hip"))
+
+
+@dataclass(frozen=True)
+class JointAccuracy:
+    """One joint over all labelled persons; figures are nan where there is nothing to take them from."""
+
+    joint: str
+    """Its name, or ``all joints``."""
+    labelled: int
+    """Labels."""
+    found: int
+    """Those of persons that were found: the errors are theirs."""
+    with_torso: int
+    """Labels of persons whose torso is labelled: PCK is theirs."""
+    pck: float
+    """Share within `PCK_TORSO` of the label, 0..1; joints of persons that were not found are wrong."""
+    median_px: float
+    mean_px: float
+    median_torso: float
+    """Torso lengths."""
+    mean_torso: float
+
+
+@dataclass(frozen=True)
+class PairedPoses:
+    """Every labelled person with the pose found for them."""
+
+    image: NDArray[np.intp]
+    """(n,) index into the dataset's images."""
+    person: NDArray[np.intp]
+    """(n,) index into the image's labelled persons."""
+    truth: NDArray[np.float64]
+    """(n, 17, 3) x, y, visibility."""
+    estimate: NDArray[np.float64]
+    """(n, 17, 3) x, y, score; nan for a person who was not found."""
+    oks: NDArray[np.float64]
+    """(n,) object keypoint similarity; 0 for a person who was not found."""
+
+    def __len__(self) -> int:
+        return len(self.oks)
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(n,) whether there is a pose."""
+        return ~np.isnan(self.estimate[:, 0, 0])
+
+
+def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedPoses:
+    """Give each person whose pose is measured the pose whose box overlaps theirs most, each pose once.
+
+    The largest overlap of an image is settled first. Poses whose box overlaps nobody's enough are left over.
+    """
+    images, persons, truths, estimates, similarities = [], [], [], [], []
+    for number, (image, found) in enumerate(zip(dataset.images, poses, strict=True)):
+        labels, posed = image.persons, image.persons.posed
+        overlaps = box_iou(labels.bbox_xyxy[posed], found.bbox_xyxy)
+        for person, match in zip(posed, _greedy(overlaps), strict=True):
+            pose = np.full((NUM_KEYPOINTS, 3), np.nan) if match is None else found.keypoints[match].astype(np.float64)
+            truth = labels.keypoints[person]
+            visible = labels.labelled[person]
+            alike = 0.0 if match is None else oks(pose[:, :2], truth[:, :2], float(labels.area[person]), visible)
+            images.append(number)
+            persons.append(person)
+            truths.append(truth)
+            estimates.append(pose)
+            similarities.append(alike)
+    shape = (-1, NUM_KEYPOINTS, 3)
+    return PairedPoses(
+        np.array(images, np.intp),
+        np.array(persons, np.intp),
+        np.array(truths, np.float64).reshape(shape),
+        np.array(estimates, np.float64).reshape(shape),
+        np.array(similarities, np.float64),
+    )
+
+
+def joint_accuracy(truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> tuple[JointAccuracy, ...]:
+    """Figures of each joint in COCO's order, then of all together.
+
+    ``truth`` (n, 17, 3) x, y, visibility; ``estimate`` (n, 17, 3) x, y, score, nan for a person who was not found. A
+    torso reaches from the left shoulder to the right hip, both labelled (Toshev & Szegedy, CVPR 2014).
+    """
+    labelled = truth[:, :, 2] > 0
+    distance = np.linalg.norm(estimate[:, :, :2] - truth[:, :, :2], axis=2)
+    torso = np.linalg.norm(truth[:, _TORSO[0], :2] - truth[:, _TORSO[1], :2], axis=1)
+    torso = np.where(labelled[:, _TORSO].all(axis=1) & (torso > 0), torso, np.nan)
+    relative = distance / torso[:, None]
+    has_torso = labelled & ~np.isnan(torso)[:, None]
+    rows = [
+        _row(name, labelled[:, [k]], has_torso[:, [k]], distance[:, [k]], relative[:, [k]])
+        for k, name in enumerate(KEYPOINT_NAMES)
+    ]
+    return (*rows, _row("all joints", labelled, has_torso, distance, relative))
+
+
+def _row(
+    name: str,
+    labelled: NDArray[np.bool_],
+    has_torso: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    relative: NDArray[np.float64],
+) -> JointAccuracy:
+    pixels = distance[labelled & ~np.isnan(distance)]
+    torsos = relative[has_torso & ~np.isnan(relative)]
+    right = int((torsos <= PCK_TORSO).sum())
+    with_torso = int(has_torso.sum())
+    return JointAccuracy(
+        name,
+        int(labelled.sum()),
+        len(pixels),
+        with_torso,
+        right / with_torso if with_torso else float("nan"),
+        *_middle_and_mean(pixels),
+        *_middle_and_mean(torsos),
+    )
+
+
+def _middle_and_mean(values: NDArray[np.float64]) -> tuple[float, float]:
+    return (float(np.median(values)), float(values.mean())) if len(values) else (float("nan"), float("nan"))
+
+
+def box_iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (n, 4) and (m, 4), edges in pixels -> (n, m)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(axis=2)
+    total = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1)[None] - shared
+    iou: NDArray[np.float64] = shared / np.maximum(total, np.finfo(np.float64).tiny)
+    return iou
+
+
+def _greedy(overlaps: NDArray[np.float64]) -> list[int | None]:
+    """For each row the column it is paired with, each column once, largest values first."""
+    pairs: list[int | None] = [None] * len(overlaps)
+    for index in np.argsort(-overlaps, axis=None, kind="stable"):
+        row, column = divmod(int(index), overlaps.shape[1])
+        if overlaps[row, column] < SAME_PERSON_IOU:
+            break
+        if pairs[row] is None and column not in pairs:
+            pairs[row] = column
+    return pairs

@@ -1,0 +1,99 @@
+"""How good a pose network is: the estimator's own way from boxes to poses, on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posebatch.estimator import PoseEstimator
+from posebatch.evaluation.average_precision import AveragePrecision, pose_average_precision
+from posebatch.evaluation.dataset import LabelledDataset, true_boxes
+from posebatch.evaluation.joints import JointAccuracy, joint_accuracy, pair_poses
+from posebatch.models.detector import PersonDetector
+from posebatch.models.pose import PoseNetwork
+from posebatch.settings import EstimatorSettings
+from posebatch.types import Detections, FrameBatch, FramePoses, FrameRecord
+
+
+class _GivenBoxes:
+    """Stands where the estimator has its detector: gives what it was given, one image after the other."""
+
+    batch_size = 1
+
+    def __init__(self, detections: Iterable[Detections]) -> None:
+        self._detections = iter(detections)
+
+    def detect(self, images: torch.Tensor) -> list[Detections]:
+        return [next(self._detections) for _ in images]
+
+
+@dataclass(frozen=True)
+class PoseAccuracy:
+    """How good poses are, against labels."""
+
+    images: int
+    persons: int
+    """Labelled persons whose pose is measured."""
+    found: int
+    """Those among them with a pose whose box overlaps theirs."""
+    average_precision: AveragePrecision
+    joints: tuple[JointAccuracy, ...]
+    """The 17 joints, then all of them together."""
+
+
+def evaluate_keypoints(
+    network: PoseNetwork,
+    dataset: LabelledDataset,
+    settings: EstimatorSettings,
+    detections: Sequence[Detections] | None = None,
+    device: str = "cpu",
+) -> PoseAccuracy:
+    """How good the poses of a network are for the given boxes, or for the labelled ones when there are none given.
+
+    Raises `InputError` when an image cannot be decoded.
+    """
+    boxes = true_boxes(dataset) if detections is None else detections
+    return measure_poses(dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, device)))
+
+
+def keypoints_for_boxes(
+    network: PoseNetwork,
+    dataset: LabelledDataset,
+    detections: Sequence[Detections],
+    settings: EstimatorSettings,
+    device: str = "cpu",
+) -> Iterator[FramePoses]:
+    """The poses in the boxes of each image, by `PoseEstimator`, ranked and thinned out as ``settings`` say.
+
+    ``detections`` has one entry for each image. An image without a box is not decoded. Raises `InputError` when one
+    cannot be.
+    """
+    given = cast(PersonDetector, _GivenBoxes(found for found in detections if len(found)))  # nobody asks its record
+    batches = (
+        _one_frame(number, image.pixels() if len(found) else None)
+        for number, (image, found) in enumerate(zip(dataset.images, detections, strict=True))
+    )
+    return PoseEstimator(given, network, settings, device).estimate(batches)
+
+
+def measure_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PoseAccuracy:
+    """How good the poses of each image are."""
+    pairs = pair_poses(dataset, poses)
+    return PoseAccuracy(
+        len(dataset.images),
+        len(pairs),
+        int(pairs.found.sum()),
+        pose_average_precision(dataset, poses),
+        joint_accuracy(pairs.truth, pairs.estimate),
+    )
+
+
+def _one_frame(number: int, pixels: NDArray[np.uint8] | None) -> FrameBatch:
+    if pixels is None:
+        return FrameBatch((FrameRecord(number, number, True, "missing"),), np.zeros((0, 1, 1, 3), np.uint8))
+    return FrameBatch((FrameRecord(number, number, True, "ok"),), pixels[None])

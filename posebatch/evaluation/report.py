@@ -1,0 +1,157 @@
+"""Figures as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from posebatch.evaluation.average_precision import THRESHOLDS
+from posebatch.evaluation.detections import WANTED_PRECISION, DetectorAccuracy
+from posebatch.evaluation.joints import PCK_TORSO
+from posebatch.evaluation.poses import PoseAccuracy
+
+
+@dataclass(frozen=True)
+class PoseMeasurement:
+    """One pose network, measured in one way."""
+
+    pose: str
+    """The network, as it was named."""
+    identity: str
+    """Name and hash of its weights."""
+    boxes: str
+    """Where the boxes come from."""
+    flip_test: bool
+    decoding: str
+    accuracy: PoseAccuracy
+
+    @property
+    def label(self) -> str:
+        """What was measured, in a line."""
+        return f"{self.pose}, {self.boxes}{', flip test' if self.flip_test else ''}"
+
+
+@dataclass(frozen=True)
+class DetectorMeasurement:
+    """One source of boxes, measured."""
+
+    boxes: str
+    """The detector, or the file."""
+    accuracy: DetectorAccuracy
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was measured on one dataset."""
+
+    data: str
+    images: int
+    persons: int
+    """Labelled persons whose box counts."""
+    posed: int
+    """Labelled persons whose pose is measured."""
+    detectors: tuple[DetectorMeasurement, ...]
+    poses: tuple[PoseMeasurement, ...]
+
+
+def report_text(report: Report) -> str:
+    """Tables for a terminal."""
+    parts = [f"{report.data}: {report.images} images, {report.persons} persons, {report.posed} with a pose to measure"]
+    parts += [_detector_text(measurement) for measurement in report.detectors]
+    if report.poses:
+        parts.append(_precision_text(report.poses))
+    parts += [_joint_text(measurement) for measurement in report.poses]
+    return "\n\n".join(parts)
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """The same as plain values; what could not be measured is None."""
+    body = asdict(report)
+    for detector in body["detectors"]:
+        del detector["accuracy"]["ranked"]  # thousands of boxes, for the curve alone
+    body["oks_and_iou_thresholds"] = THRESHOLDS
+    plain: dict[str, Any] = _without_nan(body)
+    return plain
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _detector_text(measurement: DetectorMeasurement) -> str:
+    accuracy = measurement.accuracy
+    figures = accuracy.average_precision
+    heads = ["score above", "recall", "precision", "false/image", "boxes/image"]
+    rows = [
+        [
+            f"{at.bbox_thr:g}",
+            *_shares(at.recall, at.precision),
+            *(_number(count, 2) for count in (at.false_per_image, at.boxes_per_image)),
+        ]
+        for at in accuracy.thresholds
+    ]
+    summary = ", ".join(
+        f"{name} {value}"
+        for name, value in zip(
+            ("AP", "AP50", "AP75", "AP medium", "AP large", "AR"),
+            _shares(figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar),
+            strict=True,
+        )
+    )
+    wanted = (
+        f"recall {_shares(accuracy.recall_at_wanted_precision)[0]} at precision {WANTED_PRECISION:.2f} "
+        f"(score {_shares(accuracy.wanted_precision_score)[0]})"
+    )
+    return f"persons by {measurement.boxes}\n{summary}\n{wanted}\n{_table(heads, rows)}"
+
+
+def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
+    heads = ["poses", "AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "PCK", "found"]
+    rows = []
+    for measurement in measurements:
+        accuracy, figures = measurement.accuracy, measurement.accuracy.average_precision
+        values = (figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar, figures.ar50)
+        rows.append([measurement.label, *_shares(*values, accuracy.joints[-1].pck), str(accuracy.found)])
+    return _table(heads, rows)
+
+
+def _joint_text(measurement: PoseMeasurement) -> str:
+    heads = ["joint", "labels", "found", f"PCK@{PCK_TORSO:g}", "median px", "mean px", "median torso", "mean torso"]
+    rows = [
+        [
+            row.joint,
+            str(row.labelled),
+            str(row.found),
+            *_shares(row.pck),
+            *(_number(value, 1) for value in (row.median_px, row.mean_px)),
+            *_shares(row.median_torso, row.mean_torso),
+        ]
+        for row in measurement.accuracy.joints
+    ]
+    return f"{measurement.label}\n{_table(heads, rows)}"
+
+
+def _shares(*values: float) -> list[str]:
+    return [_number(value, 3) for value in values]
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns with two spaces between; the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (heads, *rows)
+    )
