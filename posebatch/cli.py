@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from posebatch.demo import run_demo
@@ -13,8 +14,10 @@ from posebatch.dryrun import dry_run
 from posebatch.errors import PosebatchError, UsageError
 from posebatch.inputs import read_input_list
 from posebatch.job import run_job
-from posebatch.models.registry import list_models
-from posebatch.settings import Option, Settings, nearest, options, read_config, settings_from
+from posebatch.models.download import fetch_published
+from posebatch.models.listing import ModelRow, list_models, models_table
+from posebatch.models.registry import EMBEDDED, published_file
+from posebatch.settings import PRESETS, Option, Settings, nearest, options, read_config, settings_from
 from posebatch.storage import open_store
 from posebatch.verify import verify
 from posebatch.version import __version__
@@ -73,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     checking = _add(commands, "verify", verify_command, "prove a dataset: every row counted, nothing doubled or lost")
     checking.add_argument("--output", required=True, metavar="URI", help="the output to check")
     checking.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
-    _add(commands, "models", models_command, "list detectors and pose networks")
+    _add_models(commands)
     demo = _add(commands, "demo", demo_command, "run the job on a sample video, or on one of yours")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")
     demo.add_argument("--output", default="demo", metavar="URI", help="where to put the results (default: demo)")
@@ -86,6 +89,31 @@ def _add(commands: Any, name: str, command: Any, help_text: str) -> argparse.Arg
     )
     parser.set_defaults(command=command, parser=parser)
     return parser
+
+
+def _add_models(commands: Any) -> None:
+    models = _add(commands, "models", models_command, "list detectors and pose networks, fetch and convert weights")
+    models.add_argument("--benchmark", action="store_true", help="measure how fast each network is here, on one thread")
+    actions = models.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    fetch = _add(actions, "fetch", fetch_command, "download weights, into the cache of this node or into a mirror")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a network, a backbone (resnet50), or a preset")
+    fetch.add_argument("--to", metavar="URI", help="folder or s3://bucket/prefix that other nodes use as a mirror")
+    fetch.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
+    converting = _add(actions, "convert", convert_command, "write the weights of another layout as a file of ours")
+    converting.add_argument("source", metavar="SRC", help="name, path or s3:// URI of a pose network's weights")
+    converting.add_argument("target", metavar="DST.safetensors")
+    converting.add_argument("--name", help="what the network shall be called (default: as the file is)")
+    converting.add_argument(
+        "--input-size", type=_width_x_height, metavar="WxH", help="crop, in pixels, where no name says it"
+    )
+    converting.add_argument(
+        "--channel-order", choices=("RGB", "BGR"), help="of the images it was trained on (default: by the layout)"
+    )
+
+
+def _width_x_height(text: str) -> tuple[int, int]:
+    width, height = (int(side) for side in text.split("x"))
+    return width, height
 
 
 def _add_run(commands: Any, name: str, command: Any, help_text: str) -> None:
@@ -143,12 +171,46 @@ def verify_command(chosen: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if verdict.problems else EXIT_OK
 
 
-def models_command(_: argparse.Namespace) -> int:
+def models_command(chosen: argparse.Namespace) -> int:
     """``posebatch models``."""
-    for row in list_models():
-        print(f"{row.kind:<8} {row.name}")
-        print(f"         input {row.input_size}, {row.parameters / 1e6:.1f} M parameters")
-        print(f"         {row.accuracy}\n         {row.licence}; weights: {row.weights_from}")
+    rows = list_models()
+    print(models_table(rows, _speeds(rows) if chosen.benchmark else {}))
+    return EXIT_OK
+
+
+def _speeds(rows: list[ModelRow]) -> dict[str, str]:
+    from posebatch.models.benchmark import measure_speeds  # noqa: PLC0415 - loads torch, which takes seconds
+
+    return dict(measure_speeds(rows))
+
+
+def fetch_command(chosen: argparse.Namespace) -> int:
+    """``posebatch models fetch``."""
+    embedded = {name for names in EMBEDDED.values() for name in names}
+    names = [part for name in chosen.names for part in PRESETS.get(name, (name,))]
+    mirror = open_store(chosen.to, chosen.endpoint_url) if chosen.to else None
+    for file in [published_file(name) for name in names if name not in embedded]:
+        path = fetch_published(file)
+        if mirror is not None:
+            with path.open("rb") as content:
+                mirror.put(file.file_name, content)
+        print(path if mirror is None else mirror.uri(file.file_name))
+    return EXIT_OK
+
+
+def convert_command(chosen: argparse.Namespace) -> int:
+    """``posebatch models convert``."""
+    from posebatch.models.convert import convert  # noqa: PLC0415 - loads torch, which takes seconds
+
+    record = convert(
+        chosen.source,
+        Path(chosen.target),
+        name=chosen.name,
+        input_size_wh=chosen.input_size,
+        channel_order=chosen.channel_order,
+    )
+    width, height = record.input_size_wh
+    print(f"{chosen.target}: {record.architecture}, input {width}x{height}, {record.channel_order}, {record.identity}")
     return EXIT_OK
 
 

@@ -21,6 +21,7 @@ import ray
 import ray.exceptions
 
 from posebatch.errors import InternalError, PosebatchError, RunAbortedError, WorkerDiedError
+from posebatch.models.download import MIRROR_VARIABLE
 from posebatch.plan import RunContext
 from posebatch.runner import Completion
 from posebatch.settings import ExecutionSettings
@@ -223,8 +224,9 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            # workers elsewhere need the S3 settings that this process was given
-            variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+            # workers elsewhere need the S3 settings and the mirror of weights that this process was given
+            passed_on = ("AWS_", MIRROR_VARIABLE)
+            variables = {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
             ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
         else:
             wanted = int(execution.workers) if execution.workers != "auto" else 0

@@ -43,10 +43,10 @@ def option(
 
 PRESETS: Final[Mapping[str, tuple[str, str]]] = {
     "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192"),
-    "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "simplebaseline_mobilenet_v2_256x192"),
-    "accurate": ("fasterrcnn_resnet50_fpn_v2", "simplebaseline_mobilenet_v2_256x192"),
+    "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "mmpose_resnet50_256x192"),
+    "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
 }
-"""Detector and pose network of each preset. Only ``embedded`` works without any download."""
+"""Detector and pose network of each preset. Only ``embedded`` works without any download; the others fetch once."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class EstimatorSettings:
     """What turns a frame into persons. Every field shapes the published rows."""
 
     preset: str = option("embedded", "a detector and a pose network that go together", choices=tuple(PRESETS))
-    detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|PATH")
-    pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|PATH")
+    detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|FILE|s3://...")
+    pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|FILE|s3://...")
     bbox_thr: float = option(0.3, "lowest score of a person's box", low=0, high=1)
     nms_thr: float = option(0.5, "boxes that overlap more than this (IoU) are one person", low=0, high=1)
     kpt_thr: float = option(0.2, "lowest score of a keypoint that counts in pose_score and is drawn", low=0, high=1)

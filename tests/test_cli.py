@@ -7,7 +7,7 @@ import pytest
 from tiny_video import write_tiny_video
 
 from posebatch.cli import main
-from posebatch.models.registry import list_models
+from posebatch.models.listing import list_models
 from posebatch.settings import options
 from posebatch.version import __version__
 
@@ -45,7 +45,15 @@ USAGE = [
     ),
     pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
     pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
-    pytest.param(["models", "x"], ["unrecognized arguments: x"], id="models takes nothing"),
+    pytest.param(["models", "x"], ["invalid choice: 'x'"], id="models knows two actions"),
+    pytest.param(["models", "fetch"], ["required: NAME"], id="fetch what"),
+    pytest.param(["models", "fetch", "resnet5"], ["called 'resnet5'; did you mean resnet50"], id="fetch unknown"),
+    pytest.param(["models", "convert", "a.pth", "b.pth"], ["b.pth: weight files of ours end in"], id="convert to what"),
+    pytest.param(
+        ["models", "convert", "a.pth", "b.safetensors", "--input-size", "big"],
+        ["--input-size: invalid", "'big'"],
+        id="convert for which size",
+    ),
     pytest.param(["run", "in", "--output", "out", "--strip", "2"], ["--strip"], id="no abbreviation, no guess"),
     pytest.param(["run", "in", "--output", "out", "--stride", "0"], ["stride must be at least 1, got 0"], id="limit"),
     pytest.param(
@@ -142,10 +150,12 @@ def test_models(capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr().out
     rows = list_models()
     assert rows
-    assert re.findall(r"^(?:pose|detector) +(\S+)", said, re.MULTILINE) == [row.name for row in rows]
+    listed = {line.split()[0]: line for line in said.splitlines() if re.match(r"\w+ .*\d+\.\d M ", line)}
+    assert [*listed] == [row.name for row in rows]
     for row in rows:
-        for fact in (row.input_size, row.licence, row.accuracy, row.weights_from):
-            assert fact in said
+        for fact in (row.input_size, f"{row.gflops:.1f}", f"{row.parameters / 1e6:.1f} M", row.ap_here, row.weights):
+            assert fact in listed[row.name]
+        assert row.licence in said
 
 
 @pytest.mark.parametrize("on_existing", ["skip", "overwrite"])

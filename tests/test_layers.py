@@ -29,13 +29,19 @@ LAYERS = {
     "video": "bytes to frames",
     "tables": "rows to bytes; reads through storage",
     "models": "the package itself holds nothing",
+    "models.zoo": "what others publish, as data",
+    "models.download": "brings weight files here, without torch",
     "models.registry": "records of weights, without torch",
+    "models.layouts": "names of tensors, without torch",
+    "models.listing": "the table of networks, without torch",
     "models.pose_resnet": "a network",
     "models.ssdlite": "a network",
     "models.weights": "loads weights into the networks",
     "models.inference": "precision and constant batches",
     "models.detector": "frames to boxes",
     "models.pose": "crops to keypoints",
+    "models.convert": "weights of others into files of ours",
+    "models.benchmark": "how fast the networks are here",
     "estimator": "frames to poses; needs no Ray and no storage",
     "plan": "what to do with a video, pure",
     "commits": "what is staged and published",
@@ -82,7 +88,7 @@ OWNERS = {
     "yaml": {"settings", "runs"},
     "argparse": {"cli"},
     "torch": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
-    | {"models.pose", "estimator", "worker", "evaluation.detections", "evaluation.poses"},
+    | {"models.pose", "models.benchmark", "estimator", "worker", "evaluation.detections", "evaluation.poses"},
     "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
     | {"models.pose"},
 }

@@ -1,21 +1,18 @@
 import json
 import pickle
 from dataclasses import asdict, replace
-from urllib.error import URLError
+from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
-from torch import nn
 
 from posebatch.errors import WeightsError
 from posebatch.models import registry
-from posebatch.models.detector import DetectorSettings, load_detector
+from posebatch.models.download import sha256_of
 from posebatch.models.pose import load_pose_network
 from posebatch.models.pose_resnet import build_pose_network
-from posebatch.models.registry import EMBEDDED, TORCHVISION_DETECTORS, list_models, resolve, sha256_of
-from posebatch.models.ssdlite import build_person_ssd
+from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.weights import load_into, load_weights, save_weights
 
 POSE = "simplebaseline_mobilenet_v2_256x192"
@@ -107,16 +104,11 @@ def test_a_truncated_file_is_refused(tmp_path, pose):
         load_weights("pose", str(path))
 
 
-@pytest.mark.parametrize("name", ["pose_resnet_50.pth.tar", "weights.pth", "weights.PT", "model.pkl", "model.ckpt"])
-def test_pickles_are_refused_unread(name):
-    with pytest.raises(WeightsError, match="pickle can run code"):
-        resolve("pose", name)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.clear(), r"missing \(backbone\.0\.0\.weight, .*, \.\.\.\)"),
+        (lambda s: s.clear(), r"names of the tensors \(none at all\) are of no layout"),
+        (lambda s: [s.pop(k) for k in [*s] if k[:8] == "backbone"], r"missing \(backbone\.0\.0\.weight, .*, \.\.\.\)"),
         (lambda s: s.pop("final_layer.bias"), r"1 missing \(final_layer\.bias\)"),
         (lambda s: s.update({"fc.bias": torch.zeros(3)}), r"1 left over \(fc\.bias\)"),
         (lambda s: s.update({"final_layer.bias": torch.zeros(16)}), r"final_layer\.bias \[16\] not \[17\]"),
@@ -138,7 +130,7 @@ def test_a_record_of_another_architecture_is_refused(tmp_path, pose):
     record, state = pose
     path = tmp_path / "some.safetensors"
     save_weights(path, replace(record, architecture="resnet18"), state)
-    with pytest.raises(WeightsError, match="not the weights of this network"):
+    with pytest.raises(WeightsError, match="weights of mobilenet_v2, where resnet18 is wanted"):
         load_pose_network(str(path))
 
 
@@ -168,44 +160,7 @@ def test_unknown_names_get_the_nearest_one(kind, name, message):
 def test_identities_pin_the_weights():
     for kind, names in EMBEDDED.items():
         for name in names:
-            path = registry.Path(registry.__file__).parent / f"{name}.safetensors"
+            path = Path(registry.__file__).parent / f"{name}.safetensors"
             assert resolve(kind, name).identity == f"{name}@{sha256_of(path)}"
     name = "fcos_resnet50_fpn"
     assert resolve("detector", name).identity == f"{name}@fcos_resnet50_fpn_coco-99b0c9b7.pth"
-
-
-def test_listed_models_say_everything():
-    rows = list_models()
-    assert [row.name for row in rows] == [*EMBEDDED["pose"], *EMBEDDED["detector"], *TORCHVISION_DETECTORS]
-    for row in rows:
-        assert resolve(row.kind, row.name).name == row.name
-        assert "measured on" in row.accuracy
-        assert row.licence
-        assert row.weights_from == "package" or row.weights_from.startswith("https://download.pytorch.org/")
-
-
-@pytest.mark.parametrize(("row", "network"), [(0, build_pose_network("mobilenet_v2")), (1, build_person_ssd())])
-def test_listed_parameters_are_counted(row: int, network: nn.Module):
-    assert list_models()[row].parameters == sum(parameter.numel() for parameter in network.parameters())
-
-
-@pytest.mark.parametrize(
-    "error", [URLError("no route to host"), OSError("disk full"), RuntimeError("invalid hash value"), EOFError()]
-)
-def test_a_failed_download_says_what_to_do(monkeypatch, error):
-    def fetch(url, **kwargs):
-        assert kwargs["check_hash"]
-        assert kwargs["weights_only"]
-        raise error
-
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", fetch)
-    with pytest.raises(WeightsError, match=r"fcos_resnet50_fpn_coco-99b0c9b7\.pth.*TORCH_HOME.*--detector PATH.*320"):
-        load_detector("fcos_resnet50_fpn", DetectorSettings())
-
-
-@pytest.mark.parametrize("name", TORCHVISION_DETECTORS)
-def test_the_registry_says_what_torchvision_says(name):
-    ours, theirs = TORCHVISION_DETECTORS[name], torchvision.models.get_model_weights(name).DEFAULT
-    box_ap = theirs.meta["_metrics"]["COCO-val2017"]["box_map"] / 100
-    assert (ours.url, ours.parameters) == (theirs.url, theirs.meta["num_params"])
-    assert ours.box_ap == pytest.approx(box_ap)

@@ -22,7 +22,7 @@ import yaml
 
 from posebatch.cli import build_parser
 from posebatch.commits import data_key, publish_record
-from posebatch.models.registry import list_models
+from posebatch.models.listing import list_models
 from posebatch.settings import Option, options
 from posebatch.skeleton import KEYPOINT_NAMES
 from posebatch.storage import open_store
@@ -65,7 +65,7 @@ def models_table() -> str:
     rows = [
         f"| {row.kind} `{row.name}` | {row.input_size} | {row.parameters / 1e6:.1f} M | {row.accuracy} |"
         for row in list_models()
-        if row.weights_from == "package"
+        if row.weights == "package"
     ]
     return "\n".join(["| network | input | parameters | measured |", "|---|---|---|---|", *rows])
 

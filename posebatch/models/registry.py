@@ -1,4 +1,4 @@
-"""What is known of networks without loading one: the records of weight files, and the registry of names.
+"""What is known of networks without loading one: the records of weight files, and which name means which.
 
 Imports no torch, so that whoever only plans work need not wait for it.
 """
@@ -6,11 +6,10 @@ Imports no torch, so that whoever only plans work need not wait for it.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args, overload
 
@@ -18,7 +17,17 @@ from safetensors import SafetensorError, safe_open
 
 from posebatch.errors import WeightsError
 from posebatch.geometry import GridAlignment
+from posebatch.models.download import check_hash, fetch_object, fetch_published, sha256_of
+from posebatch.models.zoo import (
+    PUBLISHED_POSES,
+    TORCHVISION_BACKBONES,
+    TORCHVISION_DETECTORS,
+    PublishedDetector,
+    PublishedFile,
+    PublishedPose,
+)
 from posebatch.skeleton import KEYPOINT_NAMES
+from posebatch.storage import is_s3
 
 Kind = Literal["pose", "detector"]
 
@@ -28,38 +37,17 @@ FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "posebatch"
 """Under which a file's header holds its record, as JSON."""
 
-POSE_ARCHITECTURES: Final = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
-"""Backbones of SimpleBaseline."""
+POSE_ARCHITECTURES: Final = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "mobilenet_v2",
+    "mobilenet_v2_d128",
+)
+"""Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256."""
 
-
-@dataclass(frozen=True)
-class TorchvisionWeights:
-    """What torchvision says of weights that it fetches."""
-
-    name: str
-    file_suffix: str
-    """Follows the name in the file's; holds the first 8 digits of its sha256."""
-    box_ap: float
-    """On COCO val2017, 80 classes."""
-    parameters: int
-
-    @property
-    def url(self) -> str:
-        """Of the weight file."""
-        return f"https://download.pytorch.org/models/{self.name}{self.file_suffix}"
-
-
-TORCHVISION_DETECTORS: Final[Mapping[str, TorchvisionWeights]] = {
-    weights.name: weights
-    for weights in (
-        TorchvisionWeights("fasterrcnn_resnet50_fpn_v2", "_coco-dd69338a.pth", 0.467, 43_712_278),
-        TorchvisionWeights("fasterrcnn_mobilenet_v3_large_320_fpn", "-907ea3f9.pth", 0.228, 19_386_354),
-        TorchvisionWeights("ssdlite320_mobilenet_v3_large", "_coco-a79551df.pth", 0.213, 3_440_060),
-        TorchvisionWeights("retinanet_resnet50_fpn_v2", "_coco-5905b1c5.pth", 0.415, 38_198_935),
-        TorchvisionWeights("fcos_resnet50_fpn", "_coco-99b0c9b7.pth", 0.392, 32_269_600),
-    )
-}
-"""Detectors that torchvision builds and whose weights it downloads, by torchvision's names."""
 
 DETECTOR_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", *TORCHVISION_DETECTORS)
 
@@ -69,6 +57,21 @@ EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 """Names of the weights that are part of the package."""
 
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+"""Of values in 0..1. The paper's code gives them in this order to images that are BGR."""
+
+PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+    "box_padding": 1.25,
+    "grid_alignment": "origin",
+    "shift_flipped": True,
+    "keypoint_names": KEYPOINT_NAMES,
+}
+"""What the paper's code and mmpose have in common; fields of `PoseRecord`."""
+
+_BACKBONE_FILES: Final = frozenset(file.file_name for file in TORCHVISION_BACKBONES.values())
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
@@ -97,12 +100,13 @@ class PoseRecord:
     """Order of the heatmaps."""
     licence: str
     source: str
-    """Where the initial weights came from."""
+    """Where the initial weights came from; for published ones, the URL of the weight file."""
     training: str
     accuracy: Mapping[str, float | str]
     """Measured figures in 0..1, and on what they were measured."""
     sha256: str = ""
-    """Of the weight file, 64 hexadecimal digits; empty until it is one."""
+    """Of the weight file, 64 hexadecimal digits; empty until it is one, and where the published file's name holds a
+    part of the hash."""
 
     def __post_init__(self) -> None:
         _check_architecture(self.architecture, POSE_ARCHITECTURES)
@@ -117,7 +121,7 @@ class PoseRecord:
     @property
     def identity(self) -> str:
         """The name and what pins the weights: equal identities mean equal weights."""
-        return f"{self.name}@{self.sha256}"
+        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
 
 
 @dataclass(frozen=True)
@@ -156,42 +160,37 @@ AnyRecord = PoseRecord | DetectorRecord
 _Record = TypeVar("_Record", PoseRecord, DetectorRecord)
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """One line of ``posebatch models``."""
-
-    kind: Kind
-    name: str
-    input_size: str
-    """Width x height in pixels, or how it follows from the frame."""
-    licence: str
-    accuracy: str
-    """Measured figures, and on what."""
-    weights_from: str
-    """``package``, or the URL of the download."""
-    parameters: int
-
-
-def list_models() -> list[ModelRow]:
-    """Every name that `resolve` knows: the embedded weights first, then torchvision's."""
-    names: list[tuple[Kind, str]] = [(kind, name) for kind in EMBEDDED for name in EMBEDDED[kind]]
-    names += [("detector", name) for name in TORCHVISION_DETECTORS]
-    return [_model_row(kind, name) for kind, name in names]
-
-
 @overload
 def resolve(kind: Literal["pose"], name_or_path: str) -> PoseRecord: ...
 @overload
 def resolve(kind: Literal["detector"], name_or_path: str) -> DetectorRecord: ...
 def resolve(kind: Kind, name_or_path: str) -> AnyRecord:
-    """The record of a registered name or of a weight file, without building the network or downloading anything.
+    """The record of a registered name or of a weight file, without building the network.
 
-    Raises `WeightsError` for an unknown name (with the nearest known one) and for a file that is not one of ours.
+    Nothing is downloaded for a name whose weights are pinned by a hash in the registry. Where their makers give none,
+    the content itself is the identity, so those files are fetched here; so are ``s3://`` addresses. Raises
+    `WeightsError` for an unknown name (with the nearest known one) and for a file of which nothing is known.
     """
-    if kind == "detector" and name_or_path in TORCHVISION_DETECTORS:
-        return _torchvision_record(name_or_path)
+    published = _published(kind).get(name_or_path)
+    if published is not None and published.file.sha256_prefix:
+        return _published_record(published)
     path = weight_file(kind, name_or_path)
+    published = published or published_as(kind, path)
+    if published is not None:
+        record = _published_record(published)
+        return record if published.file.sha256_prefix else replace(record, sha256=sha256_of(path))
+    if is_pickle(path):
+        raise WeightsError(
+            f"{path}: nothing in this file says how its input must be prepared, and its name is none of the published "
+            f"ones; convert it once: posebatch models convert {path} {path.name.split('.')[0]}.safetensors"
+        )
     return read_record(path, PoseRecord) if kind == "pose" else read_record(path, DetectorRecord)
+
+
+def describe(kind: Kind, name: str) -> AnyRecord:
+    """The record of a registered name, without the hash of content that was never fetched; downloads nothing."""
+    published = _published(kind).get(name)
+    return resolve(kind, name) if published is None else _published_record(published)
 
 
 def read_record(path: Path, record_type: type[_Record]) -> _Record:
@@ -219,12 +218,6 @@ def read_record(path: Path, record_type: type[_Record]) -> _Record:
         raise WeightsError(f"{path}: its posebatch record does not fit: {error}; save the file again") from error
 
 
-def sha256_of(path: Path) -> str:
-    """The file's sha256, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _record_from_json(body: dict[str, Any], record_type: type[_Record], sha256: str) -> _Record:
     known = {field.name for field in fields(record_type)} - {"sha256"}
     if body.keys() != known:
@@ -234,21 +227,60 @@ def _record_from_json(body: dict[str, Any], record_type: type[_Record], sha256: 
 
 
 def weight_file(kind: Kind, name_or_path: str) -> Path:
-    """The file that a name or path stands for. Raises `WeightsError` for an unknown name, and for a pickle."""
+    """The file that a name or path stands for, fetched into the cache where it has to be.
+
+    Raises `WeightsError` for an unknown name, a download that fails, and a file that is not what its name promises.
+    """
     if name_or_path in EMBEDDED[kind]:
         return Path(__file__).parent / f"{name_or_path}.safetensors"
-    path = Path(name_or_path)
-    if path.suffix.lower() in _PICKLE_SUFFIXES:
-        raise WeightsError(
-            f"{path}: a pickle can run code when it is read, so posebatch reads only its own safetensors files; "
-            "convert it once, where you trust it, with posebatch.models.weights.save_weights"
-        )
-    if path.suffix == ".safetensors" or os.sep in name_or_path or path.is_file():
+    published = _published(kind).get(name_or_path)
+    if published is not None:
+        return fetch_published(published.file)
+    path = fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
+    published = published_as(kind, path)
+    if published is not None:
+        check_hash(path, published.file.sha256_prefix)
         return path
-    known = [*EMBEDDED[kind], *(TORCHVISION_DETECTORS if kind == "detector" else ())]
+    if path.name in _BACKBONE_FILES:
+        raise WeightsError(
+            f"{path}: the weights of an image classifier, which are a start for training a pose network, not one"
+        )
+    if path.suffix == ".safetensors" or is_pickle(path) or os.sep in name_or_path or path.is_file():
+        return path
+    known = known_names(kind)
     nearest = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]}?" if nearest else "."
-    raise WeightsError(f"no {kind} is called {name_or_path!r}{hint} Known: {', '.join(known)}, or a .safetensors path")
+    raise WeightsError(f"no {kind} is called {name_or_path!r}{hint} Known: {', '.join(known)}, or a path")
+
+
+def known_names(kind: Kind) -> list[str]:
+    """Every name that `resolve` knows: the embedded weights first."""
+    return [*EMBEDDED[kind], *_published(kind)]
+
+
+def published_file(name: str) -> PublishedFile:
+    """The file behind a registered name of any kind. Raises `WeightsError` for an unknown name."""
+    files = {
+        **{name: pose.file for name, pose in PUBLISHED_POSES.items()},
+        **{name: detector.file for name, detector in TORCHVISION_DETECTORS.items()},
+        **TORCHVISION_BACKBONES,
+    }
+    if name in files:
+        return files[name]
+    nearest = difflib.get_close_matches(name, files, n=1, cutoff=0.4)
+    raise WeightsError(
+        f"no weights to fetch are called {name!r}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    )
+
+
+def published_as(kind: Kind, path: Path) -> PublishedPose | PublishedDetector | None:
+    """The published weights whose file name this is."""
+    return next((item for item in _published(kind).values() if item.file.file_name == path.name), None)
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether the file's name is one that torch's pickles have."""
+    return path.suffix.lower() in _PICKLE_SUFFIXES
 
 
 def open_weights(path: Path, framework: str = "np") -> Any:
@@ -259,43 +291,45 @@ def open_weights(path: Path, framework: str = "np") -> Any:
         raise WeightsError(f"{path}: no such weight file") from error
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: not a readable safetensors file ({error}); copy it again, or convert it with "
-            "posebatch.models.weights.save_weights if it is something else"
+            f"{path}: not a readable safetensors file ({error}); copy it again, or name it .pth if it is one of torch's"
         ) from error
 
 
-def _torchvision_record(name: str) -> DetectorRecord:
-    weights = TORCHVISION_DETECTORS[name]
-    fixed_size = name == "ssdlite320_mobilenet_v3_large"
-    return DetectorRecord(
-        name=name,
-        architecture=name,
-        input_size_wh=(320, 320) if fixed_size else None,
-        mean=(0.5, 0.5, 0.5) if fixed_size else (0.485, 0.456, 0.406),
-        std=(0.5, 0.5, 0.5) if fixed_size else (0.229, 0.224, 0.225),
-        channel_order="RGB",
-        licence="BSD-3-Clause",
-        source=weights.url,
-        training="by torchvision, on COCO train2017",
-        accuracy={"box AP": weights.box_ap, "measured on": "COCO val2017, 80 classes, by torchvision"},
+def _published(kind: Kind) -> Mapping[str, PublishedPose] | Mapping[str, PublishedDetector]:
+    return PUBLISHED_POSES if kind == "pose" else TORCHVISION_DETECTORS
+
+
+def _published_record(published: PublishedPose | PublishedDetector) -> AnyRecord:
+    return _pose_record(published) if isinstance(published, PublishedPose) else _detector_record(published)
+
+
+def _pose_record(pose: PublishedPose) -> PoseRecord:
+    return PoseRecord(
+        name=pose.name,
+        architecture=pose.architecture,
+        input_size_wh=pose.input_size_wh,
+        channel_order="BGR" if pose.recipe == "paper" else "RGB",
+        **PAPER_PREPROCESSING,
+        licence="MIT, for research" if pose.recipe == "paper" else "Apache-2.0",
+        source=pose.file.url or pose.file.page,
+        training=pose.training,
+        accuracy={"AP": pose.ap, "measured on": "COCO val2017 by its makers: boxes of person AP 0.564, flip test"},
     )
 
 
-_EMBEDDED_PARAMETERS: Final = {"simplebaseline_mobilenet_v2_256x192": 5_225_489, "ssdlite_mobilenet_v2_320": 2_072_152}
-
-
-def _model_row(kind: Kind, name: str) -> ModelRow:
-    record: AnyRecord = resolve(kind, name)
-    embedded = name in EMBEDDED[kind]
-    size = record.input_size_wh
-    return ModelRow(
-        kind=kind,
-        name=name,
-        input_size=f"{size[0]}x{size[1]}" if size else "follows the frame",
-        licence=record.licence,
-        accuracy=", ".join(f"{key} {value}" for key, value in record.accuracy.items()),
-        weights_from="package" if embedded else record.source,
-        parameters=_EMBEDDED_PARAMETERS[name] if embedded else TORCHVISION_DETECTORS[name].parameters,
+def _detector_record(detector: PublishedDetector) -> DetectorRecord:
+    fixed_size = detector.name == "ssdlite320_mobilenet_v3_large"
+    return DetectorRecord(
+        name=detector.name,
+        architecture=detector.name,
+        input_size_wh=(320, 320) if fixed_size else None,
+        mean=(0.5, 0.5, 0.5) if fixed_size else IMAGENET_MEAN,
+        std=(0.5, 0.5, 0.5) if fixed_size else IMAGENET_STD,
+        channel_order="RGB",
+        licence="BSD-3-Clause",
+        source=detector.file.url,
+        training="by torchvision, on COCO train2017",
+        accuracy={"box AP": detector.box_ap, "measured on": "COCO val2017, 80 classes, by torchvision"},
     )
 
 

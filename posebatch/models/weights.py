@@ -1,46 +1,57 @@
 """Loading weights without surprises, and writing them.
 
-A weight file is a safetensors file that carries its record (see `posebatch.models.registry`) in its header. Reading is
-strict: every key must be there, none may be left over, every shape must fit. Nothing is ever unpickled from a path;
-torchvision's own weights, which exist as pickles only, are fetched by torchvision, checked against the hash in their
-name, and read with ``weights_only``.
+Our own weight files are safetensors files that carry their record (see `posebatch.models.registry`) in the header. The
+files of others are torch pickles under keys of their own (see `posebatch.models.layouts`): they are only ever read
+with ``weights_only``, which builds tensors and plain values and runs nothing. Reading is strict: every key must be
+there, none may be left over, every shape must fit.
 """
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-from torchvision.models import get_model_weights
 
 from posebatch.errors import WeightsError
+from posebatch.models import layouts
+from posebatch.models.download import fetch_object, fetch_published, sha256_of
 from posebatch.models.registry import (
-    EMBEDDED,
     FORMAT_VERSION,
     METADATA_KEY,
-    TORCHVISION_DETECTORS,
     AnyRecord,
     DetectorRecord,
     Kind,
     PoseRecord,
+    is_pickle,
+    known_names,
     open_weights,
     resolve,
-    sha256_of,
     weight_file,
 )
+from posebatch.models.zoo import TORCHVISION_BACKBONES
+from posebatch.storage import is_s3
 
 StateDict = dict[str, torch.Tensor]
 _Record = TypeVar("_Record", PoseRecord, DetectorRecord)
 
-_FETCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException)
-"""No network or no room, a wrong hash, a damaged file in the cache."""
+_NUMPY_CONSTRUCTORS: Final[list[Any]] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "u1", "?")),
+    *((np.empty(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""What arrays of numbers are made of in a pickle: mmpose 1.x leaves some beside the weights. They run nothing; arrays
+of objects stay refused, as their type is not among these. Under the names of numpy 1 and 2."""
 
 
 @overload
@@ -50,15 +61,42 @@ def load_weights(kind: Literal["detector"], name_or_path: str) -> tuple[Detector
 def load_weights(kind: Kind, name_or_path: str) -> tuple[AnyRecord, StateDict]:
     """The record and the tensors of a registered name or of a weight file; `load_into` puts them into a network.
 
-    torchvision's weights are downloaded unless ``TORCH_HOME`` has them. Raises `WeightsError` as `resolve` does, and
-    when a download fails.
+    The tensors stand under the keys of our networks, whatever the file's layout. Published weights are downloaded
+    unless the cache has them. Raises `WeightsError` as `resolve` does, and when a download or reading fails.
     """
     record = resolve(kind, name_or_path)
-    if kind == "detector" and name_or_path in TORCHVISION_DETECTORS:
-        return record, _fetch_torchvision(name_or_path)
     path = weight_file(kind, name_or_path)
+    state = read_tensors(path)
+    if isinstance(record, PoseRecord):
+        state = _under_our_keys(path, state)
+        _check_architecture(path, state, record.architecture)
+    return record, state
+
+
+def read_tensors(path: Path) -> StateDict:
+    """The tensors of a safetensors file or of a torch pickle, under the file's own keys.
+
+    Raises `WeightsError` for a file that cannot be read, and a pickle that holds more than tensors and plain values.
+    """
+    if is_pickle(path):
+        return _read_pickle(path)
     with open_weights(path, framework="pt") as file:
-        return record, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def load_backbone(network: nn.Module, name_or_path: str) -> None:
+    """Copy a backbone's weights into a pose network, as a start for training; its head stays as it is.
+
+    ``name_or_path`` is one of torchvision's classifiers (``resnet50``), a pose network, or a file of either, with or
+    without a record of ours. Raises `WeightsError` when the backbone is not exactly this network's.
+    """
+    path = _backbone_file(name_or_path)
+    tensors = read_tensors(path)
+    with _named(path):
+        given = {name: tensors[key] for key, name in layouts.backbone_keys(tensors).items()}
+    expected = {key: tensor for key, tensor in network.state_dict().items() if not layouts.is_head(key)}
+    check_fit(expected, given, name_or_path)
+    network.load_state_dict({**network.state_dict(), **given}, strict=False)
 
 
 def load_into(network: nn.Module, state: StateDict, label: str) -> None:
@@ -69,6 +107,12 @@ def load_into(network: nn.Module, state: StateDict, label: str) -> None:
     do not fit.
     """
     expected: StateDict = network.state_dict()
+    check_fit(expected, state, label)
+    network.load_state_dict({**expected, **{key: state[key] for key in expected if key in state}})
+
+
+def check_fit(expected: StateDict, state: StateDict, label: str) -> None:
+    """Raise `WeightsError`, as `load_into` does, when keys or shapes do not agree."""
     given = {key: tensor for key, tensor in state.items() if not _is_counter(key)}
     wanted = {key: tensor for key, tensor in expected.items() if not _is_counter(key)}
     reshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
@@ -82,7 +126,6 @@ def load_into(network: nn.Module, state: StateDict, label: str) -> None:
             f"{label}: these are not the weights of this network: {'; '.join(filter(None, problems))}. "
             "Use a file that was saved for the architecture its record names."
         )
-    network.load_state_dict({**expected, **given})
 
 
 def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
@@ -98,19 +141,60 @@ def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
     return replace(record, sha256=sha256_of(path))
 
 
-def _fetch_torchvision(name: str) -> StateDict:
-    weights = get_model_weights(name).DEFAULT
+def _backbone_file(name_or_path: str) -> Path:
+    if name_or_path in TORCHVISION_BACKBONES:
+        return fetch_published(TORCHVISION_BACKBONES[name_or_path])
+    if name_or_path in known_names("pose"):
+        return weight_file("pose", name_or_path)
+    return fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
+
+
+def _read_pickle(path: Path) -> StateDict:
     try:
-        state: StateDict = weights.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except _FETCH_ERRORS as error:
+        with torch.serialization.safe_globals(_NUMPY_CONSTRUCTORS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such weight file") from error
+    except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{weights.url}: the weights of {name} could not be fetched ({error}). Without a network, put that file "
-            f"into {torch.hub.get_dir()}/checkpoints (TORCH_HOME moves this folder), give --detector PATH of a "
-            f"safetensors file, or use the embedded detector {EMBEDDED['detector'][0]}"
+            f"{path}: refused, because it holds more than tensors and plain values, and reading such a pickle can run "
+            f"code: {_first_line(error)}. If you trust it, load it with its own library and save its state_dict alone"
         ) from error
-    return state
+    except Exception as error:  # damaged bytes lead the unpickler anywhere
+        raise WeightsError(
+            f"{path}: not a readable torch file ({_first_line(error)}); fetch or copy it again"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds no state_dict: names and tensors are wanted, at the top or below that key")
+    return dict(content)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (telling or lines or [type(error).__name__])[0]
+
+
+def _under_our_keys(path: Path, tensors: StateDict) -> StateDict:
+    with _named(path):
+        return {name: tensors[key] for key, name in layouts.pose_keys(tensors).items()}
+
+
+def _check_architecture(path: Path, state: StateDict, architecture: str) -> None:
+    found = layouts.find_architecture({key: tuple(tensor.shape) for key, tensor in state.items()})
+    if found not in (None, architecture):  # what fits none at all is named key by key later
+        raise WeightsError(f"{path}: these are the weights of {found}, where {architecture} is wanted")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say in which file it was."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _is_counter(key: str) -> bool:
