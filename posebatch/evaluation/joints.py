@@ -19,7 +19,8 @@ PCK_TORSO: Final = 0.2
 SAME_PERSON_IOU: Final = 0.5
 """A pose belongs to the labelled person whose box it overlaps at least this much."""
 
-_TORSO: Final = (KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_hip"))
+_SHOULDERS: Final = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]
+_OPPOSITE_HIPS: Final = [KEYPOINT_NAMES.index("right_hip"), KEYPOINT_NAMES.index("left_hip")]
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,12 @@ def joint_accuracy(truth: NDArray[np.float64], estimate: NDArray[np.float64]) ->
     """Figures of each joint in COCO's order, then of all together.
 
     ``truth`` (n, 17, 3) x, y, visibility; ``estimate`` (n, 17, 3) x, y, score, nan for a person who was not found. A
-    torso reaches from the left shoulder to the right hip, both labelled (Toshev & Szegedy, CVPR 2014).
+    torso is as long as from a shoulder to the opposite hip (Toshev & Szegedy, CVPR 2014): the mean of both sides, or
+    the one that is labelled.
     """
     labelled = truth[:, :, 2] > 0
     distance = np.linalg.norm(estimate[:, :, :2] - truth[:, :, :2], axis=2)
-    torso = np.linalg.norm(truth[:, _TORSO[0], :2] - truth[:, _TORSO[1], :2], axis=1)
-    torso = np.where(labelled[:, _TORSO].all(axis=1) & (torso > 0), torso, np.nan)
+    torso = _torso_lengths(truth, labelled)
     relative = distance / torso[:, None]
     has_torso = labelled & ~np.isnan(torso)[:, None]
     rows = [
@@ -113,6 +114,14 @@ def joint_accuracy(truth: NDArray[np.float64], estimate: NDArray[np.float64]) ->
         for k, name in enumerate(KEYPOINT_NAMES)
     ]
     return (*rows, _row("all joints", labelled, has_torso, distance, relative))
+
+
+def _torso_lengths(truth: NDArray[np.float64], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n,) pixels; nan where neither side is labelled."""
+    sides = np.linalg.norm(truth[:, _SHOULDERS, :2] - truth[:, _OPPOSITE_HIPS, :2], axis=2)
+    known = labelled[:, _SHOULDERS] & labelled[:, _OPPOSITE_HIPS]
+    length = (sides * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return np.where(length > 0, length, np.nan)
 
 
 def _row(

@@ -43,11 +43,14 @@ def read_detections(path: Path, dataset: LabelledDataset) -> list[Detections]:
     Raises `InputError` for a file that cannot be read or is something else. Images of no interest may be in it.
     """
     boxes: dict[Any, list[list[float]]] = defaultdict(list)
+    entries = _read_json(path)
     try:
-        for found in _read_json(path):
+        if not isinstance(entries, list):
+            raise TypeError(f"a {type(entries).__name__}")
+        for found in entries:
             if found["category_id"] == 1:
                 boxes[found["image_id"]].append([*map(float, found["bbox"]), float(found["score"])])
-        ranked = [_ranked(boxes[image.image_id]) for image in dataset.images]
+        ranked = [_ranked(boxes.get(image.image_id, [])) for image in dataset.images]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f'{path}: not COCO\'s result format, a list of {{"image_id", "category_id", "bbox", "score"}}: {error!r}'
