@@ -95,7 +95,7 @@ class SSDLitePersonDetector:
         self.record = record
         self.batch_size = batch_size_for(settings.device)
         self._settings = settings
-        self._anchors = _anchor_boxes(ssd).to(settings.device)
+        self._anchors = anchor_boxes(ssd).to(settings.device)
         prepare_network(ssd, settings.device, settings.precision)
         self._backbone = ssd.backbone
         self._head = ssd.head
@@ -111,7 +111,7 @@ class SSDLitePersonDetector:
         logits, codes = self._forward(self._preprocess(images))  # (batch, anchors, 2), (batch, anchors, 4)
         scores = logits[:n].softmax(dim=2)[:, :, _PERSON]  # (n, anchors)
         image, anchor, score = _best_candidates(scores, self._settings.bbox_thr)  # (candidates,) each
-        edges = _decode_boxes(codes[image, anchor], self._anchors[anchor])  # (candidates, 4) in units of the frame
+        edges = decode_boxes(codes[image, anchor], self._anchors[anchor])  # (candidates, 4) in units of the frame
         edges, kept = _clip_to_frame(edges * edges.new_tensor([width, height, width, height]), width, height)
         image, edges, score = image[kept], edges[kept], score[kept]
         kept = _nms_per_image(edges, score, image, self._settings.nms_thr)
@@ -181,7 +181,7 @@ def build_torchvision_detector(architecture: str, settings: DetectorSettings) ->
     return network
 
 
-def _anchor_boxes(ssd: SSD) -> torch.Tensor:
+def anchor_boxes(ssd: SSD) -> torch.Tensor:
     """The default boxes (anchors, 4) as centre x, y, width, height in units of the frame."""
     blank = torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)
     with torch.inference_mode():
@@ -202,7 +202,7 @@ def _best_candidates(scores: torch.Tensor, bbox_thr: float) -> tuple[torch.Tenso
     return image[order], anchor[order], score[order]
 
 
-def _decode_boxes(codes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+def decode_boxes(codes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """Box codes and their anchors, (k, 4) each -> edges x1, y1, x2, y2 in units of the frame.
 
     Source: torchvision's ``BoxCoder`` with SSD's weights 10, 10, 5, 5, and its limit against overflow.

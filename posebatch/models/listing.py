@@ -19,7 +19,7 @@ from posebatch.models.zoo import (
 _LONGEST_LICENCE = 18
 """Characters; longer ones stand below the table."""
 
-_HEADINGS: Final = ("input", "GFLOPs", "params", "AP by makers", "AP here", "licence", "weights")
+_HEADINGS: Final = ("input", "GFLOPs", "params", "AP publ.", "AP here", "licence", "weights")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def models_table(rows: Sequence[ModelRow], speeds: Mapping[str, str]) -> str:
     blocks = [_block(kind, [row for row in rows if row.kind == kind], speeds, notes) for kind in EMBEDDED]
     notes += [
         "GFLOPs: of one crop or frame, a multiplication and an addition counted as two.",
-        "AP by makers: on COCO val2017; OKS AP of pose networks (boxes of person AP 0.564, flip test), box AP over 80 "
-        "classes of detectors.",
+        "AP publ.: by its makers, on COCO val2017; OKS AP of pose networks (boxes of person AP 0.564, flip test), "
+        "box AP over 80 classes of detectors.",
         *sorted({f"AP here: on {row.measured_on}" for row in rows if row.ap_here}),
         f"weights: in the package, in {cache_folder()}, to be downloaded once, or to be got by hand (docs/models.md).",
     ]

@@ -71,7 +71,6 @@ PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
 }
 """What the paper's code and mmpose have in common; fields of `PoseRecord`."""
 
-_BACKBONE_FILES: Final = frozenset(file.file_name for file in TORCHVISION_BACKBONES.values())
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
@@ -112,7 +111,8 @@ class PoseRecord:
         _check_architecture(self.architecture, POSE_ARCHITECTURES)
         _check_preprocessing(self.mean, self.std, self.channel_order)
         if self.grid_alignment not in get_args(GridAlignment):
-            raise ValueError(f"grid_alignment must be edges or origin, got {self.grid_alignment!r}")
+            known = ", ".join(get_args(GridAlignment))
+            raise ValueError(f"grid_alignment must be one of {known}, got {self.grid_alignment!r}")
         if len(self.input_size_wh) != 2 or any(side <= 0 or side % 32 for side in self.input_size_wh):
             raise ValueError(f"input_size_wh must be two multiples of 32, got {self.input_size_wh}")
         if self.keypoint_names != KEYPOINT_NAMES:
@@ -241,7 +241,7 @@ def weight_file(kind: Kind, name_or_path: str) -> Path:
     if published is not None:
         check_hash(path, published.file.sha256_prefix)
         return path
-    if path.name in _BACKBONE_FILES:
+    if any(file.file_name == path.name for file in TORCHVISION_BACKBONES.values()):
         raise WeightsError(
             f"{path}: the weights of an image classifier, which are a start for training a pose network, not one"
         )

@@ -23,7 +23,7 @@ from torch import nn
 
 from posebatch.errors import WeightsError
 from posebatch.models import layouts
-from posebatch.models.download import fetch_object, fetch_published, sha256_of
+from posebatch.models.download import check_hash, fetch_object, fetch_published, sha256_of
 from posebatch.models.registry import (
     FORMAT_VERSION,
     METADATA_KEY,
@@ -146,7 +146,11 @@ def _backbone_file(name_or_path: str) -> Path:
         return fetch_published(TORCHVISION_BACKBONES[name_or_path])
     if name_or_path in known_names("pose"):
         return weight_file("pose", name_or_path)
-    return fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
+    path = fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
+    for file in TORCHVISION_BACKBONES.values():
+        if file.file_name == path.name:
+            check_hash(path, file.sha256_prefix)
+    return path
 
 
 def _read_pickle(path: Path) -> StateDict:
