@@ -49,7 +49,10 @@ POSE_ARCHITECTURES: Final = (
 """Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256."""
 
 
-DETECTOR_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", *TORCHVISION_DETECTORS)
+SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")
+"""Detectors of `posebatch.models.ssdlite`; ``fpn``: with a top-down path."""
+
+DETECTOR_ARCHITECTURES: Final = (*SSDLITE_ARCHITECTURES, *TORCHVISION_DETECTORS)
 
 EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "pose": ("simplebaseline_mobilenet_v2_256x192",),
