@@ -22,8 +22,9 @@ import yaml
 
 from posebatch.cli import build_parser
 from posebatch.commits import data_key, publish_record
-from posebatch.models.listing import list_models
-from posebatch.settings import Option, options
+from posebatch.models.listing import ModelRow, list_models
+from posebatch.models.zoo import PUBLISHED_POSES
+from posebatch.settings import PRESETS, Option, options
 from posebatch.skeleton import KEYPOINT_NAMES
 from posebatch.storage import open_store
 from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
@@ -70,7 +71,45 @@ def models_table() -> str:
     return "\n".join(["| network | input | parameters | measured |", "|---|---|---|---|", *rows])
 
 
-GENERATED: dict[str, Callable[[], str]] = {"options": options_table, "models": models_table}
+def presets_table() -> str:
+    rows = {row.name: row for row in list_models()}
+    lines = [
+        "| preset | detector | pose network | GFLOPs for a frame + each person | download |",
+        "|---|---|---|---|---|",
+    ]
+    for preset, names in PRESETS.items():
+        detector, pose = (rows[name] for name in names)
+        cost = f"{detector.gflops:.1f} + {pose.gflops:.1f}"
+        megabytes = sum(row.parameters * 4 / 1e6 for row in (detector, pose) if row.weights != "package")
+        download = f"{megabytes:.0f} MB" if megabytes else "none"
+        lines.append(f"| `{preset}` | {_with_ap(detector)} | {_with_ap(pose)} | {cost} | {download} |")
+    return "\n".join(lines)
+
+
+def _with_ap(row: ModelRow) -> str:
+    if row.ap_published is None:
+        return f"`{row.name}`: {row.ap_here} here"
+    return f"`{row.name}`: {'box AP' if row.kind == 'detector' else 'AP'} {row.ap_published:.3f}"
+
+
+def paper_table() -> str:
+    columns = [(whose, size) for whose in ("paper", "mmpose0", "mmpose") for size in ("256x192", "384x288")]
+    lines = [
+        f"| AP on COCO val2017 | {' | '.join(f'`{whose}_..._{size}`' for whose, size in columns)} |",
+        f"|---{'|---' * len(columns)}|",
+    ]
+    for depth in (50, 101, 152):
+        found = [PUBLISHED_POSES.get(f"{whose}_resnet{depth}_{size}") for whose, size in columns]
+        lines.append(f"| `resnet{depth}` | {' | '.join(f'{pose.ap:.3f}' if pose else '' for pose in found)} |")
+    return "\n".join(lines)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "options": options_table,
+    "presets": presets_table,
+    "models": models_table,
+    "paper": paper_table,
+}
 
 
 def with_generated_tables(text: str) -> str:
@@ -179,8 +218,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture
@@ -251,6 +290,7 @@ def told_commands() -> dict[str, list[list[str]]]:
     """The arguments of posebatch wherever somebody is told to run it."""
     texts = {
         "README.md": "\n".join(blocks("bash")),
+        "models.md": "\n".join(blocks("bash", ROOT / "docs/models.md")),
         "rayjob.yaml": yaml.safe_load((ROOT / "infra/rayjob.yaml").read_text())["spec"]["entrypoint"],
         "cluster.yaml": (ROOT / "infra/cluster.yaml").read_text().replace("\n# ", "\n"),
     }
@@ -267,6 +307,7 @@ def test_commands_parse():
     told = told_commands()
     assert {place: len(commands) for place, commands in told.items()} == {
         "README.md": 4,
+        "models.md": 2,
         "rayjob.yaml": 1,
         "cluster.yaml": 1,
     }
@@ -274,7 +315,7 @@ def test_commands_parse():
         assert callable(build_parser().parse_args(arguments).command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "infra/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/models.md", "infra/README.md"])
 def test_links_lead_somewhere(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
