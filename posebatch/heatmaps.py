@@ -78,8 +78,8 @@ def _dark_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.in
     Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020: the map is
     smoothed with a Gaussian of the target's width (zero beyond the map), its logarithm taken, which is a parabola where
     the map is a Gaussian, and Newton's step -H^-1 g made from the highest pixel (equation 7), with the finite
-    differences of the authors' code. Where the logarithm is not concave, or the step longer than a pixel, the map is
-    no Gaussian and the pixel stays as it is; so it does within two pixels of the edge.
+    differences of the authors' code. Unlike there, the pixel stays as it is where the logarithm is not concave or the
+    step leaves the pixels that were looked at: the map is no Gaussian then. So it does within two pixels of the edge.
     """
     rows, x, y = _inside(maps, x, y, margin=_STENCIL_RADIUS)
     steps = np.zeros((len(maps), 2), np.float32)
@@ -92,7 +92,7 @@ def _dark_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.in
     concave = (hxx < 0) & (determinant > 0)
     step = np.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy], axis=1)
     step /= np.where(concave, determinant, 1)[:, None]
-    trusted = concave & (np.abs(step) <= 1).all(axis=1)
+    trusted = concave & (np.abs(step) <= _STENCIL_RADIUS).all(axis=1)
     steps[rows[trusted]] = step[trusted]
     return steps
 

@@ -1,15 +1,16 @@
 """Write golden.npz: what the paper's own code makes of the inputs in `parity_rules`.
 
-    python tests/parity/make_golden.py CHECKOUT
+    python tests/parity/make_golden.py CHECKOUT DARK_CHECKOUT
 
-CHECKOUT is a checkout of the public repository microsoft/human-pose-estimation.pytorch (commit 49f3f44). Needs, besides
-this package's own dependencies, easydict, json_tricks, pycocotools and opencv-python-headless before version 4.11:
-from then on ``warpAffine`` rounds its weights otherwise than it did for the paper. Nothing of that repository is copied
-here but the numbers that it computes.
+The arguments are checkouts of the public repositories microsoft/human-pose-estimation.pytorch (commit 49f3f44), the
+paper's code, and ilovepose/DarkPose (commit 0185b42), that of DARK. Needs, besides this package's dependencies for
+training, easydict, json_tricks and opencv-python-headless; written with OpenCV 4.10, whose ``warpAffine`` still rounds
+positions to 1/32 pixel as it did for the paper. Nothing of these repositories is copied here but the numbers that they
+compute.
 """
 
 import argparse
-import importlib
+import importlib.util
 import sys
 import tempfile
 import types
@@ -115,6 +116,16 @@ def geometry(reference: types.SimpleNamespace) -> dict[str, np.ndarray]:
     }
 
 
+def dark(checkout: Path, centres: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """DARK's decoding; its module needs those of the paper's code, which `import_reference` has loaded."""
+    spec = importlib.util.spec_from_file_location("dark_inference", checkout / "lib/core/inference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = types.SimpleNamespace(TEST=types.SimpleNamespace(BLUR_KERNEL=11))
+    preds, maxvals = module.get_final_preds(config, rules.heatmaps(), centres, scales)
+    return np.concatenate([preds, maxvals], axis=2).astype(np.float32)
+
+
 def forward(reference: types.SimpleNamespace) -> dict[str, np.ndarray]:
     set_size(reference, rules.NETWORK_WH)
     images = torch.from_numpy(rules.network_input())
@@ -178,8 +189,11 @@ def scoring(reference: types.SimpleNamespace) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="of microsoft/human-pose-estimation.pytorch")
-    reference = import_reference(parser.parse_args().checkout)
+    parser.add_argument("dark_checkout", type=Path, help="of ilovepose/DarkPose")
+    arguments = parser.parse_args()
+    reference = import_reference(arguments.checkout)
     golden = {**geometry(reference), **forward(reference), **end_to_end(reference), **scoring(reference)}
+    golden["decoded_dark"] = dark(arguments.dark_checkout, golden["centre"], golden["scale"])
     assert reference.config.TEST.IN_VIS_THRE == rules.KPT_THR
     assert reference.config.TEST.OKS_THRE == rules.OKS_THR
     np.savez_compressed(HERE / "golden.npz", **golden)

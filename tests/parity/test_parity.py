@@ -1,7 +1,7 @@
 """Agreement with the paper's own code, and the proof that each constant matters.
 
-golden.npz holds what microsoft/human-pose-estimation.pytorch computes from the inputs in `parity_rules`;
-``make_golden.py`` wrote it and can do so again.
+golden.npz holds what microsoft/human-pose-estimation.pytorch, and for DARK ilovepose/DarkPose, computes from the inputs
+in `parity_rules`; ``make_golden.py`` wrote it and can do so again.
 """
 
 from copy import deepcopy
@@ -161,16 +161,28 @@ def test_networks_do_not_when_channels_change_places():
 # --- heatmaps to keypoints ---------------------------------------------------------------------------------------
 
 
-def check_decoding(refinement="quarter", alignment="origin"):
+def check_decoding(refinement="quarter", alignment="origin", golden=GOLDEN["decoded"]):
     peaks = decode_heatmaps(rules.heatmaps(), refinement)
     to_frame = grid_to_frame(regions_of(), (48, 64), alignment)
-    np.testing.assert_allclose(apply_affine(to_frame, peaks[..., :2]), GOLDEN["decoded"][..., :2], atol=PIXELS)
-    np.testing.assert_array_equal(peaks[..., 2], GOLDEN["decoded"][..., 2])
+    np.testing.assert_allclose(apply_affine(to_frame, peaks[..., :2]), golden[..., :2], atol=PIXELS)
+    np.testing.assert_array_equal(peaks[..., 2], golden[..., 2])
 
 
 def test_heatmaps_become_the_same_keypoints():
     """Peaks on edges and maps without a positive value among them."""
     check_decoding()
+
+
+def test_dark_finds_the_same_keypoints_as_its_authors_code():
+    check_decoding("dark", golden=GOLDEN["decoded_dark"])
+    with pytest.raises(AssertionError):
+        check_decoding("quarter", golden=GOLDEN["decoded_dark"])
+
+
+def test_dark_does_not_with_another_blur(monkeypatch):
+    monkeypatch.setattr(posebatch.heatmaps, "SIGMA", 1.8)
+    with pytest.raises(AssertionError):
+        check_decoding("dark", golden=GOLDEN["decoded_dark"])
 
 
 @pytest.mark.parametrize(
