@@ -7,7 +7,8 @@
     │   ├── SettingsError         an option or a settings file
     │   ├── InputError            an input, or how inputs and output lie to each other
     │   ├── OutputError           the output cannot be written
-    │   └── WeightsError          a weight file: missing, damaged, of another network
+    │   ├── WeightsError          a weight file: missing, damaged, of another network
+    │   └── TrainingError         a training that cannot go on as it is set up
     ├── VideoError                one video is at fault; the same bytes will fail again
     │   ├── NotAVideoError        no container that we read, or nothing in the file
     │   ├── NoVideoStreamError    a container without a video stream
@@ -72,6 +73,12 @@ class WeightsError(UsageError):
     """A weight file is missing, damaged, or belongs to another network."""
 
     kind = "weights"
+
+
+class TrainingError(UsageError):
+    """A training run cannot go on as it is set up."""
+
+    kind = "training"
 
 
 class VideoError(PosebatchError):

@@ -58,6 +58,21 @@ LAYERS = {
     "evaluation.report": "figures to text",
     "evaluation.plots": "figures to a picture",
     "evaluation.pictures": "persons to look at, drawn by render",
+    "training": "the package itself holds nothing",
+    "training.pose_examples": "files to labelled persons",
+    "training.augment": "persons to crops, at random",
+    "training.detector_examples": "files to pictures with marked persons",
+    "training.mosaic": "pictures to canvases, at random",
+    "training.shuffle": "arithmetic",
+    "training.loop": "steps, checkpoints; knows no task",
+    "training.pose_task": "what a pose network learns",
+    "training.detector_task": "what a detector learns",
+    "training.narrow": "a start from a wider network",
+    "training.widen": "a start from a plainer network",
+    "training.recipes": "a training from its files to its result",
+    "training.plots": "history to a picture",
+    "training.launch": "here or on Ray Train",
+    "training.command_line": "what both trainings are told",
     "tasks": "the CPU tasks, finalize among them",
     "progress": "says how a run is going",
     "runner": "the policy of a run; knows no Ray",
@@ -76,21 +91,22 @@ LAYERS = {
 
 OWNERS = {
     # library: the only modules that may import it
-    "ray": {"cluster"},
+    "ray": {"cluster", "training.launch"},
     "av": {"video", "render", "sample"},
     "boto3": {"storage"},
     "botocore": {"storage"},
     "mypy_boto3_s3": {"storage"},
-    "pyarrow": {"tables", "evaluation.readers"},
+    "pyarrow": {"tables", "evaluation.readers", "training.pose_examples", "training.detector_examples"},
     "pycocotools": {"evaluation.average_precision"},
-    "matplotlib": {"evaluation.plots"},
+    "matplotlib": {"evaluation.plots", "training.plots"},
     "pandas": {"tables"},
     "yaml": {"settings", "runs"},
-    "argparse": {"cli"},
+    "argparse": {"cli", "training.command_line"},
     "torch": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
-    | {"models.pose", "models.benchmark", "estimator", "worker", "evaluation.detections", "evaluation.poses"},
+    | {"models.pose", "models.benchmark", "estimator", "worker", "evaluation.detections", "evaluation.poses"}
+    | {f"training.{name}" for name in ("loop", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")},
     "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
-    | {"models.pose"},
+    | {"models.pose", "training.detector_task", "training.widen", "training.recipes"},
 }
 
 

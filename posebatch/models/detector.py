@@ -19,7 +19,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
 from posebatch.models.inference import batch_size_for, pad_batch, prepare_network
-from posebatch.models.registry import DetectorRecord
+from posebatch.models.registry import SSDLITE_ARCHITECTURES, DetectorRecord
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights import load_into, load_weights
 from posebatch.types import Detections
@@ -73,8 +73,8 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
     torchvision's weights cannot be downloaded.
     """
     record, state = load_weights("detector", name_or_path)
-    if record.architecture == "ssdlite_mobilenet_v2":
-        ssd = build_person_ssd()
+    if record.architecture in SSDLITE_ARCHITECTURES:
+        ssd = build_person_ssd(record.architecture)
         load_into(ssd, state, name_or_path)
         return SSDLitePersonDetector(record, ssd, settings)
     network = build_torchvision_detector(record.architecture, settings)

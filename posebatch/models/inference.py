@@ -35,6 +35,24 @@ def fold_batch_norms(module: nn.Module) -> None:
         fold_batch_norms(child)
 
 
+def unfold_batch_norms(plain: nn.Module, folded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The inverse of `fold_batch_norms` on a state dict: weights that fit ``plain``, a network with its batch norms.
+
+    Each batch norm is left to add the bias and do nothing else.
+    """
+    state = {key: folded.get(key, value) for key, value in plain.state_dict().items()}
+    for prefix, module in plain.named_modules():
+        for (name, child), (norm_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(child, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                bias = folded[".".join(filter(None, (prefix, name, "bias")))]
+                start = ".".join(filter(None, (prefix, norm_name)))
+                state[f"{start}.weight"] = torch.full_like(bias, (1 + norm.eps) ** 0.5)
+                state[f"{start}.bias"] = bias
+                state[f"{start}.running_mean"] = torch.zeros_like(bias)
+                state[f"{start}.running_var"] = torch.ones_like(bias)
+    return state
+
+
 def batch_size_for(device: str) -> int:
     """Images in one forward pass.
 

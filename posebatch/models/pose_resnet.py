@@ -17,10 +17,10 @@ from torchvision.models import ResNet, mobilenet_v2, resnet18, resnet34, resnet5
 from posebatch.models.registry import POSE_ARCHITECTURES
 from posebatch.skeleton import NUM_KEYPOINTS
 
-_PAPER_WIDTH: Final = 256
+PAPER_WIDTH: Final = 256
 """Channels of the deconvolutions in the paper."""
 
-_MOBILENETS: Final = {"mobilenet_v2": _PAPER_WIDTH, "mobilenet_v2_d128": 128}
+_MOBILENETS: Final = {"mobilenet_v2": PAPER_WIDTH, "mobilenet_v2_d128": 128}
 """Width of the deconvolutions behind each MobileNetV2. They are four fifths of the work at the paper's width, and two
 thirds at half of it."""
 
@@ -88,7 +88,7 @@ class PoseMobileNet(nn.Module):
         return heatmaps
 
 
-def _deconv_layers(in_channels: int, width: int = _PAPER_WIDTH) -> nn.Sequential:
+def _deconv_layers(in_channels: int, width: int = PAPER_WIDTH) -> nn.Sequential:
     """Three times twice the size: (n, in_channels, h, w) -> (n, width, 8h, 8w)."""
     layers: list[nn.Module] = []
     for channels in (in_channels, *[width] * (_NUM_DECONVS - 1)):
@@ -98,7 +98,7 @@ def _deconv_layers(in_channels: int, width: int = _PAPER_WIDTH) -> nn.Sequential
     return nn.Sequential(*layers)
 
 
-def _final_layer(width: int = _PAPER_WIDTH) -> nn.Conv2d:
+def _final_layer(width: int = PAPER_WIDTH) -> nn.Conv2d:
     """One heatmap for each joint: (n, width, h, w) -> (n, 17, h, w)."""
     conv = nn.Conv2d(width, NUM_KEYPOINTS, kernel_size=1)
     nn.init.normal_(conv.weight, std=0.001)

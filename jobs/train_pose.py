@@ -1,0 +1,87 @@
+"""Train a pose network on labelled persons: from nothing, from a backbone, or further from one that exists.
+
+    python jobs/train_pose.py --data LABELS.json --images FOLDER --start simplebaseline_mobilenet_v2_256x192 \
+        --validate VALIDATION.json --validate-images FOLDER --output out/training --name ski
+
+The same command goes on where it was killed; with more --steps it trains longer. The result is a weight file for
+--pose, with its record; progress.png shows how it went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from posebatch.models.registry import EMBEDDED, POSE_ARCHITECTURES, resolve
+from posebatch.training.augment import PoseAugmentation
+from posebatch.training.command_line import add_common_options, loop_settings, run
+from posebatch.training.pose_task import PoseTaskSettings
+from posebatch.training.recipes import PoseRecipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; returns 0, or 2 when it cannot be done as asked, or 1."""
+    return run("train_pose", build_parser().parse_args(arguments), recipe_of)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_common_options(parser, learning_rate=1e-3)
+    parser.add_argument(
+        "--start", metavar="NAME|PATH", help=f"pose network to train further, e.g. {EMBEDDED['pose'][0]}"
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME|PATH",
+        help="only the backbone: a torchvision classifier such as resnet50, or a file",
+    )
+    parser.add_argument("--architecture", choices=POSE_ARCHITECTURES, help="default: that of --start, else resnet50")
+    parser.add_argument(
+        "--input-size", type=int, nargs=2, default=(192, 256), metavar=("W", "H"), help="default: 192 256"
+    )
+    parser.add_argument("--cross-entropy", type=float, default=0.3, metavar="W", help="beside the squared error (0.3)")
+    for name, default in vars(PoseAugmentation()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"default: {default:g}")
+    return parser
+
+
+def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
+    """The recipe that a command line asks for. Raises `WeightsError` and ``ValueError``."""
+    architecture = chosen.architecture or (resolve("pose", chosen.start).architecture if chosen.start else "resnet50")
+    augmentation = PoseAugmentation(**{name: getattr(chosen, name) for name in vars(PoseAugmentation())})
+    task = PoseTaskSettings(
+        backbone_rate=chosen.backbone_rate,
+        frozen_blocks=chosen.frozen_blocks,
+        cross_entropy=chosen.cross_entropy,
+        fold_batch_norms=chosen.start is not None,
+    )
+    recipe = PoseRecipe(
+        name=chosen.name,
+        data=chosen.data,
+        images=chosen.images,
+        start=chosen.start,
+        backbone=chosen.backbone,
+        architecture=architecture,
+        input_size_wh=tuple(chosen.input_size),
+        loop=loop_settings(chosen),
+        licence=chosen.licence,
+    )
+    return replace(
+        recipe,
+        task=task,
+        augmentation=augmentation,
+        validation=chosen.validate,
+        validation_images=chosen.validate_images,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Learning to find persons: the loss of SSD (Liu et al., ECCV 2016), with boxes that only say "not known here".
+
+Batch norms are folded as in `posebatch.training.pose_task`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - everybody's name for it
+from torch import nn
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import box_iou, generalized_box_iou_loss
+
+from posebatch.evaluation.dataset import LabelledDataset
+from posebatch.evaluation.detections import evaluate_detector, inclusive_settings
+from posebatch.models.detector import SSDLitePersonDetector, anchor_boxes, decode_boxes
+from posebatch.models.inference import fold_batch_norms
+from posebatch.models.registry import DetectorRecord
+from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.training.detector_examples import SceneExamples, SceneTargets
+from posebatch.training.loop import Row
+from posebatch.training.mosaic import Canvas, SceneAugmentation, compose
+from posebatch.training.shuffle import shuffled
+
+_POSITIVE_IOU: Final = 0.5
+_NEGATIVE_IOU: Final = 0.4
+_IGNORED_SHARE: Final = 0.5
+"""An anchor of which more lies in a region to ignore is no negative."""
+
+_NEGATIVES_PER_POSITIVE: Final = 3
+_LEAST_NEGATIVES: Final = 10
+"""Of a picture without persons."""
+
+
+@dataclass(frozen=True)
+class DetectorTaskSettings:
+    """What belongs to the task, not to the loop."""
+
+    backbone_rate: float = 0.25
+    """The learning rate of the backbone, times the rest's."""
+    fold_batch_norms: bool = True
+    """For a network that has been trained before; one with random weights needs its batch norms, as the paper does."""
+    frozen_blocks: int = 4
+    """First blocks of the backbone that keep their weights."""
+    box_weight: float = 2.0
+    """Of the boxes' loss beside the classes'."""
+
+
+class DetectorNetwork(nn.Module):
+    """Backbone and head without torchvision's pre- and post-processing: normalised images to logits and box codes."""
+
+    def __init__(self, ssd: SSD) -> None:
+        super().__init__()
+        self.backbone, self.head = ssd.backbone, ssd.head
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, 3, 320, 320) -> (n, anchors, 2), (n, anchors, 4)."""
+        output = self.head(list(self.backbone(images).values()))
+        return output["cls_logits"], output["bbox_regression"]
+
+
+class DetectorTask:
+    """One person detector on pictures with marked persons; see `posebatch.training.loop.Task`."""
+
+    def __init__(
+        self,
+        ssd: SSD,
+        record: DetectorRecord,
+        examples: SceneExamples,
+        settings: DetectorTaskSettings,
+        augmentation: SceneAugmentation,
+        seed: int,
+        validation: LabelledDataset | None = None,
+    ) -> None:
+        self._anchors = anchor_boxes(ssd)
+        ssd.train()
+        if settings.fold_batch_norms:
+            fold_batch_norms(ssd.eval())
+        self.network: nn.Module = DetectorNetwork(ssd)
+        self._examples, self._settings = examples, settings
+        self._augmentation, self._seed, self._validation = augmentation, seed, validation
+        self._record = record
+        self._mean = torch.tensor(record.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(record.std).view(1, 3, 1, 1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The backbone learns more slowly than the rest, its first blocks not at all."""
+        stages = [self.network.get_submodule(f"backbone.{stage}") for stage in ("stage0", "stage1", "stage2")]
+        blocks = [block for stage in stages for block in stage.children()]
+        for block in blocks[: self._settings.frozen_blocks]:
+            block.requires_grad_(False)
+        slow = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
+        in_backbone = {id(parameter) for block in blocks for parameter in block.parameters()}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in in_backbone]
+        return [{"params": slow, "scale": self._settings.backbone_rate}, {"params": rest, "scale": 1.0}]
+
+    def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
+        """Cross-entropy with hard negatives, plus generalised IoU of the boxes."""
+        canvases = [self._canvas(number) for number in example_numbers]
+        device = next(self.network.parameters()).device
+        pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases])).permute(0, 3, 1, 2)
+        images = (pixels.float() / 255 - self._mean) / self._std
+        logits, codes = network(images.to(device, memory_format=torch.channels_last))
+        anchors = self._anchors.to(device)
+        matched = [match_anchors(anchors, canvas.targets) for canvas in canvases]
+        positive = torch.stack([match.box >= 0 for match in matched])
+        negative = torch.stack([match.negative for match in matched])
+        classes = class_loss(logits.float(), positive, negative)
+        image, anchor = positive.nonzero(as_tuple=True)
+        wanted = torch.cat([match.boxes[match.box[match.box >= 0]] for match in matched])
+        found = decode_boxes(codes.float()[image, anchor], anchors[anchor])
+        boxes = generalized_box_iou_loss(found, wanted, reduction="sum") / max(len(wanted), 1)
+        return {"loss": classes + self._settings.box_weight * boxes, "class_loss": classes, "box_loss": boxes}
+
+    def evaluate(self, network: nn.Module) -> Row:
+        """Average precision and recall, as `posebatch.evaluation` measures them."""
+        if self._validation is None:
+            return {}
+        device = str(next(network.parameters()).device)
+        ssd = build_person_ssd(self._record.architecture).eval()
+        if self._settings.fold_batch_norms:
+            fold_batch_norms(ssd)
+        for part in ("backbone", "head"):
+            ssd.get_submodule(part).load_state_dict(network.get_submodule(part).state_dict())
+        accuracy = evaluate_detector(
+            SSDLitePersonDetector(self._record, ssd, inclusive_settings(device=device)), self._validation
+        )
+        return {
+            "AP": accuracy.average_precision.ap,
+            "AP50": accuracy.average_precision.ap50,
+            "recall_at_precision_0.8": accuracy.recall_at_wanted_precision,
+        }
+
+    def _canvas(self, number: int) -> Canvas:
+        random = np.random.default_rng([self._seed, number])
+        picks = iter([shuffled(number, len(self._examples), self._seed), *random.integers(0, len(self._examples), 3)])
+
+        def read() -> tuple[bytes, SceneTargets]:
+            index = int(next(picks))
+            return self._examples.read_image(index), self._examples.targets[index]
+
+        return compose(read, INPUT_SIZE, self._augmentation, random)
+
+
+@dataclass(frozen=True)
+class AnchorMatch:
+    """What each anchor of one picture should say."""
+
+    boxes: torch.Tensor
+    """(persons, 4) x1, y1, x2, y2 in units of the picture."""
+    box: torch.Tensor
+    """(anchors,) Index of the person it should find, -1 for none."""
+    negative: torch.Tensor
+    """(anchors,) Whether it should say that nobody is there; where it should say neither, nothing is learnt."""
+
+
+def match_anchors(anchors: torch.Tensor, targets: SceneTargets) -> AnchorMatch:
+    """Which anchors (a, 4) centre x, y, width, height, in units of the picture, stand for which person.
+
+    One that overlaps a person by an IoU of 0.5, and for each person the best one, whatever it overlaps.
+    """
+    edges = torch.cat([anchors[:, :2] - anchors[:, 2:] / 2, anchors[:, :2] + anchors[:, 2:] / 2], dim=1)
+    all_boxes = torch.from_numpy(targets.boxes_xyxy / INPUT_SIZE).float().to(anchors.device)
+    ignore = torch.from_numpy(targets.ignore).to(anchors.device)
+    boxes, ignored = all_boxes[~ignore], all_boxes[ignore]
+    negative = _share_inside(edges, ignored).amax(dim=1) <= _IGNORED_SHARE if len(ignored) else None
+    negative = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device) if negative is None else negative
+    if len(boxes) == 0:
+        return AnchorMatch(boxes, torch.full((len(anchors),), -1, device=anchors.device), negative)
+    overlap = box_iou(edges, boxes)  # (anchors, persons)
+    best, box = overlap.max(dim=1)
+    box = torch.where(best >= _POSITIVE_IOU, box, -1)
+    box[overlap.argmax(dim=0)] = torch.arange(len(boxes), device=anchors.device)
+    return AnchorMatch(boxes, box, negative & (best < _NEGATIVE_IOU) & (box < 0))
+
+
+def _share_inside(edges: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """How much of each box (a, 4) lies in each region (r, 4): (a, r)."""
+    low = torch.maximum(edges[:, None, :2], regions[None, :, :2])
+    high = torch.minimum(edges[:, None, 2:], regions[None, :, 2:])
+    inside = (high - low).clamp(min=0).prod(dim=2)
+    return inside / (edges[:, 2:] - edges[:, :2]).prod(dim=1).clamp(min=1e-9)[:, None]
+
+
+def class_loss(logits: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over logits (n, a, 2): all positives (n, a), and of each picture's negatives the hardest."""
+    entropy = F.cross_entropy(logits.flatten(0, 1), positive.long().flatten(), reduction="none").view(positive.shape)
+    wanted = (_NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)).clamp(min=_LEAST_NEGATIVES)
+    hardness = entropy.detach().masked_fill(~negative, -1.0)
+    rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+    chosen = positive | (negative & (rank < wanted))
+    return entropy[chosen].sum() / positive.sum().clamp(min=1)

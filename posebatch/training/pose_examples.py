@@ -1,0 +1,157 @@
+"""Labelled persons: what a pose network is trained on, read from Parquet or from COCO's annotations.
+
+Labels count pixels from an image's edge; here integer = pixel centre, so half a pixel is taken off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from posebatch.errors import InputError
+from posebatch.skeleton import NUM_KEYPOINTS
+
+_HALF_PIXEL = 0.5
+
+TEACHER_SEES: Final = 0.2
+"""Score from which a teacher's keypoint counts as seen."""
+
+ABSENT_WEIGHT: Final = 0.15
+"""How much it counts that a joint is not there, where nobody labelled it and the teacher sees nothing."""
+
+AGREEMENT: Final = 0.06
+"""Label and teacher agree when they are closer than this share of the person's box diagonal: then their mean is
+taken, since both err by a few pixels."""
+
+
+@dataclass(frozen=True)
+class PoseTargets:
+    """Where the joints of one person should be found."""
+
+    bbox_xyxy: NDArray[np.float64]
+    """(4,) pixels of the image."""
+    keypoints: NDArray[np.float64]
+    """(17, 2) pixels of the image."""
+    weights: NDArray[np.float64]
+    """(17,) how much each joint counts in the loss; 0 for one about which nothing is known."""
+    present: NDArray[np.bool_]
+    """(17,) False where the right heatmap is empty."""
+
+    def __post_init__(self) -> None:
+        expected = {"bbox_xyxy": (4,), "keypoints": (NUM_KEYPOINTS, 2)}
+        expected |= {"weights": (NUM_KEYPOINTS,), "present": (NUM_KEYPOINTS,)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+
+
+@dataclass(frozen=True)
+class PoseExamples:
+    """Persons by number; images are read when they are needed."""
+
+    targets: tuple[PoseTargets, ...]
+    read_image: Callable[[int], bytes]
+    """The encoded image (JPEG or PNG) of a person."""
+    origin: str
+    """Where they come from, for messages and for the record of what was trained."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def blend_labels(
+    bbox_xyxy: NDArray[np.float64], labels: NDArray[np.float64], teacher: NDArray[np.float64] | None = None
+) -> PoseTargets:
+    """Targets from labels (17, 3) x, y, visibility and, where there is one, a teacher's keypoints (17, 3) x, y, score.
+
+    A labelled joint counts fully, at the mean of both when they agree. A joint that only the teacher sees counts as
+    much as the teacher's score. One that neither sees should leave its heatmap empty, which counts a little; without a
+    teacher it does not count at all, as in COCO most unlabelled joints are merely hidden.
+    """
+    labelled = labels[:, 2] > 0
+    points, weights, present = labels[:, :2].copy(), labelled.astype(np.float64), labelled.copy()
+    if teacher is not None:
+        score = np.clip(teacher[:, 2], 0, 1)
+        seen = score >= TEACHER_SEES
+        reach = AGREEMENT * np.hypot(*(bbox_xyxy[2:] - bbox_xyxy[:2]))
+        agree = labelled & seen & (np.linalg.norm(labels[:, :2] - teacher[:, :2], axis=1) < reach)
+        points[agree] = (points[agree] + teacher[agree, :2]) / 2
+        only_teacher = ~labelled & seen
+        points[only_teacher], weights[only_teacher] = teacher[only_teacher, :2], score[only_teacher]
+        weights[~labelled & ~seen] = ABSENT_WEIGHT
+        present = labelled | only_teacher
+    return PoseTargets(bbox_xyxy, points, weights, present)
+
+
+def read_pose_examples(path: Path, images: Path | None = None) -> PoseExamples:
+    """Labelled persons from a Parquet file, or from a COCO keypoint annotation file and its folder of ``images``.
+
+    Raises `InputError` when the file cannot be read, lacks what is needed, or holds no labelled person.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a .parquet file of persons or a COCO keypoint annotation .json")
+    if path.suffix == ".json" and images is None:
+        raise InputError(f"{path}: COCO annotations name image files; say in which folder they are with --images")
+    try:
+        examples = _read_parquet(path) if images is None else _read_coco(path, images)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as labelled persons ({type(error).__name__}: {error})") from error
+    if not len(examples):
+        raise InputError(f"{path}: no person with a labelled keypoint in it")
+    return examples
+
+
+def _read_parquet(path: Path) -> PoseExamples:
+    """Columns image (encoded), bbox (x, y, w, h), keypoints (17 x x, y, v), optionally teacher_keypoints."""
+    table = pq.read_table(path)
+    boxes = _matrix(table, "bbox", 4)
+    labels = _matrix(table, "keypoints", 3 * NUM_KEYPOINTS).reshape(-1, NUM_KEYPOINTS, 3)
+    has_teacher = "teacher_keypoints" in table.column_names
+    column = "teacher_keypoints" if has_teacher else "keypoints"
+    teachers = _matrix(table, column, 3 * NUM_KEYPOINTS).reshape(-1, NUM_KEYPOINTS, 3)
+    targets = tuple(
+        blend_labels(_xyxy(box), _to_centres(label), _to_centres(teacher) if has_teacher else None)
+        for box, label, teacher in zip(boxes, labels, teachers, strict=True)
+    )
+    encoded = table["image"]
+    return PoseExamples(targets, lambda index: encoded[index].as_py(), path.name)
+
+
+def _matrix(table: Any, column: str, width: int) -> NDArray[np.float64]:
+    rows = table[column].to_pylist()
+    return np.asarray(rows, np.float64).reshape(len(rows), width)
+
+
+def _read_coco(path: Path, images: Path) -> PoseExamples:
+    content = json.loads(path.read_text())
+    files = {image["id"]: images / image["file_name"] for image in content["images"]}
+    persons = [annotation for annotation in content["annotations"] if _has_keypoints(annotation)]
+    targets = tuple(
+        blend_labels(
+            _xyxy(np.asarray(person["bbox"], np.float64)),
+            _to_centres(np.asarray(person["keypoints"], np.float64).reshape(NUM_KEYPOINTS, 3)),
+        )
+        for person in persons
+    )
+    paths = [files[person["image_id"]] for person in persons]
+    return PoseExamples(targets, lambda index: paths[index].read_bytes(), path.name)
+
+
+def _has_keypoints(annotation: Mapping[str, Any]) -> bool:
+    return not annotation.get("iscrowd") and any(annotation.get("keypoints", ())[2::3])
+
+
+def _xyxy(box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, width, height = box_xywh
+    return np.array([x, y, x + width, y + height]) - _HALF_PIXEL
+
+
+def _to_centres(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points - np.array([_HALF_PIXEL, _HALF_PIXEL, 0])

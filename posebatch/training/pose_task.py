@@ -1,0 +1,146 @@
+"""Learning to find keypoints: SimpleBaseline's recipe (Xiao et al., ECCV 2018, section 4), and what helps small data.
+
+When a trained network is trained further, its batch norms are folded into the convolutions first: small batches of few
+persons would blur their statistics, and on a CPU they are a fifth of the time.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from posebatch.evaluation.dataset import LabelledDataset
+from posebatch.evaluation.poses import evaluate_keypoints
+from posebatch.heatmaps import encode_heatmaps
+from posebatch.models.inference import fold_batch_norms
+from posebatch.models.pose import PoseNetwork
+from posebatch.models.pose_resnet import HEATMAP_STRIDE
+from posebatch.models.registry import PoseRecord
+from posebatch.settings import EstimatorSettings
+from posebatch.training.augment import PoseAugmentation, PoseCrop, cut_person
+from posebatch.training.loop import Row
+from posebatch.training.pose_examples import PoseExamples
+from posebatch.training.shuffle import shuffled
+
+_TEMPERATURE: Final = 12.0
+"""Heatmaps end near 1; times this they make a softmax that is sharp, but not too sharp to learn from."""
+
+_SQUARED_ERROR_SCALE: Final = 500.0
+"""The mean over a map of few non-zero pixels is tiny; this brings it near 1, beside the cross-entropy."""
+
+
+@dataclass(frozen=True)
+class PoseTaskSettings:
+    """What belongs to the task, not to the loop."""
+
+    backbone_rate: float = 0.25
+    """The learning rate of the backbone, times the head's."""
+    fold_batch_norms: bool = True
+    """For a network that has been trained before; one with random weights needs its batch norms, as the paper does."""
+    frozen_blocks: int = 4
+    """First blocks of the backbone that keep their weights: edges and colours need not be learnt again."""
+    cross_entropy: float = 0.3
+    """Weight of the spatial cross-entropy beside the squared error; a third of it in the last seventh."""
+
+
+class PoseTask:
+    """One pose network on labelled persons; see `posebatch.training.loop.Task`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        record: PoseRecord,
+        examples: PoseExamples,
+        settings: PoseTaskSettings,
+        augmentation: PoseAugmentation,
+        seed: int,
+        validation: LabelledDataset | None = None,
+    ) -> None:
+        network.train()
+        if settings.fold_batch_norms:
+            fold_batch_norms(network.eval())
+        self.network = network
+        self._record, self._examples, self._settings = record, examples, settings
+        self._augmentation, self._seed, self._validation = augmentation, seed, validation
+        self._mean = torch.tensor(record.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(record.std).view(1, 3, 1, 1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The backbone learns more slowly than the rest, its first blocks not at all."""
+        backbone, head = split_parameters(self.network, self._settings.frozen_blocks)
+        return [{"params": backbone, "scale": self._settings.backbone_rate}, {"params": head, "scale": 1.0}]
+
+    def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
+        """Squared error of the heatmaps, plus spatial cross-entropy."""
+        crops = [self._crop(number) for number in example_numbers]
+        device = next(self.network.parameters()).device
+        heatmaps = network(self._images(crops).to(device, memory_format=torch.channels_last)).float()
+        target, weight, present = (tensor.to(device) for tensor in heatmap_targets(crops, self._record.input_size_wh))
+        squared = squared_error(heatmaps, target, weight)
+        entropy = spatial_cross_entropy(heatmaps, target, weight * present)
+        share = self._settings.cross_entropy / (3 if progress > 6 / 7 else 1)
+        return {"loss": _SQUARED_ERROR_SCALE * squared + share * entropy, "mse": squared, "cross_entropy": entropy}
+
+    def evaluate(self, network: nn.Module) -> Row:
+        """Average precision and recall in labelled boxes, as `posebatch.evaluation` measures them."""
+        if self._validation is None:
+            return {}
+        device = str(next(network.parameters()).device)
+        ready = PoseNetwork(self._record, copy.deepcopy(network), device, torch.float32)
+        figures = evaluate_keypoints(ready, self._validation, EstimatorSettings(), device=device).average_precision
+        return {"AP": figures.ap, "AP50": figures.ap50, "AR": figures.ar}
+
+    def _crop(self, number: int) -> PoseCrop:
+        index = shuffled(number, len(self._examples), self._seed)
+        random = np.random.default_rng([self._seed, number])
+        targets = self._examples.targets[index]
+        return cut_person(
+            self._examples.read_image(index), targets, self._record.input_size_wh, self._augmentation, random
+        )
+
+    def _images(self, crops: list[PoseCrop]) -> torch.Tensor:
+        pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
+        if self._record.channel_order == "BGR":
+            pixels = pixels.flip(1)
+        return (pixels.float() / 255 - self._mean) / self._std
+
+
+def heatmap_targets(crops: list[PoseCrop], size_wh: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Heatmaps (n, 17, h/4, w/4), weights (n, 17) and presence (n, 17) of crops; crop and heatmap lie edge on edge."""
+    keypoints = (np.stack([crop.keypoints for crop in crops]) + 0.5) / HEATMAP_STRIDE - 0.5
+    maps = encode_heatmaps(keypoints, (size_wh[0] // HEATMAP_STRIDE, size_wh[1] // HEATMAP_STRIDE))
+    present = np.stack([crop.present for crop in crops]).astype(np.float32)
+    weights = np.stack([crop.weights for crop in crops]).astype(np.float32)
+    return torch.from_numpy(maps * present[..., None, None]), torch.from_numpy(weights), torch.from_numpy(present)
+
+
+def squared_error(heatmaps: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of maps (n, k, h, w), each joint by its weight (n, k)."""
+    per_joint = (heatmaps - target).square().mean(dim=(2, 3))
+    return (per_joint * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between where a map (n, k, h, w) is high and where it should be; joints by weight (n, k)."""
+    log_share = (_TEMPERATURE * heatmaps).flatten(2).log_softmax(dim=2)
+    wanted = target.flatten(2)
+    wanted = wanted / wanted.sum(dim=2, keepdim=True).clamp(min=1e-6)
+    per_joint = -(wanted * log_share).sum(dim=2)
+    return (per_joint * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def split_parameters(network: nn.Module, frozen_blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning."""
+    head_modules = ("deconv_layers", "final_layer")
+    children = [child for name, child in network.named_children() if name not in head_modules]
+    blocks = [block for child in children for block in (child.children() if len(children) == 1 else (child,))]
+    for block in blocks[:frozen_blocks]:
+        block.requires_grad_(False)
+    backbone = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
+    head = [parameter for name in head_modules for parameter in network.get_submodule(name).parameters()]
+    return backbone, head
