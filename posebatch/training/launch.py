@@ -16,6 +16,9 @@ from posebatch.training.loop import Row, Worker, averaged_weights, train
 from posebatch.training.plots import write_progress
 from posebatch.training.recipes import Recipe
 
+_PICTURE_SECONDS: Final = 60.0
+"""Between two pictures of the progress: drawing one takes as long as learning from several examples."""
+
 _MAX_FAILURES: Final = 3
 """How often Ray Train starts the workers again before it gives up."""
 
@@ -75,10 +78,11 @@ def finish(recipe: Recipe, folder: Path) -> AnyRecord:
 
 def _progress(recipe: Recipe, folder: Path) -> Callable[[list[Row]], None]:
     """Prints a line for each new row of the history, and keeps file and picture up to date."""
-    began = time.monotonic()
+    began = drawn = time.monotonic()
     first_step: list[float] = []
 
     def report(history: list[Row]) -> None:
+        nonlocal drawn
         row = history[-1]
         first_step.append(row["step"])
         done = row["step"] - first_step[0]
@@ -86,7 +90,9 @@ def _progress(recipe: Recipe, folder: Path) -> Callable[[list[Row]], None]:
         left = f", {(recipe.loop.steps - row['step']) * seconds / done / 60:.0f} min left" if done else ""
         figures = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
         print(f"step {row['step']:.0f} of {recipe.loop.steps}: {figures}{left}", flush=True)
-        _write_history(history, folder)
+        if time.monotonic() - drawn > _PICTURE_SECONDS:
+            drawn = time.monotonic()
+            _write_history(history, folder)
 
     return report
 
