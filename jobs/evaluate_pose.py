@@ -189,7 +189,7 @@ def _poses(
 
 
 def _short(name_or_path: str) -> str:
-    return Path(name_or_path).stem
+    return Path(name_or_path.removesuffix(".tar")).stem
 
 
 def _made(folder: Path) -> Path:

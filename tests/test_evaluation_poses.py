@@ -189,3 +189,12 @@ def test_the_job_knows_its_flags(job, arguments, capsys):
         job.main(arguments)
     assert end.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_the_job_knows_the_commands_of_the_documentation(job):
+    page = (JOB.parents[1] / "docs/accuracy.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line.split()[2:] for line in page.splitlines() if line.startswith("python jobs/evaluate_pose.py")]
+    assert len(commands) == 2
+    measured, papers = (job.build_parser().parse_args(command) for command in commands)
+    assert (measured.boxes, measured.flip_test) == (["gt", "detector"], "both")
+    assert (papers.flip_test, papers.precision, len(papers.boxes)) == ("on", "fp32", 1)

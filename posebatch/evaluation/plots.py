@@ -20,7 +20,7 @@ def write_plot(report: Report, path: Path) -> None:
     panels += [_precision_recall] if report.detectors else []
     if not panels:
         return
-    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(panels), 4.4 + 0.2 * len(report.poses)), layout="constrained")
     for axes, draw in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         draw(axes, report)
     figure.suptitle(f"{report.data}: {report.images} images, {report.persons} persons")
