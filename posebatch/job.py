@@ -12,7 +12,7 @@ from typing import Any
 from posebatch.commits import read_record, record_key
 from posebatch.errors import OutputError, StorageError
 from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
-from posebatch.models.registry import resolve
+from posebatch.models.registry import resolve, weight_file
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally, duration_text
 from posebatch.runner import Outcome, Pool, Runner
@@ -110,6 +110,9 @@ def _ray_pool(context: RunContext, runner: Runner) -> Iterator[Pool]:
     # Ray takes seconds to import and to start: only a run that has something to do pays for it
     from posebatch.cluster import RayPool, choose_device, choose_workers, connected  # noqa: PLC0415
 
+    # fetched here first: workers on this machine then find the files, and what cannot be fetched is said at once
+    weight_file("detector", context.settings.estimator.detector_name)
+    weight_file("pose", context.settings.estimator.pose_name)
     execution = context.settings.execution
     with connected(execution):
         _stop_on_signals(runner)  # Ray has put handlers of its own in their place

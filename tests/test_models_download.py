@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,6 +41,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
     with running_weight_server() as running:
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(download, "RETRY_PAUSES_S", (0.0, 0.0))
         yield running
 
@@ -128,20 +131,33 @@ def test_a_cache_that_cannot_be_written(server: WeightServer, tmp_path: Path, mo
 
 
 def test_racing_processes_fetch_once(server: WeightServer):
-    server.files[PAPER_FILE] = BODY
+    second = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if len(server.requests) > 1:
+            second.set()
+        second.wait(timeout=3)  # long enough for the others, who are at the start too, to ask as well
+        content(BODY)(handler)
+
+    server.files[PAPER_FILE] = answer
     script = (
         "from posebatch.models.download import fetch_published\n"
         "from posebatch.models.zoo import PUBLISHED_POSES\n"
+        "print('ready', flush=True)\n"
+        "input()\n"
         f"print(fetch_published(PUBLISHED_POSES[{PAPER!r}].file))"
     )
-    racing = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    racing = [subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) for _ in range(3)]
+    assert [process.stdout.readline() for process in racing] == ["ready\n"] * 3
+    for process in racing:
+        process.stdin.write("\n")
+        process.stdin.flush()
     said = [process.communicate(timeout=120) for process in racing]
     assert [out.strip() for out, _ in said] == [str(cached_path(UNPINNED))] * 3, said
     assert server.requests == [PAPER_FILE]
     assert cached_path(UNPINNED).read_bytes() == BODY
+    assert sum("waiting for another process" in err for _, err in said) == 2
 
 
 def test_without_an_address_it_says_where_to_get_it(server: WeightServer, monkeypatch: pytest.MonkeyPatch):

@@ -59,6 +59,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
     with running_weight_server() as running:
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(download, "RETRY_PAUSES_S", ())
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
@@ -271,6 +272,12 @@ def test_a_file_that_is_not_what_its_name_says(server):
 def test_pickles_of_unknown_names_must_be_converted(server, name: str):
     Path(name).write_bytes(b"")
     with pytest.raises(WeightsError, match=f"convert it once: posebatch models convert {name} "):
+        resolve("pose", name)
+
+
+@pytest.mark.parametrize("name", ["none.pth", PAPER_FILE, "./none.safetensors"])
+def test_a_file_that_is_not_there(server, name: str):
+    with pytest.raises(WeightsError, match="no such weight file"):
         resolve("pose", name)
 
 

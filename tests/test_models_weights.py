@@ -149,7 +149,7 @@ def test_batch_norm_counters_may_be_absent_or_left_over(pose):
         ("pose", DETECTOR, "no pose is called"),
         ("detector", "ssdlite_mobilenet_v2", f"did you mean {DETECTOR}"),
         ("detector", "faster_rcnn_resnet50", "did you mean fasterrcnn_resnet50_fpn_v2"),
-        ("detector", "zzz", "Known: ssdlite_mobilenet_v2_320, fasterrcnn"),
+        ("detector", "zzz", "no detector is called 'zzz'. `posebatch models` lists them"),
     ],
 )
 def test_unknown_names_get_the_nearest_one(kind, name, message):

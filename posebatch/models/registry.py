@@ -183,6 +183,8 @@ def resolve(kind: Kind, name_or_path: str) -> AnyRecord:
         record = _published_record(published)
         return record if published.file.sha256_prefix else replace(record, sha256=sha256_of(path))
     if is_pickle(path):
+        if not path.exists():
+            raise WeightsError(f"{path}: no such weight file")
         raise WeightsError(
             f"{path}: nothing in this file says how its input must be prepared, and its name is none of the published "
             f"ones; convert it once: posebatch models convert {path} {path.name.split('.')[0]}.safetensors"
@@ -253,7 +255,7 @@ def weight_file(kind: Kind, name_or_path: str) -> Path:
     known = known_names(kind)
     nearest = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]}?" if nearest else "."
-    raise WeightsError(f"no {kind} is called {name_or_path!r}{hint} Known: {', '.join(known)}, or a path")
+    raise WeightsError(f"no {kind} is called {name_or_path!r}{hint} `posebatch models` lists them; or give a path")
 
 
 def known_names(kind: Kind) -> list[str]:
