@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from posebatch.errors import InputError
+from posebatch.training.pose_examples import check_images
 
 _PERSON_CATEGORY = 1
 
@@ -41,22 +42,19 @@ class SceneExamples:
     targets: tuple[SceneTargets, ...]
     read_image: Callable[[int], bytes]
     """The encoded picture (JPEG or PNG)."""
-    origin: str
-    """Where they come from, for messages and for the record of what was trained."""
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
 def join(first: SceneExamples, second: SceneExamples, repeat_first: int) -> SceneExamples:
-    """Both together; the first ``repeat_first`` times as often."""
+    """Both together; the first ``repeat_first`` times as often, at least once."""
     split = repeat_first * len(first)
 
     def read_image(index: int) -> bytes:
         return first.read_image(index % len(first)) if index < split else second.read_image(index - split)
 
-    origin = f"{repeat_first} x {first.origin} + {second.origin}"
-    return SceneExamples(first.targets * repeat_first + second.targets, read_image, origin)
+    return SceneExamples(first.targets * repeat_first + second.targets, read_image)
 
 
 def read_scenes(path: Path, images: Path | None = None) -> SceneExamples:
@@ -66,12 +64,14 @@ def read_scenes(path: Path, images: Path | None = None) -> SceneExamples:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .parquet file of pictures or a COCO annotation .json")
-    if path.suffix == ".json" and images is None:
+    in_parquet = path.suffix.lower() == ".parquet"
+    if not in_parquet and images is None:
         raise InputError(f"{path}: COCO annotations name image files; say in which folder they are with --images")
     try:
-        scenes = _read_parquet(path) if images is None else _read_coco(path, images)
+        scenes = _read_parquet(path) if in_parquet or images is None else _read_coco(path, images)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as pictures of persons ({type(error).__name__}: {error})") from error
+        wanted = "Parquet with image and boxes of each picture" if in_parquet else "COCO's annotations"
+        raise InputError(f"{path}: cannot be read as {wanted} ({type(error).__name__}: {error})") from error
     if not any((~scene.ignore).any() for scene in scenes.targets):
         raise InputError(f"{path}: no person is marked in it")
     return scenes
@@ -81,8 +81,20 @@ def read_person_crops(path: Path, sources: tuple[str, ...] = ()) -> SceneExample
     """Cut-out persons (the file of `read_pose_examples`) as pictures of one known person each.
 
     Whatever else is in such a picture is not labelled, so nothing in it teaches what is not a person. ``sources``
-    selects by the column of that name; all when empty.
+    selects by the column ``source``; all when empty. Raises `InputError` when the file cannot be read, lacks what is
+    needed, or holds no such person.
     """
+    try:
+        crops = _read_crops(path, sources)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        wanted = "Parquet with image, width, height, bbox" + (" and source" if sources else "") + " of each person"
+        raise InputError(f"{path}: cannot be read as {wanted} ({type(error).__name__}: {error})") from error
+    if not len(crops):
+        raise InputError(f"{path}: no person in it" + (f" whose source is {' or '.join(sources)}" if sources else ""))
+    return crops
+
+
+def _read_crops(path: Path, sources: tuple[str, ...]) -> SceneExamples:
     table = pq.read_table(path)
     if sources:
         table = table.filter(np.isin(np.asarray(table["source"].to_pylist()), sources))
@@ -93,7 +105,7 @@ def read_person_crops(path: Path, sources: tuple[str, ...] = ()) -> SceneExample
         for box, size in zip(boxes, sizes, strict=True)
     )
     encoded = table["image"]
-    return SceneExamples(targets, lambda index: encoded[index].as_py(), path.name)
+    return SceneExamples(targets, lambda index: encoded[index].as_py())
 
 
 def _read_parquet(path: Path) -> SceneExamples:
@@ -106,7 +118,7 @@ def _read_parquet(path: Path) -> SceneExamples:
         ignored = [ignore | np.asarray(row, bool) for ignore, row in zip(ignored, rows, strict=True)]
     targets = tuple(SceneTargets(box, ignore) for box, ignore in zip(boxes, ignored, strict=True))
     encoded = table["image"]
-    return SceneExamples(targets, lambda index: encoded[index].as_py(), path.name)
+    return SceneExamples(targets, lambda index: encoded[index].as_py())
 
 
 def _read_coco(path: Path, images: Path) -> SceneExamples:
@@ -122,7 +134,8 @@ def _read_coco(path: Path, images: Path) -> SceneExamples:
         for found in persons.values()
     )
     paths = [images / image["file_name"] for image in content["images"]]
-    return SceneExamples(targets, lambda index: paths[index].read_bytes(), path.name)
+    check_images(paths)
+    return SceneExamples(targets, lambda index: paths[index].read_bytes())
 
 
 def _xyxy(boxes_xywh: Any) -> NDArray[np.float64]:

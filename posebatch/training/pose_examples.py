@@ -6,7 +6,7 @@ Labels count pixels from an image's edge; here integer = pixel centre, so half a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,8 @@ class PoseTargets:
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+        if not (self.bbox_xyxy[2:] > self.bbox_xyxy[:2]).all():
+            raise ValueError(f"bbox_xyxy must have an area, got {self.bbox_xyxy}")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,6 @@ class PoseExamples:
     targets: tuple[PoseTargets, ...]
     read_image: Callable[[int], bytes]
     """The encoded image (JPEG or PNG) of a person."""
-    origin: str
-    """Where they come from, for messages and for the record of what was trained."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -97,13 +97,17 @@ def read_pose_examples(path: Path, images: Path | None = None) -> PoseExamples:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .parquet file of persons or a COCO keypoint annotation .json")
-    if path.suffix == ".json" and images is None:
+    in_parquet = path.suffix.lower() == ".parquet"
+    if not in_parquet and images is None:
         raise InputError(f"{path}: COCO annotations name image files; say in which folder they are with --images")
     try:
-        examples = _read_parquet(path) if images is None else _read_coco(path, images)
+        examples = _read_parquet(path) if in_parquet or images is None else _read_coco(path, images)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as labelled persons ({type(error).__name__}: {error})") from error
-    if not len(examples):
+        wanted = (
+            "Parquet with image, bbox and keypoints of each person" if in_parquet else "COCO's keypoint annotations"
+        )
+        raise InputError(f"{path}: cannot be read as {wanted} ({type(error).__name__}: {error})") from error
+    if not any(target.weights.any() for target in examples.targets):
         raise InputError(f"{path}: no person with a labelled keypoint in it")
     return examples
 
@@ -121,7 +125,7 @@ def _read_parquet(path: Path) -> PoseExamples:
         for box, label, teacher in zip(boxes, labels, teachers, strict=True)
     )
     encoded = table["image"]
-    return PoseExamples(targets, lambda index: encoded[index].as_py(), path.name)
+    return PoseExamples(targets, lambda index: encoded[index].as_py())
 
 
 def _matrix(table: Any, column: str, width: int) -> NDArray[np.float64]:
@@ -132,7 +136,7 @@ def _matrix(table: Any, column: str, width: int) -> NDArray[np.float64]:
 def _read_coco(path: Path, images: Path) -> PoseExamples:
     content = json.loads(path.read_text())
     files = {image["id"]: images / image["file_name"] for image in content["images"]}
-    persons = [annotation for annotation in content["annotations"] if _has_keypoints(annotation)]
+    persons = [annotation for annotation in content["annotations"] if _teaches(annotation)]
     targets = tuple(
         blend_labels(
             _xyxy(np.asarray(person["bbox"], np.float64)),
@@ -141,11 +145,21 @@ def _read_coco(path: Path, images: Path) -> PoseExamples:
         for person in persons
     )
     paths = [files[person["image_id"]] for person in persons]
-    return PoseExamples(targets, lambda index: paths[index].read_bytes(), path.name)
+    check_images(paths)
+    return PoseExamples(targets, lambda index: paths[index].read_bytes())
 
 
-def _has_keypoints(annotation: Mapping[str, Any]) -> bool:
-    return not annotation.get("iscrowd") and any(annotation.get("keypoints", ())[2::3])
+def check_images(paths: Sequence[Path]) -> None:
+    """Raise ``FileNotFoundError`` now, not after hours of training, when image files are not there."""
+    missing = [path for path in dict.fromkeys(paths) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of its images are not there, the first is {missing[0]}")
+
+
+def _teaches(annotation: Mapping[str, Any]) -> bool:
+    """One person, of whom something is labelled, in a box that has an area."""
+    labelled = any(annotation.get("keypoints", ())[2::3])
+    return not annotation.get("iscrowd") and labelled and min(annotation["bbox"][2:]) > 0
 
 
 def _xyxy(box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,8 +83,13 @@ class PoseRecipe:
     augmentation: PoseAugmentation = field(default_factory=PoseAugmentation)
     licence: str = _LICENCE
 
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        self._record()  # says what is wrong before anything is read
+
     def prepare(self, device: str) -> PoseTask:
         """See `Recipe.prepare`."""
+        torch.manual_seed(self.loop.seed)
         examples = read_pose_examples(self.data, self.images)
         network = build_pose_network(self.architecture)
         if self.start is not None:
@@ -93,16 +98,15 @@ class PoseRecipe:
             load_backbone(network, self.backbone)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         validation = _read_validation(self.validation, self.validation_images)
-        record = self._record(examples.origin)
-        return PoseTask(network, record, examples, self.task, self.augmentation, self.loop.seed, validation)
+        return PoseTask(network, self._record(), examples, self.task, self.augmentation, self.loop.seed, validation)
 
     def finish(self, averaged: StateDict, history: list[Row], path: Path) -> PoseRecord:
         """See `Recipe.finish`."""
         plain = build_pose_network(self.architecture)
-        record = replace(self._record(self.data.name), accuracy=_accuracy(history, self.validation))
+        record = replace(self._record(), accuracy=_accuracy(history, self.validation))
         return save_weights(path, record, _compact(_unfolded(plain, averaged, self.task)))
 
-    def _record(self, origin: str) -> PoseRecord:
+    def _record(self) -> PoseRecord:
         return PoseRecord(
             name=self.name,
             architecture=self.architecture,
@@ -116,7 +120,7 @@ class PoseRecipe:
             keypoint_names=KEYPOINT_NAMES,
             licence=self.licence,
             source=_source(self.start, self.backbone),
-            training=_training(self.loop, origin, self.task, self.augmentation),
+            training=_training(self.loop, self.data.name, self.task, self.augmentation),
             accuracy={},
         )
 
@@ -161,21 +165,26 @@ class DetectorRecipe:
     augmentation: SceneAugmentation = field(default_factory=SceneAugmentation)
     licence: str = _LICENCE
 
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.repeat < 1:
+            raise ValueError(f"repeat must be at least 1, got {self.repeat}")
+
     def prepare(self, device: str) -> DetectorTask:
         """See `Recipe.prepare`."""
+        torch.manual_seed(self.loop.seed)
         examples = self._examples()
         ssd = build_person_ssd(self.architecture)
         if self.start is not None:
             _start_detector(ssd, self.start, self.architecture)
         ssd.to(device, memory_format=torch.channels_last)
         validation = _read_validation(self.validation, self.validation_images)
-        record = self._record(examples.origin)
-        return DetectorTask(ssd, record, examples, self.task, self.augmentation, self.loop.seed, validation)
+        return DetectorTask(ssd, self._record(), examples, self.task, self.augmentation, self.loop.seed, validation)
 
     def finish(self, averaged: StateDict, history: list[Row], path: Path) -> DetectorRecord:
         """See `Recipe.finish`."""
         plain = DetectorNetwork(build_person_ssd(self.architecture))
-        record = replace(self._record(self.data.name), accuracy=_accuracy(history, self.validation))
+        record = replace(self._record(), accuracy=_accuracy(history, self.validation))
         return save_weights(path, record, _compact(_unfolded(plain, averaged, self.task)))
 
     def _examples(self) -> SceneExamples:
@@ -184,7 +193,13 @@ class DetectorRecipe:
             return scenes
         return join(scenes, read_person_crops(self.persons, self.persons_sources), self.repeat)
 
-    def _record(self, origin: str) -> DetectorRecord:
+    def _origin(self) -> str:
+        """The names of what is learnt from."""
+        if self.persons is None:
+            return self.data.name
+        return f"{self.repeat} x {self.data.name} + {' '.join([self.persons.name, *self.persons_sources])}"
+
+    def _record(self) -> DetectorRecord:
         return DetectorRecord(
             name=self.name,
             architecture=self.architecture,
@@ -194,7 +209,7 @@ class DetectorRecipe:
             channel_order="RGB",
             licence=self.licence,
             source=_source(self.start),
-            training=_training(self.loop, origin, self.task, self.augmentation),
+            training=_training(self.loop, self._origin(), self.task, self.augmentation),
             accuracy={},
         )
 
@@ -219,6 +234,11 @@ def _start_detector(ssd: SSD, start: str, architecture: str) -> None:
         return
     _same_architecture(start, record, architecture)
     load_into(ssd, state, start)
+
+
+def _check_name(name: str) -> None:
+    if not name or Path(name).name != name:
+        raise ValueError(f"the result's name must be a file's name without folder, got {name!r}")
 
 
 def _same_architecture(start: str, record: AnyRecord, architecture: str) -> None:
