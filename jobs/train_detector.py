@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from posebatch.models.registry import EMBEDDED, SSDLITE_ARCHITECTURES, resolve
-from posebatch.training.command_line import add_common_options, loop_settings, run
+from posebatch.training.command_line import add_common_options, backbone_settings, loop_settings, run
 from posebatch.training.detector_task import DetectorTaskSettings
 from posebatch.training.mosaic import SceneAugmentation
 from posebatch.training.recipes import DetectorRecipe
@@ -61,29 +60,25 @@ def recipe_of(chosen: argparse.Namespace) -> DetectorRecipe:
     started = resolve("detector", chosen.start).architecture if chosen.start else SSDLITE_ARCHITECTURES[-1]
     augmentation = SceneAugmentation(**{name: getattr(chosen, name) for name in vars(SceneAugmentation())})
     task = DetectorTaskSettings(
-        backbone_rate=chosen.backbone_rate,
-        frozen_blocks=chosen.frozen_blocks,
+        **backbone_settings(chosen, trained_before=bool(chosen.start)),
         box_weight=chosen.box_weight,
         fold_batch_norms=chosen.start is not None,
     )
-    recipe = DetectorRecipe(
+    return DetectorRecipe(
         name=chosen.name,
         data=chosen.data,
         images=chosen.images,
         start=chosen.start,
         architecture=chosen.architecture or started,
         loop=loop_settings(chosen),
-        licence=chosen.licence,
-    )
-    return replace(
-        recipe,
         persons=chosen.persons,
         persons_sources=tuple(chosen.persons_source),
         repeat=chosen.repeat,
-        task=task,
-        augmentation=augmentation,
         validation=chosen.validate,
         validation_images=chosen.validate_images,
+        task=task,
+        augmentation=augmentation,
+        licence=chosen.licence,
     )
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from posebatch.models.registry import EMBEDDED, POSE_ARCHITECTURES, resolve
 from posebatch.training.augment import PoseAugmentation
-from posebatch.training.command_line import add_common_options, loop_settings, run
+from posebatch.training.command_line import add_common_options, backbone_settings, loop_settings, run
 from posebatch.training.pose_task import PoseTaskSettings
 from posebatch.training.recipes import PoseRecipe
 
@@ -58,12 +57,11 @@ def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
     architecture = chosen.architecture or (resolve("pose", chosen.start).architecture if chosen.start else "resnet50")
     augmentation = PoseAugmentation(**{name: getattr(chosen, name) for name in vars(PoseAugmentation())})
     task = PoseTaskSettings(
-        backbone_rate=chosen.backbone_rate,
-        frozen_blocks=chosen.frozen_blocks,
+        **backbone_settings(chosen, trained_before=bool(chosen.start or chosen.backbone)),
         cross_entropy=chosen.cross_entropy,
         fold_batch_norms=chosen.start is not None,
     )
-    recipe = PoseRecipe(
+    return PoseRecipe(
         name=chosen.name,
         data=chosen.data,
         images=chosen.images,
@@ -72,14 +70,11 @@ def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
         architecture=architecture,
         input_size_wh=tuple(chosen.input_size),
         loop=loop_settings(chosen),
-        licence=chosen.licence,
-    )
-    return replace(
-        recipe,
-        task=task,
-        augmentation=augmentation,
         validation=chosen.validate,
         validation_images=chosen.validate_images,
+        task=task,
+        augmentation=augmentation,
+        licence=chosen.licence,
     )
 
 

@@ -183,7 +183,7 @@ def build_torchvision_detector(architecture: str, settings: DetectorSettings) ->
 
 def anchor_boxes(ssd: SSD) -> torch.Tensor:
     """The default boxes (anchors, 4) as centre x, y, width, height in units of the frame."""
-    blank = torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)
+    blank = torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE, device=next(ssd.parameters()).device)
     with torch.inference_mode():
         maps = list(ssd.backbone.eval()(blank).values())
     corners = ssd.anchor_generator(ImageList(blank, [(INPUT_SIZE, INPUT_SIZE)]), maps)[0] / INPUT_SIZE

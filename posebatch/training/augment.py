@@ -43,6 +43,16 @@ class PoseAugmentation:
     colour: float = 0.7
     """Probability of changed brightness, contrast and saturation."""
 
+    def __post_init__(self) -> None:
+        check_shares(self, besides="rotation_degrees")
+
+
+def check_shares(augmentation: object, besides: str = "") -> None:
+    """Raise ``ValueError`` when a field, ``besides`` one, is not in 0..1."""
+    for name, value in vars(augmentation).items():
+        if name != besides and not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in 0..1, got {value:g}")
+
 
 NO_AUGMENTATION: Final = PoseAugmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 

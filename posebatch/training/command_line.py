@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from posebatch.errors import OutputError, PosebatchError, TrainingError, UsageError
 from posebatch.estimator import resolve_device
@@ -34,8 +35,12 @@ def add_common_options(parser: argparse.ArgumentParser, learning_rate: float) ->
     )
     parser.add_argument("--warmup-steps", type=int, default=100, metavar="N", help="steps in which it rises (100)")
     parser.add_argument("--constant-share", type=float, default=0.35, metavar="S", help="share before it falls (0.35)")
-    parser.add_argument("--backbone-rate", type=float, default=0.25, metavar="F", help="the backbone's, times (0.25)")
-    parser.add_argument("--frozen-blocks", type=int, default=4, metavar="N", help="first blocks that do not learn (4)")
+    parser.add_argument(
+        "--backbone-rate", type=float, metavar="F", help="the backbone's, times (0.25; 1 from random weights)"
+    )
+    parser.add_argument(
+        "--frozen-blocks", type=int, metavar="N", help="first blocks that do not learn (4; 0 from random weights)"
+    )
     parser.add_argument(
         "--ema-decay", type=float, default=0.998, metavar="D", help="of the weights' running mean (0.998)"
     )
@@ -73,6 +78,15 @@ def loop_settings(chosen: argparse.Namespace) -> LoopSettings:
     )
 
 
+def backbone_settings(chosen: argparse.Namespace, trained_before: bool) -> dict[str, Any]:
+    """How a backbone learns: what was asked for, else less and later than the rest where it has learnt before."""
+    rate, frozen = (0.25, 4) if trained_before else (1.0, 0)
+    return {
+        "backbone_rate": rate if chosen.backbone_rate is None else chosen.backbone_rate,
+        "frozen_blocks": frozen if chosen.frozen_blocks is None else chosen.frozen_blocks,
+    }
+
+
 def run(name: str, chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> int:
     """Train as the command line says; returns the exit code: 0 done, 2 it cannot be done as asked, 1 otherwise."""
     try:
@@ -84,6 +98,8 @@ def run(name: str, chosen: argparse.Namespace, recipe_of: Callable[[argparse.Nam
 
 
 def _train(chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> None:
+    if chosen.workers < 1:
+        raise TrainingError(f"--workers must be at least 1, got {chosen.workers}")
     try:
         recipe = recipe_of(chosen)
         chosen.output.mkdir(parents=True, exist_ok=True)
@@ -91,10 +107,9 @@ def _train(chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace],
         raise TrainingError(str(error)) from error
     except OSError as error:
         raise OutputError(f"{chosen.output}: cannot be made ({error}); choose another --output") from error
-    device = resolve_device(chosen.device)
     if chosen.workers > 1:
-        record = train_on_ray(recipe, chosen.output, chosen.workers, use_gpu=device == "cuda")
+        record = train_on_ray(recipe, chosen.output, chosen.workers, chosen.device)
     else:
-        record = train_here(recipe, chosen.output, device)
+        record = train_here(recipe, chosen.output, resolve_device(chosen.device))
     figures = ", ".join(f"{key} {value}" for key, value in record.accuracy.items()) or "not measured: no --validate"
     print(f"{chosen.output / record.name}.safetensors: {figures}")

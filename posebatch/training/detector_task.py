@@ -92,7 +92,7 @@ class DetectorTask:
         stages = [self.network.get_submodule(f"backbone.{stage}") for stage in ("stage0", "stage1", "stage2")]
         blocks = [block for stage in stages for block in stage.children()]
         for block in blocks[: self._settings.frozen_blocks]:
-            block.requires_grad_(False)
+            block.requires_grad_(False).eval()
         slow = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
         in_backbone = {id(parameter) for block in blocks for parameter in block.parameters()}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in in_backbone]

@@ -49,8 +49,15 @@ class LoopSettings:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+        for name in ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "warmup_steps", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("constant_share", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
 
 
 class Task(Protocol):
@@ -110,7 +117,6 @@ def train(
     ``report`` gets the history so far each time something is added to it. Raises `TrainingError` when ``folder`` holds
     a checkpoint of another network or stream of examples, or when the loss is no longer a number.
     """
-    torch.manual_seed(settings.seed)
     network = task.network
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
     optimiser = torch.optim.Adam(task.parameter_groups(), settings.learning_rate)
@@ -128,21 +134,21 @@ def train(
         mixed = torch.autocast(device.type, dtype=torch.bfloat16) if settings.bf16 else nullcontext()
         with mixed:
             losses = task.loss(trained, examples_of(step, worker, settings.batch_size), progress=step / settings.steps)
+        _add(sums, losses)
+        done = step + 1
+        if not math.isfinite(sums["loss"]):
+            raise TrainingError(
+                f"{folder}: the loss is {sums['loss']} at step {done}; lower the learning rate "
+                f"({settings.learning_rate:g}) and start in a new folder"
+            )
         optimiser.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         average.update_parameters(network)
-        _add(sums, losses)
-        done = step + 1
         last = done == settings.steps
         if done % settings.log_every == 0 or last:
             history.append(_row(done, rate, sums, (done - began_step) * settings.batch_size, time.monotonic() - began))
             sums, began, began_step = {}, time.monotonic(), done
-            if not math.isfinite(history[-1]["loss"]):
-                raise TrainingError(
-                    f"{folder}: the loss is {history[-1]['loss']} at step {done}; lower the learning rate "
-                    f"({settings.learning_rate:g}) and start in a new folder"
-                )
             if worker.rank == 0:
                 if done % settings.evaluate_every == 0 or last:
                     history[-1] |= task.evaluate(average.module)
@@ -213,10 +219,10 @@ def _restore(
         average.load_state_dict(content["average"])
         optimiser.load_state_dict(content["optimiser"])
     except Exception as error:  # torch raises what it likes on damaged and foreign files
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise TrainingError(
-            f"{path}: this checkpoint cannot be gone on from ({reason}); continue with the settings it was begun with, "
-            "or train in a new folder"
+            f"{path}: this checkpoint cannot be gone on from ({reason[:300]}); continue with the settings it was begun "
+            "with, or train in a new folder"
         ) from error
     history[:] = content["history"]
     return int(content["step"])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from posebatch.training.augment import vary_colours
+from posebatch.training.augment import check_shares, vary_colours
 from posebatch.training.detector_examples import SceneTargets
 
 _GREY: Final = (124, 116, 104)
@@ -38,6 +38,11 @@ class SceneAugmentation:
     """Probability that a whole picture fills only a part of the canvas."""
     flip: float = 0.5
     colour: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_shares(self)
+        if self.least_crop == 0:
+            raise ValueError("least_crop must be more than 0: nothing would be left of a picture")
 
 
 NO_SCENE_AUGMENTATION: Final = SceneAugmentation(0, 0, 1, 0, 0, 0)

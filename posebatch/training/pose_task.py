@@ -135,12 +135,12 @@ def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: 
 
 
 def split_parameters(network: nn.Module, frozen_blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning."""
+    """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning, statistics too."""
     head_modules = ("deconv_layers", "final_layer")
     children = [child for name, child in network.named_children() if name not in head_modules]
     blocks = [block for child in children for block in (child.children() if len(children) == 1 else (child,))]
     for block in blocks[:frozen_blocks]:
-        block.requires_grad_(False)
+        block.requires_grad_(False).eval()
     backbone = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
     head = [parameter for name in head_modules for parameter in network.get_submodule(name).parameters()]
     return backbone, head
