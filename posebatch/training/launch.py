@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,30 +33,61 @@ def train_here(recipe: Recipe, folder: Path, device: str) -> AnyRecord:
     return finish(recipe, folder)
 
 
-def train_on_ray(recipe: Recipe, folder: Path, workers: int, use_gpu: bool) -> AnyRecord:
+def train_on_ray(recipe: Recipe, folder: Path, workers: int, device: str) -> AnyRecord:
     """Train on ``workers`` workers of Ray Train, one GPU or one core each; see `finish`.
 
-    ``folder`` must be one that all of them see. When a worker dies, all start again from the last checkpoint there.
-    Raises `TrainingError` when Ray Train gives up.
+    ``device`` is ``cuda``, ``cpu``, or ``auto``: GPUs where the cluster has any. ``folder`` must be one that all of
+    them see. When a worker dies, all start again from the last checkpoint there. Raises `TrainingError` when a batch
+    has too few examples to share, and when Ray cannot be reached or gives up.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - seconds, and not always there
+    import ray  # noqa: PLC0415 - seconds, and not always there
+    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
 
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"recipe": recipe, "folder": str(folder.resolve())},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
-        run_config=RunConfig(
-            name="ray", storage_path=str(folder.resolve()), failure_config=FailureConfig(max_failures=_MAX_FAILURES)
-        ),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
+    if recipe.loop.batch_size < workers:
         raise TrainingError(
-            f"{folder}: Ray Train gave up ({str(error).splitlines()[0]}); the same command goes on where it stopped"
+            f"{workers} workers cannot share batches of {recipe.loop.batch_size}; ask for fewer workers"
+        )
+    here = str(folder.resolve())
+    try:
+        with _ray_connection(workers):
+            use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)  # type: ignore[no-untyped-call]
+            TorchTrainer(
+                _work,
+                train_loop_config={"recipe": recipe, "folder": here},
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+                run_config=RunConfig(
+                    name="ray", storage_path=here, failure_config=FailureConfig(max_failures=_MAX_FAILURES)
+                ),
+            ).fit()
+    except Exception as error:  # Ray raises anything; the reason stands last, behind the worker's traceback
+        reason = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
+        raise TrainingError(
+            f"{folder}: Ray Train gave up ({reason}); the same command goes on where it stopped"
         ) from error
     return finish(recipe, folder)
+
+
+@contextmanager
+def _ray_connection(workers: int) -> Iterator[None]:
+    """The cluster that ``RAY_ADDRESS`` names, or a Ray of our own that ends with us."""
+    import ray  # noqa: PLC0415
+
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING)
+    else:
+        # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ray.init(
+            address="local",
+            num_cpus=max(workers, os.cpu_count() or 1),
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -78,18 +113,15 @@ def finish(recipe: Recipe, folder: Path) -> AnyRecord:
 
 def _progress(recipe: Recipe, folder: Path) -> Callable[[list[Row]], None]:
     """Prints a line for each new row of the history, and keeps file and picture up to date."""
-    began = drawn = time.monotonic()
-    first_step: list[float] = []
+    drawn = time.monotonic()
 
     def report(history: list[Row]) -> None:
         nonlocal drawn
         row = history[-1]
-        first_step.append(row["step"])
-        done = row["step"] - first_step[0]
-        seconds = time.monotonic() - began
-        left = f", {(recipe.loop.steps - row['step']) * seconds / done / 60:.0f} min left" if done else ""
+        examples_left = (recipe.loop.steps - row["step"]) * recipe.loop.batch_size
+        minutes = examples_left / row["examples_per_second"] / 60
         figures = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        print(f"step {row['step']:.0f} of {recipe.loop.steps}: {figures}{left}", flush=True)
+        print(f"step {row['step']:.0f} of {recipe.loop.steps}: {figures}, {minutes:.0f} min left", flush=True)
         if time.monotonic() - drawn > _PICTURE_SECONDS:
             drawn = time.monotonic()
             _write_history(history, folder)
