@@ -169,6 +169,13 @@ def test_pairs_each_pose_once_by_the_largest_overlap():
     assert (list(nobody.found), list(nobody.oks)) == ([False], [0.0])
 
 
+def test_one_pose_is_not_found_for_two_persons():
+    """Both boxes overlap it enough; it is the second person's."""
+    behind, before = [110.0, 100.0, 160.0, 200.0], box_of()
+    pairs = pair_poses(dataset(persons([behind, before], [standing()] * 2)), [one_pose(standing())])
+    assert list(pairs.found) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("a", "b", "iou"),
     [
