@@ -47,9 +47,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--input-size", type=int, nargs=2, default=(192, 256), metavar=("W", "H"), help="default: 192 256"
     )
     parser.add_argument("--cross-entropy", type=float, default=0.3, metavar="W", help="beside the squared error (0.3)")
+    parser.add_argument(
+        "--repeat", nargs="*", type=_times, default=(), metavar="SOURCE=N", help="persons of that column source N times"
+    )
     for name, default in vars(PoseAugmentation()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"default: {default:g}")
     return parser
+
+
+def _times(text: str) -> tuple[str, int]:
+    source, _, count = text.rpartition("=")
+    if not source or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted SOURCE=N, got {text!r}")
+    return source, int(count)
 
 
 def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:

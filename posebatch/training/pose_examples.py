@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -90,8 +91,12 @@ def blend_labels(
     return PoseTargets(bbox_xyxy, points, weights, present)
 
 
-def read_pose_examples(path: Path, images: Path | None = None) -> PoseExamples:
+def read_pose_examples(
+    path: Path, images: Path | None = None, repeats: Mapping[str, int] = MappingProxyType({})
+) -> PoseExamples:
     """Labelled persons from a Parquet file, or from a COCO keypoint annotation file and its folder of ``images``.
+
+    Persons whose column ``source`` is a key of ``repeats`` come that often in each round, all others once.
 
     Raises `InputError` when the file cannot be read, lacks what is needed, or holds no labelled person.
     """
@@ -101,7 +106,7 @@ def read_pose_examples(path: Path, images: Path | None = None) -> PoseExamples:
     if not in_parquet and images is None:
         raise InputError(f"{path}: COCO annotations name image files; say in which folder they are with --images")
     try:
-        examples = _read_parquet(path) if in_parquet or images is None else _read_coco(path, images)
+        examples = _read_parquet(path, repeats) if in_parquet or images is None else _read_coco(path, images)
     except (OSError, ValueError, KeyError, TypeError) as error:
         wanted = (
             "Parquet with image, bbox and keypoints of each person" if in_parquet else "COCO's keypoint annotations"
@@ -112,9 +117,14 @@ def read_pose_examples(path: Path, images: Path | None = None) -> PoseExamples:
     return examples
 
 
-def _read_parquet(path: Path) -> PoseExamples:
-    """Columns image (encoded), bbox (x, y, w, h), keypoints (17 x x, y, v), optionally teacher_keypoints."""
+def _read_parquet(path: Path, repeats: Mapping[str, int]) -> PoseExamples:
+    """Columns image (encoded), bbox (x, y, w, h), keypoints (17 x x, y, v), optionally teacher_keypoints and source."""
     table = pq.read_table(path)
+    if repeats:
+        sources = table["source"].to_pylist()
+        if unknown := repeats.keys() - set(sources):
+            raise ValueError(f"no person in it has the source {', '.join(sorted(unknown))}")
+        table = table.take(np.repeat(np.arange(len(sources)), [repeats.get(source, 1) for source in sources]))
     boxes = _matrix(table, "bbox", 4)
     labels = _matrix(table, "keypoints", 3 * NUM_KEYPOINTS).reshape(-1, NUM_KEYPOINTS, 3)
     has_teacher = "teacher_keypoints" in table.column_names
