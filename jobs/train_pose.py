@@ -80,6 +80,7 @@ def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
         architecture=architecture,
         input_size_wh=tuple(chosen.input_size),
         loop=loop_settings(chosen),
+        repeats=tuple(chosen.repeat),
         validation=chosen.validate,
         validation_images=chosen.validate_images,
         task=task,

@@ -77,6 +77,8 @@ class PoseRecipe:
     architecture: str
     input_size_wh: tuple[int, int]
     loop: LoopSettings
+    repeats: tuple[tuple[str, int], ...] = ()
+    """How often persons of a source come in each round, by their column ``source``; others come once."""
     validation: Path | None = None
     validation_images: Path | None = None
     task: PoseTaskSettings = field(default_factory=PoseTaskSettings)
@@ -90,7 +92,7 @@ class PoseRecipe:
     def prepare(self, device: str) -> PoseTask:
         """See `Recipe.prepare`."""
         torch.manual_seed(self.loop.seed)
-        examples = read_pose_examples(self.data, self.images)
+        examples = read_pose_examples(self.data, self.images, dict(self.repeats))
         network = build_pose_network(self.architecture)
         if self.start is not None:
             _start_pose_network(network, self.start, self.architecture, self._calibration(examples))
@@ -120,9 +122,13 @@ class PoseRecipe:
             keypoint_names=KEYPOINT_NAMES,
             licence=self.licence,
             source=_source(self.start, self.backbone),
-            training=_training(self.loop, self.data.name, self.task, self.augmentation),
+            training=_training(self.loop, self._origin(), self.task, self.augmentation),
             accuracy={},
         )
+
+    def _origin(self) -> str:
+        repeats = [f"{source} {count} times" for source, count in self.repeats]
+        return ", ".join([self.data.name, *repeats])
 
     def _calibration(self, examples: PoseExamples) -> Iterator[torch.Tensor]:
         """A few batches of undisturbed persons, normalised."""
