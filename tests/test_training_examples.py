@@ -162,6 +162,16 @@ def test_a_teacher_in_the_file_is_heard(tmp_path):
     assert first.keypoints == pytest.approx(np.tile([29.5, 39.5], (NUM_KEYPOINTS, 1)))
 
 
+def test_sources_come_as_often_as_asked(tmp_path):
+    path = write_persons(tmp_path / "data.parquet", 2)
+    plain, repeated = read_pose_examples(path), read_pose_examples(path, repeats={"drawn": 3})
+    assert len(repeated) == 6
+    assert [repeated.read_image(i) for i in (0, 1, 2)] == [plain.read_image(0)] * 3
+    assert np.array_equal(repeated.targets[5].keypoints, plain.targets[1].keypoints)
+    with pytest.raises(InputError, match="no person in it has the source gym"):
+        read_pose_examples(path, repeats={"gym": 2})
+
+
 def test_targets_have_their_shapes():
     with pytest.raises(ValueError, match="weights must be"):
         targets(weights=np.ones(16))
