@@ -73,17 +73,14 @@ def _ray_connection(workers: int) -> Iterator[None]:
     """The cluster that ``RAY_ADDRESS`` names, or a Ray of our own that ends with us."""
     import ray  # noqa: PLC0415
 
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each line of the progress comes twice
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
     else:
         # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(
-            address="local",
-            num_cpus=max(workers, os.cpu_count() or 1),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-        )
+        # with a dashboard: Ray Train asks it every second whether the training still runs
+        ray.init(address="local", num_cpus=max(workers, os.cpu_count() or 1), logging_level=logging.ERROR)
     try:
         yield
     finally:
