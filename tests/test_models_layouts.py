@@ -37,21 +37,22 @@ def test_layouts_of_pose_networks(resnet18, wrap, layout: str):
     ours = {name: theirs[key] for key, name in pose_keys(theirs).items()}
     assert ours.keys() == resnet18.keys()
     assert all(ours[key] is resnet18[key] for key in ours)
-    assert {*backbone_keys(theirs).values()} == {key for key in resnet18 if not is_head(key)}
+    assert {*backbone_keys(theirs, resnet18).values()} == {key for key in resnet18 if not is_head(key)}
 
 
-def test_our_mobilenet_is_no_mmpose():
-    state = meta_state(build_pose_network, "mobilenet_v2")
+@pytest.mark.parametrize("architecture", ["mobilenet_v2", "mobilenet_v2_1280"])
+def test_our_mobilenet_is_no_mmpose(architecture: str):
+    state = meta_state(build_pose_network, architecture)
     assert find_layout(state) == "plain"
     assert pose_keys(state) == {key: key for key in state}
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet152", "mobilenet_v2"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet152", "mobilenet_v2", "mobilenet_v2_1280"])
 def test_classifiers_have_backbones(architecture: str):
-    classifier = meta_state(torchvision.models.get_model, architecture)
+    classifier = meta_state(torchvision.models.get_model, architecture.removesuffix("_1280"))
     assert find_layout(classifier) == "classifier"
     network = meta_state(build_pose_network, architecture)
-    assert {*backbone_keys(classifier).values()} == {key for key in network if not is_head(key)}
+    assert {*backbone_keys(classifier, network).values()} == {key for key in network if not is_head(key)}
     with pytest.raises(WeightsError, match="weights of an image classifier"):
         pose_keys(classifier)
 
@@ -84,7 +85,7 @@ def test_architectures_are_recognised(architecture: str):
         {},
         {"layer1.0.conv3.weight": (1,), "layer3.0.conv1.weight": (1,)},
         {"backbone.0.0.weight": (32, 3, 3, 3)},
-        {"backbone.0.0.weight": (32, 3, 3, 3), "deconv_layers.0.weight": (1280, 256, 4, 4)},
+        {"backbone.0.0.weight": (32, 3, 3, 3), "deconv_layers.0.weight": (1280, 128, 4, 4)},
     ],
 )
 def test_other_architectures_are_not(shapes):

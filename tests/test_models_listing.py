@@ -77,13 +77,19 @@ def test_backbones_are_what_torchvision_says(name: str):
 @pytest.mark.parametrize("name", PUBLISHED_POSES)
 def test_names_and_files_of_pose_networks_agree(name: str):
     pose = PUBLISHED_POSES[name]
-    depth, height, width = re.fullmatch(r"\w+?_resnet(\d+)_(\d+)x(\d+)(?:_\w+)?", name).groups()
-    assert (pose.architecture, pose.input_size_wh) == (f"resnet{depth}", (int(width), int(height)))
-    assert re.search(rf"res(net_)?{depth}_.*{height}x{width}", pose.file.file_name)
+    backbone, height, width = re.fullmatch(r"[a-z0-9]+_([a-z0-9]+)_(\d+)x(\d+)(?:_\w+)?", name).groups()
+    architecture = "mobilenet_v2_1280" if backbone == "mobilenetv2" else backbone
+    assert (pose.architecture, pose.input_size_wh) == (architecture, (int(width), int(height)))
+    assert re.search(rf"{backbone.replace('resnet', 'res(net_)?')}_.*{height}x{width}", pose.file.file_name)
+    if pose.file.url:
+        assert pose.file.url.endswith(f"/{pose.file.file_name}")
+        assert ("/v1/" in pose.file.url) == name.startswith("mmpose_")
+        assert len(pose.file.sha256_prefix) == 8
     assert ("dark" in name, "fp16" in name) == ("dark" in pose.file.file_name, "fp16" in pose.file.file_name)
     record = describe("pose", name)
     assert record.channel_order == ("BGR" if name.startswith("paper") else "RGB")
-    assert 0.7 < record.accuracy["AP"] < 0.76
+    low, high = (0.64, 0.68) if backbone == "mobilenetv2" else (0.7, 0.76)
+    assert low < record.accuracy["AP"] < high
 
 
 def test_presets_name_networks_that_are_known():

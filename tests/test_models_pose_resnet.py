@@ -27,7 +27,7 @@ def test_unknown_architecture(architecture):
         build_pose_network(architecture)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1280"])
 @pytest.mark.parametrize(("n", "height", "width"), [(0, 64, 32), (1, 64, 32), (2, 32, 96)])
 def test_heatmaps_are_a_quarter_of_the_input(architecture, n, height, width):
     network = build_pose_network(architecture).eval()
@@ -62,5 +62,7 @@ def test_new_layers_start_as_in_the_papers_code(architecture):
             assert not layer.bias.any()
 
 
-def test_architectures_are_those_of_the_paper_and_the_embedded_one():
-    assert POSE_ARCHITECTURES == ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
+def test_architectures_are_those_of_the_paper_and_mobilenets():
+    paper, mobilenets = POSE_ARCHITECTURES[:5], POSE_ARCHITECTURES[5:]
+    assert paper == ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    assert mobilenets == ("mobilenet_v2", "mobilenet_v2_d128", "mobilenet_v2_1280")

@@ -201,14 +201,20 @@ def test_a_wide_pose_network_is_a_start_for_a_narrow_one(persons, tmp_path, monk
     assert task.network.final_layer.in_channels == 128
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
-def test_a_pose_network_of_another_architecture_is_no_start(persons, tmp_path, architecture):
-    start = tmp_path / "narrow.safetensors"
-    record = replace(resolve("pose", POSE), architecture="mobilenet_v2_d128", sha256="")
-    save_weights(start, record, build_pose_network("mobilenet_v2_d128").state_dict())
-    with pytest.raises(
-        TrainingError, match=rf"narrow.safetensors is a mobilenet_v2_d128.* for a {architecture}; train"
-    ):
+@pytest.mark.parametrize(
+    ("trained", "architecture"),
+    [
+        ("mobilenet_v2_d128", "resnet18"),
+        ("mobilenet_v2_d128", "mobilenet_v2"),
+        ("mobilenet_v2", "mobilenet_v2_1280"),
+        ("mobilenet_v2_1280", "mobilenet_v2_d128"),
+    ],
+)
+def test_a_pose_network_of_another_architecture_is_no_start(persons, tmp_path, trained, architecture):
+    start = tmp_path / "other.safetensors"
+    record = replace(resolve("pose", POSE), architecture=trained, sha256="")
+    save_weights(start, record, build_pose_network(trained).state_dict())
+    with pytest.raises(TrainingError, match=rf"other.safetensors is a {trained}, .* for a {architecture}; train"):
         pose_recipe(persons, start=str(start), architecture=architecture).prepare("cpu")
 
 

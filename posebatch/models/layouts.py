@@ -12,10 +12,28 @@ layout               keys                                            whose
 ===================  ==============================================  =====================================
 
 All may stand below ``module.``, as training on several GPUs leaves it.
+
+mmpose's ResNet has the paper's names below ``backbone.``. Its MobileNetV2 (``mmpose/models/backbones/mobilenet_v2.py``,
+the same in 0.29 and 1.3) has names of its own and torchvision's order, which is ours. Compared and found equal:
+channels, repetitions and strides of the stages, the widening in each block (none in the first), residuals (stride 1
+and equal channels), paddings, no bias before a batch norm, its eps of 1e-5, ReLU6 after all but a block's last
+convolution, and the last convolution of 1280 channels, on which mmpose's head stands.
+
+==================================  ===========================================
+mmpose                              ours
+==================================  ===========================================
+``conv1.conv``, ``conv1.bn``        ``backbone.0.0``, ``backbone.0.1``
+``layer2.1.conv.0.conv``, ``.bn``   ``backbone.3.conv.0.0``, ``.0.1``
+``layer2.1.conv.2.conv``, ``.bn``   ``backbone.3.conv.2``, ``backbone.3.conv.3``
+``conv2.conv``, ``conv2.bn``        ``backbone.18.0``, ``backbone.18.1``
+==================================  ===========================================
+
+Blocks are counted through all layers, and a block's last convolution and batch norm stand by themselves.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Literal
 
@@ -24,6 +42,7 @@ from posebatch.errors import WeightsError
 Layout = Literal["plain", "mmpose 0.x", "mmpose 1.x", "classifier"]
 
 _HEAD = ("deconv_layers.", "final_layer.")
+_CLASSIFIER = ("fc.", "classifier.")
 _MMPOSE_HEADS: Mapping[Layout, str] = {"mmpose 0.x": "keypoint_head.", "mmpose 1.x": "head."}
 _WRAPPER = "module."
 
@@ -39,9 +58,14 @@ _MOBILENETS: Mapping[tuple[int, ...], str] = {
     # shape of the first deconvolution: architecture
     (320, 256, 4, 4): "mobilenet_v2",
     (320, 128, 4, 4): "mobilenet_v2_d128",
+    (1280, 256, 4, 4): "mobilenet_v2_1280",
 }
-_MOBILENET_BLOCKS = 18
-"""Of torchvision's ``features``, without the last convolution, which SimpleBaseline on it has not."""
+_MOBILENET_STAGES = (1, 2, 3, 4, 3, 3, 1)
+"""Blocks in each of mmpose's ``layer1`` to ``layer7``; they are 1 to 17 of torchvision's ``features``."""
+_FIRST_CONVOLUTION = "backbone.0."
+_LAST_CONVOLUTION = "backbone.18."
+_MMPOSE_BLOCK = re.compile(r"layer([1-7])\.(\d)\.conv\.(\d)\.(conv|bn)\.(\w+)")
+_MMPOSE_CONVOLUTION = re.compile(r"conv([12])\.(conv|bn)\.(\w+)")
 
 
 def find_layout(keys: Collection[str]) -> Layout:
@@ -79,18 +103,25 @@ def pose_keys(keys: Collection[str]) -> dict[str, str]:
     if layout == "plain":
         return bare
     prefixes = ("backbone.", _MMPOSE_HEADS[layout])
-    return {key: _without_prefix(name, prefixes) for key, name in bare.items()}
+    names = {key: _without_prefix(name, prefixes) for key, name in bare.items()}
+    if "conv1.conv.weight" in names.values():
+        return {key: _mobilenet_name(name) for key, name in names.items()}
+    return names
 
 
-def backbone_keys(keys: Collection[str]) -> dict[str, str]:
+def backbone_keys(keys: Collection[str], wanted: Collection[str]) -> dict[str, str]:
     """From each key of a backbone's tensors to our name for it, from a pose network or a classifier of any layout.
 
-    What else the checkpoint holds (heads, classifiers) is left out. Raises `WeightsError` when the layout is not known.
+    What else the checkpoint holds (heads, classifiers) is left out, and so is MobileNetV2's last convolution unless it
+    is among ``wanted``, the keys of the network to fill. Raises `WeightsError` when the layout is not known.
     """
-    if find_layout(keys) != "classifier":
-        return {key: name for key, name in pose_keys(keys).items() if not name.startswith(_HEAD)}
-    names = {key: _classifier_name(name) for key, name in _unwrapped(keys).items()}
-    return {key: name for key, name in names.items() if name is not None}
+    if find_layout(keys) == "classifier":
+        names = {key: _classifier_name(name) for key, name in _unwrapped(keys).items()}
+    else:
+        names = pose_keys(keys)
+    keeps_last = any(key.startswith(_LAST_CONVOLUTION) for key in wanted)
+    left_out = (*_HEAD, *_CLASSIFIER, *(() if keeps_last else (_LAST_CONVOLUTION,)))
+    return {key: name for key, name in names.items() if not name.startswith(left_out)}
 
 
 def is_head(key: str) -> bool:
@@ -116,10 +147,24 @@ def _without_prefix(name: str, prefixes: tuple[str, ...]) -> str:
     return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
 
 
-def _classifier_name(name: str) -> str | None:
-    if name.startswith(("fc.", "classifier.")):
-        return None
-    if not name.startswith("features."):
+def _classifier_name(name: str) -> str:
+    return f"backbone.{name.removeprefix('features.')}" if name.startswith("features.") else name
+
+
+def _mobilenet_name(name: str) -> str:
+    """Our name for one of mmpose's MobileNetV2; what is none of its own stays."""
+    if match := _MMPOSE_CONVOLUTION.fullmatch(name):
+        number, part, rest = match.groups()
+        return f"{_FIRST_CONVOLUTION if number == '1' else _LAST_CONVOLUTION}{'0' if part == 'conv' else '1'}.{rest}"
+    match = _MMPOSE_BLOCK.fullmatch(name)
+    if match is None:
         return name
-    block, _, rest = name.removeprefix("features.").partition(".")
-    return f"backbone.{block}.{rest}" if int(block) < _MOBILENET_BLOCKS else None
+    stage, repetition, place = (int(digit) for digit in match.groups()[:3])
+    part, rest = match.groups()[3:]
+    if repetition >= _MOBILENET_STAGES[stage - 1]:
+        return name
+    block = 1 + sum(_MOBILENET_STAGES[: stage - 1]) + repetition
+    alone = place == (1 if block == 1 else 2)  # the first block does not widen, so it has a convolution less
+    if alone:
+        return f"backbone.{block}.conv.{place + (part == 'bn')}.{rest}"
+    return f"backbone.{block}.conv.{place}.{'0' if part == 'conv' else '1'}.{rest}"

@@ -20,9 +20,13 @@ from posebatch.skeleton import NUM_KEYPOINTS
 PAPER_WIDTH: Final = 256
 """Channels of the deconvolutions in the paper."""
 
-_MOBILENETS: Final = {"mobilenet_v2": PAPER_WIDTH, "mobilenet_v2_d128": 128}
-"""Width of the deconvolutions behind each MobileNetV2. They are four fifths of the work at the paper's width, and two
-thirds at half of it."""
+_MOBILENETS: Final = {
+    "mobilenet_v2": (PAPER_WIDTH, False),
+    "mobilenet_v2_d128": (128, False),
+    "mobilenet_v2_1280": (PAPER_WIDTH, True),
+}
+"""Width of the deconvolutions behind each MobileNetV2, and whether its last convolution is kept. The deconvolutions are
+four fifths of the work at the paper's width, and two thirds at half of it."""
 
 _RESNETS: Final[dict[str, Callable[..., ResNet]]] = {
     "resnet18": resnet18,
@@ -72,17 +76,22 @@ class PoseResNet(nn.Module):
 
 
 class PoseMobileNet(nn.Module):
-    """SimpleBaseline on MobileNetV2 without its last convolution; shapes as in `PoseResNet`, ``width`` for 256."""
+    """SimpleBaseline on MobileNetV2; shapes as in `PoseResNet`, ``width`` for 256.
 
-    def __init__(self, width: int) -> None:
+    Without MobileNetV2's last convolution, which widens 320 channels to 1280 for a classifier, unless
+    ``last_convolution``, as in mmpose's.
+    """
+
+    def __init__(self, width: int, last_convolution: bool = False) -> None:
         super().__init__()
-        self.backbone = mobilenet_v2(weights=None).features[:-1]
-        self.deconv_layers = _deconv_layers(320, width)
+        features = mobilenet_v2(weights=None).features
+        self.backbone = features if last_convolution else features[:-1]
+        self.deconv_layers = _deconv_layers(1280 if last_convolution else 320, width)
         self.final_layer = _final_layer(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (n, 3, 256, 192)
         """Heatmaps of normalised images."""
-        x = self.backbone(x)  # (n, 320, 8, 6)
+        x = self.backbone(x)  # (n, 320 or 1280, 8, 6)
         x = self.deconv_layers(x)  # (n, 256, 64, 48)
         heatmaps: torch.Tensor = self.final_layer(x)  # (n, 17, 64, 48)
         return heatmaps
@@ -115,5 +124,5 @@ def build_pose_network(architecture: str) -> nn.Module:
     if architecture not in POSE_ARCHITECTURES:
         raise ValueError(f"unknown pose architecture {architecture!r}; known: {', '.join(POSE_ARCHITECTURES)}")
     if architecture in _MOBILENETS:
-        return PoseMobileNet(_MOBILENETS[architecture])
+        return PoseMobileNet(*_MOBILENETS[architecture])
     return PoseResNet(architecture)

@@ -45,8 +45,10 @@ POSE_ARCHITECTURES: Final = (
     "resnet152",
     "mobilenet_v2",
     "mobilenet_v2_d128",
+    "mobilenet_v2_1280",
 )
-"""Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256."""
+"""Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256; ``1280``: on
+MobileNetV2's last convolution, of 1280 channels, which the others leave out."""
 
 
 SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")

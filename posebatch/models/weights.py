@@ -88,13 +88,14 @@ def load_backbone(network: nn.Module, name_or_path: str) -> None:
     """Copy a backbone's weights into a pose network, as a start for training; its head stays as it is.
 
     ``name_or_path`` is one of torchvision's classifiers (``resnet50``), a pose network, or a file of either, with or
-    without a record of ours. Raises `WeightsError` when the backbone is not exactly this network's.
+    without a record of ours. MobileNetV2's last convolution is left behind where the network has none. Raises
+    `WeightsError` when the backbone is otherwise not exactly this network's.
     """
     path = _backbone_file(name_or_path)
     tensors = read_tensors(path)
-    with _named(path):
-        given = {name: tensors[key] for key, name in layouts.backbone_keys(tensors).items()}
     expected = {key: tensor for key, tensor in network.state_dict().items() if not layouts.is_head(key)}
+    with _named(path):
+        given = {name: tensors[key] for key, name in layouts.backbone_keys(tensors, expected).items()}
     check_fit(expected, given, name_or_path)
     network.load_state_dict({**network.state_dict(), **given}, strict=False)
 

@@ -1,10 +1,10 @@
 """The weight files that others publish: where they are, what pins them, what their makers measured. Data, no code.
 
-Read on 2026-11-23 from microsoft/human-pose-estimation.pytorch (README.md), open-mmlab/mmpose (the ``resnet*_coco.md``
-and ``.yml`` of its versions 0.x and 1.x) and torchvision 0.26. Nothing is listed whose address or figure was not read
-there. Left out: mmpose 1.x's ResNet-101 at 384x288, whose published address is that of the 256x192 file; mmpose's
-networks with another backbone or head (ResNeXt, SE-ResNet, ResNet-v1d, visibility head). No zoo was found that
-publishes ResNet-18 or ResNet-34 on COCO as torch files.
+Read on 2026-11-23 from microsoft/human-pose-estimation.pytorch (README.md), open-mmlab/mmpose (the ``.md`` and ``.yml``
+of ``resnet*_coco`` and ``mobilenetv2_coco`` in its versions 0.x and 1.x) and torchvision 0.26. Nothing is listed whose
+address or figure was not read there. Left out: mmpose 1.x's ResNet-101 at 384x288, whose published address is that of
+the 256x192 file; mmpose's networks with yet another backbone or head (ResNeXt, SE-ResNet, ResNet-v1d, visibility head).
+No zoo was found that publishes ResNet-18 or ResNet-34 on COCO as torch files.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PublishedDetector:
 
 _PAPER_FOLDER = "https://drive.google.com/drive/folders/13_wJ6nC7my1KKouMkQMqyr9r1ZnLnukP"
 """What the paper's repository links to, besides the same on OneDrive."""
-_MMPOSE_0 = "https://download.openmmlab.com/mmpose/top_down/resnet"
+_MMPOSE_0 = "https://download.openmmlab.com/mmpose/top_down"
 _MMPOSE_1 = "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco"
 _SIZES_WH: Final = {"256x192": (192, 256), "384x288": (288, 384)}
 """Both sources write height x width."""
@@ -82,15 +82,18 @@ def _paper(depth: int, size: str, ap: float) -> PublishedPose:
 
 
 def _mmpose(name: str, url: str, ap: float) -> PublishedPose:
-    version, architecture, size, *variant = name.split("_")
+    version, backbone, size, *variant = name.split("_")
     training = f"by mmpose {'1.x' if version == 'mmpose' else '0.x'}, 210 epochs"
     if variant:
         training += {"dark": ", DARK's unbiased targets; AP with its decoding", "fp16": ", in fp16"}[variant[0]]
     file = PublishedFile(url.rsplit("/", 1)[1], url, "https://github.com/open-mmlab/mmpose")
+    architecture = "mobilenet_v2_1280" if backbone == "mobilenetv2" else backbone
     return PublishedPose(name, architecture, _SIZES_WH[size], "mmpose", ap, training, file)
 
 
 _MMPOSE_1_FILES: Final = (
+    ("mmpose_mobilenetv2_256x192", "td-hm_mobilenetv2_8xb64-210e_coco-256x192-55a04c35_20221016.pth", 0.648),
+    ("mmpose_mobilenetv2_384x288", "td-hm_mobilenetv2_8xb64-210e_coco-384x288-d3ab1457_20221013.pth", 0.677),
     ("mmpose_resnet50_256x192", "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718),
     ("mmpose_resnet50_384x288", "td-hm_res50_8xb64-210e_coco-384x288-7b8db90e_20220923.pth", 0.731),
     ("mmpose_resnet101_256x192", "td-hm_res101_8xb64-210e_coco-256x192-065d3625_20220926.pth", 0.728),
@@ -105,18 +108,20 @@ _MMPOSE_1_FILES: Final = (
     ("mmpose_resnet152_384x288_dark", "td-hm_res152_dark-8xb32-210e_coco-384x288-329f8454_20221031.pth", 0.755),
 )
 _MMPOSE_0_FILES: Final = (
-    ("mmpose0_resnet50_256x192", "res50_coco_256x192-ec54d7f3_20200709.pth", 0.718),
-    ("mmpose0_resnet50_384x288", "res50_coco_384x288-e6f795e9_20200709.pth", 0.731),
-    ("mmpose0_resnet101_256x192", "res101_coco_256x192-6e6babf0_20200708.pth", 0.726),
-    ("mmpose0_resnet101_384x288", "res101_coco_384x288-8c71bdc9_20200709.pth", 0.748),
-    ("mmpose0_resnet152_256x192", "res152_coco_256x192-f6e307c2_20200709.pth", 0.735),
-    ("mmpose0_resnet152_384x288", "res152_coco_384x288-3860d4c9_20200709.pth", 0.750),
-    ("mmpose0_resnet50_256x192_dark", "res50_coco_256x192_dark-43379d20_20200709.pth", 0.724),
-    ("mmpose0_resnet50_384x288_dark", "res50_coco_384x288_dark-33d3e5e5_20210203.pth", 0.735),
-    ("mmpose0_resnet101_256x192_dark", "res101_coco_256x192_dark-64d433e6_20200812.pth", 0.732),
-    ("mmpose0_resnet101_384x288_dark", "res101_coco_384x288_dark-cb45c88d_20210203.pth", 0.749),
-    ("mmpose0_resnet152_256x192_dark", "res152_coco_256x192_dark-ab4840d5_20200812.pth", 0.745),
-    ("mmpose0_resnet152_384x288_dark", "res152_coco_384x288_dark-d3b8ebd7_20210203.pth", 0.757),
+    ("mmpose0_mobilenetv2_256x192", "mobilenetv2/mobilenetv2_coco_256x192-d1e58e7b_20200727.pth", 0.646),
+    ("mmpose0_mobilenetv2_384x288", "mobilenetv2/mobilenetv2_coco_384x288-26be4816_20200727.pth", 0.673),
+    ("mmpose0_resnet50_256x192", "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718),
+    ("mmpose0_resnet50_384x288", "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731),
+    ("mmpose0_resnet101_256x192", "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726),
+    ("mmpose0_resnet101_384x288", "resnet/res101_coco_384x288-8c71bdc9_20200709.pth", 0.748),
+    ("mmpose0_resnet152_256x192", "resnet/res152_coco_256x192-f6e307c2_20200709.pth", 0.735),
+    ("mmpose0_resnet152_384x288", "resnet/res152_coco_384x288-3860d4c9_20200709.pth", 0.750),
+    ("mmpose0_resnet50_256x192_dark", "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724),
+    ("mmpose0_resnet50_384x288_dark", "resnet/res50_coco_384x288_dark-33d3e5e5_20210203.pth", 0.735),
+    ("mmpose0_resnet101_256x192_dark", "resnet/res101_coco_256x192_dark-64d433e6_20200812.pth", 0.732),
+    ("mmpose0_resnet101_384x288_dark", "resnet/res101_coco_384x288_dark-cb45c88d_20210203.pth", 0.749),
+    ("mmpose0_resnet152_256x192_dark", "resnet/res152_coco_256x192_dark-ab4840d5_20200812.pth", 0.745),
+    ("mmpose0_resnet152_384x288_dark", "resnet/res152_coco_384x288_dark-d3b8ebd7_20210203.pth", 0.757),
 )
 
 PUBLISHED_POSES: Final[Mapping[str, PublishedPose]] = {
@@ -173,6 +178,7 @@ POSE_PARAMETERS: Final[Mapping[str, int]] = {
     "resnet152": 68_635_473,
     "mobilenet_v2": 5_225_489,
     "mobilenet_v2_d128": 2_994_321,
+    "mobilenet_v2_1280": 9_569_809,
 }
 """Of SimpleBaseline, by architecture."""
 
@@ -184,6 +190,7 @@ POSE_GFLOPS_256X192: Final[Mapping[str, float]] = {
     "resnet152": 25.399,
     "mobilenet_v2": 2.713,
     "mobilenet_v2_d128": 1.127,
+    "mobilenet_v2_1280": 3.130,
 }
 """Of one crop of 192 x 256 (w x h), a multiplication and an addition counted as two. Proportional to the area."""
 

@@ -220,9 +220,13 @@ class DetectorRecipe:
         )
 
 
+_NARROWED = ("mobilenet_v2", "mobilenet_v2_d128")
+"""From which architecture's weights another one can start, with channels left out."""
+
+
 def _start_pose_network(network: nn.Module, start: str, architecture: str, calibration: Iterator[torch.Tensor]) -> None:
     record, state = load_weights("pose", start)
-    if isinstance(network, PoseMobileNet) and record.architecture == "mobilenet_v2" != architecture:
+    if isinstance(network, PoseMobileNet) and (record.architecture, architecture) == _NARROWED:
         wide = PoseMobileNet(PAPER_WIDTH)
         load_into(wide, state, start)
         narrow_deconvolutions(wide, calibration, network)
