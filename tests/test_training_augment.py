@@ -95,6 +95,22 @@ def test_training_and_inference_see_the_same(box, differing):
     assert (distance > 1.5).mean() <= differing
 
 
+def test_crops_turn_and_grow_as_far_as_asked():
+    turns, sizes = [], []
+    for seed in range(60):
+        augmentation = PoseAugmentation(0, 0.3, 40, 0.6, 0, 0, 0, 0, 0)
+        to_image, _ = random_placement(targets(box=BOX), SIZE, augmentation, np.random.default_rng(seed))
+        turns.append(np.degrees(np.arctan2(to_image[1, 0], to_image[0, 0])))
+        sizes.append(np.hypot(*to_image[:, 0]))
+    plain = random_placement(targets(box=BOX), SIZE, NO_AUGMENTATION, np.random.default_rng(0))[0][0, 0]
+    assert 30 < np.abs(turns).max() <= 40
+    assert min(turns) < -20
+    assert max(turns) > 20
+    assert 0.2 < np.mean(np.abs(turns) < 1e-6) < 0.6
+    assert 0.7 * plain <= min(sizes) < 0.8 * plain
+    assert 1.2 * plain < max(sizes) <= 1.3 * plain
+
+
 def test_joints_outside_do_not_count():
     points = np.full((NUM_KEYPOINTS, 2), 110.0)
     points[[3, 4]] = -400, -400
