@@ -98,9 +98,9 @@ def paper_table() -> str:
         f"| AP on COCO val2017 | {' | '.join(f'`{whose}_..._{size}`' for whose, size in columns)} |",
         f"|---{'|---' * len(columns)}|",
     ]
-    for depth in (50, 101, 152):
-        found = [PUBLISHED_POSES.get(f"{whose}_resnet{depth}_{size}") for whose, size in columns]
-        lines.append(f"| `resnet{depth}` | {' | '.join(f'{pose.ap:.3f}' if pose else '' for pose in found)} |")
+    for backbone in ("mobilenetv2", "resnet50", "resnet101", "resnet152"):
+        found = [PUBLISHED_POSES.get(f"{whose}_{backbone}_{size}") for whose, size in columns]
+        lines.append(f"| `{backbone}` | {' | '.join(f'{pose.ap:.3f}' if pose else '' for pose in found)} |")
     return "\n".join(lines)
 
 
