@@ -51,7 +51,7 @@ def test_saving_twice_gives_equal_bytes(tmp_path, pose):
 
 def test_number_formats_are_converted_to_the_networks(pose):
     _, state = pose
-    network = build_pose_network("mobilenet_v2")
+    network = build_pose_network(resolve("pose", POSE).architecture)
     load_into(network, state, POSE)
     assert state["final_layer.weight"].dtype == torch.float16
     assert network.final_layer.weight.dtype == torch.float32
@@ -130,13 +130,13 @@ def test_a_record_of_another_architecture_is_refused(tmp_path, pose):
     record, state = pose
     path = tmp_path / "some.safetensors"
     save_weights(path, replace(record, architecture="resnet18"), state)
-    with pytest.raises(WeightsError, match="weights of mobilenet_v2, where resnet18 is wanted"):
+    with pytest.raises(WeightsError, match="weights of mobilenet_v2_d128, where resnet18 is wanted"):
         load_pose_network(str(path))
 
 
 def test_batch_norm_counters_may_be_absent_or_left_over(pose):
     _, state = pose
-    network = build_pose_network("mobilenet_v2")
+    network = build_pose_network(resolve("pose", POSE).architecture)
     load_into(network, {key: tensor for key, tensor in state.items() if "num_batches" not in key}, POSE)
     load_into(network, {**state, "old.num_batches_tracked": torch.zeros(())}, POSE)
 
