@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-import torchvision
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -173,17 +172,17 @@ def test_torchvision_answers_are_translated(boxes, scores, labels, expected):
     assert stub.batches == [[(3, 48, 64)] * wrapped.batch_size]
 
 
-def test_torchvision_weights_by_name_and_by_path(monkeypatch, tmp_path):
+def test_torchvision_weights_by_path(tmp_path):
     settings = DetectorSettings(bbox_thr=0.005)
-    state = build_torchvision_detector(TORCHVISION_NAME, settings).state_dict()
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda url, **kwargs: state)
+    network = build_torchvision_detector(TORCHVISION_NAME, settings)
+    record = resolve("detector", TORCHVISION_NAME)
     path = tmp_path / "copy.safetensors"
-    save_weights(path, resolve("detector", TORCHVISION_NAME), state)
-    by_name, by_path = load_detector(TORCHVISION_NAME, settings), load_detector(str(path), settings)
+    save_weights(path, record, network.state_dict())
+    saved, loaded = TorchvisionDetector(record, network, settings), load_detector(str(path), settings)
     frames = noise(2)
-    for ours, theirs in zip(by_name.detect(frames), by_path.detect(frames), strict=True):
+    for ours, theirs in zip(saved.detect(frames), loaded.detect(frames), strict=True):
         np.testing.assert_array_equal(ours.bbox_xyxy, theirs.bbox_xyxy)
-    assert by_name.detect(frames[:0]) == []
+    assert loaded.detect(frames[:0]) == []
 
 
 @pytest.mark.parametrize("architecture", ["fasterrcnn_mobilenet_v3_large_320_fpn", TORCHVISION_NAME])
