@@ -21,7 +21,7 @@ from posebatch.plan import RunContext
 from posebatch.render import AnnotatedFrame, draw_skeletons, encode_gif
 from posebatch.storage import open_source, open_store
 from posebatch.types import FrameBatch, FramePoses, Segment, SourceVideo, VideoInfo, VideoPlan, VideoRecord
-from posebatch.video import SegmentDecoder, probe
+from posebatch.video import Packing, SegmentDecoder, probe
 
 PREVIEW_BATCH_FRAMES = 8
 
@@ -119,7 +119,13 @@ def draw_preview(job: PreviewJob, context: RunContext) -> int:
     scale, kpt_thr = context.settings.preview.preview_scale, context.settings.estimator.kpt_thr
     with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(
-            file, job.video.uri, Segment(), info, context.settings.sampling, PREVIEW_BATCH_FRAMES, scale=scale
+            file,
+            job.video.uri,
+            Segment(),
+            info,
+            context.settings.sampling,
+            PREVIEW_BATCH_FRAMES,
+            packing=Packing(scale=scale),
         )
         with closing(iter(decoder)) as batches:
             annotated = (
@@ -156,6 +162,7 @@ def _paired(
     """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
     for batch in batches:
         decoded = (record for record in batch.records if record.status == "ok")
+        assert isinstance(batch.images, np.ndarray)
         for record, image in zip(decoded, batch.images, strict=True):
             frame = next((one for one in poses if one.record.frame_index >= record.frame_index), None)
             if frame is None or frame.record.frame_index != record.frame_index:

@@ -7,14 +7,16 @@ only at the edge, as ``pts * time_base``. Intervals are half-open.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posebatch.colour import Coding
 from posebatch.skeleton import NUM_KEYPOINTS
 
 FrameStatus = Literal["ok", "corrupt", "missing"]
@@ -112,17 +114,84 @@ class FrameRecord:
     status: FrameStatus
 
 
+class Images(Protocol):
+    """A batch's decoded frames, all of one size, in one of several forms.
+
+    RGB as an array (n, height, width, 3), turned as displayed; `YuvImages`; `DeviceImages`; or what
+    `posebatch.pixels.Uploads` makes of them.
+    """
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the frames take."""
+        ...
+
+
+@dataclass(frozen=True)
+class YuvImages:
+    """Frames as the planes that came from the decoder."""
+
+    coding: Coding
+    planes: tuple[NDArray[Any], ...]
+    """(n, *shape) each, for the shapes of ``coding.plane_shapes``."""
+
+    def __post_init__(self) -> None:
+        for plane, shape in zip(self.planes, self.coding.plane_shapes, strict=True):
+            check_array("plane", plane, self.coding.dtype, (len(self), *shape))
+
+    def __len__(self) -> int:
+        return len(self.planes[0])
+
+    @property
+    def nbytes(self) -> int:
+        """See `Images.nbytes`."""
+        return sum(plane.nbytes for plane in self.planes)
+
+
+class DevicePlane(Protocol):
+    """A plane in a GPU's memory, as DLPack hands it on."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        """A capsule that holds the memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class DeviceImages:
+    """Frames that a GPU has decoded and keeps."""
+
+    coding: Coding
+    frames: tuple[tuple[DevicePlane, ...], ...]
+    """The planes of each frame."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Images.nbytes`."""
+        samples = sum(math.prod(shape) for shape in self.coding.plane_shapes)
+        return len(self) * samples * np.dtype(self.coding.dtype).itemsize
+
+
 @dataclass(frozen=True)
 class FrameBatch:
     """Consecutive wanted frames of one size, decodable or not."""
 
     records: tuple[FrameRecord, ...]
     """One for each wanted frame, in presentation order."""
-    images: NDArray[np.uint8]
-    """(n, height, width, 3) RGB: the frames whose status is ``ok``, in the order of ``records``."""
+    images: Images
+    """The frames whose status is ``ok``, in the order of ``records``."""
+    lead_in: bool = False
+    """The frames belong to earlier segments: their persons are followed into this one, and not published."""
 
     def __post_init__(self) -> None:
-        check_array("images", self.images, np.uint8, (None, None, None, 3))
+        if isinstance(self.images, np.ndarray):
+            check_array("images", self.images, np.uint8, (None, None, None, 3))
         decoded = sum(record.status == "ok" for record in self.records)
         if decoded != len(self.images):
             raise ValueError(f"{decoded} records say ok, but there are {len(self.images)} images")
@@ -181,9 +250,10 @@ class DecodeReport:
     """What a decoder saw of one segment, besides the frames that were wanted."""
 
     frames_decoded: int = 0
-    """Frames of the segment that decoded well, wanted or not."""
+    """Frames of the segment, without the damaged ones: with those that nobody wanted, which may not have been decoded.
+    """
     frames_damaged: int = 0
-    """Frames of the segment that came out damaged or not at all."""
+    """Wanted frames that came out damaged or not at all."""
     ends_early: bool = False
     """The stream stopped before the container's index or header said it would."""
     first_pts: int | None = None
@@ -215,16 +285,23 @@ def _most(*values: int | None) -> int | None:
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """Seconds spent in each stage; decoding runs beside the others."""
+    """Seconds spent in each stage; decoding and staging run beside the networks."""
 
     decode: float = 0.0
     detect: float = 0.0
     pose: float = 0.0
     total: float = 0.0
+    """From the networks' turn for a segment to its last frame."""
+    wait: float = 0.0
+    """How much of the total the networks waited for the decoder."""
 
     def __add__(self, other: StageSeconds) -> StageSeconds:
         return StageSeconds(
-            self.decode + other.decode, self.detect + other.detect, self.pose + other.pose, self.total + other.total
+            self.decode + other.decode,
+            self.detect + other.detect,
+            self.pose + other.pose,
+            self.total + other.total,
+            self.wait + other.wait,
         )
 
 
@@ -235,7 +312,7 @@ class SegmentReport:
     decode: DecodeReport = field(default_factory=DecodeReport)
     seconds: StageSeconds = field(default_factory=StageSeconds)
     device: str = ""
-    """Where the networks ran."""
+    """Where and how the networks ran, as in ``cpu fp32 openvino``."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +322,8 @@ class SegmentJob:
     video: SourceVideo
     info: VideoInfo
     segment: Segment
+    alone: bool = False
+    """Whether no other segment may be in its worker meanwhile: a worker has died with this one and another in it."""
 
 
 @dataclass(frozen=True)

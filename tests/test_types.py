@@ -108,7 +108,7 @@ def test_an_empty_segment_is_refused(start, end):
 
 def test_seconds_add_up():
     assert StageSeconds() + StageSeconds() == StageSeconds()
-    assert StageSeconds(1, 2, 3, 4) + StageSeconds(10, 20, 30, 40) == StageSeconds(11, 22, 33, 44)
+    assert StageSeconds(1, 2, 3, 4, 5) + StageSeconds(10, 20, 30, 40, 50) == StageSeconds(11, 22, 33, 44, 55)
 
 
 @pytest.mark.parametrize("cls", [Detections, FramePoses, FrameBatch, FrameRecord, Segment])

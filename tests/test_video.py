@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from posebatch.errors import DamagedVideoError, IndexDisagreesError, NotAVideoError, NoVideoStreamError, VideoError
 from posebatch.settings import SamplingSettings
 from posebatch.types import DecodeReport, FrameBatch, FrameRecord, Segment, VideoPlan
-from posebatch.video import SegmentDecoder, probe
+from posebatch.video import Packing, SegmentDecoder, probe
 
 EVERY_FRAME = SamplingSettings()
 WHOLE = 1e9
@@ -52,6 +52,9 @@ class Decoded:
     def pts(self) -> list[int]:
         return [record.pts for record in self.records]
 
+    def part(self, begin: int, end: int) -> Decoded:
+        return Decoded(self.records[begin:end], self.images[begin:end], [])
+
     def is_same(self, other: Decoded) -> bool:
         pairs = zip(self.images, other.images, strict=False)
         return self.records == other.records and all(
@@ -70,6 +73,15 @@ def batches_of(
     return list(decoder), decoder.report
 
 
+def put_together(batches: list[FrameBatch]) -> Decoded:
+    result = Decoded([], [], [])
+    for batch in batches:
+        images = iter(batch.images)
+        result.records += batch.records
+        result.images += [next(images) if record.status == "ok" else None for record in batch.records]
+    return result
+
+
 def decoded(
     video: bytes, segment_seconds: float = WHOLE, sampling: SamplingSettings = EVERY_FRAME, **how: Any
 ) -> Decoded:
@@ -78,11 +90,10 @@ def decoded(
     result = Decoded([], [], [])
     for segment in plan.segments:
         batches, report = batches_of(video, plan, segment, sampling, **how)
+        part = put_together(batches)
+        result.records += part.records
+        result.images += part.images
         result.reports.append(report)
-        for batch in batches:
-            images = iter(batch.images)
-            result.records += batch.records
-            result.images += [next(images) if record.status == "ok" else None for record in batch.records]
     return result
 
 
@@ -291,6 +302,94 @@ def test_a_rate_means_the_same_in_a_video_of_variable_rate_however_it_is_cut(fps
     assert [n for n in taken.numbers if n != 19] == [n for n in on_screen if n != 19]
 
 
+# --- what leads up to a segment that begins amid a group of frames ---------------------------------------------------
+
+LED = CUTTABLE | CUT_START | {"GOPs of 2": {"gop": 2}, "open GOPs of 5": {**LEADING, "gop": 5, "b_frames": 3}}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(sorted(LED)),
+    seconds=st.floats(0.04, 1.0),
+    detect_every=st.integers(1, 35),
+    sampling=st.one_of(
+        st.builds(SamplingSettings, stride=st.integers(1, 9)), st.builds(SamplingSettings, fps=st.floats(0.5, 40))
+    ),
+)
+def test_a_segment_is_led_in_from_its_groups_first_wanted_frame(
+    name: str, seconds: float, detect_every: int, sampling: SamplingSettings
+) -> None:
+    video = made(LED[name])
+    plan, sequential = plan_of(video, seconds), decoded(video, WHOLE, sampling)
+    for segment in plan.segments:
+        plain, plain_report = batches_of(video, plan, segment, sampling)
+        batches, report = batches_of(video, plan, segment, sampling, detect_every=detect_every)
+        own = put_together([batch for batch in batches if not batch.lead_in])
+        assert report == plain_report
+        assert own.is_same(put_together(plain))
+        indices = [record.frame_index for record in sequential.records]
+        if own.records:
+            group = own.records[0].frame_index // detect_every
+            begin = next(i for i, index in enumerate(indices) if index // detect_every == group)
+            end = indices.index(own.records[-1].frame_index) + 1
+            assert put_together(batches).is_same(sequential.part(begin, end))
+        else:
+            assert not batches
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "detect_every", "lead_in"),
+    [
+        ("no B-frames", EVERY_FRAME, 1, []),
+        ("no B-frames", EVERY_FRAME, 10, []),  # begins with its group
+        ("no B-frames", EVERY_FRAME, 9, [9]),
+        ("no B-frames", EVERY_FRAME, 11, list(range(10))),  # from the beginning of the stream
+        ("open GOPs", EVERY_FRAME, 12, []),
+        ("open GOPs", EVERY_FRAME, 5, [10, 11]),  # after the segment's keyframe in the file, shown before it
+        ("no B-frames", SamplingSettings(stride=3), 4, []),  # 12 is its group's first
+        ("no B-frames", SamplingSettings(stride=3), 20, [0, 3, 6, 9]),
+        ("no B-frames", SamplingSettings(fps=5), 9, []),  # 10 is its group's first on screen at a tick
+        ("no B-frames", SamplingSettings(fps=5), 20, [0, 5]),
+    ],
+)
+def test_what_leads_up_to_the_second_segment(
+    name: str, sampling: SamplingSettings, detect_every: int, lead_in: list[int]
+) -> None:
+    video = made(CUTTABLE[name])
+    plan = plan_of(video, BY_GOP)
+    batches, report = batches_of(video, plan, plan.segments[1], sampling, detect_every=detect_every, batch_frames=3)
+    assert [record.frame_index for batch in batches if batch.lead_in for record in batch.records] == lead_in
+    assert report == batches_of(video, plan, plan.segments[1])[1]
+
+
+def test_a_lead_in_goes_back_past_a_keyframe_that_is_shown_too_late() -> None:
+    # the keyframe shown as frame 24 lies before frames 22 and 23 in the file, but alone it does not lead to them
+    video = made({"frames": 48, **LEADING})
+    plan = plan_of(video, BY_GOP)
+    assert [segment.first_packet for segment in plan.segments] == [0, 10, 22, 34]
+    batches, _ = batches_of(video, plan, plan.segments[3], detect_every=22)
+    assert put_together(batches).is_same(whole(video).part(22, 48))
+
+
+def test_a_segment_and_what_leads_up_to_it_read_one_file_in_turn() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    video = made({**CUTTABLE["only keyframes"], "options": (("qmax", "2"),), "draw": lambda number: noise + number})
+    assert len(video) > 8 * 32768  # FFmpeg reads so many bytes at a time
+    plan = plan_of(video, 0.6)
+    batches, _ = batches_of(video, plan, plan.segments[1], detect_every=30)
+    assert put_together(batches).is_same(whole(video))
+
+
+def test_the_frames_before_a_segment_do_not_show_in_its_report() -> None:
+    video = corrupt_middle(made(CUTTABLE["no B-frames"]), 0.05, 0.5)  # within the second of three GOPs
+    plan = plan_of(video, BY_GOP)
+    batches, report = batches_of(video, plan, plan.segments[2], detect_every=30)
+    statuses = [record.status for batch in batches if batch.lead_in for record in batch.records]
+    assert len(statuses) == 20
+    assert set(statuses) > {"ok"}
+    assert (report.frames_decoded, report.frames_damaged) == (10, 0)
+
+
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +492,7 @@ def test_colours_are_right(case: tuple[tuple[float, float], int | None, int | No
 
 
 def test_a_scale_shrinks_the_pictures() -> None:
-    result = decoded(video_bytes(frames=3, rotation=90), scale=0.5)
+    result = decoded(video_bytes(frames=3, rotation=90), packing=Packing(scale=0.5))
     assert {image.shape for image in result.images if image is not None} == {(48, 64, 3)}
     assert result.numbers == [0, 1, 2]
 

@@ -1,0 +1,18 @@
+"""Probe a video, cut it into segments, and decode a segment into `FrameBatch`es.
+
+What a frame *is* must not depend on how a video is cut. So one rule numbers frames everywhere: the frames of the
+stream in presentation order, as one sequential decode would give them, with a placeholder for each frame that should
+have come out but did not. A segment starts at a keyframe of the container's index, whose position in the index gives
+the number of its first frame. The decoder checks what the index promised and raises `IndexDisagreesError` otherwise.
+Frames that nobody wants need not be decoded, but count as if they were.
+
+Foreign errors are translated here: no FFmpeg error leaves this package.
+"""
+
+from posebatch.video.cutting import probe
+from posebatch.video.decoder import SegmentDecoder
+from posebatch.video.hardware import use_nvdec
+from posebatch.video.packing import RGB, Packing
+from posebatch.video.rgb import to_rgb
+
+__all__ = ["RGB", "Packing", "SegmentDecoder", "probe", "to_rgb", "use_nvdec"]

@@ -1,0 +1,98 @@
+"""Decode a segment as often as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO
+
+from av.codec.context import ThreadType
+
+from posebatch.errors import StorageError
+from posebatch.types import DecodeReport, Segment
+from posebatch.video.container import open_video
+from posebatch.video.excerpt import Excerpt
+from posebatch.video.hardware import nvdec, say_once
+from posebatch.video.packets import UnsettledError
+from posebatch.video.presentation import Presentation, Shown
+from posebatch.video.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way of decoding a segment."""
+
+    threads: int
+    excerpt: bool = False
+    """Only what the wanted frames need is decoded."""
+    on_gpu: bool = False
+
+
+class WantedFrames:
+    """The wanted frames of one segment, in presentation order.
+
+    First the GPU decodes them, if it shall. Then only what they need is decoded, if not all are wanted; then
+    everything, by several threads; then everything, by one thread. Each way is left at the first thing that it cannot
+    settle, and the next one begins from the start. Decoding in several threads loses good frames around a bad one, so
+    that a damaged video's frames would depend on the number of threads. Up to the first damage they do not, so what has
+    been given by then is not given again.
+    """
+
+    def __init__(
+        self, file: IO[bytes], name: str, segment: Segment, threads: int, sampler: Sampler, gpu_codec: str | None = None
+    ) -> None:
+        """``gpu_codec`` is the stream's codec where the GPU shall try first."""
+        self._file, self._name, self._segment = file, name, segment
+        self._threads, self._sampler, self._gpu_codec = threads, sampler, gpu_codec
+        self._tried: list[Presentation | Excerpt] = []
+
+    def __iter__(self) -> Iterator[Shown]:
+        given = 0
+        for way in self._ways():
+            try:
+                for shown in islice(self._decoded(way), given, None):
+                    given += 1
+                    yield shown
+            except UnsettledError:
+                self._excuse(way, "damage, or what only the CPU can settle")
+            except Exception as error:
+                if not way.on_gpu or isinstance(error, StorageError):
+                    raise
+                self._excuse(way, str(error))
+            else:
+                return
+
+    def _ways(self) -> list[_Way]:
+        excerpt = not self._sampler.wants_all
+        ways = [_Way(1, excerpt, on_gpu=True)] * (self._gpu_codec is not None) + [
+            _Way(self._threads, excerpt=True)
+        ] * excerpt
+        return [*ways, _Way(self._threads), _Way(1)]
+
+    def _excuse(self, way: _Way, reason: str) -> None:
+        if way.on_gpu:
+            say_once(f"{self._gpu_codec}", f"{self._name} ({self._gpu_codec}) is decoded on the CPU: {reason}")
+
+    def _decoded(self, way: _Way) -> Iterator[Shown]:
+        with open_video(self._file, self._name, nvdec() if way.on_gpu else None) as (container, stream):
+            stream.codec_context.thread_count = way.threads
+            stream.codec_context.thread_type = ThreadType.AUTO
+            what = container, stream, self._segment, self._name, self._sampler
+            stop_at_damage = way.on_gpu or way.threads > 1
+            self._tried.append(Excerpt(*what) if way.excerpt else Presentation(*what, stop_at_damage=stop_at_damage))
+            yield from self._tried[-1]
+
+    @property
+    def first_index(self) -> int:
+        """Number of the first frame, once one has been asked for."""
+        return self._tried[-1].packets.first_index
+
+    @property
+    def frames_out(self) -> int:
+        """Frames that have come out of the decoder."""
+        return sum(way.frames_out for way in self._tried)
+
+    def report(self) -> DecodeReport:
+        """What was seen; complete after the iteration."""
+        return self._tried[-1].report()
