@@ -51,7 +51,7 @@ $(BIN)/python:
 
 .venv/.installed-demo: pyproject.toml | $(BIN)/python
 	@echo "installing posebatch and what it needs into .venv: about 6 GB the first time"
-	@$(call install,.)
+	@$(call install,.[openvino])
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python

@@ -12,7 +12,8 @@ from typing import Any
 from posebatch.commits import read_record, record_key
 from posebatch.errors import OutputError, StorageError
 from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
-from posebatch.models.registry import resolve, weight_file
+from posebatch.models.quantized import quantized_identity
+from posebatch.models.registry import Kind, resolve, weight_file
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally, duration_text
 from posebatch.runner import Outcome, Pool, Runner
@@ -44,13 +45,19 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     Raises `UsageError`, and `StorageError` when an input's store cannot be asked.
     """
     endpoint_url = settings.selection.endpoint_url
-    detector = resolve("detector", settings.estimator.detector_name)
-    pose = resolve("pose", settings.estimator.pose_name)
+    detector = _identity("detector", settings.estimator.detector_name, settings)
+    pose = _identity("pose", settings.estimator.pose_name, settings)
     store = open_store(output, endpoint_url)
     inputs = parse_inputs(named, endpoint_url)
     check_apart(inputs, store.root)
-    context = RunContext(new_run_id(), settings, store.root, detector.identity, pose.identity)
+    context = RunContext(new_run_id(), settings, store.root, detector, pose)
     return Prepared(context, store, inputs, survey(inputs, settings.selection))
+
+
+def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:
+    if settings.estimator.precision == "int8":
+        return quantized_identity(kind, name_or_path)
+    return resolve(kind, name_or_path).identity
 
 
 def run_job(named: list[str], output: str, settings: Settings) -> int:

@@ -61,7 +61,7 @@ class EstimatorSettings:
     kpt_thr: float = option(0.2, "lowest score of a keypoint that counts in pose_score and is drawn", low=0, high=1)
     max_persons: int = option(20, "most persons in one frame, the best boxes first", low=1, high=300)
     detect_every: int = option(
-        1, "run the detector on every N-th frame; this version knows 1", low=1, high=1, metavar="N"
+        1, "run the detector on every N-th frame and follow persons in between; 1: on all", low=1, metavar="N"
     )
     oks_nms_thr: float = option(
         1.0, "persons whose poses are more alike than this (OKS) are one; 1: all stay", low=0, high=1
@@ -72,8 +72,8 @@ class EstimatorSettings:
     flip_test: bool = option(False, "average with the mirrored crop: a little better, twice the work")
     precision: str = option(
         "auto",
-        "number format of the networks; auto: bf16 where the processor has it, else fp32",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "number format of the networks; auto: bf16 on GPUs and processors with AMX, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
 
     @property
@@ -115,7 +115,16 @@ class ExecutionSettings:
     """How the work is done. Nothing here changes a published row."""
 
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"))
-    decoder: str = option("auto", "what decodes the video; this version decodes on the CPU", choices=("auto", "cpu"))
+    engine: str = option(
+        "auto",
+        "what runs the networks; auto: on the CPU OpenVINO where it is installed, else torch",
+        choices=("auto", "torch", "openvino"),
+    )
+    decoder: str = option(
+        "auto",
+        "what decodes the video; auto: NVDEC where networks run on a GPU that has it",
+        choices=("auto", "cpu", "nvdec"),
+    )
     workers: str = option(
         "auto", "number of actors; auto: one for each CPU core, or two for each GPU", metavar="auto|N"
     )

@@ -60,7 +60,7 @@ def test_help_names_every_target(checkout: Path):
 def test_first_call_makes_an_environment_and_installs(checkout: Path):
     planned = make(checkout, "-n", "demo").stdout
     assert "-m venv .venv" in planned
-    assert "-e '.'" in planned
+    assert "-e '.[openvino]'" in planned
     assert "[dev]" not in planned
 
 

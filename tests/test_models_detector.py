@@ -14,6 +14,7 @@ from posebatch.models.detector import (
 from posebatch.models.registry import resolve
 from posebatch.models.ssdlite import build_person_ssd
 from posebatch.models.weights import load_into, load_weights, save_weights
+from posebatch.pixels import RgbPixels
 
 NAME = "ssdlite_mobilenet_v2_320"
 TORCHVISION_NAME = "ssdlite320_mobilenet_v3_large"
@@ -57,7 +58,7 @@ def drawn_person(height=240, width=320):
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4])
 def test_one_answer_for_each_frame(detector, n):
-    found = detector.detect(noise(n))
+    found = detector.detect(RgbPixels(noise(n)))
     assert len(found) == n
     for detections in found:
         assert len(detections) > 0
@@ -66,19 +67,19 @@ def test_one_answer_for_each_frame(detector, n):
 
 def test_more_frames_than_the_batch_size_are_refused(detector):
     with pytest.raises(ValueError, match="batch size"):
-        detector.detect(noise(detector.batch_size + 1, 32, 32))
+        detector.detect(RgbPixels(noise(detector.batch_size + 1, 32, 32)))
 
 
 def test_a_blank_frame_has_nobody():
-    (found,) = load_detector(NAME, DetectorSettings()).detect(torch.zeros(1, 90, 160, 3, dtype=torch.uint8))
+    (found,) = load_detector(NAME, DetectorSettings()).detect(RgbPixels(torch.zeros(1, 90, 160, 3, dtype=torch.uint8)))
     assert len(found) == 0
     assert found.bbox_xyxy.shape == (0, 4)
 
 
 def test_settings_bound_the_answer():
     settings = DetectorSettings(bbox_thr=0.06, max_persons=3)
-    (few,) = load_detector(NAME, settings).detect(noise(1))
-    (many,) = load_detector(NAME, EAGER).detect(noise(1))
+    (few,) = load_detector(NAME, settings).detect(RgbPixels(noise(1)))
+    (many,) = load_detector(NAME, EAGER).detect(RgbPixels(noise(1)))
     assert len(few) <= 3
     assert (few.scores > 0.06).all()
     np.testing.assert_array_equal(few.scores, many.scores[: len(few)])
@@ -86,7 +87,7 @@ def test_settings_bound_the_answer():
 
 @pytest.mark.parametrize(("height", "width"), [(120, 200), (31, 57), (400, 90)])
 def test_boxes_lie_in_the_frame(detector, height, width):
-    (found,) = detector.detect(noise(1, height, width))
+    (found,) = detector.detect(RgbPixels(noise(1, height, width)))
     x1, y1, x2, y2 = found.bbox_xyxy.T
     assert (found.bbox_xyxy >= -0.5).all()
     assert (x2 <= width - 0.5).all()
@@ -106,13 +107,13 @@ def test_equals_torchvisions_own_forward_on_equally_resized_input(detector, imag
     with torch.inference_mode():
         (expected,) = ssd([resized[0] / 255])
     boxes = expected["boxes"] * torch.tensor([width, height, width, height]) / 320 - 0.5
-    (found,) = detector.detect(image)
+    (found,) = detector.detect(RgbPixels(image))
     np.testing.assert_allclose(found.scores, expected["scores"].numpy(), atol=1e-4)
     np.testing.assert_allclose(found.bbox_xyxy, boxes.numpy(), atol=0.02)
 
 
 def test_finds_a_person():
-    (found,) = load_detector(NAME, DetectorSettings()).detect(drawn_person())
+    (found,) = load_detector(NAME, DetectorSettings()).detect(RgbPixels(drawn_person()))
     assert len(found) == 1
     assert found.scores[0] > 0.9
     x1, y1, x2, y2 = found.bbox_xyxy[0]
@@ -122,13 +123,13 @@ def test_finds_a_person():
 
 def test_a_frames_persons_do_not_depend_on_the_other_frames(detector):
     frames = noise(4)
-    together = detector.detect(frames)
-    other = detector.detect(torch.cat([frames[:1], noise(3, seed=1)]))
+    together = detector.detect(RgbPixels(frames))
+    other = detector.detect(RgbPixels(torch.cat([frames[:1], noise(3, seed=1)])))
     np.testing.assert_array_equal(other[0].bbox_xyxy, together[0].bbox_xyxy)
     np.testing.assert_array_equal(other[0].scores, together[0].scores)
-    moved = detector.detect(frames[[3, 2, 1, 0]])
+    moved = detector.detect(RgbPixels(frames[[3, 2, 1, 0]]))
     np.testing.assert_allclose(moved[3].bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
-    (alone,) = detector.detect(frames[:1])
+    (alone,) = detector.detect(RgbPixels(frames[:1]))
     np.testing.assert_allclose(alone.bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
 
 
@@ -165,7 +166,7 @@ class StubNetwork(nn.Module):
 def test_torchvision_answers_are_translated(boxes, scores, labels, expected):
     stub = StubNetwork(boxes, scores, labels)
     wrapped = TorchvisionDetector(resolve("detector", TORCHVISION_NAME), stub, DetectorSettings(max_persons=2))
-    found = wrapped.detect(torch.zeros(2, 48, 64, 3, dtype=torch.uint8))
+    found = wrapped.detect(RgbPixels(torch.zeros(2, 48, 64, 3, dtype=torch.uint8)))
     assert len(found) == 2
     for detections in found:
         np.testing.assert_array_equal(detections.bbox_xyxy, np.array(expected, np.float32).reshape(-1, 4))
@@ -180,9 +181,9 @@ def test_torchvision_weights_by_path(tmp_path):
     save_weights(path, record, network.state_dict())
     saved, loaded = TorchvisionDetector(record, network, settings), load_detector(str(path), settings)
     frames = noise(2)
-    for ours, theirs in zip(saved.detect(frames), loaded.detect(frames), strict=True):
+    for ours, theirs in zip(saved.detect(RgbPixels(frames)), loaded.detect(RgbPixels(frames)), strict=True):
         np.testing.assert_array_equal(ours.bbox_xyxy, theirs.bbox_xyxy)
-    assert loaded.detect(frames[:0]) == []
+    assert loaded.detect(RgbPixels(frames[:0])) == []
 
 
 @pytest.mark.parametrize("architecture", ["fasterrcnn_mobilenet_v3_large_320_fpn", TORCHVISION_NAME])

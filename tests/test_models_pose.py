@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from posebatch.models.engines import PLAIN, start_engine
 from posebatch.models.pose import PoseNetwork, load_pose_network
 from posebatch.models.pose_resnet import build_pose_network
 from posebatch.models.weights import load_into, load_weights
@@ -27,7 +28,7 @@ def rebuilt(**changes):
     record, state = load_weights("pose", NAME)
     module = build_pose_network(record.architecture)
     load_into(module, state, NAME)
-    return PoseNetwork(replace(record, **changes), module, "cpu", torch.float32)
+    return PoseNetwork(replace(record, **changes), start_engine(module, record.input_size_wh, PLAIN))
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from training_factories import encoded, targets
 
-from posebatch.estimator import sample_crop
 from posebatch.geometry import BOX_PADDING, crop_regions
+from posebatch.pixels import sample_crop
 from posebatch.skeleton import FLIP_ORDER, KEYPOINT_NAMES, NUM_KEYPOINTS
 from posebatch.training.augment import (
     NO_AUGMENTATION,

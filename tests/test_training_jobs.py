@@ -27,6 +27,7 @@ from training_factories import write_coco, write_persons, write_scenes
 from posebatch.models.detector import DetectorSettings, load_detector
 from posebatch.models.pose import load_pose_network
 from posebatch.models.registry import EMBEDDED
+from posebatch.pixels import RgbPixels
 from posebatch.training.augment import PoseAugmentation
 from posebatch.training.loop import CHECKPOINT_NAME, averaged_weights
 from posebatch.training.mosaic import SceneAugmentation
@@ -194,7 +195,7 @@ def test_a_detector_learns_and_can_be_used(persons, tmp_path):
     assert "recall_at_precision_0.8" in history(tmp_path)[-1]
     detector = load_detector(str(tmp_path / "gym.safetensors"), DetectorSettings())
     assert detector.record.accuracy["measured on"] == "scenes.parquet"
-    detector.detect(torch.full((1, 40, 60, 3), 128, dtype=torch.uint8))
+    detector.detect(RgbPixels(torch.full((1, 40, 60, 3), 128, dtype=torch.uint8)))
 
 
 # What cannot be done

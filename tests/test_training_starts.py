@@ -18,6 +18,7 @@ from posebatch.models.pose_resnet import PoseMobileNet, build_pose_network
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.ssdlite import build_person_ssd
 from posebatch.models.weights import load_into, load_weights, save_weights
+from posebatch.pixels import RgbPixels
 from posebatch.training.detector_task import DetectorNetwork, DetectorTaskSettings
 from posebatch.training.loop import LoopSettings
 from posebatch.training.narrow import narrow_deconvolutions
@@ -167,8 +168,8 @@ def test_the_result_is_the_averaged_detector(persons, scenes, tmp_path):
     settings = DetectorSettings(bbox_thr=0.02)
     frames = (torch.rand(1, 30, 40, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
     frames = frames.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    [wanted] = load_detector(DETECTOR, settings).detect(frames)
-    [found] = load_detector(str(tmp_path / "mine.safetensors"), settings).detect(frames)
+    [wanted] = load_detector(DETECTOR, settings).detect(RgbPixels(frames))
+    [found] = load_detector(str(tmp_path / "mine.safetensors"), settings).detect(RgbPixels(frames))
     assert len(found) == len(wanted) > 0
     assert found.scores == pytest.approx(wanted.scores, abs=0.02)
 

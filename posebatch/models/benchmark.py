@@ -15,10 +15,12 @@ from posebatch.models.detector import (
     build_torchvision_detector,
     load_detector,
 )
+from posebatch.models.engines import PLAIN, start_engine
 from posebatch.models.listing import ModelRow
 from posebatch.models.pose import PoseNetwork, load_pose_network
 from posebatch.models.pose_resnet import build_pose_network
 from posebatch.models.registry import DetectorRecord, PoseRecord, describe
+from posebatch.pixels import RgbPixels
 
 _SECONDS = 2.0
 """Of measurement, at the least; one batch is always finished."""
@@ -58,7 +60,8 @@ def _pose_speed(record: PoseRecord, weights_are_here: bool) -> float:
     if weights_are_here:
         network = load_pose_network(record.name)
     else:
-        network = PoseNetwork(record, build_pose_network(record.architecture), "cpu", torch.float32)
+        engine = start_engine(build_pose_network(record.architecture), record.input_size_wh, PLAIN)
+        network = PoseNetwork(record, engine)
     width, height = record.input_size_wh
     crops = 255 * torch.rand(network.batch_size, 3, height, width)
     return _per_second(lambda: network.heatmaps(crops), network.batch_size)
@@ -73,7 +76,7 @@ def _detector_speed(record: DetectorRecord, weights_are_here: bool) -> float:
         detector = TorchvisionDetector(record, build_torchvision_detector(record.architecture, settings), settings)
     width, height = _FRAME_WH
     frames = (255 * torch.rand(detector.batch_size, height, width, 3)).to(torch.uint8)
-    return _per_second(lambda: detector.detect(frames), detector.batch_size)
+    return _per_second(lambda: detector.detect(RgbPixels(frames)), detector.batch_size)
 
 
 def _per_second(run: Callable[[], object], images: int) -> float:

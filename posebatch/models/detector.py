@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import nn
 from torchvision.models import get_model_builder
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
-from posebatch.models.inference import batch_size_for, pad_batch, prepare_network
-from posebatch.models.registry import SSDLITE_ARCHITECTURES, DetectorRecord
+from posebatch.models.engines import DTYPES, PLAIN, Engine, Placement, start_engine, start_quantized
+from posebatch.models.inference import pad_batch
+from posebatch.models.quantized import load_quantized
+from posebatch.models.registry import SSDLITE_ARCHITECTURES, DetectorRecord, resolve
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights import load_into, load_weights
+from posebatch.pixels import Pixels
 from posebatch.types import Detections
 
 _PERSON = 1
@@ -47,19 +49,21 @@ class DetectorSettings:
     """Of two boxes that overlap more than this (IoU), the one with the lower score is dropped."""
     max_persons: int = 20
     """Boxes kept in one frame, the best ones."""
-    device: str = "cpu"
-    precision: torch.dtype = torch.float32
+    placement: Placement = PLAIN
 
 
 class PersonDetector(Protocol):
     """Finds persons in frames of one size."""
 
     record: DetectorRecord
-    batch_size: int
-    """Most frames of one call; the network always runs this many."""
 
-    def detect(self, images: torch.Tensor) -> list[Detections]:
-        """Frames (n, height, width, 3) uint8 RGB on any device, n <= ``batch_size`` -> the persons of each.
+    @property
+    def batch_size(self) -> int:
+        """Most frames of one call; the network always runs this many."""
+        ...
+
+    def detect(self, frames: Pixels) -> list[Detections]:
+        """Frames, at most ``batch_size`` of them -> the persons of each.
 
         A frame's persons do not depend on the other frames. Of equal scores the network's own order of boxes decides.
         """
@@ -70,16 +74,26 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
     """A detector ready to run, by registered name or weight file.
 
     Raises `WeightsError` when the name is unknown, the file does not hold exactly this network's weights, or
-    torchvision's weights cannot be downloaded.
+    torchvision's weights cannot be downloaded, or an 8-bit version is asked for and not there.
     """
+    if settings.placement.precision == "int8":
+        return _load_quantized_detector(name_or_path, settings)
     record, state = load_weights("detector", name_or_path)
     if record.architecture in SSDLITE_ARCHITECTURES:
         ssd = build_person_ssd(record.architecture)
         load_into(ssd, state, name_or_path)
-        return SSDLitePersonDetector(record, ssd, settings)
+        return SSDLitePersonDetector.of(record, ssd, settings)
     network = build_torchvision_detector(record.architecture, settings)
     load_into(network, state, name_or_path)
     return TorchvisionDetector(record, network, settings)
+
+
+def _load_quantized_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetector:
+    record = resolve("detector", name_or_path)
+    network = load_quantized("detector", name_or_path)
+    anchors = anchor_boxes(build_person_ssd(record.architecture))
+    engine = start_quantized(network, (INPUT_SIZE, INPUT_SIZE), settings.placement)
+    return SSDLitePersonDetector(record, engine, anchors, settings)
 
 
 class SSDLitePersonDetector:
@@ -88,27 +102,33 @@ class SSDLitePersonDetector:
     Gives the boxes of torchvision's own ``SSD.forward`` on equally resized input.
     """
 
-    record: DetectorRecord
-    batch_size: int
+    def __init__(
+        self, record: DetectorRecord, engine: Engine, anchors: torch.Tensor, settings: DetectorSettings
+    ) -> None:
+        self.record, self._engine, self._settings = record, engine, settings
+        self._anchors = anchors.to(engine.device)
+        self._mean = 255 * torch.tensor(record.mean, device=engine.device).view(1, 3, 1, 1)
+        self._std = 255 * torch.tensor(record.std, device=engine.device).view(1, 3, 1, 1)
 
-    def __init__(self, record: DetectorRecord, ssd: SSD, settings: DetectorSettings) -> None:
-        self.record = record
-        self.batch_size = batch_size_for(settings.device)
-        self._settings = settings
-        self._anchors = anchor_boxes(ssd).to(settings.device)
-        prepare_network(ssd, settings.device, settings.precision)
-        self._backbone = ssd.backbone
-        self._head = ssd.head
-        self._mean = 255 * torch.tensor(record.mean, device=settings.device).view(1, 3, 1, 1)
-        self._std = 255 * torch.tensor(record.std, device=settings.device).view(1, 3, 1, 1)
+    @classmethod
+    def of(cls, record: DetectorRecord, ssd: SSD, settings: DetectorSettings) -> SSDLitePersonDetector:
+        """With the network of a torchvision SSD, which is changed: it is made ready to run."""
+        anchors = anchor_boxes(ssd)
+        engine = start_engine(BoxNetwork(ssd), (INPUT_SIZE, INPUT_SIZE), settings.placement)
+        return cls(record, engine, anchors, settings)
+
+    @property
+    def batch_size(self) -> int:
+        """See `PersonDetector.batch_size`."""
+        return self._engine.batch_size
 
     @torch.inference_mode()
-    def detect(self, images: torch.Tensor) -> list[Detections]:
+    def detect(self, frames: Pixels) -> list[Detections]:
         """See `PersonDetector.detect`."""
-        n, height, width, _ = images.shape
+        n, (width, height) = len(frames), frames.size_wh
         if n == 0:
             return []
-        logits, codes = self._forward(self._preprocess(images))  # (batch, anchors, 2), (batch, anchors, 4)
+        logits, codes = self._engine(self._preprocess(frames))  # (batch, anchors, 2), (batch, anchors, 4)
         scores = logits[:n].softmax(dim=2)[:, :, _PERSON]  # (n, anchors)
         image, anchor, score = _best_candidates(scores, self._settings.bbox_thr)  # (candidates,) each
         edges = decode_boxes(codes[image, anchor], self._anchors[anchor])  # (candidates, 4) in units of the frame
@@ -117,24 +137,27 @@ class SSDLitePersonDetector:
         kept = _nms_per_image(edges, score, image, self._settings.nms_thr)
         return _split_by_image(image[kept], edges[kept], score[kept], n, self._settings.max_persons)
 
-    def _preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, height, width, 3) uint8 -> (batch_size, 3, 320, 320) normalised."""
-        frames = images.to(self._settings.device).permute(0, 3, 1, 2)
-        if frames.device.type != "cpu":
-            frames = frames.float()  # only the CPU's antialiased resize takes uint8
+    def _preprocess(self, frames: Pixels) -> torch.Tensor:
+        """-> (n, 3, 320, 320) normalised."""
         # Antialiased, because boxes should not depend on how large the frame is, and because it is the cheap one.
         # Against torchvision's plain bilinear resize, on 178 images of COCO val2017 (388 persons): AP50 .731 / .735
         # and recall at score .3 .755 / .747; on the same images enlarged 3 times, as large as HD video, AP50
-        # .729 / .726 and recall .753 / .727. On uint8 it takes 1.2 to 1.9 ms for a 1080p frame on one Zen 3 thread,
-        # the plain one on float32 takes 18.
-        resized = F.interpolate(frames, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
-        return pad_batch((resized.float() - self._mean) / self._std, self.batch_size)
+        # .729 / .726 and recall .753 / .727.
+        resized = frames.resized((INPUT_SIZE, INPUT_SIZE)).to(self._engine.device)
+        return (resized - self._mean) / self._std
 
-    def _forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class logits (batch, anchors, 2) and box codes (batch, anchors, 4), float32."""
-        x = x.to(self._settings.precision, memory_format=torch.channels_last)
-        output = self._head(list(self._backbone(x).values()))
-        return output["cls_logits"].float(), output["bbox_regression"].float()
+
+class BoxNetwork(nn.Module):
+    """What of an SSD is a network: (n, 3, 320, 320) -> class logits (n, anchors, 2), box codes (n, anchors, 4)."""
+
+    def __init__(self, ssd: SSD) -> None:
+        super().__init__()
+        self.backbone, self.head = ssd.backbone, ssd.head
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and codes."""
+        output = self.head(list(self.backbone(x).values()))
+        return output["cls_logits"], output["bbox_regression"]
 
 
 class TorchvisionDetector:
@@ -147,20 +170,20 @@ class TorchvisionDetector:
         self.record = record
         # Faster R-CNN puts the proposals of all images into one matrix, whose size, and with it the rounding, would
         # depend on the neighbours. The others keep images apart.
-        self.batch_size = 1 if record.architecture.startswith("fasterrcnn") else batch_size_for(settings.device)
+        self.batch_size = 1 if record.architecture.startswith("fasterrcnn") else settings.placement.batch_size
         self._settings = settings
-        self._network = network.eval().requires_grad_(False).to(settings.device)
+        self._network = network.eval().requires_grad_(False).to(settings.placement.device)
 
     @torch.inference_mode()
-    def detect(self, images: torch.Tensor) -> list[Detections]:
+    def detect(self, frames: Pixels) -> list[Detections]:
         """See `PersonDetector.detect`."""
-        n, height, width, _ = images.shape
+        n, (width, height) = len(frames), frames.size_wh
         if n == 0:
             return []
-        frames = images.to(self._settings.device).permute(0, 3, 1, 2).float() / 255
-        precision = self._settings.precision
-        with torch.autocast(frames.device.type, dtype=precision, enabled=precision != torch.float32):
-            outputs = self._network(list(pad_batch(frames, self.batch_size)))[:n]
+        images = frames.rgb().to(self._settings.placement.device) / 255
+        precision = DTYPES[self._settings.placement.precision]
+        with torch.autocast(images.device.type, dtype=precision, enabled=precision != torch.float32):
+            outputs = self._network(list(pad_batch(images, self.batch_size)))[:n]
         persons = [output["labels"] == _PERSON for output in outputs]
         edges = torch.cat([output["boxes"][person] for output, person in zip(outputs, persons, strict=True)]).float()
         score = torch.cat([output["scores"][person] for output, person in zip(outputs, persons, strict=True)]).float()

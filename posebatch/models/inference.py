@@ -53,15 +53,6 @@ def unfold_batch_norms(plain: nn.Module, folded: dict[str, torch.Tensor]) -> dic
     return state
 
 
-def batch_size_for(device: str) -> int:
-    """Images in one forward pass.
-
-    On one Zen 3 thread the embedded pose network does 23, 25, 24 and 20 crops per second at batch 1, 4, 8 and 16, the
-    detector 30, 29, 26 and 20 frames: larger activations leave the cache. A GPU needs more to be busy.
-    """
-    return 4 if device == "cpu" else 16
-
-
 def pad_batch(batch: torch.Tensor, size: int) -> torch.Tensor:
     """Append zeros until the first dimension is ``size``: (n, ...) -> (size, ...).
 

@@ -109,7 +109,7 @@ def _row(kind: Kind, name: str) -> ModelRow:
     embedded = name in EMBEDDED[kind]
     figures = {key: value for key, value in record.accuracy.items() if isinstance(value, float)}
     leading = next(iter(figures.items()), None)
-    gflops, parameters = _cost(record)
+    gflops, parameters = network_cost(record)
     size = record.input_size_wh
     return ModelRow(
         kind=kind,
@@ -127,7 +127,8 @@ def _row(kind: Kind, name: str) -> ModelRow:
     )
 
 
-def _cost(record: AnyRecord) -> tuple[float, int]:
+def network_cost(record: AnyRecord) -> tuple[float, int]:
+    """GFLOPs of one image (a multiplication and an addition counted as two) and parameters."""
     if isinstance(record, PoseRecord):
         return pose_gflops(record.architecture, record.input_size_wh), POSE_PARAMETERS[record.architecture]
     if record.architecture in TORCHVISION_DETECTORS:

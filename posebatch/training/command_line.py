@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posebatch.errors import OutputError, PosebatchError, TrainingError, UsageError
-from posebatch.estimator import resolve_device
+from posebatch.models.engines import resolve_device
 from posebatch.training.launch import train_here, train_on_ray
 from posebatch.training.loop import LoopSettings
 from posebatch.training.recipes import Recipe

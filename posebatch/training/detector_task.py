@@ -18,6 +18,7 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 from posebatch.evaluation.dataset import LabelledDataset
 from posebatch.evaluation.detections import evaluate_detector, inclusive_settings
 from posebatch.models.detector import SSDLitePersonDetector, anchor_boxes, decode_boxes
+from posebatch.models.engines import Placement
 from posebatch.models.inference import fold_batch_norms
 from posebatch.models.registry import DetectorRecord
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
@@ -120,15 +121,14 @@ class DetectorTask:
         """Average precision and recall, as `posebatch.evaluation` measures them."""
         if self._validation is None:
             return {}
-        device = str(next(network.parameters()).device)
+        placement = Placement("cuda" if next(network.parameters()).is_cuda else "cpu")
         ssd = build_person_ssd(self._record.architecture).eval()
         if self._settings.fold_batch_norms:
             fold_batch_norms(ssd)
         for part in ("backbone", "head"):
             ssd.get_submodule(part).load_state_dict(network.get_submodule(part).state_dict())
-        accuracy = evaluate_detector(
-            SSDLitePersonDetector(self._record, ssd, inclusive_settings(device=device)), self._validation
-        )
+        detector = SSDLitePersonDetector.of(self._record, ssd, inclusive_settings(placement=placement))
+        accuracy = evaluate_detector(detector, self._validation)
         return {
             "AP": accuracy.average_precision.ap,
             "AP50": accuracy.average_precision.ap50,

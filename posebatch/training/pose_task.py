@@ -17,6 +17,7 @@ from torch import nn
 from posebatch.evaluation.dataset import LabelledDataset
 from posebatch.evaluation.poses import evaluate_keypoints
 from posebatch.heatmaps import encode_heatmaps
+from posebatch.models.engines import Placement, start_engine
 from posebatch.models.inference import fold_batch_norms
 from posebatch.models.pose import PoseNetwork
 from posebatch.models.pose_resnet import HEATMAP_STRIDE
@@ -90,9 +91,11 @@ class PoseTask:
         """Average precision and recall in labelled boxes, as `posebatch.evaluation` measures them."""
         if self._validation is None:
             return {}
-        device = str(next(network.parameters()).device)
-        ready = PoseNetwork(self._record, copy.deepcopy(network), device, torch.float32)
-        figures = evaluate_keypoints(ready, self._validation, EstimatorSettings(), device=device).average_precision
+        placement = Placement("cuda" if next(network.parameters()).is_cuda else "cpu")
+        engine = start_engine(copy.deepcopy(network), self._record.input_size_wh, placement)
+        ready = PoseNetwork(self._record, engine)
+        accuracy = evaluate_keypoints(ready, self._validation, EstimatorSettings(), placement=placement)
+        figures = accuracy.average_precision
         return {"AP": figures.ap, "AP50": figures.ap50, "AR": figures.ar}
 
     def _crop(self, number: int) -> PoseCrop:

@@ -17,13 +17,15 @@ import torch
 import posebatch.heatmaps
 import posebatch.models.pose
 import posebatch.skeleton
-from posebatch.estimator import PoseEstimator, sample_crop
+from posebatch.estimator import PoseEstimator
 from posebatch.geometry import apply_affine, crop_regions, grid_to_frame, invert_affine
 from posebatch.heatmaps import decode_heatmaps
+from posebatch.models.engines import PLAIN, start_engine
 from posebatch.models.pose import PoseNetwork
 from posebatch.models.pose_resnet import build_pose_network
 from posebatch.models.registry import PoseRecord
 from posebatch.models.weights import load_into
+from posebatch.pixels import sample_crop
 from posebatch.scoring import oks_nms, rescore
 from posebatch.settings import EstimatorSettings
 from posebatch.skeleton import KEYPOINT_NAMES
@@ -69,7 +71,7 @@ def built(architecture):
 
 
 def network(record):
-    return PoseNetwork(record, deepcopy(built(record.architecture)), "cpu", torch.float32)
+    return PoseNetwork(record, start_engine(deepcopy(built(record.architecture)), record.input_size_wh, PLAIN))
 
 
 # --- box to crop -------------------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def estimated(record, frames, persons, **settings):
     """Keypoints (persons, 17, 3) in the order of `parity_rules.PERSONS`, and pose scores."""
     images = np.stack([rules.frame(number) for number in range(frames)])
     records = tuple(FrameRecord(number, number, True, "ok") for number in range(frames))
-    estimator = PoseEstimator(GivenBoxes(persons), network(record), EstimatorSettings(**settings), "cpu")
+    estimator = PoseEstimator(GivenBoxes(persons), network(record), EstimatorSettings(**settings), PLAIN)
     poses = list(estimator.estimate([FrameBatch(records, images)]))
     order = [np.argsort(-frame.bbox_scores) for frame in poses]  # the rules give each its own, falling
     keypoints = np.concatenate([frame.keypoints[rank] for frame, rank in zip(poses, order, strict=True)])
