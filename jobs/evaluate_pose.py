@@ -22,7 +22,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from posebatch.errors import InputError, OutputError, PosebatchError, UsageError
-from posebatch.estimator import resolve_device, resolve_precision
 from posebatch.evaluation.dataset import LabelledDataset, best_boxes, true_boxes
 from posebatch.evaluation.detections import MOST_PERSONS, detect_persons, inclusive_settings, measure_detections
 from posebatch.evaluation.pictures import write_sheet
@@ -31,6 +30,7 @@ from posebatch.evaluation.poses import keypoints_for_boxes, measure_poses
 from posebatch.evaluation.readers import read_dataset, read_detections
 from posebatch.evaluation.report import DetectorMeasurement, PoseMeasurement, Report, report_json, report_text
 from posebatch.models.detector import load_detector
+from posebatch.models.engines import Placement, place
 from posebatch.models.pose import load_pose_network
 from posebatch.progress import LINE_SECONDS, LOG_SECONDS, duration_text
 from posebatch.settings import Settings, options, settings_from
@@ -43,7 +43,7 @@ PAPERS_OKS_NMS_THR = 0.9
 FLIP_TESTS: Mapping[str, tuple[bool, ...]] = {"off": (False,), "on": (True,), "both": (False, True)}
 
 SETTINGS = ("preset", "detector", "decoding", "bbox_thr", "nms_thr", "kpt_thr", "max_persons", "oks_nms_thr")
-MACHINE_SETTINGS = ("precision", "device")
+MACHINE_SETTINGS = ("precision", "device", "engine")
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,8 @@ def _boxes(
 
 
 def _detected(dataset: LabelledDataset, settings: Settings) -> list[Detections]:
-    device = resolve_device(settings.execution.device)
-    precision = resolve_precision(settings.estimator.precision, device)
     name = settings.estimator.detector_name
-    detector = load_detector(name, inclusive_settings(settings.estimator.nms_thr, device, precision))
+    detector = load_detector(name, inclusive_settings(settings.estimator.nms_thr, _placement(settings)))
     progress = ProgressLine(f"boxes by {_short(name)}", len(dataset.images))
     return detect_persons(detector, dataset, progress.show)
 
@@ -176,9 +174,9 @@ def _poses(
         flip_test=flip_test,
         oks_nms_thr=boxes.oks_nms_thr,
     )
-    device = resolve_device(settings.execution.device)
-    network = load_pose_network(estimator.pose_name, device, resolve_precision(estimator.precision, device))
-    found = keypoints_for_boxes(network, dataset, boxes.detections, estimator, device)
+    placement = _placement(settings)
+    network = load_pose_network(estimator.pose_name, placement)
+    found = keypoints_for_boxes(network, dataset, boxes.detections, estimator, placement)
     progress = ProgressLine(f"poses by {_short(estimator.pose_name)}, {boxes.name}", len(dataset.images))
     poses = list(progress.watched(found))
     if sheet:
@@ -186,6 +184,10 @@ def _poses(
     accuracy = measure_poses(dataset, poses)
     name = _short(estimator.pose_name)
     return PoseMeasurement(name, network.record.identity, boxes.name, flip_test, estimator.decoding, accuracy)
+
+
+def _placement(settings: Settings) -> Placement:
+    return place(settings.execution.device, settings.estimator.precision, settings.execution.engine)
 
 
 def _short(name_or_path: str) -> str:

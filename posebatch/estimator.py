@@ -1,4 +1,4 @@
-"""Frames to persons: detect, crop, infer in batches of constant size across frames, decode, un-crop.
+"""Frames to persons: detect or follow, crop, infer in batches of constant size across frames, decode, un-crop.
 
 Usable alone, without Ray or an object store::
 
@@ -11,96 +11,53 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from numpy.typing import NDArray
 
 from posebatch.decoding import DECODINGS
-from posebatch.errors import SettingsError
-from posebatch.geometry import GridAlignment, apply_affine, crop_regions, grid_to_frame
-from posebatch.heatmaps import decode_heatmaps
+from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
 from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
+from posebatch.models.engines import Placement, place
+from posebatch.models.peaks import find_peaks
 from posebatch.models.pose import PoseNetwork, load_pose_network
+from posebatch.pixels import JoinedPixels, Pixels, on_device
+from posebatch.propagation import Followed, follow, joint_confidence, somebody_lost
 from posebatch.scoring import oks_nms, rescore
 from posebatch.settings import EstimatorSettings
 from posebatch.skeleton import NUM_KEYPOINTS
 from posebatch.types import Detections, FrameBatch, FramePoses, FrameRecord
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def resolve_device(device: str) -> str:
-    """``cpu`` or ``cuda`` for a device setting. Raises `SettingsError` when CUDA is asked for and not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("--device cuda: torch sees no CUDA device on this machine; use --device auto or cpu")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def resolve_precision(precision: str, device: str) -> torch.dtype:
-    """The number format for a precision setting: bf16 where the processor is made for it, else fp32.
-
-    On processors without AMX bf16 is several times slower than fp32.
-    """
-    if precision != "auto":
-        return _DTYPES[precision]
-    fast_bf16 = device == "cuda" or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast_bf16 else torch.float32
-
-
-@dataclass
-class _Pending:
-    """A frame whose persons are not all through the pose network yet."""
-
-    record: FrameRecord
-    detections: Detections | None
-    """None for a frame that could not be decoded."""
-    regions: NDArray[np.float64]
-    """(persons, 4) what is cropped for each: centre x, y, width, height in the frame."""
-    keypoints: list[NDArray[np.float32]] = field(default_factory=list)
-    """(17, 3) for each person so far, in the order of ``detections``."""
-
-    @property
-    def complete(self) -> bool:
-        return self.detections is None or len(self.keypoints) == len(self.detections)
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """One person on the way to the pose network."""
-
-    frame: _Pending
-    region: NDArray[np.float64]
-    """(4,) centre x, y, width, height in the frame."""
-    pixels: torch.Tensor
-    """(3, h, w) float32, 0..255."""
+HELD_IMAGE_BYTES: Final[Mapping[str, int]] = {"cpu": 256 << 20, "cuda": 2 << 30}
+"""Frames whose persons are not known yet may take this much, and one batch more, before no more are read. A GPU's
+batches are larger and want more groups of frames under way."""
 
 
 class PoseEstimator:
     """A person detector and a pose network that work on batches of frames."""
 
-    def __init__(self, detector: PersonDetector, pose: PoseNetwork, settings: EstimatorSettings, device: str) -> None:
-        self.detector, self.pose, self.settings, self.device = detector, pose, settings, device
+    def __init__(
+        self, detector: PersonDetector, pose: PoseNetwork, settings: EstimatorSettings, placement: Placement
+    ) -> None:
+        self.detector, self.pose, self.settings, self.placement = detector, pose, settings, placement
         self._decoding = DECODINGS[settings.decoding]
         self._alignment = self._decoding.alignment or pose.record.grid_alignment
         self.detect_seconds = 0.0
         self.pose_seconds = 0.0
 
     @classmethod
-    def load(cls, settings: EstimatorSettings, device: str = "auto") -> PoseEstimator:
+    def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
         """Load both networks. Raises `WeightsError` or `SettingsError`."""
-        device = resolve_device(device)
-        precision = resolve_precision(settings.precision, device)
-        detector = load_detector(
-            settings.detector_name,
-            DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, device, precision),
-        )
-        return cls(detector, load_pose_network(settings.pose_name, device, precision), settings, device)
+        placement = place(device, settings.precision, engine)
+        kept = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
+        detector = load_detector(settings.detector_name, kept)
+        return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
 
     @property
     def batch_frames(self) -> int:
@@ -108,111 +65,259 @@ class PoseEstimator:
         return self.detector.batch_size
 
     def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
-        """The persons of every frame, in the order of the frames.
+        """The persons of every frame that is not lead-in, in the order of the frames.
 
-        Persons of several frames go through the pose network together. A frame without a detection has no person; a
-        frame that could not be decoded has none either. Holds no state from one call to the next.
+        The detector runs on the first frame of every group whose ``frame_index // detect_every`` is one number; in the
+        group's other frames persons are followed, see `propagation`. Frames and persons of several groups go through
+        the networks together. A frame without a detection has no person; one that could not be decoded has none either,
+        and those before it are followed into the next. A change of the frames' size is the beginning of a group.
+
+        What comes of a group depends on nothing but its frames. Holds no state from one call to the next.
         """
-        pending: deque[_Pending] = deque()
-        crops: deque[_Crop] = deque()
-        for batch in batches:
-            for frame, image in self._detect(batch):
-                pending.append(frame)
-                crops.extend(self._crop(frame, image))
-            while len(crops) >= self.pose.batch_size:
-                self._infer([crops.popleft() for _ in range(self.pose.batch_size)])
-            yield from self._completed(pending)
-        while crops:
-            self._infer([crops.popleft() for _ in range(min(len(crops), self.pose.batch_size))])
-        yield from self._completed(pending)
+        return iter(_Flow(self, batches))
 
-    def _detect(self, batch: FrameBatch) -> list[tuple[_Pending, torch.Tensor | None]]:
-        started = time.perf_counter()
-        images = torch.from_numpy(batch.images).to(self.device)
-        found = iter(zip(self.detector.detect(images), images, strict=True) if len(images) else ())
-        frames: list[tuple[_Pending, torch.Tensor | None]] = []
-        for record in batch.records:
-            detections, image = next(found) if record.status == "ok" else (None, None)
-            frames.append((_Pending(record, detections, self._regions(detections)), image))
-        self.detect_seconds += time.perf_counter() - started
-        return frames
+    def detect(self, pixels: Pixels) -> list[Detections]:
+        """The persons in frames of one size, at most the detector's batch of them."""
+        with self._timed("detect_seconds"):
+            return self.detector.detect(pixels)
 
-    def _crop(self, frame: _Pending, image: torch.Tensor | None) -> list[_Crop]:
-        if image is None or not frame.detections:
-            return []
-        started = time.perf_counter()
-        size = self.pose.record.input_size_wh
-        crops = [_Crop(frame, region, sample_crop(image, region, size, self._alignment)) for region in frame.regions]
-        self.pose_seconds += time.perf_counter() - started
-        return crops
-
-    def _regions(self, detections: Detections | None) -> NDArray[np.float64]:
-        if detections is None:
-            return np.zeros((0, 4))
+    def regions(self, bbox_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What is cropped for boxes (n, 4): centre x, y, width, height in the frame (n, 4)."""
         width, height = self.pose.record.input_size_wh
         padding = self._decoding.box_padding or self.pose.record.box_padding
-        return crop_regions(detections.bbox_xyxy, width / height, padding, self._decoding.box_fit)
+        return crop_regions(bbox_xyxy, width / height, padding, self._decoding.box_fit)
 
-    def _infer(self, crops: list[_Crop]) -> None:
-        """Run the pose network on one batch and hand each frame the keypoints of its persons."""
+    def crops(self, pixels: Pixels, numbers: Sequence[int], regions: NDArray[np.float64]) -> torch.Tensor:
+        """What the pose network wants to see: region after region, (n, 4), of the frames with these numbers."""
+        with self._timed("pose_seconds"):
+            return pixels.crops(numbers, regions, self.pose.record.input_size_wh, self._alignment)
+
+    def keypoints(self, crops: Sequence[torch.Tensor], regions: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The joints (n, 17, 3) in the frame, from the crops of regions (n, 4), at most the network's batch of them."""
+        with self._timed("pose_seconds"):
+            heatmaps = self.pose.heatmaps(torch.stack(list(crops)), flip_test=self.settings.flip_test)
+            peaks = find_peaks(heatmaps, self._decoding.refinement)
+            to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
+            positions = apply_affine(to_frame, peaks[:, :, :2])
+            return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
+
+    def on_device(self, batch: FrameBatch) -> Pixels:
+        """A batch's frames where the networks are."""
+        with self._timed("detect_seconds"):
+            return on_device(batch.images, self.placement.device)
+
+    @contextmanager
+    def _timed(self, stage: Literal["detect_seconds", "pose_seconds"]) -> Iterator[None]:
         started = time.perf_counter()
-        pixels = torch.stack([crop.pixels for crop in crops])
-        heatmaps = self.pose.heatmaps(pixels, flip_test=self.settings.flip_test)
-        peaks = decode_heatmaps(heatmaps.float().cpu().numpy(), self._decoding.refinement)
-        regions = np.stack([crop.region for crop in crops])
-        to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
-        positions = apply_affine(to_frame, peaks[:, :, :2])
-        for crop, position, score in zip(crops, positions, peaks[:, :, 2:], strict=True):
-            crop.frame.keypoints.append(np.concatenate([position, score], axis=1).astype(np.float32))
-        self.pose_seconds += time.perf_counter() - started
-
-    def _completed(self, pending: deque[_Pending]) -> Iterator[FramePoses]:
-        while pending and pending[0].complete:
-            yield _ranked(pending.popleft(), self.settings)
+        yield
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
 
 
-def sample_crop(
-    image: torch.Tensor, region: NDArray[np.float64], size_wh: tuple[int, int], alignment: GridAlignment = "edges"
-) -> torch.Tensor:
-    """Resample a region of a frame to the network's input: (H, W, 3) uint8 -> (3, h, w) float32, 0..255.
+@dataclass(eq=False)
+class _Images:
+    """The decoded frames of one batch, in memory until the persons of all of them are known."""
 
-    Bilinear; black outside the frame, as ``cv2.warpAffine`` gives it in SimpleBaseline's code. Only the pixels of the
-    region are converted.
+    pixels: Pixels
+    size_bytes: int
+    awaited: int
+    """Frames whose persons are not known yet."""
+
+
+@dataclass(eq=False)
+class _Frame:
+    """A frame on its way."""
+
+    record: FrameRecord
+    images: _Images | None
+    """None when it could not be decoded, and once its persons are known."""
+    number: int
+    """Position among the images."""
+    size_wh: tuple[int, int]
+    detections: Detections | None = None
+    """The boxes that are looked into."""
+    followed: Followed | None = None
+    """What they are when the frame before gave them, and not the detector."""
+    regions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    """(persons, 4) what is cropped for each: centre x, y, width, height in the frame."""
+    keypoints: list[NDArray[np.float32]] = field(default_factory=list)
+    """(17, 3) for each person so far, in the order of ``detections``."""
+    poses: FramePoses | None = None
+    """The persons, once they are known."""
+    confidences: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """(persons,) of each in ``poses``, at their detection."""
+    after: _Frame | None = None
+    """The next frame of the group, which waits for this one."""
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One person on the way to the pose network."""
+
+    frame: _Frame
+    region: NDArray[np.float64]
+    """(4,) centre x, y, width, height in the frame."""
+    pixels: torch.Tensor
+    """(3, h, w) float32, 0..255."""
+
+
+class _Flow:
+    """The frames of one `PoseEstimator.estimate`, and what waits for which network.
+
+    In a group each frame waits for the one before it, but groups do not wait for each other: frames are read until
+    those under way fill the networks' batches, or memory. With groups of one frame, one batch comes after the other.
     """
-    height, width = image.shape[:2]
-    affine = grid_to_frame(region[None], size_wh, alignment)[0]
-    x = affine[0, 2] + affine[0, 0] * np.arange(size_wh[0])
-    y = affine[1, 2] + affine[1, 1] * np.arange(size_wh[1])
-    left, right = _span(x, width)
-    top, bottom = _span(y, height)
-    patch = image[top:bottom, left:right].permute(2, 0, 1)[None].float()
-    grid_x = torch.from_numpy(_normalised(x - left, right - left)).to(image.device)
-    grid_y = torch.from_numpy(_normalised(y - top, bottom - top)).to(image.device)
-    grid = torch.stack(torch.meshgrid(grid_x, grid_y, indexing="xy"), dim=-1)[None]
-    return F.grid_sample(patch, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+
+    def __init__(self, estimator: PoseEstimator, batches: Iterable[FrameBatch]) -> None:
+        self._estimator, self._settings = estimator, estimator.settings
+        self._batches, self._all_read = iter(batches), False
+        self._in_order: deque[_Frame] = deque()  # read, and not given on yet
+        self._last: _Frame | None = None
+        self._to_detect: deque[_Frame] = deque()
+        self._crops: deque[_Crop] = deque()
+        self._held_bytes = 0
+
+    def __iter__(self) -> Iterator[FramePoses]:
+        while self._step():
+            while self._in_order and (poses := self._in_order[0].poses) is not None:
+                self._in_order.popleft()
+                yield poses
+
+    def _step(self) -> bool:
+        """Do what fills a batch, or else what comes nearest; False when nothing is left to do."""
+        waiting, persons = len(self._to_detect), len(self._crops)
+        frames_in_batch, persons_in_batch = self._estimator.detector.batch_size, self._estimator.pose.batch_size
+        if persons >= persons_in_batch:
+            self._infer(persons_in_batch)
+        elif waiting >= frames_in_batch:
+            self._detect(frames_in_batch)
+        elif not self._all_read and self._held_bytes < HELD_IMAGE_BYTES[self._estimator.placement.device]:
+            self._read()
+        elif not waiting and not persons:
+            return False
+        elif persons * frames_in_batch >= waiting * persons_in_batch:
+            self._infer(persons)
+        else:
+            self._detect(waiting)
+        return True
+
+    def _read(self) -> None:
+        batch = next(self._batches, None)
+        if batch is None:
+            self._all_read = True
+            return
+        pixels = self._estimator.on_device(batch)
+        images = _Images(pixels, batch.images.nbytes, len(pixels))
+        self._held_bytes += images.size_bytes
+        numbers = iter(range(len(pixels)))
+        for record in batch.records:
+            frame = _Frame(record, None, 0, pixels.size_wh)
+            if not batch.lead_in:
+                self._in_order.append(frame)
+            if record.status != "ok":
+                frame.poses = FramePoses.empty(record)
+                continue
+            frame.images, frame.number = images, next(numbers)
+            before, self._last = self._last, frame
+            if before is None or not self._in_one_group(before, frame):
+                self._to_detect.append(frame)
+            elif before.poses is None:
+                before.after = frame
+            else:
+                self._cut([self._placed(frame, before)])
+
+    def _in_one_group(self, before: _Frame, frame: _Frame) -> bool:
+        groups = {one.record.frame_index // self._settings.detect_every for one in (before, frame)}
+        return len(groups) == 1 and before.size_wh == frame.size_wh
+
+    def _detect(self, most: int) -> None:
+        """Run the detector on frames of one size, those that have waited longest."""
+        size = self._to_detect[0].size_wh
+        frames = [frame for frame in self._to_detect if frame.size_wh == size][:most]
+        self._to_detect = deque(frame for frame in self._to_detect if frame not in frames)
+        for frame, detections in zip(frames, self._estimator.detect(_pixels_of(frames)), strict=True):
+            frame.detections, frame.followed = detections, None
+            frame.regions = self._estimator.regions(detections.bbox_xyxy)
+        self._cut(frames)
+
+    def _placed(self, frame: _Frame, before: _Frame) -> _Frame:
+        """A frame with the boxes that the frame before it gives."""
+        assert before.poses is not None
+        frame.followed = follow(before.poses, before.confidences, frame.size_wh, self._settings.kpt_thr)
+        frame.detections = frame.followed.detections
+        frame.regions = self._estimator.regions(frame.detections.bbox_xyxy)
+        return frame
+
+    def _cut(self, frames: Iterable[_Frame]) -> None:
+        """Crop the persons of frames whose boxes are known. A frame without any is done, and the next one begins."""
+        begun, peopled = deque(frames), []
+        while begun:
+            frame = begun.popleft()
+            if len(frame.regions):
+                peopled.append(frame)
+            else:
+                begun.extend(self._settled(frame))
+        if not peopled:
+            return
+        owners = [(number, frame, region) for number, frame in enumerate(peopled) for region in frame.regions]
+        numbers, persons, regions = zip(*owners, strict=True)
+        crops = self._estimator.crops(_pixels_of(peopled), numbers, np.stack(regions))
+        self._crops.extend(_Crop(*one) for one in zip(persons, regions, crops, strict=True))
+
+    def _infer(self, most: int) -> None:
+        """Run the pose network on the persons that have waited longest; frames that are complete with them are done."""
+        crops = [self._crops.popleft() for _ in range(most)]
+        found = self._estimator.keypoints([crop.pixels for crop in crops], np.stack([crop.region for crop in crops]))
+        for crop, keypoints in zip(crops, found, strict=True):
+            crop.frame.keypoints.append(keypoints)
+        owners = [frame for frame, _ in groupby(crop.frame for crop in crops)]
+        begun = [
+            after for frame in owners if len(frame.keypoints) == len(frame.regions) for after in self._settled(frame)
+        ]
+        self._cut(begun)
+
+    def _settled(self, frame: _Frame) -> list[_Frame]:
+        """Decide on a frame whose persons' keypoints are there: done, or to be detected after all.
+
+        Gives the frame of the group that begins with this one's end, if it has been read.
+        """
+        assert frame.detections is not None
+        assert frame.images is not None
+        keypoints = np.array(frame.keypoints, np.float32).reshape(-1, NUM_KEYPOINTS, 3)
+        frame.keypoints = []
+        if frame.followed is not None and somebody_lost(keypoints, frame.followed):
+            self._to_detect.append(frame)
+            return []
+        frame.poses, rank = _ranked(frame.record, frame.detections, frame.regions, keypoints, self._settings)
+        confidences = joint_confidence(keypoints) if frame.followed is None else frame.followed.confidences
+        frame.confidences = confidences[rank]
+        frame.images.awaited -= 1
+        if not frame.images.awaited:
+            self._held_bytes -= frame.images.size_bytes
+        frame.images = None
+        after, frame.after = frame.after, None
+        return [] if after is None else [self._placed(after, frame)]
 
 
-def _span(positions: NDArray[np.float64], length: int) -> tuple[int, int]:
-    """The half-open range of pixels that bilinear sampling at ``positions`` reads, within 0..length, never empty."""
-    first = min(max(int(np.floor(positions[0])), 0), length - 1)
-    last = min(max(int(np.floor(positions[-1])) + 1, first), length - 1)
-    return first, last + 1
+def _pixels_of(frames: Sequence[_Frame]) -> Pixels:
+    """Frames of one batch or of several together."""
+    parts: list[Pixels] = []
+    for (images, first), run in groupby(enumerate(frames), lambda at: (at[1].images, at[1].number - at[0])):
+        assert images is not None
+        numbers = [first + place for place, _ in run]
+        parts.append(images.pixels[numbers[0] : numbers[-1] + 1])
+    return parts[0] if len(parts) == 1 else JoinedPixels(parts)
 
 
-def _normalised(positions: NDArray[np.float64], length: int) -> NDArray[np.float32]:
-    """Pixel positions as ``grid_sample`` wants them with align_corners: -1 and 1 at the first and last pixel."""
-    if length == 1:  # one pixel: inside it at 0, a full pixel away at +-2 as for any other length
-        return (2 * positions).astype(np.float32)
-    return (2 * positions / (length - 1) - 1).astype(np.float32)
-
-
-def _ranked(frame: _Pending, settings: EstimatorSettings) -> FramePoses:
-    """A frame's persons by pose score, without those that are a better one over again."""
-    if not frame.detections:
-        return FramePoses.empty(frame.record)
-    keypoints = np.stack(frame.keypoints).reshape(-1, NUM_KEYPOINTS, 3)
-    pose_scores = rescore(frame.detections.scores, keypoints[:, :, 2], settings.kpt_thr)
-    areas = frame.regions[:, 2:].prod(axis=1)
+def _ranked(
+    record: FrameRecord,
+    detections: Detections,
+    regions: NDArray[np.float64],
+    keypoints: NDArray[np.float32],
+    settings: EstimatorSettings,
+) -> tuple[FramePoses, NDArray[np.intp]]:
+    """A frame's persons by pose score, without those that are a better one over again, and which boxes were theirs."""
+    pose_scores = rescore(detections.scores, keypoints[:, :, 2], settings.kpt_thr)
+    areas = regions[:, 2:].prod(axis=1)
     rank = oks_nms(keypoints[:, :, :2], pose_scores, areas, settings.oks_nms_thr)
-    boxes, box_scores = frame.detections.bbox_xyxy, frame.detections.scores
-    return FramePoses(frame.record, boxes[rank], box_scores[rank], pose_scores[rank], keypoints[rank])
+    boxes, box_scores = detections.bbox_xyxy[rank], detections.scores[rank]
+    return FramePoses(record, boxes, box_scores, pose_scores[rank], keypoints[rank]), rank

@@ -9,6 +9,7 @@ import torch
 
 from posebatch.decoding import DECODINGS
 from posebatch.estimator import PoseEstimator
+from posebatch.models.engines import PLAIN
 from posebatch.settings import EstimatorSettings
 from posebatch.types import Detections, FrameBatch, FrameRecord
 
@@ -64,7 +65,7 @@ def frame_with(*dots):
 
 
 def estimate(frames, boxes, pose=None, **settings):
-    estimator = PoseEstimator(GivenBoxes(boxes), pose or BrightestPoint(), EstimatorSettings(**settings), "cpu")
+    estimator = PoseEstimator(GivenBoxes(boxes), pose or BrightestPoint(), EstimatorSettings(**settings), PLAIN)
     records = tuple(FrameRecord(number, number, True, "ok") for number in range(len(frames)))
     images = np.stack(frames) if frames else np.zeros((0, HEIGHT, WIDTH, 3), np.uint8)
     return list(estimator.estimate([FrameBatch(records, images)]))
@@ -80,7 +81,7 @@ def test_a_frame_without_a_person_has_none():
 
 
 def test_a_frame_that_could_not_be_decoded_keeps_its_place():
-    estimator = PoseEstimator(GivenBoxes([[(BOX, 0.9)]]), BrightestPoint(), EstimatorSettings(), "cpu")
+    estimator = PoseEstimator(GivenBoxes([[(BOX, 0.9)]]), BrightestPoint(), EstimatorSettings(), PLAIN)
     records = (FrameRecord(0, 0, True, "corrupt"), FrameRecord(1, 1, False, "ok"))
     poses = list(estimator.estimate([FrameBatch(records, frame_with(DOT)[None])]))
     assert [(frame.record.frame_index, len(frame)) for frame in poses] == [(0, 0), (1, 1)]

@@ -17,6 +17,7 @@ from posebatch.evaluation.pictures import choose_persons
 from posebatch.evaluation.poses import evaluate_keypoints, keypoints_for_boxes
 from posebatch.evaluation.readers import read_dataset
 from posebatch.models.detector import load_detector
+from posebatch.models.engines import Placement
 from posebatch.models.pose import load_pose_network
 from posebatch.sample import render_sample
 from posebatch.settings import EstimatorSettings
@@ -59,11 +60,6 @@ def network():
     return load_pose_network(SETTINGS.pose_name)
 
 
-def with_batch_size(part, size):
-    part.batch_size = size
-    return part
-
-
 def test_labelled_boxes_give_good_poses_of_drawn_persons(network, dataset):
     accuracy = evaluate_keypoints(network, dataset, SETTINGS)
     assert accuracy.images == 4
@@ -80,8 +76,11 @@ def test_nobody_found_is_nobody_right(network, dataset):
 
 def test_poses_do_not_depend_on_the_batch_size(network, dataset):
     runs = [
-        list(keypoints_for_boxes(with_batch_size(network, size), dataset, true_boxes(dataset), SETTINGS))
-        for size in (1, 3, 16, network.batch_size)
+        list(keypoints_for_boxes(of_batch_size, dataset, true_boxes(dataset), SETTINGS))
+        for of_batch_size in (
+            *(load_pose_network(SETTINGS.pose_name, Placement(batch_size=size)) for size in (1, 3, 16)),
+            network,
+        )
     ]
     for run in runs[1:]:
         for image, same in zip(runs[0], run, strict=True):
@@ -91,7 +90,8 @@ def test_poses_do_not_depend_on_the_batch_size(network, dataset):
 
 def test_boxes_do_not_depend_on_the_batch_size(dataset):
     name = SETTINGS.detector_name
-    runs = [detect_persons(with_batch_size(load_detector(name, inclusive_settings()), n), dataset) for n in (1, 4)]
+    placements = [Placement(batch_size=size) for size in (1, 4)]
+    runs = [detect_persons(load_detector(name, inclusive_settings(placement=one)), dataset) for one in placements]
     for image, same in zip(*runs, strict=True):
         np.testing.assert_allclose(image.bbox_xyxy[:5], same.bbox_xyxy[:5], atol=1e-2)
         np.testing.assert_allclose(image.scores[:5], same.scores[:5], atol=1e-4)

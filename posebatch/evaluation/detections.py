@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from posebatch.evaluation.average_precision import AveragePrecision, RankedDetections, box_average_precision
 from posebatch.evaluation.dataset import LabelledDataset
 from posebatch.models.detector import DetectorSettings, PersonDetector
+from posebatch.models.engines import PLAIN, Placement
+from posebatch.pixels import RgbPixels
 from posebatch.types import Detections
 
 SCORE_THRESHOLDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -59,11 +61,9 @@ class DetectorAccuracy:
     """Every box, for the curve."""
 
 
-def inclusive_settings(
-    nms_thr: float = 0.5, device: str = "cpu", precision: torch.dtype = torch.float32
-) -> DetectorSettings:
+def inclusive_settings(nms_thr: float = 0.5, placement: Placement = PLAIN) -> DetectorSettings:
     """Detector settings that keep what a measurement over all thresholds needs."""
-    return DetectorSettings(LOWEST_SCORE, nms_thr, MOST_PERSONS, device, precision)
+    return DetectorSettings(LOWEST_SCORE, nms_thr, MOST_PERSONS, placement)
 
 
 def evaluate_detector(detector: PersonDetector, dataset: LabelledDataset) -> DetectorAccuracy:
@@ -89,7 +89,7 @@ def detect_persons(
         for start in range(0, len(numbers), detector.batch_size):
             batch = numbers[start : start + detector.batch_size]
             pixels = np.stack([dataset.images[number].pixels() for number in batch])
-            found.update(zip(batch, detector.detect(torch.from_numpy(pixels)), strict=True))
+            found.update(zip(batch, detector.detect(RgbPixels(torch.from_numpy(pixels))), strict=True))
             on_image(len(found))
     return [found[number] for number in range(len(dataset.images))]
 

@@ -77,7 +77,7 @@ def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedP
     for number, (image, found) in enumerate(zip(dataset.images, poses, strict=True)):
         labels, posed = image.persons, image.persons.posed
         overlaps = box_iou(labels.bbox_xyxy[posed], found.bbox_xyxy)
-        for person, match in zip(posed, _greedy(overlaps), strict=True):
+        for person, match in zip(posed, greedy_pairs(overlaps, SAME_PERSON_IOU), strict=True):
             pose = np.full((NUM_KEYPOINTS, 3), np.nan) if match is None else found.keypoints[match].astype(np.float64)
             truth = labels.keypoints[person]
             visible = labels.labelled[person]
@@ -160,12 +160,12 @@ def box_iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArr
     return iou
 
 
-def _greedy(overlaps: NDArray[np.float64]) -> list[int | None]:
-    """For each row the column it is paired with, each column once, largest values first."""
-    pairs: list[int | None] = [None] * len(overlaps)
-    for index in np.argsort(-overlaps, axis=None, kind="stable"):
-        row, column = divmod(int(index), overlaps.shape[1])
-        if overlaps[row, column] < SAME_PERSON_IOU:
+def greedy_pairs(alike: NDArray[np.float64], least: float) -> list[int | None]:
+    """For each row the column it is paired with, each column once, largest values first, none below ``least``."""
+    pairs: list[int | None] = [None] * len(alike)
+    for index in np.argsort(-alike, axis=None, kind="stable"):
+        row, column = divmod(int(index), alike.shape[1])
+        if alike[row, column] < least:
             break
         if pairs[row] is None and column not in pairs:
             pairs[row] = column

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from posebatch.estimator import PoseEstimator
@@ -15,7 +14,9 @@ from posebatch.evaluation.average_precision import AveragePrecision, pose_averag
 from posebatch.evaluation.dataset import LabelledDataset, true_boxes
 from posebatch.evaluation.joints import JointAccuracy, joint_accuracy, pair_poses
 from posebatch.models.detector import PersonDetector
+from posebatch.models.engines import PLAIN, Placement
 from posebatch.models.pose import PoseNetwork
+from posebatch.pixels import Pixels
 from posebatch.settings import EstimatorSettings
 from posebatch.types import Detections, FrameBatch, FramePoses, FrameRecord
 
@@ -28,8 +29,8 @@ class _GivenBoxes:
     def __init__(self, detections: Iterable[Detections]) -> None:
         self._detections = iter(detections)
 
-    def detect(self, images: torch.Tensor) -> list[Detections]:
-        return [next(self._detections) for _ in images]
+    def detect(self, frames: Pixels) -> list[Detections]:
+        return [next(self._detections) for _ in range(len(frames))]
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def evaluate_keypoints(
     dataset: LabelledDataset,
     settings: EstimatorSettings,
     detections: Sequence[Detections] | None = None,
-    device: str = "cpu",
+    placement: Placement = PLAIN,
 ) -> PoseAccuracy:
     """How good the poses of a network are for the given boxes, or for the labelled ones when there are none given.
 
     Raises `InputError` when an image cannot be decoded.
     """
     boxes = true_boxes(dataset) if detections is None else detections
-    return measure_poses(dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, device)))
+    return measure_poses(dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, placement)))
 
 
 def keypoints_for_boxes(
@@ -66,7 +67,7 @@ def keypoints_for_boxes(
     dataset: LabelledDataset,
     detections: Sequence[Detections],
     settings: EstimatorSettings,
-    device: str = "cpu",
+    placement: Placement = PLAIN,
 ) -> Iterator[FramePoses]:
     """The poses in the boxes of each image, by `PoseEstimator`, ranked and thinned out as ``settings`` say.
 
@@ -78,7 +79,7 @@ def keypoints_for_boxes(
         _one_frame(number, image.pixels() if len(found) else None)
         for number, (image, found) in enumerate(zip(dataset.images, detections, strict=True))
     )
-    return PoseEstimator(given, network, settings, device).estimate(batches)
+    return PoseEstimator(given, network, settings, placement).estimate(batches)
 
 
 def measure_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PoseAccuracy:

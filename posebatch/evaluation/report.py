@@ -72,15 +72,16 @@ def report_json(report: Report) -> dict[str, Any]:
     for detector in body["detectors"]:
         del detector["accuracy"]["ranked"]  # thousands of boxes, for the curve alone
     body["oks_and_iou_thresholds"] = THRESHOLDS
-    plain: dict[str, Any] = _without_nan(body)
+    plain: dict[str, Any] = plain_values(body)
     return plain
 
 
-def _without_nan(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Nested dicts and lists as JSON takes them: nan becomes None."""
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
+        return {key: plain_values(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
+        return [plain_values(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -108,7 +109,7 @@ def _detector_text(measurement: DetectorMeasurement) -> str:
         f"recall {_shares(accuracy.recall_at_wanted_precision)[0]} at precision {WANTED_PRECISION:.2f} "
         f"(score {_shares(accuracy.wanted_precision_score)[0]})"
     )
-    return f"persons by {measurement.boxes}\n{summary}\n{wanted}\n{_table(heads, rows)}"
+    return f"persons by {measurement.boxes}\n{summary}\n{wanted}\n{table_text(heads, rows)}"
 
 
 def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
@@ -118,7 +119,7 @@ def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
         accuracy, figures = measurement.accuracy, measurement.accuracy.average_precision
         values = (figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar, figures.ar50)
         rows.append([measurement.label, *_shares(*values, accuracy.joints[-1].pck), str(accuracy.found)])
-    return _table(heads, rows)
+    return table_text(heads, rows)
 
 
 def _joint_text(measurement: PoseMeasurement) -> str:
@@ -134,7 +135,7 @@ def _joint_text(measurement: PoseMeasurement) -> str:
         ]
         for row in measurement.accuracy.joints
     ]
-    return f"{measurement.label}\n{_table(heads, rows)}"
+    return f"{measurement.label}\n{table_text(heads, rows)}"
 
 
 def _shares(*values: float) -> list[str]:
@@ -145,7 +146,7 @@ def _number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns with two spaces between; the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return "\n".join(
