@@ -1,8 +1,8 @@
 """Ray: actors that hold the networks, tasks for the rest. Mechanism only; `runner` decides.
 
-One segment in flight for each actor, so that a segment that kills its process takes no other with it. Actors are
-asked for all at once and used as they become ready: pending actors are what makes an autoscaler add nodes. CPU tasks
-claim no CPU, so that actors on every core cannot starve them; their number is bounded here.
+An actor has at most two segments, so that it never waits for the next one; when it dies with both, that is told with
+their end. Actors are asked for all at once and used as they become ready: pending actors are what makes an autoscaler
+add nodes. CPU tasks claim no CPU, so that actors on every core cannot starve them; their number is bounded here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import ray
@@ -23,7 +23,7 @@ import ray.exceptions
 from posebatch.errors import InternalError, PosebatchError, RunAbortedError, WorkerDiedError
 from posebatch.models.download import MIRROR_VARIABLE
 from posebatch.plan import RunContext
-from posebatch.runner import Completion
+from posebatch.runner import SEGMENTS_PER_WORKER, Completion
 from posebatch.settings import ExecutionSettings
 from posebatch.tasks import TaskJob, perform
 from posebatch.types import SegmentJob
@@ -32,7 +32,7 @@ ACTORS_PER_GPU: Final = 2
 """While one decodes, crops or waits, the other's networks keep the GPU busy."""
 
 GPU_ACTOR_CPUS: Final = 2
-"""CPU cores that a GPU actor decodes with."""
+"""CPU cores that a GPU actor decodes with where no node with a GPU is up yet; else its share of the node's."""
 
 OBJECT_STORE_BYTES: Final = 100 << 20
 """Object store of a local Ray: descriptors only, never pixels."""
@@ -96,24 +96,37 @@ class SegmentWorker:
         self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
 
     def process(self, job: SegmentJob) -> Outcome:
-        """Work on one segment."""
+        """Work on one segment; called by two threads at once."""
         return attempt(lambda: self._processor.process(job), job.video.uri)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """An actor that is ready."""
+
+    actor: Any
+    jobs: dict[Any, SegmentJob] = field(default_factory=dict)
+    """By the ref of their end."""
+
+    @property
+    def has_second_place(self) -> bool:
+        return len(self.jobs) == 1 and not any(job.alone for job in self.jobs.values())
 
 
 class RayPool:
     """A `runner.Pool` on the Ray that is connected."""
 
-    def __init__(self, context: RunContext, workers: int, device: str) -> None:
+    def __init__(self, context: RunContext, workers: int, device: str, worker: type = SegmentWorker) -> None:
         self._context = context
-        self._wanted, self._device = workers, device
+        self._wanted, self._device, self._worker_class = workers, device, worker
         self._shared_context = ray.put(context)
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
-        self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, SegmentJob]] = {}  # ref -> actor, job
+        self._workers: list[_Worker] = []
+        self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
         self._tasks: dict[Any, TaskJob] = {}
         self._task_slots = max(2, workers)
         self._failed_starts = 0
-        self._first_wanted = time.monotonic()
+        self._without_since = time.monotonic()
         for _ in range(workers):
             self._start_worker()
 
@@ -123,13 +136,16 @@ class RayPool:
 
     def idle_workers(self) -> int:
         """See `runner.Pool`."""
-        nobody = not self._idle and not self._busy
-        if nobody and time.monotonic() - self._first_wanted > FIRST_WORKER_SECONDS:
+        if not self._workers and time.monotonic() - self._without_since > FIRST_WORKER_SECONDS:
             raise RunAbortedError(
                 f"no worker became ready within {FIRST_WORKER_SECONDS:.0f} s: the cluster has no free "
                 f"{'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
             )
-        return len(self._idle)
+        return sum(not worker.jobs for worker in self._workers)
+
+    def second_places(self) -> int:
+        """See `runner.Pool`."""
+        return sum(worker.has_second_place for worker in self._workers)
 
     def idle_task_slots(self) -> int:
         """See `runner.Pool`."""
@@ -138,8 +154,10 @@ class RayPool:
     def submit(self, job: SegmentJob | TaskJob) -> None:
         """See `runner.Pool`."""
         if isinstance(job, SegmentJob):
-            actor = self._idle.pop()
-            self._busy[actor.process.remote(job)] = (actor, job)
+            places = (worker for worker in self._workers if not worker.jobs or worker.has_second_place)
+            worker = min(places, key=lambda worker: len(worker.jobs))
+            ref = worker.actor.process.remote(job)
+            worker.jobs[ref], self._busy[ref] = job, worker
         else:
             self._tasks[_perform.remote(job, self._shared_context)] = job
 
@@ -152,38 +170,50 @@ class RayPool:
         ready, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
         if ready:  # take what else has ended by now
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        completions = (self._ended(ref) for ref in ready)
-        return [completion for completion in completions if completion is not None]
+        return [completion for ref in ready for completion in self._ended(ref)]
 
     def close(self) -> None:
         """End the actors; tasks that are under way finish or die with Ray."""
-        for actor in [*self._starting.values(), *self._idle, *(actor for actor, _ in self._busy.values())]:
+        for actor in [*self._starting.values(), *(worker.actor for worker in self._workers)]:
             ray.kill(actor)
         for ref in self._tasks:
             ray.cancel(ref, force=True)
 
     def _start_worker(self) -> None:
         on_gpu = self._device == "cuda"
-        threads = GPU_ACTOR_CPUS if on_gpu else 1
+        threads = cores_of_gpu_worker(ray.nodes()) if on_gpu else 1  # type: ignore[no-untyped-call]
         gpus = 1 / ACTORS_PER_GPU if on_gpu else 0
-        worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(SegmentWorker)
-        actor = worker.remote(self._shared_context, self._device, threads)
+        worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(self._worker_class)
+        concurrent = worker.options(max_concurrency=SEGMENTS_PER_WORKER)
+        actor = concurrent.remote(self._shared_context, self._device, threads)
         self._starting[actor.load.remote()] = actor
 
-    def _ended(self, ref: Any) -> Completion | None:
+    def _ended(self, ref: Any) -> list[Completion]:
         if ref in self._starting:
             self._worker_started(ref)
-            return None
+            return []
         if ref in self._tasks:
-            job: SegmentJob | TaskJob = self._tasks.pop(ref)
-            return _completion(job, ref)
-        actor, job = self._busy.pop(ref)
-        completion = _completion(job, ref)
-        if isinstance(completion.error, WorkerDiedError):
-            self._start_worker()
-        else:
-            self._idle.append(actor)
-        return completion
+            return [_completion(self._tasks.pop(ref), ref)]
+        if ref not in self._busy:
+            return []  # told with the other segment of a worker that died
+        worker = self._busy.pop(ref)
+        completion = _completion(worker.jobs.pop(ref), ref)
+        if not isinstance(completion.error, WorkerDiedError):
+            return [completion]
+        return self._worker_died(worker, completion)
+
+    def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
+        """The end of all segments that were in it; one may have ended well just before."""
+        ray.kill(worker.actor)  # if it is only out of reach, what it still does must not count
+        self._workers.remove(worker)
+        self._without_since = time.monotonic()
+        self._start_worker()
+        ends = [first]
+        for ref, job in worker.jobs.items():
+            del self._busy[ref]
+            ends.append(_completion(job, ref))
+        shared = sum(isinstance(end.error, WorkerDiedError) for end in ends) > 1
+        return [replace(end, shared=shared and isinstance(end.error, WorkerDiedError)) for end in ends]
 
     def _worker_started(self, ref: Any) -> None:
         actor = self._starting.pop(ref)
@@ -191,7 +221,7 @@ class RayPool:
             outcome = ray.get(ref)
         except WORKER_DEATHS as death:
             self._failed_starts += 1
-            if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._idle and not self._busy:
+            if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._workers:
                 raise RunAbortedError(
                     f"{self._failed_starts} workers in a row died while they loaded the networks: {_why(death)}"
                 ) from death
@@ -200,8 +230,17 @@ class RayPool:
         if outcome.error is not None:
             raise RunAbortedError(f"a worker cannot load the networks: {outcome.error}") from outcome.error
         self._failed_starts = 0
-        self._first_wanted = time.monotonic()
-        self._idle.append(actor)
+        self._workers.append(_Worker(actor))
+
+
+def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
+    """CPU cores for each GPU worker, by ``ray.nodes()``: all of its node's, shared out; decoding needs them.
+
+    The least of all nodes, since the workers of one run are alike.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    shares = [int(node.get("CPU", 0) // (node["GPU"] * ACTORS_PER_GPU)) for node in alive if node.get("GPU")]
+    return max(1, min(shares, default=GPU_ACTOR_CPUS))
 
 
 def _completion(job: SegmentJob | TaskJob, ref: Any) -> Completion:

@@ -37,8 +37,14 @@ from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Prob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoPlan, VideoRecord
 from posebatch.version import __version__
 
+SEGMENTS_PER_WORKER: Final = 2
+"""While the networks have one, the next one's frames are decoded."""
+
+VIDEOS_PER_WORKER: Final = SEGMENTS_PER_WORKER + 1
+"""Videos in flight for each worker: one for each of its segments and one that waits."""
+
 LOOK_AHEAD_VIDEOS: Final = 4
-"""Videos in flight beyond one for each worker: enough to probe the next ones while the last ones finish."""
+"""Videos in flight beyond these: enough to probe the next ones while the last ones finish."""
 
 PLANNING_THREADS: Final = 16
 PLANNED_AHEAD: Final = 64
@@ -60,13 +66,18 @@ class Completion:
     job: SegmentJob | TaskJob
     result: object = None
     error: PosebatchError | None = None
+    shared: bool = False
+    """Whether its worker died with another segment in it as well, so that it is unclear which one was to blame."""
 
 
 class Pool(Protocol):
-    """Where jobs run. Segments go to workers that hold the networks, one at a time each; other jobs are CPU tasks."""
+    """Where jobs run. Segments go to workers that hold the networks, at most two each; other jobs are CPU tasks."""
 
     def idle_workers(self) -> int:
         """Workers that are ready and have nothing to do. Raises `RunAbortedError` when none can be had."""
+
+    def second_places(self) -> int:
+        """Workers that have one segment and may be given the next; not one whose segment is to be alone."""
 
     def idle_task_slots(self) -> int:
         """How many more CPU tasks may be given."""
@@ -75,7 +86,7 @@ class Pool(Protocol):
         """Workers that are wanted in all."""
 
     def submit(self, job: SegmentJob | TaskJob) -> None:
-        """Begin a job; its end is told by `wait`."""
+        """Begin a job; its end is told by `wait`. A segment goes to an idle worker as long as there is one."""
 
     def wait(self, timeout_s: float) -> list[Completion]:
         """The jobs that have ended; waits at most ``timeout_s`` for the first."""
@@ -203,14 +214,23 @@ class Runner:
             self._enqueue(job)
         while self._tasks and self._pool.idle_task_slots() > 0:
             self._pool.submit(self._tasks.popleft())
-        for _ in range(self._pool.idle_workers()):
-            if self._segments:
-                self._pool.submit(self._segments.popleft())
-        while len(self._flights) < self._pool.workers() + LOOK_AHEAD_VIDEOS and not self._tasks:
+        self._hand_out_segments()
+        most_flights = VIDEOS_PER_WORKER * self._pool.workers() + LOOK_AHEAD_VIDEOS
+        while len(self._flights) < most_flights and not self._tasks:
             upcoming = planned.poll()
             if upcoming is None:
                 return
             self._take(upcoming)
+
+    def _hand_out_segments(self) -> None:
+        for _ in range(self._pool.idle_workers()):
+            if self._segments:
+                self._pool.submit(self._segments.popleft())
+        # The last ones go to whoever has nothing left to do; and one that is to be alone waits for such a worker.
+        for _ in range(self._pool.second_places()):
+            if len(self._segments) < self._pool.workers() or self._segments[0].alone:
+                return
+            self._pool.submit(self._segments.popleft())
 
     def _enqueue(self, job: SegmentJob | TaskJob) -> None:
         if isinstance(job, SegmentJob):
@@ -250,7 +270,10 @@ class Runner:
         if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
             return  # of a cut that is no more
         if completion.error is not None:
-            self._handle_error(flight, job, completion.error)
+            if completion.shared and isinstance(job, SegmentJob):
+                self._try_alone(job, completion.error)
+            else:
+                self._handle_error(flight, job, completion.error)
             return
         self._storage_failures = 0
         match job, completion.result:
@@ -333,6 +356,13 @@ class Runner:
             self._try_again(flight, job, error)
         else:
             self._fail(flight, error)
+
+    def _try_alone(self, job: SegmentJob, error: PosebatchError) -> None:
+        """It may be another segment's fault, so it counts for nothing, but from now on this one has a worker to itself:
+        a segment can die without being counted only once.
+        """
+        self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
+        self._segments.append(replace(job, alone=True))
 
     def _recut(self, flight: _Flight) -> None:
         """The container's index is wrong: decode the video from its beginning, as one segment."""
@@ -422,7 +452,8 @@ class Runner:
 
     def _count_storage_failure(self, error: StorageError) -> None:
         self._storage_failures += 1
-        if self._storage_failures >= max(STORAGE_FAILURES_TO_ABORT, 3 * self._pool.workers()):
+        at_once = SEGMENTS_PER_WORKER * self._pool.workers()
+        if self._storage_failures >= max(STORAGE_FAILURES_TO_ABORT, 3 * at_once):
             raise RunAbortedError(
                 f"{self._storage_failures} storage errors in a row, the last one: {error}. "
                 "What is published stays; run the same command again when the store answers"

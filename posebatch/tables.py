@@ -130,12 +130,16 @@ VIDEOS_SCHEMA: Final = pa.schema(
         pa.field("detect_seconds", pa.float64()),
         pa.field("pose_seconds", pa.float64()),
         pa.field("total_seconds", pa.float64()),
+        pa.field("wait_seconds", pa.float64()),
         pa.field("device", pa.string()),
         pa.field("objects", pa.list_(_OBJECT)),
     ],
     metadata=_SHARED_METADATA,
 )
 """One row per video: its commit record."""
+
+_FIRST_VIDEOS_SCHEMA: Final = VIDEOS_SCHEMA.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
+"""Of the first release, whose records stay valid."""
 
 _PERSON = pa.struct(
     [
@@ -420,7 +424,7 @@ def record_from_row(row: Mapping[str, Any]) -> VideoRecord:
     if row["codec"] is not None:
         info_names = VideoInfo.__dataclass_fields__
         info = VideoInfo(**{**{name: row[name] for name in info_names}, "time_base": Fraction(row["time_base"])})
-    seconds = StageSeconds(**{stage: row[f"{stage}_seconds"] for stage in StageSeconds.__dataclass_fields__})
+    seconds = StageSeconds(**{stage: row.get(f"{stage}_seconds", 0.0) for stage in StageSeconds.__dataclass_fields__})
     objects = tuple(PublishedObject(**published) for published in row["objects"])
     special = {"info": info, "seconds": seconds, "objects": objects, "last_modified": row["last_modified"].timestamp()}
     plain = {name: row[name] for name in VideoRecord.__dataclass_fields__ if name not in special}
@@ -465,7 +469,7 @@ class RecordLog:
 def record_from_bytes(content: bytes) -> VideoRecord:
     """The commit record in a file that `record_to_bytes` made. Raises `StorageError` when it is none."""
     try:
-        table = _parsed(content, VIDEOS_SCHEMA)
+        table = _parsed(content, VIDEOS_SCHEMA, or_schema=_FIRST_VIDEOS_SCHEMA)
         if table.num_rows != 1:
             raise ValueError(f"{table.num_rows} rows instead of one")
         return record_from_row(table.to_pylist()[0])
@@ -475,14 +479,16 @@ def record_from_bytes(content: bytes) -> VideoRecord:
         ) from error
 
 
-def _parsed(content: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns (all when None) of a Parquet file that must have ``schema``. Raises ``ValueError``."""
+def _parsed(
+    content: bytes, schema: pa.Schema, columns: Sequence[str] | None = None, or_schema: pa.Schema | None = None
+) -> pa.Table:
+    """Columns (all when None) of a Parquet file that must have ``schema``, or the other. Raises ``ValueError``."""
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         table = file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
         raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
-    if not file.schema_arrow.equals(schema):
+    if not any(file.schema_arrow.equals(known) for known in (schema, or_schema) if known is not None):
         raise ValueError("its columns are not those of this version of posebatch")
     return table
 

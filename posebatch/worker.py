@@ -1,81 +1,154 @@
-"""The story of one segment: open the source, decode ahead, estimate, stage."""
+"""The story of one segment: decode, estimate, stage; and how the stories of several overlap."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 
+from posebatch.channel import Channel, Room
 from posebatch.commits import Work
 from posebatch.estimator import PoseEstimator
+from posebatch.pixels import Uploads, pinned_array
 from posebatch.plan import RunContext
-from posebatch.readahead import read_ahead
 from posebatch.storage import SPOOL_BYTES, check_unchanged, open_source, open_store
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
-from posebatch.video import SegmentDecoder
+from posebatch.video import Packing, SegmentDecoder, use_nvdec
 
-READ_AHEAD_IMAGE_BYTES = 256 << 20
-"""Decoded frames that may wait for the networks: bounds a worker's memory whatever the frames' size."""
+READ_AHEAD_BYTES: Final = 256 << 20
+"""Decoded frames that may wait for the networks, of all segments in a worker: bounds its memory whatever their size."""
+
+LEAST_FRAME_BYTES: Final = 1 << 20
+"""What a frame counts at least, decodable or not: no more than 256 wait, however small."""
+
+
+@dataclass(frozen=True)
+class _Estimated:
+    """What the networks made of a segment."""
+
+    frames: int
+    persons: int
+    seconds: StageSeconds
 
 
 class SegmentProcessor:
-    """Both networks, loaded once, and what to do with a segment. Has no idea who calls it."""
+    """Both networks, loaded once, and what to do with a segment. Has no idea who calls it.
 
-    def __init__(self, context: RunContext, estimator: PoseEstimator, threads: int = 1) -> None:
+    Two threads may call `process` at once. Each stage is one thread, through which the segments go one after another,
+    so while the networks have one segment, the frames of the next are decoded, and its caller stages the last. What
+    waits between the stages shares one bound.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        estimator: PoseEstimator,
+        threads: int = 1,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
+        uploads: Uploads | None = None,
+        decode_on_gpu: bool = False,
+    ) -> None:
+        """``uploads`` where the networks run on a GPU; only then may frames be decoded there too."""
         self._context, self._estimator, self._threads = context, estimator, threads
+        self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
+        self._room = Room(read_ahead_bytes)
+        self._order = threading.Lock()
+        self._decoder = ThreadPoolExecutor(1, "decoder")
+        # OpenMP keeps the number of threads for each thread that calls it
+        self._networks = ThreadPoolExecutor(1, "networks", torch.set_num_threads, (torch.get_num_threads(),))
 
     @classmethod
     def load(cls, context: RunContext, device: str = "auto", threads: int = 1) -> SegmentProcessor:
         """Load the networks. Rounding depends on ``threads``: workers of one run should have equally many."""
         torch.set_num_threads(threads)
-        return cls(context, PoseEstimator.load(context.settings.estimator, device), threads)
+        execution = context.settings.execution
+        estimator = PoseEstimator.load(context.settings.estimator, device, execution.engine)
+        decode_on_gpu = use_nvdec(execution.decoder, estimator.placement.device)
+        uploads = Uploads() if estimator.placement.device == "cuda" else None
+        return cls(context, estimator, threads, uploads=uploads, decode_on_gpu=decode_on_gpu)
+
+    def close(self) -> None:
+        """End the threads, once what is under way has ended."""
+        self._decoder.shutdown()
+        self._networks.shutdown()
 
     def process(self, job: SegmentJob) -> SegmentDone:
         """Decode a segment, find the persons in its frames, and stage the result.
 
-        Raises `VideoError` for what will fail again, and retryable errors of storage.
+        Raises `VideoError` for what will fail again, and retryable errors of storage. When it returns, the result is
+        in the store; when it raises, nothing of this segment is under way any more.
         """
-        context, estimator = self._context, self._estimator
-        with (
-            tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool,
-            open_source(job.video.uri, job.video.etag, context.endpoint_url) as file,
-        ):
+        context = self._context
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            writer = StagedWriter(spool)
+            decoder, estimated = self._run(job, writer)
+            seconds = replace(estimated.seconds, decode=decoder.seconds)
+            writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
+            check_unchanged(job.video.uri, job.video.etag)
+            work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
+            work.stage(job.segment, spool)
+        return SegmentDone(estimated.frames, estimated.persons, _covered_seconds(decoder))
+
+    def _run(self, job: SegmentJob, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
+        """Send a segment through both stages; whichever fails stops the other."""
+        frames = Channel[FrameBatch](self._room, _size)
+        with self._order:  # the same in both stages: else each would wait for the other
+            decoding = self._decoder.submit(self._decode, job, frames)
+            estimating = self._networks.submit(self._estimate, frames, writer)
+        try:
+            decoder = decoding.result()
+            return decoder, estimating.result()
+        finally:
+            frames.close()
+            under_way: list[Future[Any]] = [stage for stage in (decoding, estimating) if not stage.cancel()]
+            wait(under_way)
+
+    def _decode(self, job: SegmentJob, frames: Channel[FrameBatch]) -> SegmentDecoder:
+        context = self._context
+        with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
             decoder = SegmentDecoder(
                 file,
                 job.video.uri,
                 job.segment,
                 job.info,
                 context.settings.sampling,
-                estimator.batch_frames,
+                self._estimator.batch_frames,
                 self._threads,
+                detect_every=context.settings.estimator.detect_every,
+                packing=Packing() if self._uploads is None else Packing(planes=True, new_array=pinned_array),
+                on_gpu=self._decode_on_gpu,
             )
-            done = self._estimate(decoder, StagedWriter(spool))
-            check_unchanged(job.video.uri, job.video.etag)
-            work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
-            work.stage(job.segment, spool)
-        return done
+            with closing(iter(decoder)) as batches:
+                for batch in batches:
+                    if not frames.put(batch if self._uploads is None else self._uploads.send(batch)):
+                        return decoder  # the networks have failed
+                frames.end()
+        return decoder
 
-    def _estimate(self, decoder: SegmentDecoder, writer: StagedWriter) -> SegmentDone:
+    def _estimate(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
         started = time.perf_counter()
         estimator = self._estimator
         detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
-        frames = persons = 0
-        with closing(read_ahead(decoder, READ_AHEAD_IMAGE_BYTES, size=_image_bytes)) as batches:
-            for frame in estimator.estimate(batches):
+        count = persons = 0
+        with closing(frames):
+            for frame in estimator.estimate(frames):
                 writer.add(frame)
-                frames += 1
+                count += 1
                 persons += len(frame)
         seconds = StageSeconds(
-            decode=decoder.seconds,
+            wait=frames.waited_s,
             detect=estimator.detect_seconds - detect_before,
             pose=estimator.pose_seconds - pose_before,
             total=time.perf_counter() - started,
         )
-        writer.close(SegmentReport(decoder.report, seconds, estimator.device))
-        return SegmentDone(frames, persons, _covered_seconds(decoder))
+        return _Estimated(count, persons, seconds)
 
 
 def _covered_seconds(decoder: SegmentDecoder) -> float:
@@ -84,5 +157,5 @@ def _covered_seconds(decoder: SegmentDecoder) -> float:
     return 0.0 if first is None or last is None else float((last - first) * decoder.info.time_base)
 
 
-def _image_bytes(batch: FrameBatch) -> int:
-    return batch.images.nbytes
+def _size(batch: FrameBatch) -> int:
+    return max(batch.images.nbytes, len(batch.records) * LEAST_FRAME_BYTES)

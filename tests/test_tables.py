@@ -116,7 +116,7 @@ reports = st.builds(
     st.booleans(),
     *[st.none() | st.integers(-(2**62), 2**62)] * 4,
 )
-seconds = st.builds(StageSeconds, *[st.floats(0, 1e6)] * 4)
+seconds = st.builds(StageSeconds, *[st.floats(0, 1e6)] * 5)
 
 
 @given(
@@ -207,6 +207,7 @@ VIDEOS_COLUMNS = [
     "detect_seconds",
     "pose_seconds",
     "total_seconds",
+    "wait_seconds",
     "device",
     "objects",
 ]
@@ -369,7 +370,7 @@ OBJECTS = (
                 persons=7,
                 detector="d@1",
                 pose="p@1",
-                seconds=StageSeconds(0.5, 1, 2, 3.25),
+                seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125),
                 device="cpu",
                 objects=OBJECTS,
                 attempts=3,
@@ -386,6 +387,22 @@ OBJECTS = (
 def test_a_record_comes_back(record):
     assert record_from_bytes(record_to_bytes(record)) == record
     assert record_to_bytes(record) == record_to_bytes(record)
+
+
+def test_a_record_of_the_first_release_is_read():
+    """It had one column less; the columns that it had must all be there."""
+    record = replace(RECORD, info=INFO, seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125))
+    now = pq.read_table(io.BytesIO(record_to_bytes(record)))
+    old = now.drop_columns("wait_seconds")
+    assert record_from_bytes(file_of(old)) == replace(record, seconds=StageSeconds(0.5, 1, 2, 3.25))
+    with pytest.raises(StorageError, match="its columns are not those of this version"):
+        record_from_bytes(file_of(now.drop_columns("pose_seconds")))
+
+
+def file_of(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def test_a_record_of_a_file_whose_name_is_no_text():

@@ -1,0 +1,238 @@
+"""The pool's bookkeeping, on a Ray that is played: what starts, who gets a segment, what is told when one dies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.exceptions
+
+from posebatch import cluster
+from posebatch.cluster import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS, Outcome, RayPool, cores_of_gpu_worker
+from posebatch.errors import DamagedVideoError, RunAbortedError, WorkerDiedError
+from posebatch.plan import RunContext
+from posebatch.runner import Completion
+from posebatch.settings import settings_from
+from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoInfo
+
+INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
+CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
+DONE = SegmentDone(1, 0, 0.1)
+
+
+def segment(index: int, alone: bool = False) -> SegmentJob:
+    return SegmentJob(SourceVideo("/in/a.mp4", "a.mp4", "e", 1, 1.0), INFO, Segment(index, index), alone)
+
+
+@dataclass(eq=False)
+class Call:
+    """A call of an actor's method, and its ref."""
+
+    arguments: tuple[Any, ...]
+    outcome: Outcome | Exception | None = None
+
+
+@dataclass(eq=False)
+class Actor:
+    """An actor whose calls end when the test says so."""
+
+    calls: list[Call] = field(default_factory=list)
+    killed: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=self._call)
+
+    def _call(self, *arguments: Any) -> Call:
+        self.calls.append(Call(arguments))
+        return self.calls[-1]
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        self.calls[number].outcome = outcome
+
+    def die(self) -> None:
+        for call in self.calls:
+            call.outcome = call.outcome or ray.exceptions.ActorDiedError()
+
+
+class PlayedRay:
+    """As much of Ray as the pool uses."""
+
+    def __init__(self) -> None:
+        self.actors: list[Actor] = []
+        self.options: dict[str, Any] = {}
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, **_: Any) -> Any:
+        return lambda _: SimpleNamespace(options=self._options)
+
+    def _options(self, **options: Any) -> Any:
+        self.options = options
+        return SimpleNamespace(remote=self._start)
+
+    def _start(self, *_: Any) -> Actor:
+        self.actors.append(Actor())
+        return self.actors[-1]
+
+    def wait(self, refs: list[Call], num_returns: int, timeout: float) -> tuple[list[Call], list[Call]]:
+        ready = [ref for ref in refs if ref.outcome is not None][:num_returns]
+        return ready, [ref for ref in refs if ref not in ready]
+
+    def get(self, ref: Call) -> Outcome:
+        assert ref.outcome is not None, "this would wait for ever"
+        if isinstance(ref.outcome, Exception):
+            raise ref.outcome
+        return ref.outcome
+
+    def kill(self, actor: Actor) -> None:
+        actor.killed = True
+        actor.die()
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> PlayedRay:
+    played = PlayedRay()
+    monkeypatch.setattr(cluster, "ray", played)
+    return played
+
+
+def pool_of(played: PlayedRay, workers: int) -> RayPool:
+    """A pool whose workers are ready."""
+    pool = RayPool(CONTEXT, workers, "cpu")
+    for actor in played.actors:
+        actor.end(0, Outcome())
+    assert pool.wait(0) == []
+    return pool
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) -> None:
+    pool = RayPool(CONTEXT, workers, "cpu")
+    assert (pool.workers(), pool.idle_workers(), pool.second_places()) == (workers, 0, 0)
+    for ready, actor in enumerate(played.actors, start=1):
+        actor.end(0, Outcome())
+        assert pool.wait(0) == []
+        assert pool.idle_workers() == ready
+    assert played.options["max_concurrency"] == 2
+
+
+def test_idle_workers_come_first_and_nobody_has_more_than_two(played: PlayedRay) -> None:
+    pool = pool_of(played, 2)
+    places = []
+    for index in range(4):
+        places.append((pool.idle_workers(), pool.second_places()))
+        pool.submit(segment(index))
+    assert places == [(2, 0), (1, 1), (0, 2), (0, 1)]
+    assert (pool.idle_workers(), pool.second_places()) == (0, 0)
+    assert sorted(len(actor.calls) for actor in played.actors) == [3, 3], "load and two segments"
+
+
+def test_a_segment_that_is_to_be_alone_keeps_its_worker_to_itself(played: PlayedRay) -> None:
+    pool = pool_of(played, 2)
+    pool.submit(segment(0))
+    pool.submit(segment(1, alone=True))
+    assert (pool.idle_workers(), pool.second_places()) == (0, 1)
+    pool.submit(segment(2))
+    (beside,) = (actor for actor in played.actors if len(actor.calls) == 3)
+    assert [call.arguments[0].segment.index for call in beside.calls[1:]] == [0, 2]
+
+
+def test_segments_end_one_by_one(played: PlayedRay) -> None:
+    pool = pool_of(played, 1)
+    first, second = segment(0), segment(1)
+    pool.submit(first)
+    pool.submit(second)
+    (actor,) = played.actors
+    error = DamagedVideoError("bad")
+    actor.end(1, Outcome(error=error))
+    assert pool.wait(0) == [Completion(first, error=error)]
+    assert (pool.idle_workers(), pool.second_places()) == (0, 1)
+    actor.end(2, Outcome(DONE))
+    assert pool.wait(0) == [Completion(second, DONE)]
+    assert (pool.idle_workers(), pool.second_places(), len(played.actors)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("segments", "ended_well", "died", "shared"),
+    [
+        (1, [], [0], False),
+        (2, [], [0, 1], True),
+        (2, [0], [1], False),
+        (2, [1], [0], False),
+    ],
+)
+@pytest.mark.parametrize("told_at_once", [True, False])
+def test_what_is_told_of_a_worker_that_died(
+    played: PlayedRay, segments: int, ended_well: list[int], died: list[int], shared: bool, told_at_once: bool
+) -> None:
+    pool = pool_of(played, 1)
+    for index in range(segments):
+        pool.submit(segment(index))
+    (actor,) = played.actors
+    for index in ended_well:
+        actor.end(1 + index, Outcome(DONE))
+    if told_at_once:
+        actor.die()
+    else:  # the other call's end comes only when the pool makes sure that the process has ended
+        actor.calls[1 + died[0]].outcome = ray.exceptions.ActorDiedError()
+    ends = {end.job.segment.index: end for end in pool.wait(0)}
+    assert set(ends) == set(range(segments))
+    assert all(ends[index].result == DONE and not ends[index].shared for index in ended_well)
+    assert all(isinstance(ends[index].error, WorkerDiedError) and ends[index].shared is shared for index in died)
+    assert pool.wait(0) == [], "nothing is told twice"
+    assert actor.killed
+    assert (pool.idle_workers(), pool.second_places(), len(played.actors)) == (0, 0, 2), "another one starts"
+
+
+def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
+    played: PlayedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, sleep=lambda _: None)
+    monkeypatch.setattr(cluster, "time", clock)
+    pool = pool_of(played, 1)
+    pool.submit(segment(0))
+    clock.now = 100 * FIRST_WORKER_SECONDS
+    played.actors[0].die()
+    assert len(pool.wait(0)) == 1
+    assert pool.idle_workers() == 0, "no reason to give up yet"
+    clock.now += FIRST_WORKER_SECONDS + 1
+    with pytest.raises(RunAbortedError, match="no worker became ready"):
+        pool.idle_workers()
+
+
+def test_workers_that_never_become_ready(played: PlayedRay) -> None:
+    pool = RayPool(CONTEXT, 1, "cpu")
+    for _ in range(FAILED_STARTS_TO_ABORT - 1):
+        played.actors[-1].die()
+        assert pool.wait(0) == []
+    played.actors[-1].die()
+    with pytest.raises(RunAbortedError, match="workers in a row died"):
+        pool.wait(0)
+    assert len(played.actors) == FAILED_STARTS_TO_ABORT
+
+
+def test_closing_kills_the_actors(played: PlayedRay) -> None:
+    pool = pool_of(played, 2)
+    pool.submit(segment(0))
+    pool.close()
+    assert all(actor.killed for actor in played.actors)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cores"),
+    [
+        ([], 2),
+        ([{"CPU": 64}], 2),
+        ([{"CPU": 16, "GPU": 1}], 8),
+        ([{"CPU": 64}, {"CPU": 16, "GPU": 1}, {"CPU": 48, "GPU": 8}], 3),
+        ([{"CPU": 1, "GPU": 1}], 1),
+        ([{"GPU": 1}], 1),
+    ],
+)
+def test_gpu_workers_share_the_cores_of_their_node(nodes, cores):
+    gone = {"Alive": False, "Resources": {"CPU": 2.0, "GPU": 2.0}}
+    assert cores_of_gpu_worker([gone, *({"Alive": True, "Resources": node} for node in nodes)]) == cores
