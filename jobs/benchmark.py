@@ -1,12 +1,18 @@
-"""How fast the job is, against a plain loop over the same frames with the same weights, in one run.
+"""How fast the job is on this machine: each stage alone, all together, and against other ways to do the same work.
 
-The plain loop is what the demo of SimpleBaseline does: decode a frame, run the detector on it, crop each person, run
-the pose network on one crop after another; fp32, every core of the machine for one frame at a time. The job is the
-real one: local Ray, actors, staging, publication. Start-up (Ray, loading the networks) is stated, not counted.
+    python jobs/benchmark.py speed      what a frame costs in each stage, the job end to end, other programs (default)
+    python jobs/benchmark.py scaling    frames a second by the number of workers
+    python jobs/benchmark.py driver     what Ray costs a segment; what the driver can schedule, and its memory
 
-    python jobs/benchmark.py [VIDEO] [--copies N] [--plain-frames N] [--workers N] [--json FILE]
+speed renders videos, measures every stage of the job alone (decode, detect, pose, publish), then the whole job in one
+process and on Ray, then a plain loop (frame by frame, eager fp32, all cores for one frame) and a Ray Data pipeline with
+the same weights on the same frames. "Of the stages" is the job's rate as a fraction of what the stages alone predict:
+on a CPU, cores / (the sum of the stages' core seconds for a frame); with a GPU, the slower of the networks and of what
+the cores do. The job processes at least --frames frames; what comes before its first segment (starting Ray, loading
+networks) is stated and not counted. Whatever is measured runs in a process of its own.
 
-With ``--no-ray`` one worker runs in this process instead: for a machine without Ray.
+On a cluster, run it as a job: with RAY_ADDRESS set, the runs on Ray use that cluster; everything else runs here, and
+--folder must name a place that every node sees. On a machine without Ray, give --no-ray.
 """
 
 from __future__ import annotations
@@ -14,254 +20,278 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.estimator import sample_crop
-from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
-from posebatch.heatmaps import decode_heatmaps
-from posebatch.job import Prepared, prepare
-from posebatch.models.pose_resnet import build_pose_network
-from posebatch.models.registry import resolve
-from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
-from posebatch.models.weights import load_into, load_weights
-from posebatch.progress import Progress, Tally
-from posebatch.runner import Runner
-from posebatch.sample import write_sample
-from posebatch.settings import settings_from
-from posebatch.tables import read_videos
-from posebatch.video import to_rgb
-
-BBOX_THR = 0.3
-GEMM_SIZE, GEMM_SECONDS = 1024, 3.0
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Frames and persons of a timed stretch."""
-
-    frames: int
-    persons: int
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Frames a second."""
-        return self.frames / self.seconds
+from posebatch.benchmark.child import cores, in_child
+from posebatch.benchmark.driver import the_driver
+from posebatch.benchmark.end_to_end import in_this_process, on_ray
+from posebatch.benchmark.measured import EndToEnd, Peer, Scenario
+from posebatch.benchmark.networks import NETWORKS, Networks, networks_named
+from posebatch.benchmark.plain import plain_loop
+from posebatch.benchmark.report import (
+    as_json,
+    driver_text,
+    machine_text,
+    pool_text,
+    scaling_text,
+    scenario_text,
+    summary_text,
+    this_machine,
+)
+from posebatch.benchmark.scaling import Scaling, ray_overhead
+from posebatch.benchmark.scenes import ENCODERS, RESOLUTIONS, Scene, write_scene
+from posebatch.benchmark.stages import measure_stages
+from posebatch.errors import PosebatchError, SettingsError, WeightsError
+from posebatch.models.engines import resolve_device
+from posebatch.settings import Settings, settings_from
+from posebatch.video import probe
 
 
-def plain_loop(video: Path, limit: int) -> Measured:
-    """Frame by frame, batch 1, fp32, eager, as the networks come."""
-    detector_record, detector_state = load_weights("detector", "ssdlite_mobilenet_v2_320")
-    pose_record, pose_state = load_weights("pose", "simplebaseline_mobilenet_v2_256x192")
-    detector, pose = build_person_ssd().eval(), build_pose_network(pose_record.architecture).eval()
-    load_into(detector, detector_state, detector_record.name)
-    load_into(pose, pose_state, pose_record.name)
-    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (pose_record.mean, pose_record.std))
+class Archive:
+    """Copies of one video, as many as hold the frames that are wanted, and as every worker gets equally many of."""
 
-    def one_frame(image: NDArray[np.uint8]) -> int:
-        found = detector([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
-        boxes = found["boxes"][found["scores"] > BBOX_THR].numpy() - 0.5
-        width, height = pose_record.input_size_wh
-        for region in crop_regions(boxes, width / height, pose_record.box_padding):
-            crop = sample_crop(torch.from_numpy(image), region, pose_record.input_size_wh)[None]
-            heatmaps = pose((crop / 255 - mean) / std).numpy()
-            peaks = decode_heatmaps(heatmaps)
-            apply_affine(grid_to_frame(region[None], (width // 4, height // 4)), peaks[:, :, :2])
-        return len(boxes)
-
-    persons = frames = 0
-    with torch.inference_mode(), av.open(str(video)) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        images = (to_rgb(frame) for frame in container.decode(video=0))
-        one_frame(next(images))  # the first call allocates and plans
-        started = time.perf_counter()
-        for image in images:
-            persons += one_frame(image)
-            frames += 1
-            if frames == limit:
-                break
-        return Measured(frames, persons, time.perf_counter() - started)
+    def __init__(self, name: str, video: Path, folder: Path, wanted_frames: int, video_frames: int, share: int) -> None:
+        self.name, self.folder = name, folder
+        folder.mkdir()
+        copies = -(-wanted_frames // video_frames)
+        copies = -(-copies // share) * share
+        self.videos = [Path(shutil.copy(video, folder / f"{number:03d}{video.suffix}")) for number in range(copies)]
 
 
-@dataclass(frozen=True)
-class Limit:
-    """What the processor could do at most, measured in this run."""
-
-    detector_flops: int
-    """For one frame."""
-    pose_flops: int
-    """For one person."""
-    gemm_flops_per_s: float
-    """fp32 matrix products on all cores."""
-
-    def rate(self, persons_per_frame: float) -> float:
-        """Frames a second if the networks ran as fast as matrix products and all else were free."""
-        return self.gemm_flops_per_s / (self.detector_flops + persons_per_frame * self.pose_flops)
-
-
-def the_limit() -> Limit:
-    """Count the networks' operations, and time matrix products."""
-    pose_record = resolve("pose", "simplebaseline_mobilenet_v2_256x192")
-    width, height = pose_record.input_size_wh
-    networks = (
-        (build_person_ssd().eval(), [torch.zeros(3, INPUT_SIZE, INPUT_SIZE)]),
-        (build_pose_network(pose_record.architecture).eval(), torch.zeros(1, 3, height, width)),
-    )
-    counted = []
-    with torch.inference_mode():
-        for network, example in networks:
-            with FlopCounterMode(display=False) as counter:
-                network(example)
-            counted.append(counter.get_total_flops())
-        a, started, products = torch.randn(GEMM_SIZE, GEMM_SIZE), time.perf_counter(), 0
-        while time.perf_counter() < started + GEMM_SECONDS:
-            a @ a
-            products += 1
-        seconds = time.perf_counter() - started
-    return Limit(counted[0], counted[1], 2 * GEMM_SIZE**3 * products / seconds)
-
-
-def the_job(prepared: Prepared) -> tuple[Measured, float]:
-    """The job on a local Ray; also the seconds until every worker was ready."""
-    from posebatch.cluster import RayPool, choose_device, choose_workers, connected  # noqa: PLC0415 - not with --no-ray
-
-    started = time.perf_counter()
-    execution = prepared.context.settings.execution
-    with connected(execution):
-        device = choose_device(execution)
-        pool = RayPool(prepared.context, choose_workers(execution, device), device)
-        while pool.idle_workers() < pool.workers():
-            pool.wait(0.2)
-        ready = time.perf_counter()
-        progress = Progress(Tally(videos_total=prepared.survey.videos, bytes_total=prepared.survey.size_bytes))
-        outcome = Runner(prepared.context, prepared.store, lambda: pool, progress).run(prepared.videos())
-        seconds = time.perf_counter() - ready
-        pool.close()
-    return Measured(outcome.tally.frames, outcome.tally.persons, seconds), ready - started
-
-
-def one_worker(prepared: Prepared) -> tuple[Measured, float]:
-    """One worker in this process, no Ray: probe, decode, estimate, stage, finalize."""
-    from posebatch.runner import Completion  # noqa: PLC0415
-    from posebatch.tasks import perform  # noqa: PLC0415
-    from posebatch.worker import SegmentProcessor  # noqa: PLC0415
-
-    context, started = prepared.context, time.perf_counter()
-    processor = SegmentProcessor.load(context, threads=torch.get_num_threads())
-
-    class InlinePool:
-        def __init__(self) -> None:
-            self._jobs: list[Any] = []
-
-        def workers(self) -> int:
-            return 1
-
-        def idle_workers(self) -> int:
-            return 0 if self._jobs else 1
-
-        idle_task_slots = idle_workers
-
-        def submit(self, job: Any) -> None:
-            self._jobs.append(job)
-
-        def wait(self, timeout_s: float) -> list[Completion]:
-            jobs, self._jobs = self._jobs, []
-            return [
-                Completion(job, processor.process(job) if hasattr(job, "segment") else perform(job, context))
-                for job in jobs
-            ]
-
-    ready = time.perf_counter()
-    progress = Progress(Tally(videos_total=prepared.survey.videos, bytes_total=prepared.survey.size_bytes))
-    outcome = Runner(context, prepared.store, InlinePool, progress).run(prepared.videos())
-    return Measured(outcome.tally.frames, outcome.tally.persons, time.perf_counter() - ready), ready - started
-
-
-def stages(output: str) -> dict[str, float]:
-    """Seconds of all workers in each stage, from the videos table. Decoding runs in a thread beside the others."""
-    videos = read_videos(output)
-    seconds = {stage: float(videos[f"{stage}_seconds"].sum()) for stage in ("decode", "detect", "pose", "total")}
-    rest = seconds["total"] - seconds["detect"] - seconds["pose"]
-    return {**seconds, "rest": rest}
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", nargs="?", help="default: the demo's sample")
-    parser.add_argument("--copies", type=int, default=4, help="how often the job gets the video")
-    parser.add_argument("--plain-frames", type=int, default=250, help="frames for the plain loop")
-    parser.add_argument("--workers", default="auto")
-    parser.add_argument("--segment-seconds", type=float, default=20.0)
-    parser.add_argument("--no-ray", action="store_true")
-    parser.add_argument("--json", metavar="FILE")
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(chosen.video) if chosen.video else Path(folder, "sample.mp4")
-        if not chosen.video:
-            write_sample(video)
-        archive, output = Path(folder, "archive"), str(Path(folder, "output"))
-        archive.mkdir()
-        for i in range(chosen.copies):
-            shutil.copy(video, archive / f"{i}{video.suffix}")
-        settings = settings_from({"workers": chosen.workers, "segment_seconds": chosen.segment_seconds})
-        plain = plain_loop(video, chosen.plain_frames)
-        job, start_s = (one_worker if chosen.no_ray else the_job)(prepare([str(archive)], output, settings))
-        report = describe(the_limit(), plain, job, start_s, stages(output))
-    print(report["text"])
+def main() -> int:
+    """Measure, print, and write what was asked for."""
+    chosen = _parser().parse_args()
+    try:
+        if chosen.picture:
+            import matplotlib  # noqa: PLC0415, F401 - better missed now than after the measurement
+    except ImportError:
+        print("benchmark: --picture needs matplotlib: pip install 'posebatch[train]'", file=sys.stderr)
+        return 2
+    machine = this_machine(cores())
+    print(machine_text(machine), flush=True)
+    report: dict[str, Any] = {"machine": as_json(machine)}
+    try:
+        with _working_folder(chosen.folder) as folder:
+            report |= {"speed": _speed, "scaling": _scaling, "driver": _driver}[chosen.what](chosen, folder)
+    except PosebatchError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
     if chosen.json:
-        Path(chosen.json).write_text(json.dumps(report, indent=2))
+        Path(chosen.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
+    return 0
 
 
-def describe(limit: Limit, plain: Measured, job: Measured, start_s: float, seconds: dict[str, float]) -> dict[str, Any]:
-    """The figures, and the text that states them."""
-    total = seconds["total"]
-    possible = limit.rate(job.persons / job.frames)
-    text = "\n".join(
-        [
-            "",
-            f"machine     {platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
-            f"torch {torch.__version__}, {'CUDA' if torch.cuda.is_available() else 'no CUDA'}",
-            f"plain loop  {plain.rate:6.2f} frames/s  ({plain.frames} frames, {plain.persons} persons)",
-            f"the job     {job.rate:6.2f} frames/s  ({job.frames} frames, {job.persons} persons)",
-            f"ratio       {job.rate / plain.rate:6.2f}",
-            f"limit       {possible:6.2f} frames/s: detector {limit.detector_flops / 1e9:.2f} GFLOP a frame, pose "
-            f"{limit.pose_flops / 1e9:.2f} GFLOP a person,",
-            f"                    fp32 matrix products {limit.gemm_flops_per_s / 1e9:.0f} GFLOP/s here; "
-            f"the job reaches {job.rate / possible:.0%} of it",
-            f"start-up    {start_s:6.1f} s, not counted",
-            "where the workers' time goes:",
-            f"  detect    {seconds['detect'] / total:6.1%}",
-            f"  pose      {seconds['pose'] / total:6.1%}",
-            f"  the rest  {seconds['rest'] / total:6.1%}  (waiting for the decoder, opening, staging)",
-            f"  decode    {seconds['decode'] / total:6.1%}  in its own thread, beside the above",
-        ]
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "scaling", "driver"])
+    what = parser.add_argument_group("what is measured (each list: every combination is a scenario)")
+    what.add_argument("--video", metavar="FILE", help="a video of yours instead of rendered ones")
+    what.add_argument("--resolution", nargs="+", default=["1080p"], choices=list(RESOLUTIONS))
+    what.add_argument("--codec", nargs="+", default=["h264"], choices=list(ENCODERS))
+    what.add_argument("--persons", nargs="+", type=int, default=[2], metavar="N", help="in every frame; default 2")
+    what.add_argument(
+        "--networks",
+        nargs="+",
+        default=["embedded"],
+        help=f"of {', '.join(NETWORKS)} (random weights), or DETECTOR,POSE as names or files; default embedded",
     )
-    return {
-        "plain": vars(plain),
-        "job": vars(job),
-        "ratio": job.rate / plain.rate,
-        "limit": vars(limit),
-        "start_s": start_s,
-        "stage_seconds": seconds,
-        "text": text,
-    }
+    what.add_argument(
+        "--precision", nargs="+", default=["auto"], help="as for posebatch run; what cannot be had is left out"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    how.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])
+    how.add_argument("--frames", type=int, default=1000, metavar="N", help="at least, for the job; default 1000")
+    how.add_argument("--peer-frames", type=int, default=250, metavar="N", help="for the plain loop; default 250")
+    how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="for each stage alone; default 3")
+    how.add_argument("--scene-frames", type=int, default=250, metavar="N", help="of a rendered video, then copied")
+    how.add_argument("--segment-seconds", type=float, default=20.0, metavar="S", help="default 20, as the job's")
+    how.add_argument(
+        "--workers", nargs="+", type=int, metavar="N", help="on Ray; default: all cores (scaling: 1, 2, 4, ... all)"
+    )
+    how.add_argument("--no-ray", action="store_true", help="only what runs in one process")
+    how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
+    how.add_argument("--folder", metavar="DIR", help="where to work; default: a temporary folder")
+    driver = parser.add_argument_group("driver")
+    driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
+    driver.add_argument("--segments", type=int, default=4, metavar="N", help="of each video; default 4")
+    driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stubs; default 100")
+    driver.add_argument("--ray-segments", type=int, default=2000, metavar="N", help="through Ray; default 2000")
+    results = parser.add_argument_group("results")
+    results.add_argument("--json", metavar="FILE", help="all figures")
+    results.add_argument("--picture", metavar="FILE", help="PNG: where the time of a frame goes")
+    return parser
+
+
+@contextmanager
+def _working_folder(named: str | None) -> Iterator[Path]:
+    if named:
+        Path(named).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="posebatch-benchmark-", dir=named) as folder:
+        yield Path(folder)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def _speed(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    scenarios, left_out = [], []
+    workers = chosen.workers or [cores()]
+    for archive in _archives(chosen, folder, share=max(workers)):
+        for name in chosen.networks:
+            networks = networks_named(name, folder)
+            peers = () if chosen.no_peers else _peers(chosen, archive, networks, folder)
+            for precision in chosen.precision:
+                try:
+                    scenario = _scenario(chosen, archive, networks, precision, workers, peers, folder)
+                except (SettingsError, WeightsError) as error:
+                    left_out.append(f"{archive.name}, {name}, {precision}: {error}")
+                    print(f"left out: {left_out[-1]}", flush=True)
+                    continue
+                scenarios.append(scenario)
+                print(f"\n{scenario_text(scenario)}", flush=True)
+    print(f"\n{summary_text(scenarios)}")
+    if chosen.picture and scenarios:
+        from posebatch.benchmark.plots import write_plot  # noqa: PLC0415 - matplotlib is not needed otherwise
+
+        write_plot(scenarios, Path(chosen.picture))
+    return {"scenarios": as_json(scenarios), "left_out": left_out}
+
+
+def _scenario(
+    chosen: argparse.Namespace,
+    archive: Archive,
+    networks: Networks,
+    precision: str,
+    workers: Sequence[int],
+    peers: tuple[Peer, ...],
+    folder: Path,
+) -> Scenario:
+    settings = _settings(chosen, networks, precision)
+    all_cores, outputs = cores(), _outputs(folder)
+    source = str(archive.folder)
+    _say(f"{archive.name}, {networks.name}, {precision}: stages, {all_cores} threads")
+    stages = in_child(measure_stages, source, next(outputs), settings, all_cores, chosen.seconds)
+    _say("the job in one process")
+    measured, memory = in_child(in_this_process, source, next(outputs), settings, all_cores)
+    one_process = EndToEnd(f"one process x {all_cores} threads", measured, stages, all_cores, memory)
+    runs = []
+    if not chosen.no_ray:
+        _say("stages, 1 thread")
+        alone = in_child(measure_stages, source, next(outputs), settings, 1, chosen.seconds)
+        for number in workers:
+            _say(f"the job on Ray, workers: {number}")
+            measured = in_child(on_ray, source, next(outputs), _with_workers(settings, number))
+            used = number if os.environ.get("RAY_ADDRESS") else min(number, all_cores)
+            runs.append(EndToEnd(f"Ray, {number} workers x 1 thread", measured, alone, used))
+    return Scenario(archive.name, networks.name, precision, all_cores, one_process, tuple(runs), peers)
+
+
+def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, folder: Path) -> tuple[Peer, ...]:
+    device = resolve_device(chosen.device)
+    _say(f"{archive.name}, {networks.name}: plain loop")
+    peers = [in_child(plain_loop, archive.videos, networks, device, cores(), chosen.peer_frames)]
+    if not chosen.no_ray and device == "cpu":
+        from posebatch.benchmark.ray_data import ray_data  # noqa: PLC0415 - where there is a Ray
+
+        _say("Ray Data")
+        peers.append(in_child(ray_data, archive.videos, networks, Path(next(_outputs(folder)))))
+    return tuple(peers)
+
+
+# --- scaling and driver -----------------------------------------------------------------------------------------------
+
+
+def _scaling(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    numbers = sorted(chosen.workers or {1, cores(), *(2**n for n in range(1, 10) if 2**n < cores())})
+    found, outputs = [], _outputs(folder)
+    for archive in _archives(chosen, folder, share=max(numbers)):
+        for name, precision in product(chosen.networks, chosen.precision):
+            settings = _settings(chosen, networks_named(name, folder), precision)
+            runs = {}
+            for number in numbers:
+                _say(f"{archive.name}, {name}, {precision}, workers: {number}")
+                runs[number] = in_child(on_ray, str(archive.folder), next(outputs), _with_workers(settings, number))
+            found.append(Scaling(f"{archive.name}, {name}, {precision}", runs))
+            print(scaling_text(found[-1]), flush=True)
+    return {"scaling": as_json(found)}
+
+
+def _driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    settings, report = settings_from({}), {}
+    _say("the driver")
+    stub = in_child(the_driver, str(folder), settings, chosen.videos, chosen.segments, chosen.driver_workers)
+    print(driver_text(stub), flush=True)
+    report["driver"] = as_json(stub)
+    if not chosen.no_ray:
+        _say("Ray")
+        pool = in_child(ray_overhead, settings, chosen.ray_segments)
+        print(pool_text(pool))
+        report["ray"] = as_json(pool)
+    return report
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _archives(chosen: argparse.Namespace, folder: Path, share: int) -> Iterator[Archive]:
+    if chosen.video:
+        video = Path(chosen.video)
+        yield Archive(video.name, video, folder / "own", chosen.frames, _frames_of(video), share)
+        return
+    for number, look in enumerate(product(chosen.resolution, chosen.codec, chosen.persons)):
+        scene = Scene(*look, frames=chosen.scene_frames)
+        _say(f"rendering {scene.name}")
+        rendered = folder / f"scene-{number}.mp4"
+        write_scene(scene, rendered)
+        archive = Archive(scene.name, rendered, folder / f"archive-{number}", chosen.frames, scene.frames, share)
+        yield archive
+        shutil.rmtree(archive.folder)
+
+
+def _frames_of(video: Path) -> int:
+    with video.open("rb") as file:
+        info = probe(file, str(video), segment_seconds=20).info
+    return info.frames_in_header or max(1, round(info.duration_s * info.avg_fps))
+
+
+def _settings(chosen: argparse.Namespace, networks: Networks, precision: str) -> Settings:
+    return settings_from(
+        {
+            "detector": networks.detector,
+            "pose": networks.pose,
+            "precision": precision,
+            "device": chosen.device,
+            "engine": chosen.engine,
+            "segment_seconds": chosen.segment_seconds,
+        },
+        "benchmark",
+    )
+
+
+def _with_workers(settings: Settings, workers: int) -> Settings:
+    return replace(settings, execution=replace(settings.execution, workers=str(workers)))
+
+
+def _outputs(folder: Path) -> Iterator[str]:
+    """Ever new places for results."""
+    while True:
+        yield tempfile.mkdtemp(prefix="output-", dir=folder) + os.sep + "dataset"
+
+
+def _say(what: str) -> None:
+    print(f"... {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

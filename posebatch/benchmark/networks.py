@@ -1,0 +1,68 @@
+"""Pairs of networks to measure, by name: those of the presets, and a heavy pose network that needs no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from posebatch.errors import SettingsError
+from posebatch.models.pose_resnet import build_pose_network
+from posebatch.models.registry import EMBEDDED, resolve
+from posebatch.models.weights import save_weights
+from posebatch.settings import PRESETS
+
+RANDOM_RESNET: Final = "resnet50"
+"""The embedded detector with a ResNet-50 pose network of random weights: as fast as a trained one, its joints mean
+nothing."""
+
+NETWORKS: Final = (*PRESETS, RANDOM_RESNET)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A detector and a pose network, each by name or file."""
+
+    name: str
+    """For tables."""
+    detector: str
+    pose: str
+
+
+def networks_named(name: str, folder: Path) -> Networks:
+    """Where the networks are, by one of `NETWORKS` or ``DETECTOR,POSE``; random weights are written to ``folder``.
+
+    Raises `SettingsError` for a name that is neither.
+    """
+    if name in PRESETS:
+        return Networks(name, *PRESETS[name])
+    detector, comma, pose = name.partition(",")
+    if comma:
+        return Networks(f"{Path(detector).stem} {Path(pose).stem}", detector, pose)
+    if name != RANDOM_RESNET:
+        known = ", ".join(NETWORKS)
+        raise SettingsError(f"networks {name!r} are none of {known}, and no detector and pose network: DETECTOR,POSE")
+    path = folder / "resnet50_256x192_random.safetensors"
+    if not path.exists():
+        write_random_pose_network(path, "resnet50")
+    return Networks(name, EMBEDDED["detector"][0], str(path))
+
+
+def write_random_pose_network(path: Path, architecture: str) -> None:
+    """A weight file as ``--pose`` takes it, with the same random weights whenever it is written."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_pose_network(architecture)
+    trained = resolve("pose", EMBEDDED["pose"][0])
+    record = replace(
+        trained,
+        name=path.stem,
+        architecture=architecture,
+        source="random",
+        training="none: random weights, for measuring speed",
+        accuracy={},
+        sha256="",
+    )
+    save_weights(path, record, network.state_dict())

@@ -1,0 +1,289 @@
+"""The benchmark measures what it says it measures. How fast this machine is is no test."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from posebatch.benchmark.child import cores, in_child, memory_mb, peak_memory_mb
+from posebatch.benchmark.driver import the_driver
+from posebatch.benchmark.measured import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
+from posebatch.benchmark.networks import Networks, networks_named, write_random_pose_network
+from posebatch.benchmark.plain import PlainNetworks
+from posebatch.benchmark.plots import core_ms
+from posebatch.benchmark.report import as_json, columns, scenario_text, summary_text
+from posebatch.benchmark.scaling import Scaling
+from posebatch.benchmark.scenes import RESOLUTIONS, Scene, render_scene, write_scene
+from posebatch.errors import RunAbortedError, SettingsError
+from posebatch.estimator import PoseEstimator
+from posebatch.models.pose import load_pose_network
+from posebatch.settings import PRESETS, EstimatorSettings, settings_from
+from posebatch.types import FrameBatch, FrameRecord
+from posebatch.video import probe
+
+ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = Networks("embedded", *PRESETS["embedded"])
+
+SPEED = NetworkSpeed(gflops=2.0, images_per_s=25.0, gemm_gflops_per_s=200.0)
+STAGES = StageTimes(
+    device="cpu",
+    precision="fp32",
+    engine="torch",
+    threads=1,
+    persons_per_frame=2.0,
+    decode_only=0.004,
+    decode=0.005,
+    detect=0.010,
+    pose=0.024,
+    publish=0.001,
+    gemm_type="float32",
+    detector=SPEED,
+    pose_network=SPEED,
+)
+ONE_PROCESS = EndToEnd("one process", Measured(900, 1800, 20.0, 3.0), replace(STAGES, threads=2, detect=0.005), 2)
+ON_RAY = EndToEnd("Ray", Measured(1000, 2000, 25.0, 12.0), STAGES, 2)
+PLAIN = Peer("plain loop", Measured(80, 160, 10.0), {"decode": 0.025, "detect": 0.04, "pose": 0.06})
+RAY_DATA = Peer("Ray Data", Measured(100, 200, 5.0))
+SCENARIO = Scenario("1080p", "embedded", "auto", 2, ONE_PROCESS, (ON_RAY,), (PLAIN, RAY_DATA))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # several beside other processes are many times slower
+    yield
+    torch.set_num_threads(before)
+
+
+# --- what follows from figures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "num_cores", "rate"),
+    [
+        ({}, 1, 25.0),  # 40 ms a frame
+        ({}, 2, 50.0),
+        ({"threads": 2}, 2, 25.0),  # the stages had both cores
+        ({"threads": 2}, 4, 50.0),
+        ({"device": "cuda"}, 2, 1 / 0.034),  # the networks share one GPU
+        ({"device": "cuda", "decode": 0.099}, 2, 20.0),  # decoding and publishing share the cores
+    ],
+)
+def test_what_the_stages_predict(changed, num_cores, rate):
+    assert replace(STAGES, **changed).predicted_rate(num_cores) == pytest.approx(rate)
+
+
+def test_rates_and_ratios():
+    assert Measured(100, 250, 4.0).rate == 25
+    assert Measured(100, 250, 4.0).persons_per_frame == 2.5
+    assert SPEED.gflops_per_s == 50
+    assert SPEED.share_of_gemm == 0.25
+    assert ON_RAY.efficiency == pytest.approx(40 / 50)
+    assert ONE_PROCESS.efficiency == pytest.approx(45 * 0.035)
+    assert SCENARIO.job is ON_RAY
+    assert replace(SCENARIO, on_ray=()).job is ONE_PROCESS
+    assert SCENARIO.ratios == pytest.approx({
+        "job / plain loop": 5.0, "job / Ray Data": 2.0, "actors / one process": 40 / 45
+    })  # fmt: skip
+    assert replace(SCENARIO, on_ray=(), peers=()).ratios == {}
+    scaling = Scaling("", {1: Measured(10, 0, 10.0), 2: Measured(19, 0, 10.0)})
+    assert scaling.speedup(2) == pytest.approx(1.9)
+
+
+def test_bars_add_up_to_what_a_frame_took():
+    bars = core_ms(SCENARIO)
+    assert bars["Ray"] == pytest.approx({
+        "decode": 5.0, "detect": 10.0, "pose": 24.0, "publish": 1.0, "beyond the stages": 10.0
+    })  # fmt: skip
+    assert sum(bars["plain loop"].values()) == pytest.approx(2 * 125)
+    assert bars["Ray Data"] == pytest.approx({"not told apart": 100.0})
+
+
+def test_tables():
+    assert columns([]) == []
+    assert columns([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
+    assert summary_text([]) == "nothing was measured"
+    text = summary_text([SCENARIO, replace(SCENARIO, on_ray=(), peers=())])
+    assert "job / Ray Data" in text
+    assert "0.80" in text
+    for fact in ("25% of a float32 GEMM", "2.00 persons", "job / plain loop 5.00", "12.0"):
+        assert fact in scenario_text(SCENARIO)
+
+
+def test_json_holds_what_follows_too():
+    document = json.loads(json.dumps(as_json({"scenarios": [SCENARIO]})))
+    (scenario,) = document["scenarios"]
+    assert scenario["ratios"]["job / plain loop"] == 5.0
+    assert scenario["on_ray"][0]["efficiency"] == pytest.approx(0.8)
+    assert scenario["on_ray"][0]["measured"]["rate"] == 40
+    assert scenario["one_process"]["stages"]["pose_network"]["share_of_gemm"] == 0.25
+    assert as_json([]) == []
+
+
+# --- processes of their own ---------------------------------------------------------------------------------------
+
+
+def test_a_child_loads_only_what_it_measures():
+    assert in_child(memory_mb) < 100  # torch alone takes more
+    assert 0 < in_child(peak_memory_mb) < 100
+    assert in_child(cores) == cores()
+
+
+def test_a_childs_error_is_raised_here():
+    with pytest.raises(SettingsError, match="no_such"):
+        in_child(settings_from, {"no_such": 1})
+    with pytest.raises(RunAbortedError, match=r"_exit died \(exit status 3\)"):
+        in_child(os._exit, 3)
+
+
+# --- scenes and networks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_scene_is_encoded_as_asked(codec: str, tmp_path: Path):
+    write_scene(Scene("270p", codec, persons=1, frames=3), tmp_path / "scene.mp4")
+    with (tmp_path / "scene.mp4").open("rb") as file:
+        info = probe(file, "scene", 20).info
+    assert (info.codec, info.width, info.height, info.frames_in_header) == (codec, 480, 270, 3)
+
+
+def frames_of(scene: Scene) -> FrameBatch:
+    images = np.stack(list(render_scene(scene)))
+    return FrameBatch(tuple(FrameRecord(i, i, False, "ok") for i in range(len(images))), images)
+
+
+@functools.cache
+def estimator() -> PoseEstimator:
+    return PoseEstimator.load(EstimatorSettings(precision="fp32"), "cpu", "torch")
+
+
+@pytest.mark.parametrize("persons", [0, 2, 8])
+def test_the_detector_finds_the_walkers(persons: int):
+    batch = frames_of(Scene("540p", "h264", persons, frames=4))
+    assert batch.images.shape[1:3] == RESOLUTIONS["540p"][::-1]
+    found = [len(frame) for frame in estimator().estimate([batch])]
+    assert np.mean(found) == pytest.approx(persons, abs=0.2 * persons)
+
+
+def test_the_plain_loop_does_the_same_work():
+    (frame,) = frames_of(Scene("540p", "h264", persons=2, frames=1)).images
+    (ours,) = estimator().estimate([
+        FrameBatch((FrameRecord(0, 0, True, "ok"),), frame[None])
+    ])  # fmt: skip
+    plain = PlainNetworks(EMBEDDED, "cpu")
+    (boxes,) = plain.boxes([frame])
+    assert len(boxes) == len(ours) == 2
+    regions = plain.regions(boxes)
+    poses = plain.keypoints([plain.crop(frame, region) for region in regions], regions)
+    left_first = [poses[np.argsort(poses[:, 0, 0])], ours.keypoints[np.argsort(ours.keypoints[:, 0, 0])]]
+    distances = np.linalg.norm(left_first[0][..., :2] - left_first[1][..., :2], axis=-1)
+    assert np.median(distances) < 3  # of a person 400 pixels tall; the detectors resize differently
+
+
+def test_networks_by_name(tmp_path: Path):
+    assert networks_named("embedded", tmp_path) == EMBEDDED
+    assert networks_named("one.safetensors,two", tmp_path) == Networks("one two", "one.safetensors", "two")
+    with pytest.raises(SettingsError, match="embedded"):
+        networks_named("nothing", tmp_path)
+
+
+def test_random_weights_are_the_same_every_time(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_random_pose_network(tmp_path / name / "random.safetensors", "mobilenet_v2_d128")
+    first, second = ((tmp_path / name / "random.safetensors").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert load_pose_network(str(tmp_path / "a" / "random.safetensors")).record.accuracy == {}
+
+
+# --- the driver ---------------------------------------------------------------------------------------------------
+
+
+def test_the_driver_over_stubs(tmp_path: Path):
+    figures = the_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
+    assert figures.segments == 36
+    assert len(list((tmp_path / "output" / "videos").rglob("*.parquet"))) == 12
+    assert figures.published_again == 0
+    assert figures.peak_mb >= figures.peak_at_tenth_mb > 0
+    assert as_json(figures)["segments_per_s"] > 0
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, with everything in this process and on one thread."""
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "jobs" / "benchmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "in_child", lambda story, *arguments: story(*arguments))
+    monkeypatch.setattr(module, "cores", lambda: 1)
+    return module
+
+
+def run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
+    return benchmark.main()
+
+
+TINY = ("--no-ray", "--engine", "torch", "--scene-frames", 6, "--frames", 10, "--peer-frames", 3, "--seconds", 0)
+
+
+def test_speed_end_to_end(benchmark, monkeypatch, tmp_path, capsys):
+    results = ("--json", tmp_path / "a.json", "--picture", tmp_path / "a.png", "--folder", tmp_path / "work")
+    scenes = ("--resolution", "270p", "--persons", 1, "--precision", "fp32", "int9")
+    assert run(benchmark, monkeypatch, *TINY, *scenes, *results) == 0
+    document = json.loads((tmp_path / "a.json").read_text())
+    (scenario,) = document["scenarios"]
+    job, (plain,) = scenario["one_process"], scenario["peers"]
+    assert (document["machine"]["cores"], scenario["scene"]) == (1, "270p h264 1 persons")
+    assert (job["measured"]["frames"], plain["measured"]["frames"]) == (12, 3)
+    assert job["measured"]["persons_per_frame"] == pytest.approx(1, abs=0.3)
+    assert plain["measured"]["persons_per_frame"] == pytest.approx(1, abs=0.3)
+    assert job["memory"]["peak"] > job["memory"]["weights"] > 5
+    assert all(seconds > 0 for seconds in job["stages"]["stages"].values())
+    assert job["efficiency"] > 0
+    assert scenario["ratios"]["job / plain loop"] > 0
+    assert len(document["left_out"]) == 1
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "left out: 270p h264 1 persons, embedded, int9" in capsys.readouterr().out
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_video_of_ones_own(benchmark, monkeypatch, tmp_path):
+    write_scene(Scene("270p", "h264", persons=1, frames=5), tmp_path / "mine.mp4")
+    words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *TINY, *words) == 0
+    (scenario,) = json.loads((tmp_path / "a.json").read_text())["scenarios"]
+    assert scenario["scene"] == "mine.mp4"
+    assert scenario["one_process"]["measured"]["frames"] == 10
+    assert scenario["peers"] == []
+
+
+def test_what_cannot_be_measured_is_said(benchmark, monkeypatch, tmp_path, capsys):
+    (tmp_path / "no.mp4").write_text("not a video")
+    assert run(benchmark, monkeypatch, "--video", tmp_path / "no.mp4") == 1
+    assert "no.mp4" in capsys.readouterr().err
+    assert run(benchmark, monkeypatch, "--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
+    assert "'nothing'" in capsys.readouterr().err
+
+
+def test_the_driver_by_its_command(benchmark, monkeypatch, tmp_path, capsys):
+    words = ("driver", "--no-ray", "--videos", 5, "--segments", 2, "--driver-workers", 2, "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *words) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
+    assert "5 videos planned" in capsys.readouterr().out
