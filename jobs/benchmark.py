@@ -3,10 +3,12 @@
     python jobs/benchmark.py speed      what a frame costs in each stage, the job end to end, other programs (default)
     python jobs/benchmark.py scaling    frames a second by the number of workers
     python jobs/benchmark.py driver     what Ray costs a segment; what the driver can schedule, and its memory
+    python jobs/benchmark.py networks   each network alone in every way to run it, at several batch sizes
 
 speed renders videos, measures every stage of the job alone (decode, detect, pose, publish), then the whole job in one
 process and on Ray, then a plain loop (frame by frame, eager fp32, all cores for one frame) and a Ray Data pipeline with
-the same weights on the same frames. "Of the stages" is the job's rate as a fraction of what the stages alone predict:
+the same weights on the same frames, and with --others PYTHON what that Python has installed of other programs, which
+bring networks of their own. "Of the stages" is the job's rate as a fraction of what the stages alone predict:
 on a CPU, cores / (the sum of the stages' core seconds for a frame); with a GPU, the slower of the networks and of what
 the cores do. The job processes at least --frames frames; what comes before its first segment (starting Ray, loading
 networks) is stated and not counted. Whatever is measured runs in a process of its own.
@@ -37,6 +39,8 @@ from posebatch.benchmark.driver import the_driver
 from posebatch.benchmark.end_to_end import in_this_process, on_ray
 from posebatch.benchmark.measured import EndToEnd, Peer, Scenario
 from posebatch.benchmark.networks import NETWORKS, Networks, networks_named
+from posebatch.benchmark.others import other_program
+from posebatch.benchmark.outside import PROGRAMS
 from posebatch.benchmark.plain import plain_loop
 from posebatch.benchmark.report import (
     as_json,
@@ -47,12 +51,15 @@ from posebatch.benchmark.report import (
     scenario_text,
     summary_text,
     this_machine,
+    ways_text,
 )
 from posebatch.benchmark.scaling import Scaling, ray_overhead
 from posebatch.benchmark.scenes import ENCODERS, RESOLUTIONS, Scene, write_scene
 from posebatch.benchmark.stages import measure_stages
+from posebatch.benchmark.ways import measure_ways
 from posebatch.errors import PosebatchError, SettingsError, WeightsError
 from posebatch.models.engines import resolve_device
+from posebatch.models.registry import Kind
 from posebatch.settings import Settings, settings_from
 from posebatch.video import probe
 
@@ -82,7 +89,8 @@ def main() -> int:
     report: dict[str, Any] = {"machine": as_json(machine)}
     try:
         with _working_folder(chosen.folder) as folder:
-            report |= {"speed": _speed, "scaling": _scaling, "driver": _driver}[chosen.what](chosen, folder)
+            measure = {"speed": _speed, "scaling": _scaling, "driver": _driver, "networks": _networks}[chosen.what]
+            report |= measure(chosen, folder)
     except PosebatchError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -93,7 +101,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "scaling", "driver"])
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "scaling", "driver", "networks"])
     what = parser.add_argument_group("what is measured (each list: every combination is a scenario)")
     what.add_argument("--video", metavar="FILE", help="a video of yours instead of rendered ones")
     what.add_argument("--resolution", nargs="+", default=["1080p"], choices=list(RESOLUTIONS))
@@ -111,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     how.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])
+    how.add_argument("--decoder", default="auto", choices=["auto", "cpu", "nvdec"])
     how.add_argument("--frames", type=int, default=1000, metavar="N", help="at least, for the job; default 1000")
     how.add_argument("--peer-frames", type=int, default=250, metavar="N", help="for the plain loop; default 250")
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="for each stage alone; default 3")
@@ -121,12 +130,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--no-ray", action="store_true", help="only what runs in one process")
     how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
+    how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="where to work; default: a temporary folder")
     driver = parser.add_argument_group("driver")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
     driver.add_argument("--segments", type=int, default=4, metavar="N", help="of each video; default 4")
     driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stubs; default 100")
     driver.add_argument("--ray-segments", type=int, default=2000, metavar="N", help="through Ray; default 2000")
+    networks = parser.add_argument_group("networks")
+    networks.add_argument(
+        "--batch", nargs="+", type=int, metavar="N", help="sizes; default 1 2 4 8 16, on a GPU 8 16 32 64 128"
+    )
     results = parser.add_argument_group("results")
     results.add_argument("--json", metavar="FILE", help="all figures")
     results.add_argument("--picture", metavar="FILE", help="PNG: where the time of a frame goes")
@@ -206,10 +220,14 @@ def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, fol
 
         _say("Ray Data")
         peers.append(in_child(ray_data, archive.videos, networks, Path(next(_outputs(folder)))))
+    for program in PROGRAMS if chosen.others else ():
+        _say(program)
+        found = other_program(chosen.others, program, archive.videos, cores(), chosen.peer_frames)
+        peers += [] if found is None else [found]
     return tuple(peers)
 
 
-# --- scaling and driver -----------------------------------------------------------------------------------------------
+# --- scaling, driver, networks ----------------------------------------------------------------------------------------
 
 
 def _scaling(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -239,6 +257,20 @@ def _driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(pool_text(pool))
         report["ray"] = as_json(pool)
     return report
+
+
+def _networks(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    device = resolve_device(chosen.device)
+    sizes = chosen.batch or ([1, 2, 4, 8, 16] if device == "cpu" else [8, 16, 32, 64, 128])
+    pairs = [networks_named(name, folder) for name in chosen.networks]
+    wanted: list[tuple[Kind, str]] = [("detector", pair.detector) for pair in pairs]
+    wanted += [("pose", pair.pose) for pair in pairs]
+    found = []
+    for kind, name in dict.fromkeys(wanted):
+        _say(name)
+        found.append(in_child(measure_ways, kind, name, device, sizes, cores(), chosen.seconds))
+        print(f"\n{ways_text(found[-1])}", flush=True)
+    return {"networks": as_json(found)}
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -273,6 +305,7 @@ def _settings(chosen: argparse.Namespace, networks: Networks, precision: str) ->
             "precision": precision,
             "device": chosen.device,
             "engine": chosen.engine,
+            "decoder": chosen.decoder,
             "segment_seconds": chosen.segment_seconds,
         },
         "benchmark",

@@ -20,13 +20,16 @@ from posebatch.plan import RunContext
 from posebatch.storage import SPOOL_BYTES, check_unchanged, open_source, open_store
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
-from posebatch.video import Packing, SegmentDecoder, use_nvdec
+from posebatch.video import RGB, Packing, SegmentDecoder, use_nvdec
 
 READ_AHEAD_BYTES: Final = 256 << 20
 """Decoded frames that may wait for the networks, of all segments in a worker: bounds its memory whatever their size."""
 
 LEAST_FRAME_BYTES: Final = 1 << 20
 """What a frame counts at least, decodable or not: no more than 256 wait, however small."""
+
+GPU_PACKING: Final = Packing(planes=True, new_array=pinned_array)
+"""The form in which frames go to a GPU."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class SegmentProcessor:
                 self._estimator.batch_frames,
                 self._threads,
                 detect_every=context.settings.estimator.detect_every,
-                packing=Packing() if self._uploads is None else Packing(planes=True, new_array=pinned_array),
+                packing=RGB if self._uploads is None else GPU_PACKING,
                 on_gpu=self._decode_on_gpu,
             )
             with closing(iter(decoder)) as batches:

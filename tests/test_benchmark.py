@@ -20,11 +20,15 @@ from posebatch.benchmark.child import cores, in_child, memory_mb, peak_memory_mb
 from posebatch.benchmark.driver import the_driver
 from posebatch.benchmark.measured import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
 from posebatch.benchmark.networks import Networks, networks_named, write_random_pose_network
+from posebatch.benchmark.others import other_program
+from posebatch.benchmark.outside import PROGRAMS
 from posebatch.benchmark.plain import PlainNetworks
 from posebatch.benchmark.plots import core_ms
-from posebatch.benchmark.report import as_json, columns, scenario_text, summary_text
+from posebatch.benchmark.report import as_json, columns, scenario_text, summary_text, ways_text
 from posebatch.benchmark.scaling import Scaling
 from posebatch.benchmark.scenes import RESOLUTIONS, Scene, render_scene, write_scene
+from posebatch.benchmark.traffic import layer_mb
+from posebatch.benchmark.ways import NetworkWays, Way, measure_ways
 from posebatch.errors import RunAbortedError, SettingsError
 from posebatch.estimator import PoseEstimator
 from posebatch.models.pose import load_pose_network
@@ -207,6 +211,76 @@ def test_random_weights_are_the_same_every_time(tmp_path: Path):
     assert load_pose_network(str(tmp_path / "a" / "random.safetensors")).record.accuracy == {}
 
 
+@pytest.fixture
+def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler takes minutes, and is not ours."""
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+
+
+def test_what_layers_read_and_write():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5), torch.nn.ReLU())
+    assert layer_mb(network, (20, 10)) == pytest.approx(200 * (3 + 5) * 4 / 1e6)
+    assert layer_mb(torch.nn.Sequential(), (20, 10)) == 0
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_every_way_to_run_a_network():
+    found = measure_ways("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
+    rates = {way.name: way.images_per_s for way in found.ways}
+    assert rates.keys() >= {"torch fp32, as loaded", "torch bf16, folded, channels last", "OpenVINO int8"}
+    assert rates["OpenVINO fp32"].keys() == {1, 2}
+    assert all(rate > 0 for by_size in rates.values() for rate in by_size.values())
+    assert found.layer_mb > 0 < found.memory_gb_per_s
+    assert found.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_a_way_that_cannot_be_had_is_left_out_with_its_reason(tmp_path: Path):
+    write_random_pose_network(tmp_path / "random.safetensors", "mobilenet_v2_d128")  # no 8-bit version of it
+    found = measure_ways("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
+    assert "OpenVINO int8" not in {way.name for way in found.ways}
+    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in found.left_out)
+    with pytest.raises(SettingsError, match="SSDLite"):
+        measure_ways("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
+
+
+def test_table_of_ways():
+    ways = (Way("plain", {4: 10.0}), Way("fast", {1: 20.0, 4: 25.0}))
+    text = ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, ways, ("other: not here",))).splitlines()
+    assert [line.split() for line in text[1:]] == [
+        ["images/s", "at", "batch", "1", "4", "best:", "GFLOP/s"],
+        ["plain", "10.0", "20"],
+        ["fast", "20.0", "25.0", "50"],
+        ["left", "out:", "other:", "not", "here"],
+    ]
+    assert ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
+
+
+# --- programs of others -------------------------------------------------------------------------------------------
+
+
+def fake_python(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_another_program_on_the_same_frames(tmp_path: Path):
+    write_scene(Scene("270p", "h264", persons=1, frames=3), tmp_path / "scene.mp4")
+    peer = other_program(sys.executable, "Keypoint R-CNN", [tmp_path / "scene.mp4"], threads=1, limit=1)
+    assert peer is not None
+    assert (peer.name, peer.measured.frames, peer.measured.persons) == ("Keypoint R-CNN", 1, 2)
+    assert peer.measured.start_s > 0
+
+
+def test_programs_that_are_not_there(tmp_path: Path):
+    assert other_program(fake_python(tmp_path / "a", "exit 3"), next(iter(PROGRAMS)), [], 1, 1) is None
+    with pytest.raises(RunAbortedError, match="failed: out of order"):
+        other_program(fake_python(tmp_path / "b", "echo out of order >&2; exit 1"), next(iter(PROGRAMS)), [], 1, 1)
+    with pytest.raises(RunAbortedError, match="cannot be run"):
+        other_program(str(tmp_path / "none"), next(iter(PROGRAMS)), [], 1, 1)
+
+
 # --- the driver ---------------------------------------------------------------------------------------------------
 
 
@@ -287,3 +361,12 @@ def test_the_driver_by_its_command(benchmark, monkeypatch, tmp_path, capsys):
     assert run(benchmark, monkeypatch, *words) == 0
     assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
     assert "5 videos planned" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_the_networks_by_their_command(benchmark, monkeypatch, tmp_path, capsys):
+    words = ("networks", "--batch", 1, "--seconds", 0, "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *words) == 0
+    names = [network["network"] for network in json.loads((tmp_path / "a.json").read_text())["networks"]]
+    assert names == [EMBEDDED.detector, EMBEDDED.pose]
+    assert "OpenVINO fp32" in capsys.readouterr().out

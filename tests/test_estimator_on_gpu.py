@@ -8,11 +8,12 @@ import torch
 
 from posebatch.estimator import PoseEstimator
 from posebatch.evaluation.agreement import compare
-from posebatch.pixels import Uploads, pinned_array
+from posebatch.pixels import Uploads
 from posebatch.sample import write_sample
 from posebatch.settings import EstimatorSettings, SamplingSettings
 from posebatch.types import Segment
-from posebatch.video import RGB, Packing, SegmentDecoder, probe, use_nvdec
+from posebatch.video import RGB, SegmentDecoder, probe, use_nvdec
+from posebatch.worker import GPU_PACKING
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,7 +32,7 @@ def video(tmp_path_factory):
 def poses_of(video, device, precision, decode_on_gpu=False):
     on_cuda = device == "cuda"
     estimator = PoseEstimator.load(EstimatorSettings(precision=precision), device, "torch")
-    packing = Packing(planes=True, new_array=pinned_array) if on_cuda else RGB
+    packing = GPU_PACKING if on_cuda else RGB
     uploads = Uploads() if on_cuda else None
     with video.open("rb") as file:
         info = probe(file, video.name, math.inf).info

@@ -112,6 +112,7 @@ LAYERS = {
     "benchmark": "the package itself holds nothing",
     "benchmark.measured": "figures and what follows from them",
     "benchmark.child": "a process for each measurement",
+    "benchmark.timing": "something over and over",
     "benchmark.scenes": "videos to measure with",
     "benchmark.networks": "networks to measure with",
     "benchmark.gemm": "what the machine can do",
@@ -119,6 +120,10 @@ LAYERS = {
     "benchmark.end_to_end": "the job, in one process and on Ray",
     "benchmark.plain": "the same work frame by frame",
     "benchmark.ray_data": "the same work by Ray Data",
+    "benchmark.outside": "the same work by programs of others, which need not have ours",
+    "benchmark.others": "a process of another environment for each of them",
+    "benchmark.traffic": "bytes through a network and through the memory",
+    "benchmark.ways": "a network in every way to run it",
     "benchmark.scaling": "more workers, and workers that do nothing",
     "benchmark.driver": "a driver whose workers answer at once",
     "benchmark.report": "figures to text and JSON",
@@ -130,7 +135,7 @@ LAYERS = {
 OWNERS = {
     # library: the only modules that may import it
     "ray": {"cluster", "training.launch", "benchmark.ray_data"},
-    "av": {"render", "sample", "benchmark.scenes", "benchmark.stages", "benchmark.plain"}
+    "av": {"render", "sample", "benchmark.scenes", "benchmark.stages", "benchmark.plain", "benchmark.outside"}
     | {
         f"video.{name}"
         for name in ("container", "packets", "presentation", "foresight", "excerpt", "hardware", "attempts")
@@ -152,9 +157,13 @@ OWNERS = {
     | {"models.pose", "models.benchmark", "models.engines", "models.quantize", "models.peaks"}
     | {"planes", "pixels", "estimator", "worker", "evaluation.detections", "evaluation.calibration"}
     | {f"training.{name}" for name in ("loop", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")}
-    | {f"benchmark.{name}" for name in ("networks", "gemm", "stages", "end_to_end", "plain", "ray_data", "report")},
+    | {f"benchmark.{name}" for name in ("networks", "gemm", "stages", "end_to_end", "plain", "ray_data", "report")}
+    | {f"benchmark.{name}" for name in ("timing", "traffic", "ways", "outside")},
     "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
-    | {"models.pose", "training.detector_task", "training.widen", "training.recipes"},
+    | {"models.pose", "training.detector_task", "training.widen", "training.recipes", "benchmark.outside"},
+    "ultralytics": {"benchmark.outside"},
+    "mediapipe": {"benchmark.outside"},
+    "cv2": {"benchmark.outside"},
 }
 
 

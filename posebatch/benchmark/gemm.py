@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import torch
 
+from posebatch.benchmark.timing import seconds_per_image, wait_for
+
 _SIZE: Final = {"cpu": 1024, "cuda": 8192}
+_PRODUCTS: Final = {"cpu": 1, "cuda": 20}
+"""Between two looks at the clock."""
 
 
 def gemm_gflops_per_s(device: str, dtype: torch.dtype, seconds: float = 1.0) -> float:
@@ -15,15 +18,14 @@ def gemm_gflops_per_s(device: str, dtype: torch.dtype, seconds: float = 1.0) -> 
     size = _SIZE[device]
     a = torch.randn(size, size, device=device).to(dtype)
     out = torch.empty_like(a)
-    torch.mm(a, a, out=out)
-    wait_for(device)
-    products, started = 0, time.perf_counter()
-    while not products or time.perf_counter() < started + seconds:
-        for _ in range(1 if device == "cpu" else 20):
+
+    def products() -> int:
+        for _ in range(_PRODUCTS[device]):
             torch.mm(a, a, out=out)
-            products += 1
         wait_for(device)
-    return 2 * size**3 * products / (time.perf_counter() - started) / 1e9
+        return _PRODUCTS[device]
+
+    return 2 * size**3 / seconds_per_image(products, seconds) / 1e9
 
 
 def gemm_type(precision: str, device: str) -> torch.dtype:
@@ -36,9 +38,3 @@ def gemm_type(precision: str, device: str) -> torch.dtype:
     if precision in named:
         return named[precision]
     return max((torch.float32, torch.bfloat16), key=lambda dtype: gemm_gflops_per_s(device, dtype, 0.3))
-
-
-def wait_for(device: str) -> None:
-    """Until the device has done what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()

@@ -12,6 +12,7 @@ import torch
 from posebatch.benchmark.driver import DriverFigures
 from posebatch.benchmark.measured import EndToEnd, NetworkSpeed, Peer, Scenario, StageTimes
 from posebatch.benchmark.scaling import PoolFigures, Scaling
+from posebatch.benchmark.ways import NetworkWays
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,22 @@ def driver_text(figures: DriverFigures) -> str:
             f"after the first tenth of the videos {figures.peak_at_tenth_mb:.0f} MB",
         ]
     )
+
+
+def ways_text(found: NetworkWays) -> str:
+    """Images a second of one network, by way and batch size."""
+    sizes = sorted({size for way in found.ways for size in way.images_per_s})
+    gemm = ", ".join(f"{name} {rate:.0f}" for name, rate in found.gemm_gflops_per_s.items())
+    table = [["images/s at batch", *map(str, sizes), "best: GFLOP/s"]]
+    for way in found.ways:
+        cells = (way.images_per_s.get(size) for size in sizes)
+        best = found.gflops * max(way.images_per_s.values())
+        table.append([way.name, *("" if rate is None else f"{rate:.1f}" for rate in cells), f"{best:.0f}"])
+    heading = (
+        f"== {found.network}: an image is {found.gflops:.2f} GFLOP, its layers read and write {found.layer_mb:.0f} MB; "
+        f"{_count(found.threads, 'thread')}: GEMM GFLOP/s {gemm}; copying {found.memory_gb_per_s:.1f} GB/s"
+    )
+    return "\n".join([heading, *columns(table), *(f"left out: {reason}" for reason in found.left_out)])
 
 
 def as_json(measured: object) -> Any:

@@ -15,8 +15,9 @@ from typing import Final
 import av
 import torch
 
-from posebatch.benchmark.gemm import gemm_gflops_per_s, gemm_type, wait_for
+from posebatch.benchmark.gemm import gemm_gflops_per_s, gemm_type
 from posebatch.benchmark.measured import NetworkSpeed, StageTimes
+from posebatch.benchmark.timing import seconds_per_image, wait_for
 from posebatch.commits import Work
 from posebatch.estimator import PoseEstimator
 from posebatch.finalize import FinalizeJob, finalize_video
@@ -26,7 +27,8 @@ from posebatch.settings import Settings
 from posebatch.storage import SPOOL_BYTES
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, FramePoses, Segment, SegmentReport, SourceVideo, VideoPlan
-from posebatch.video import SegmentDecoder, probe
+from posebatch.video import RGB, SegmentDecoder, probe, use_nvdec
+from posebatch.worker import GPU_PACKING
 
 KEPT_BATCHES: Final = 8
 """Batches of decoded frames, spread over the video, on which the networks are measured."""
@@ -47,9 +49,9 @@ def measure_stages(archive: str, output: str, settings: Settings, threads: int, 
     with open(video.uri, "rb") as file:
         plan = replace(probe(file, video.uri, settings.execution.segment_seconds), segments=(Segment(),))
 
-    decode_only = _per_image(lambda: _decoded_by_ffmpeg(video, threads), seconds)
+    decode_only = seconds_per_image(lambda: _decoded_by_ffmpeg(video, threads), seconds)
     batches: list[FrameBatch] = []
-    decode = _per_image(lambda: _decode(video, plan, prepared, estimator.batch_frames, threads, batches), seconds)
+    decode = seconds_per_image(lambda: _decode(video, plan, prepared, estimator, threads, batches), seconds)
     kept = batches[:: max(1, len(batches) // KEPT_BATCHES)][:KEPT_BATCHES]
     gemm_dtype = gemm_type(precision, device)
     detect, pose, poses = _networks(estimator, kept, device, seconds)
@@ -70,15 +72,6 @@ def measure_stages(archive: str, output: str, settings: Settings, threads: int, 
     )
 
 
-def _per_image(run: Callable[[], int], seconds: float) -> float:
-    """Seconds for one image of a call that says how many it did; called once before, then for about ``seconds``."""
-    run()
-    images, started = 0, time.perf_counter()
-    while not images or time.perf_counter() < started + seconds:
-        images += run()
-    return (time.perf_counter() - started) / images
-
-
 def _decoded_by_ffmpeg(video: SourceVideo, threads: int) -> int:
     with av.open(video.uri) as container:
         stream = container.streams.video[0]
@@ -88,18 +81,34 @@ def _decoded_by_ffmpeg(video: SourceVideo, threads: int) -> int:
 
 
 def _decode(
-    video: SourceVideo, plan: VideoPlan, prepared: Prepared, batch_frames: int, threads: int, kept: list[FrameBatch]
+    video: SourceVideo,
+    plan: VideoPlan,
+    prepared: Prepared,
+    estimator: PoseEstimator,
+    threads: int,
+    kept: list[FrameBatch],
 ) -> int:
     """As a worker does; keeps a batch now and then, as many as memory is meant to hold."""
     kept.clear()
-    frames, every = 0, max(1, plan.info.frames_in_header // batch_frames // KEPT_BATCHES)
+    settings, device = prepared.context.settings, estimator.placement.device
+    frames, every = 0, max(1, plan.info.frames_in_header // estimator.batch_frames // KEPT_BATCHES)
     with open(video.uri, "rb") as file:
-        sampling = prepared.context.settings.sampling
-        decoder = SegmentDecoder(file, video.uri, Segment(), plan.info, sampling, batch_frames, threads)
+        decoder = SegmentDecoder(
+            file,
+            video.uri,
+            Segment(),
+            plan.info,
+            settings.sampling,
+            estimator.batch_frames,
+            threads,
+            packing=RGB if device == "cpu" else GPU_PACKING,
+            on_gpu=use_nvdec(settings.execution.decoder, device),
+        )
         for number, batch in enumerate(decoder):
             frames += len(batch.records)
             if number % every == 0 and len(kept) < KEPT_BATCHES:
                 kept.append(batch)
+    wait_for(device)
     return frames
 
 
@@ -144,7 +153,7 @@ def _against_gemm(
     gflops: float, run: Callable[[], int], device: str, dtype: torch.dtype, seconds: float
 ) -> NetworkSpeed:
     before = gemm_gflops_per_s(device, dtype, seconds / 2)
-    images_per_s = 1 / _per_image(run, seconds)
+    images_per_s = 1 / seconds_per_image(run, seconds)
     return NetworkSpeed(gflops, images_per_s, (before + gemm_gflops_per_s(device, dtype, seconds / 2)) / 2)
 
 
