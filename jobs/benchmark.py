@@ -26,6 +26,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from posebatch.benchmark.child import cores, in_child
 from posebatch.benchmark.driver import the_driver
 from posebatch.benchmark.end_to_end import in_this_process, on_ray
-from posebatch.benchmark.measured import EndToEnd, Peer, Scenario
+from posebatch.benchmark.measured import EndToEnd, Peer, Scenario, StageTimes
 from posebatch.benchmark.networks import NETWORKS, Networks, networks_named
 from posebatch.benchmark.others import other_program
 from posebatch.benchmark.outside import PROGRAMS
@@ -201,9 +202,15 @@ def _scenario(
     one_process = EndToEnd(f"one process x {all_cores} threads", measured, stages, all_cores, memory)
     runs = []
     if not chosen.no_ray:
-        _say("stages, 1 thread")
-        alone = in_child(measure_stages, source, next(outputs), settings, 1, chosen.seconds)
         for number in workers:
+            at_once = min(number, all_cores)
+            _say(f"stages, 1 thread, {at_once} at once")
+            with ThreadPoolExecutor(at_once) as callers:
+                calls = [
+                    callers.submit(in_child, measure_stages, source, next(outputs), settings, 1, chosen.seconds)
+                    for _ in range(at_once)
+                ]
+                alone = StageTimes.mean([call.result() for call in calls])
             _say(f"the job on Ray, workers: {number}")
             measured = in_child(on_ray, source, next(outputs), _with_workers(settings, number))
             used = number if os.environ.get("RAY_ADDRESS") else min(number, all_cores)
@@ -223,7 +230,10 @@ def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, fol
     for program in PROGRAMS if chosen.others else ():
         _say(program)
         found = other_program(chosen.others, program, archive.videos, cores(), chosen.peer_frames)
-        peers += [] if found is None else [found]
+        if found is None:
+            _say(f"left out: {program} is not installed there")
+        else:
+            peers.append(found)
     return tuple(peers)
 
 

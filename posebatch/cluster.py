@@ -2,7 +2,8 @@
 
 An actor has at most two segments, so that it never waits for the next one; when it dies with both, that is told with
 their end. Actors are asked for all at once and used as they become ready: pending actors are what makes an autoscaler
-add nodes. CPU tasks claim no CPU, so that actors on every core cannot starve them; their number is bounded here.
+add nodes. CPU tasks go to helpers, actors that claim no CPU, so that workers on every core cannot starve them; their
+number is bounded here. Ray's own tasks would each start a process anew, since Ray ends what is idle for a second.
 """
 
 from __future__ import annotations
@@ -74,9 +75,15 @@ def attempt(story: Callable[[], object], name: str) -> Outcome:
         return Outcome(error=InternalError(f"{name}: a bug in posebatch: {traceback.format_exc(limit=-8)}"))
 
 
-@ray.remote(num_cpus=0, max_retries=0, scheduling_strategy="SPREAD")
-def _perform(job: TaskJob, context: RunContext) -> Outcome:
-    return attempt(lambda: perform(job, context), job.video.uri)
+class TaskHelper:
+    """An actor for CPU tasks."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    def perform(self, job: TaskJob) -> Outcome:
+        """Work on one task."""
+        return attempt(lambda: perform(job, self._context), job.video.uri)
 
 
 class SegmentWorker:
@@ -113,6 +120,15 @@ class _Worker:
         return len(self.jobs) == 1 and not any(job.alone for job in self.jobs.values())
 
 
+@dataclass(eq=False)
+class _Helper:
+    """An actor for CPU tasks, one at a time."""
+
+    actor: Any
+    has_worked: bool = False
+    """Then it may have died since, through no fault of its next task."""
+
+
 class RayPool:
     """A `runner.Pool` on the Ray that is connected."""
 
@@ -123,7 +139,8 @@ class RayPool:
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
         self._workers: list[_Worker] = []
         self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
-        self._tasks: dict[Any, TaskJob] = {}
+        self._idle_helpers: list[_Helper] = []
+        self._tasks: dict[Any, tuple[TaskJob, _Helper]] = {}  # by the ref of perform()
         self._task_slots = max(2, workers)
         self._failed_starts = 0
         self._without_since = time.monotonic()
@@ -159,7 +176,7 @@ class RayPool:
             ref = worker.actor.process.remote(job)
             worker.jobs[ref], self._busy[ref] = job, worker
         else:
-            self._tasks[_perform.remote(job, self._shared_context)] = job
+            self._help(job, self._idle_helpers.pop() if self._idle_helpers else self._new_helper())
 
     def wait(self, timeout_s: float) -> list[Completion]:
         """See `runner.Pool`."""
@@ -173,11 +190,10 @@ class RayPool:
         return [completion for ref in ready for completion in self._ended(ref)]
 
     def close(self) -> None:
-        """End the actors; tasks that are under way finish or die with Ray."""
-        for actor in [*self._starting.values(), *(worker.actor for worker in self._workers)]:
+        """End the actors, and with them what is under way."""
+        helpers = [helper.actor for helper in (*self._idle_helpers, *(helper for _, helper in self._tasks.values()))]
+        for actor in [*self._starting.values(), *(worker.actor for worker in self._workers), *helpers]:
             ray.kill(actor)
-        for ref in self._tasks:
-            ray.cancel(ref, force=True)
 
     def _start_worker(self) -> None:
         on_gpu = self._device == "cuda"
@@ -188,12 +204,19 @@ class RayPool:
         actor = concurrent.remote(self._shared_context, self._device, threads)
         self._starting[actor.load.remote()] = actor
 
+    def _new_helper(self) -> _Helper:
+        helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
+        return _Helper(helper.remote(self._shared_context))
+
+    def _help(self, job: TaskJob, helper: _Helper) -> None:
+        self._tasks[helper.actor.perform.remote(job)] = job, helper
+
     def _ended(self, ref: Any) -> list[Completion]:
         if ref in self._starting:
             self._worker_started(ref)
             return []
         if ref in self._tasks:
-            return [_completion(self._tasks.pop(ref), ref)]
+            return self._task_ended(ref)
         if ref not in self._busy:
             return []  # told with the other segment of a worker that died
         worker = self._busy.pop(ref)
@@ -201,6 +224,18 @@ class RayPool:
         if not isinstance(completion.error, WorkerDiedError):
             return [completion]
         return self._worker_died(worker, completion)
+
+    def _task_ended(self, ref: Any) -> list[Completion]:
+        job, helper = self._tasks.pop(ref)
+        completion = _completion(job, ref)
+        if not isinstance(completion.error, WorkerDiedError):
+            self._idle_helpers.append(replace(helper, has_worked=True))
+            return [completion]
+        ray.kill(helper.actor)
+        if not helper.has_worked:
+            return [completion]
+        self._help(job, self._new_helper())  # tasks may be done twice; what dies in a new process is to blame
+        return []
 
     def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
         """The end of all segments that were in it; one may have ended well just before."""

@@ -25,8 +25,8 @@ from posebatch.video import RGB, Packing, SegmentDecoder, use_nvdec
 READ_AHEAD_BYTES: Final = 256 << 20
 """Decoded frames that may wait for the networks, of all segments in a worker: bounds its memory whatever their size."""
 
-LEAST_FRAME_BYTES: Final = 1 << 20
-"""What a frame counts at least, decodable or not: no more than 256 wait, however small."""
+READ_AHEAD_BATCHES: Final = 3
+"""Nor may more than so many batches wait, one of them in the networks' hands, however small their frames."""
 
 GPU_PACKING: Final = Packing(planes=True, new_array=pinned_array)
 """The form in which frames go to a GPU."""
@@ -101,7 +101,7 @@ class SegmentProcessor:
 
     def _run(self, job: SegmentJob, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
         """Send a segment through both stages; whichever fails stops the other."""
-        frames = Channel[FrameBatch](self._room, _size)
+        frames = Channel[FrameBatch](self._room, self._size)
         with self._order:  # the same in both stages: else each would wait for the other
             decoding = self._decoder.submit(self._decode, job, frames)
             estimating = self._networks.submit(self._estimate, frames, writer)
@@ -112,6 +112,11 @@ class SegmentProcessor:
             frames.close()
             under_way: list[Future[Any]] = [stage for stage in (decoding, estimating) if not stage.cancel()]
             wait(under_way)
+
+    def _size(self, batch: FrameBatch) -> int:
+        """What a batch takes of the read-ahead; frames that could not be decoded count too."""
+        share = len(batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
+        return max(batch.images.nbytes, int(share * self._room.limit))
 
     def _decode(self, job: SegmentJob, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
@@ -158,7 +163,3 @@ def _covered_seconds(decoder: SegmentDecoder) -> float:
     """How much of the video the segment covers."""
     first, last = decoder.report.first_pts, decoder.report.last_pts
     return 0.0 if first is None or last is None else float((last - first) * decoder.info.time_base)
-
-
-def _size(batch: FrameBatch) -> int:
-    return max(batch.images.nbytes, len(batch.records) * LEAST_FRAME_BYTES)

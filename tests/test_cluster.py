@@ -16,6 +16,7 @@ from posebatch.errors import DamagedVideoError, RunAbortedError, WorkerDiedError
 from posebatch.plan import RunContext
 from posebatch.runner import Completion
 from posebatch.settings import settings_from
+from posebatch.tasks import ProbeJob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoInfo
 
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
@@ -68,7 +69,7 @@ class PlayedRay:
         return value
 
     def remote(self, **_: Any) -> Any:
-        return lambda _: SimpleNamespace(options=self._options)
+        return lambda _: SimpleNamespace(options=self._options, remote=self._start)
 
     def _options(self, **options: Any) -> Any:
         self.options = options
@@ -218,8 +219,64 @@ def test_workers_that_never_become_ready(played: PlayedRay) -> None:
 def test_closing_kills_the_actors(played: PlayedRay) -> None:
     pool = pool_of(played, 2)
     pool.submit(segment(0))
+    pool.submit(task("a"))
+    pool.submit(task("b"))
+    played.actors[2].end(0, Outcome())
+    pool.wait(0)
     pool.close()
+    assert len(played.actors) == 4
     assert all(actor.killed for actor in played.actors)
+
+
+# --- CPU tasks ----------------------------------------------------------------------------------------------------
+
+
+def task(name: str) -> ProbeJob:
+    return ProbeJob(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
+
+
+def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
+    pool = RayPool(CONTEXT, 3, "cpu")
+    workers = len(played.actors)
+    assert pool.idle_task_slots() == 3
+    pool.submit(task("a"))
+    pool.submit(task("b"))
+    assert (pool.idle_task_slots(), len(played.actors)) == (1, workers + 2)
+    first, second = played.actors[workers:]
+    second.end(0, Outcome("probed"))
+    assert pool.wait(0) == [Completion(task("b"), "probed")]
+    pool.submit(task("c"))
+    assert [call.arguments[0].video.output_path for call in second.calls] == ["b", "c"]
+    first.end(0, Outcome(error=DamagedVideoError("bad")))
+    (end,) = pool.wait(0)
+    assert (end.job, type(end.error)) == (task("a"), DamagedVideoError)
+    assert (pool.idle_task_slots(), len(played.actors)) == (2, workers + 2)
+
+
+def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay) -> None:
+    pool = RayPool(CONTEXT, 1, "cpu")
+    pool.submit(task("a"))
+    played.actors[-1].die()
+    (end,) = pool.wait(0)
+    assert isinstance(end.error, WorkerDiedError)
+    assert played.actors[-1].killed
+    pool.submit(task("b"))
+    assert len(played.actors) == 3, "a new one"
+
+
+def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
+    pool = RayPool(CONTEXT, 1, "cpu")
+    pool.submit(task("a"))
+    played.actors[-1].end(0, Outcome())
+    assert len(pool.wait(0)) == 1
+    pool.submit(task("b"))
+    played.actors[-1].die()
+    assert pool.wait(0) == [], "it is tried in a new process"
+    assert pool.idle_task_slots() == 1
+    played.actors[-1].die()
+    (end,) = pool.wait(0)
+    assert isinstance(end.error, WorkerDiedError), "and that one it has killed itself"
+    assert (pool.idle_task_slots(), len(played.actors)) == (2, 3)
 
 
 @pytest.mark.parametrize(

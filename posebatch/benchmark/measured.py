@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 
@@ -35,6 +36,12 @@ class NetworkSpeed:
     """For one image, as the registry states it."""
     images_per_s: float
     gemm_gflops_per_s: float
+
+    @classmethod
+    def mean(cls, parts: Sequence[NetworkSpeed]) -> NetworkSpeed:
+        """Of one network in equal workers that were measured beside each other."""
+        images_per_s = fmean(part.images_per_s for part in parts)
+        return NetworkSpeed(parts[0].gflops, images_per_s, fmean(part.gemm_gflops_per_s for part in parts))
 
     @property
     def gflops_per_s(self) -> float:
@@ -74,6 +81,20 @@ class StageTimes:
     """With its resizing and post-processing."""
     pose_network: NetworkSpeed
     """The network alone, on ready crops."""
+
+    @classmethod
+    def mean(cls, parts: Sequence[StageTimes]) -> StageTimes:
+        """Of equal workers that were measured beside each other."""
+        return replace(
+            parts[0],
+            decode_only=fmean(part.decode_only for part in parts),
+            decode=fmean(part.decode for part in parts),
+            detect=fmean(part.detect for part in parts),
+            pose=fmean(part.pose for part in parts),
+            publish=fmean(part.publish for part in parts),
+            detector=NetworkSpeed.mean([part.detector for part in parts]),
+            pose_network=NetworkSpeed.mean([part.pose_network for part in parts]),
+        )
 
     @property
     def stages(self) -> dict[str, float]:
@@ -162,13 +183,3 @@ class Scenario:
         if self.on_ray:
             against["actors / one process"] = self.job.measured.rate / self.one_process.measured.rate
         return against
-
-
-def together(parts: list[Measured]) -> Measured:
-    """Several stretches as one."""
-    return Measured(
-        sum(part.frames for part in parts),
-        sum(part.persons for part in parts),
-        sum(part.seconds for part in parts),
-        fmean([part.start_s for part in parts]),
-    )

@@ -26,8 +26,8 @@ from posebatch.models.weights import load_into, load_weights
 from posebatch.pixels import Pixels
 from posebatch.types import Detections
 
-_PERSON = 1
-"""The label of a person, in the embedded network and in COCO."""
+_BACKGROUND, _PERSON = 0, 1
+"""Labels in the embedded network; a person's is that of COCO too."""
 
 _MAX_CANDIDATES = 400
 """Boxes of one frame that enter the non-maximum suppression, the best ones: torchvision's default for SSD."""
@@ -129,7 +129,8 @@ class SSDLitePersonDetector:
         if n == 0:
             return []
         logits, codes = self._engine(self._preprocess(frames))  # (batch, anchors, 2), (batch, anchors, 4)
-        scores = logits[:n].softmax(dim=2)[:, :, _PERSON]  # (n, anchors)
+        # The softmax of two classes, which as such takes 50 times as long: 2.5 ms for a batch of 4 on one Zen 4 thread.
+        scores = (logits[:n, :, _PERSON] - logits[:n, :, _BACKGROUND]).sigmoid()  # (n, anchors)
         image, anchor, score = _best_candidates(scores, self._settings.bbox_thr)  # (candidates,) each
         edges = decode_boxes(codes[image, anchor], self._anchors[anchor])  # (candidates, 4) in units of the frame
         edges, kept = _clip_to_frame(edges * edges.new_tensor([width, height, width, height]), width, height)
@@ -144,7 +145,7 @@ class SSDLitePersonDetector:
         # and recall at score .3 .755 / .747; on the same images enlarged 3 times, as large as HD video, AP50
         # .729 / .726 and recall .753 / .727.
         resized = frames.resized((INPUT_SIZE, INPUT_SIZE)).to(self._engine.device)
-        return (resized - self._mean) / self._std
+        return resized.sub_(self._mean).div_(self._std)
 
 
 class BoxNetwork(nn.Module):
