@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint test-gpu benchmark clean
+.PHONY: help demo test lint test-gpu gpu benchmark clean
 
 BIN := .venv/bin
 
@@ -33,6 +33,9 @@ test-gpu: .venv/.installed-dev ## run the tests that need a GPU; fails when ther
 	@mkdir -p .pytest_cache
 	@$(BIN)/python -m pytest -m gpu --junit-xml=.pytest_cache/gpu.xml $(PYTEST_ARGS)
 	@grep -q 'skipped="0"' .pytest_cache/gpu.xml || { echo "test-gpu: tests were skipped, see above" >&2; exit 1; }
+
+gpu: .venv/.installed-dev ## all that needs a GPU: its tests, then the benchmarks; figures go to out/gpu
+	@.ci/gpu $(BIN)/python
 
 benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are passed on
 	@$(BIN)/python jobs/benchmark.py $(BENCHMARK_ARGS)

@@ -52,6 +52,7 @@ def test_help_names_every_target(checkout: Path):
         "test",
         "lint",
         "test-gpu",
+        "gpu",
         "benchmark",
         "clean",
     ]
@@ -64,7 +65,7 @@ def test_first_call_makes_an_environment_and_installs(checkout: Path):
     assert "[dev]" not in planned
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "test-gpu", "benchmark"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "test-gpu", "gpu", "benchmark"])
 def test_second_call_installs_nothing(checkout: Path, target: str):
     planned = make(installed(checkout), "-n", target).stdout
     assert ".venv/bin/" in planned
