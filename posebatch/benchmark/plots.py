@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,10 @@ _COLOURS: Final = {
     "beyond the stages": "lightgrey",
     "not told apart": "grey",
 }
+
+
+_LONGEST_BAR: Final = 3.0
+"""Times the median; what is longer is cut off, its figure beside it."""
 
 
 def core_ms(scenario: Scenario) -> dict[str, dict[str, float]]:
@@ -53,6 +58,11 @@ def write_plot(scenarios: Sequence[Scenario], path: Path) -> None:
             widths = [bar.get(stage, 0.0) for bar in bars.values()]
             if any(widths):
                 axes.barh(list(bars), widths, left=[_before(bar, stage) for bar in bars.values()], color=colour)
+        totals = [sum(bar.values()) for bar in bars.values()]
+        limit = min(max(totals), _LONGEST_BAR * median(totals))  # one that is far slower must not hide the others
+        for row, total in enumerate(totals):
+            axes.text(min(total, limit) + 0.01 * limit, row, f"{total:.0f}", va="center", fontsize="small")
+        axes.set_xlim(0, 1.1 * limit)
         axes.invert_yaxis()
         axes.set_title(scenario.name, fontsize="medium", loc="left")
     panels[-1].set_xlabel("core milliseconds a frame")
