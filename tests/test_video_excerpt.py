@@ -214,6 +214,13 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "MPEG-4": {"frames": 60, "codec": "mpeg4", "b_frames": 2},
     "VP9": {"frames": 60, "codec": "libvpx-vp9"},
 }
+TOLERANT: dict[str, dict[str, Any]] = {
+    "VP8": {"frames": 60, "codec": "libvpx", "container": "mkv"},
+    "VP9": {"frames": 60, "codec": "libvpx-vp9"},
+    "MJPEG": {"frames": 60, "codec": "mjpeg", "container": "mov", "pixel_format": "yuvj420p"},
+    "MPEG-2": {"frames": 60, "codec": "mpeg2video", "b_frames": 2, "container": "mov"},
+}
+"""Whose decoders pass over much damage in silence."""
 HITS = [(0.1, 0.5, 0), (0.02, 0.45, 1), (0.03, 0.8, 2), (0.005, 1.0, 3)]
 
 
@@ -231,6 +238,17 @@ def test_damage_is_told_as_by_a_full_decode(
         assert_same(result, fully_decoded(video, plan.info, plan.segments[0], sampling))
         assert result.report.frames_damaged == sum(record.status != "ok" for record in result.records)
         assert result.report.frames_decoded + result.report.frames_damaged == 60
+
+
+@pytest.mark.parametrize("wanted", TOLERANT.values(), ids=TOLERANT)
+@pytest.mark.parametrize("seed", range(12))
+def test_damage_that_no_decoder_tells_of_looks_the_same_by_any_number_of_threads(
+    wanted: dict[str, Any], seed: int
+) -> None:
+    video = corrupt_middle(video_bytes(**wanted), 0.02, 0.2 + 0.06 * seed, seed)
+    plan = probe(io.BytesIO(video), "clip", WHOLE)
+    one = decoded(video, plan.info, plan.segments[0], SamplingSettings())
+    assert_same(decoded(video, plan.info, plan.segments[0], SamplingSettings(), threads=3), one)
 
 
 def test_damaged_frames_that_nobody_wants_are_not_reported_whether_they_are_decoded_or_not() -> None:

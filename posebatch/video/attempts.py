@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO
+from typing import IO, Final
 
 from av.codec.context import ThreadType
 
@@ -17,6 +17,10 @@ from posebatch.video.hardware import nvdec, say_once
 from posebatch.video.packets import UnsettledError
 from posebatch.video.presentation import Presentation, Shown
 from posebatch.video.sampling import Sampler
+
+THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1", "mpeg4"})
+"""Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2), or crash at
+it (VP9)."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,10 @@ class WantedFrames:
 
     First the GPU decodes them, if it shall. Then only what they need is decoded, if not all are wanted; then
     everything, by several threads; then everything, by one thread. Each way is left at the first thing that it cannot
-    settle, and the next one begins from the start. Decoding in several threads loses good frames around a bad one, so
-    that a damaged video's frames would depend on the number of threads. Up to the first damage they do not, so what has
-    been given by then is not given again.
+    settle, and the next one begins from the start. Decoding in several threads loses good frames around a bad one, and
+    makes up what is missing from whatever its neighbours have decoded by then, so that a damaged video's frames would
+    depend on the number of threads and on chance. Up to the first damage they do not, so what has been given by then is
+    not given again. So several threads are used only where the decoder tells of damage, and told to be strict about it.
     """
 
     def __init__(
@@ -76,10 +81,13 @@ class WantedFrames:
 
     def _decoded(self, way: _Way) -> Iterator[Shown]:
         with open_video(self._file, self._name, nvdec() if way.on_gpu else None) as (container, stream):
-            stream.codec_context.thread_count = way.threads
+            threads = way.threads if stream.codec_context.codec.canonical_name in THREADED_CODECS else 1
+            if threads > 1:
+                stream.codec_context.options = {"err_detect": "explode"}
+            stream.codec_context.thread_count = threads
             stream.codec_context.thread_type = ThreadType.AUTO
             what = container, stream, self._segment, self._name, self._sampler
-            stop_at_damage = way.on_gpu or way.threads > 1
+            stop_at_damage = way.on_gpu or threads > 1
             self._tried.append(Excerpt(*what) if way.excerpt else Presentation(*what, stop_at_damage=stop_at_damage))
             yield from self._tried[-1]
 
