@@ -220,7 +220,7 @@ TOLERANT: dict[str, dict[str, Any]] = {
     "MJPEG": {"frames": 60, "codec": "mjpeg", "container": "mov", "pixel_format": "yuvj420p"},
     "MPEG-2": {"frames": 60, "codec": "mpeg2video", "b_frames": 2, "container": "mov"},
 }
-"""Whose decoders pass over much damage in silence."""
+"""Whose damage several threads pass over in silence, or crash at."""
 HITS = [(0.1, 0.5, 0), (0.02, 0.45, 1), (0.03, 0.8, 2), (0.005, 1.0, 3)]
 
 

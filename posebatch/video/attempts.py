@@ -45,11 +45,19 @@ class WantedFrames:
     """
 
     def __init__(
-        self, file: IO[bytes], name: str, segment: Segment, threads: int, sampler: Sampler, gpu_codec: str | None = None
+        self,
+        file: IO[bytes],
+        name: str,
+        segment: Segment,
+        codec: str,
+        threads: int,
+        sampler: Sampler,
+        on_gpu: bool = False,
     ) -> None:
-        """``gpu_codec`` is the stream's codec where the GPU shall try first."""
+        """With ``on_gpu`` the GPU shall try first."""
         self._file, self._name, self._segment = file, name, segment
-        self._threads, self._sampler, self._gpu_codec = threads, sampler, gpu_codec
+        self._codec, self._sampler, self._on_gpu = codec, sampler, on_gpu
+        self._threads = threads if codec in THREADED_CODECS else 1
         self._tried: list[Presentation | Excerpt] = []
 
     def __iter__(self) -> Iterator[Shown]:
@@ -70,24 +78,21 @@ class WantedFrames:
 
     def _ways(self) -> list[_Way]:
         excerpt = not self._sampler.wants_all
-        ways = [_Way(1, excerpt, on_gpu=True)] * (self._gpu_codec is not None) + [
-            _Way(self._threads, excerpt=True)
-        ] * excerpt
+        ways = [_Way(1, excerpt, on_gpu=True)] * self._on_gpu + [_Way(self._threads, excerpt=True)] * excerpt
         return [*ways, _Way(self._threads), _Way(1)]
 
     def _excuse(self, way: _Way, reason: str) -> None:
         if way.on_gpu:
-            say_once(f"{self._gpu_codec}", f"{self._name} ({self._gpu_codec}) is decoded on the CPU: {reason}")
+            say_once(self._codec, f"{self._name} ({self._codec}) is decoded on the CPU: {reason}")
 
     def _decoded(self, way: _Way) -> Iterator[Shown]:
         with open_video(self._file, self._name, nvdec() if way.on_gpu else None) as (container, stream):
-            threads = way.threads if stream.codec_context.codec.canonical_name in THREADED_CODECS else 1
-            if threads > 1:
+            if way.threads > 1:
                 stream.codec_context.options = {"err_detect": "explode"}
-            stream.codec_context.thread_count = threads
+            stream.codec_context.thread_count = way.threads
             stream.codec_context.thread_type = ThreadType.AUTO
             what = container, stream, self._segment, self._name, self._sampler
-            stop_at_damage = way.on_gpu or threads > 1
+            stop_at_damage = way.on_gpu or way.threads > 1
             self._tried.append(Excerpt(*what) if way.excerpt else Presentation(*what, stop_at_damage=stop_at_damage))
             yield from self._tried[-1]
 

@@ -88,9 +88,7 @@ class SegmentDecoder:
 
     def _wanted(self, segment: Segment) -> WantedFrames:
         sampler = Sampler.of(self.sampling, self.info)
-        return WantedFrames(
-            self.file, self.name, segment, self.threads, sampler, self.info.codec if self.on_gpu else None
-        )
+        return WantedFrames(self.file, self.name, segment, self.info.codec, self.threads, sampler, self.on_gpu)
 
 
 def _batched(
