@@ -7,11 +7,13 @@
     │   ├── SettingsError         an option or a settings file
     │   ├── InputError            an input, or how inputs and output lie to each other
     │   ├── OutputError           the output cannot be written
+    │   ├── OutputHeldError       another run has the output
     │   ├── WeightsError          a weight file: missing, damaged, of another network
     │   └── TrainingError         a training that cannot go on as it is set up
     ├── VideoError                one video is at fault; the same bytes will fail again
     │   ├── NotAVideoError        no container that we read, or nothing in the file
     │   ├── NoVideoStreamError    a container without a video stream
+    │   ├── LimitError            larger or longer than the limits that are set
     │   ├── DamagedVideoError     a container whose index or stream cannot be read
     │   └── IndexDisagreesError   the container's index promises other frames than the stream holds
     ├── PreviewError              a preview could not be drawn; the tables do not suffer
@@ -19,9 +21,12 @@
     │   ├── ObjectNotFoundError   no such bucket, key or file
     │   ├── StagedError           a staged segment is not one of this version
     │   ├── AccessDeniedError     the credentials do not suffice
+    │   ├── UnsupportedError      the store cannot do what was asked of it
+    │   ├── PutRefusedError       (retryable) something else was written where a conditional put went
     │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
     │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
     ├── WorkerDiedError           (retryable) the process doing the work ended
+    │   └── PoisonError           (retryable) ... by what it worked on: a crash, a hang, a memory without end
     ├── InternalError             a bug of ours, met by one video
     └── RunAbortedError           the run cannot go on: exit code 1
 
@@ -69,6 +74,12 @@ class OutputError(UsageError):
     kind = "output"
 
 
+class OutputHeldError(UsageError):
+    """Another run has the output."""
+
+    kind = "output_held"
+
+
 class WeightsError(UsageError):
     """A weight file is missing, damaged, or belongs to another network."""
 
@@ -97,6 +108,12 @@ class NoVideoStreamError(VideoError):
     """The container holds no video stream."""
 
     kind = "no_video_stream"
+
+
+class LimitError(VideoError):
+    """The video is larger or longer than the limits that are set."""
+
+    kind = "limit"
 
 
 class DamagedVideoError(VideoError):
@@ -141,6 +158,19 @@ class AccessDeniedError(StorageError):
     kind = "access_denied"
 
 
+class UnsupportedError(StorageError):
+    """The store cannot do what was asked of it."""
+
+    kind = "unsupported"
+
+
+class PutRefusedError(StorageError):
+    """Something else was written where a conditional put went."""
+
+    retryable = True
+    kind = "put_refused"
+
+
 class ObjectChangedError(StorageError):
     """The object is no longer the version that was planned."""
 
@@ -160,6 +190,12 @@ class WorkerDiedError(PosebatchError):
 
     retryable = True
     kind = "worker_died"
+
+
+class PoisonError(WorkerDiedError):
+    """The process ended by what it worked on: it crashed, hung, or took memory without end."""
+
+    kind = "poison"
 
 
 class InternalError(PosebatchError):

@@ -104,7 +104,7 @@ def _publish_table(
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         rows = write_parquet(file, schema, pieces, metadata)
         key = data_key(kind, job.video.output_path)
-        return PublishedObject(kind, key, rows, store.put(key, file), context.data_fingerprint)
+        return PublishedObject(kind, key, rows, store.put(key, file).size_bytes, context.data_fingerprint)
 
 
 def _publish_preview(
@@ -114,7 +114,7 @@ def _publish_preview(
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
         work.store.delete(key)  # what an older version left would be taken for this one's
         return ()
-    size = work.store.put(key, work.store.read(work.preview_key))
+    size = work.store.put(key, work.store.read(work.preview_key)).size_bytes
     return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint),)
 
 

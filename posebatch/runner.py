@@ -6,18 +6,13 @@ counters, nothing that grows with the archive.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Final, Literal, Protocol
 
-from posebatch.commits import Work, read_record
 from posebatch.errors import (
     AccessDeniedError,
     IndexDisagreesError,
@@ -30,7 +25,8 @@ from posebatch.errors import (
     WorkerDiedError,
 )
 from posebatch.finalize import FinalizeJob, PreviewOutcome
-from posebatch.plan import Action, Decision, RunContext, decide
+from posebatch.plan import Action, RunContext
+from posebatch.planner import Planned, Planner
 from posebatch.progress import Progress, Tally
 from posebatch.storage import Store
 from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob
@@ -45,10 +41,6 @@ VIDEOS_PER_WORKER: Final = SEGMENTS_PER_WORKER + 1
 
 LOOK_AHEAD_VIDEOS: Final = 4
 """Videos in flight beyond these: enough to probe the next ones while the last ones finish."""
-
-PLANNING_THREADS: Final = 16
-PLANNED_AHEAD: Final = 64
-"""Commit records that are read at once, and decisions that may wait."""
 
 RETRY_SECONDS: Final = 2.0
 """Pause before a storage error is tried again; doubles each time."""
@@ -173,7 +165,7 @@ class Runner:
 
     def run(self, videos: Iterator[SourceVideo]) -> Outcome:
         """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped."""
-        planned = _Planner(videos, self._store, self._context)
+        planned = Planner(videos, self._store, self._context)
         try:
             if self._anything_to_do(planned):
                 self._pool = self._start_pool()
@@ -182,7 +174,7 @@ class Runner:
             planned.close()
         return Outcome(self._tally, self._progress.elapsed_s, tuple(self._complaints))
 
-    def _anything_to_do(self, planned: _Planner) -> bool:
+    def _anything_to_do(self, planned: Planner) -> bool:
         """Pass over what is settled; a night with nothing new should not even start workers."""
         while not self._flights and not planned.exhausted:
             self._check_stop()
@@ -192,7 +184,7 @@ class Runner:
             self._progress.show()
         return bool(self._flights)
 
-    def _work_off(self, planned: _Planner) -> None:
+    def _work_off(self, planned: Planner) -> None:
         while self._flights or not planned.exhausted:
             self._check_stop()
             self._admit(planned)
@@ -206,7 +198,7 @@ class Runner:
 
     # --- admission, downstream first ------------------------------------------------------------------------------
 
-    def _admit(self, planned: _Planner) -> None:
+    def _admit(self, planned: Planner) -> None:
         now = time.monotonic()
         due = [job for when, job in self._later if when <= now]
         self._later = [(when, job) for when, job in self._later if when > now]
@@ -238,7 +230,7 @@ class Runner:
         else:
             self._tasks.append(job)
 
-    def _take(self, planned: _Planned) -> None:
+    def _take(self, planned: Planned) -> None:
         video, decision = planned.video, planned.decision
         match decision.action:
             case Action.DONE:
@@ -458,74 +450,3 @@ class Runner:
                 f"{self._storage_failures} storage errors in a row, the last one: {error}. "
                 "What is published stays; run the same command again when the store answers"
             )
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A video and what is to be done with it."""
-
-    video: SourceVideo
-    decision: Decision
-    attempts: int = 0
-    """Tries in vain in earlier runs."""
-
-
-class _Planner:
-    """Reads commit records ahead of the run, in threads, and decides what to do with each video."""
-
-    def __init__(self, videos: Iterator[SourceVideo], store: Store, context: RunContext) -> None:
-        self._videos, self._store, self._context = videos, store, context
-        self._decided: queue.Queue[_Planned | Exception | None] = queue.Queue(PLANNED_AHEAD)
-        self._closed = threading.Event()
-        self.exhausted = False
-        self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
-        self._thread.start()
-
-    def poll(self, timeout_s: float = 0.0) -> _Planned | None:
-        """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set)."""
-        if self.exhausted:
-            return None
-        try:
-            item = self._decided.get(block=timeout_s > 0, timeout=timeout_s or None)
-        except queue.Empty:
-            return None
-        if isinstance(item, PosebatchError):
-            raise RunAbortedError(f"the inputs or the commit records cannot be read: {item}") from item
-        if isinstance(item, Exception):
-            raise item
-        self.exhausted = item is None
-        return item
-
-    def close(self) -> None:
-        """Stop planning."""
-        self._closed.set()
-        while self._thread.is_alive():
-            with contextlib.suppress(queue.Empty):
-                self._decided.get_nowait()
-            self._thread.join(0.05)
-
-    def _plan(self) -> None:
-        limit = self._context.settings.selection.limit
-        try:
-            for planned in self._decisions():
-                if planned.decision.action in (Action.COMPUTE, Action.PREVIEW) and limit is not None:
-                    if limit == 0:
-                        break
-                    limit -= 1
-                self._decided.put(planned)
-                if self._closed.is_set():
-                    return
-            self._decided.put(None)
-        except Exception as error:  # raised again where the run polls
-            self._decided.put(error)
-
-    def _decisions(self) -> Iterator[_Planned]:
-        with ThreadPoolExecutor(PLANNING_THREADS) as threads:
-            while chunk := list(islice(self._videos, PLANNED_AHEAD)):
-                yield from threads.map(self._decide, chunk)
-
-    def _decide(self, video: SourceVideo) -> _Planned:
-        decision = decide(video, read_record(self._store, video.output_path), self._context)
-        if decision.action is not Action.COMPUTE or self._context.settings.selection.retry_failed:
-            return _Planned(video, decision)
-        return _Planned(video, decision, Work.of(self._store, video, self._context.data_fingerprint).attempts())

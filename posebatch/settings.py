@@ -134,6 +134,23 @@ class ExecutionSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """What a video, and the process that works on it, may take; beyond that it fails. Changes no published row."""
+
+    max_pixels: int = option(150_000_000, "largest frame, width times height", low=1, metavar="N")
+    max_streams: int = option(100, "most streams in one file", low=1, metavar="N")
+    max_frames: int = option(50_000_000, "most frames in one video", low=1, metavar="N")
+    max_hours: float = option(200.0, "longest video, in hours by its own clock", low=0.001, metavar="H")
+    max_memory_gb: float = option(16.0, "most memory of one process that works on videos", low=0.1, metavar="GB")
+    max_seconds_per_frame: float = option(
+        600.0, "longest time for one frame, or one step without frames, before its process is ended", low=1, metavar="S"
+    )
+    max_idle_minutes: float = option(
+        60.0, "longest time in which nothing at all moves on, before the run gives up", low=0.01, metavar="M"
+    )
+
+
+@dataclass(frozen=True)
 class SelectionSettings:
     """Which videos are done, and what happens to those that are done or failed already."""
 
@@ -147,6 +164,7 @@ class SelectionSettings:
     max_attempts: int = option(
         3, "how often a video is tried when workers die or storage fails, over all runs", low=1, metavar="N"
     )
+    wait: bool = option(False, "where another run has the output: wait for its end, instead of ending with exit code 2")
     endpoint_url: str | None = option(None, "S3-compatible store to talk to, instead of AWS", metavar="URL")
 
 
@@ -158,6 +176,7 @@ class Settings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,8 @@ object, the new one or none, never a part. `open_source` reads one version of on
 from __future__ import annotations
 
 import contextlib
+import email.utils
+import errno
 import io
 import os
 import random
@@ -14,10 +16,11 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 from posebatch.errors import (
@@ -25,8 +28,10 @@ from posebatch.errors import (
     InputError,
     ObjectChangedError,
     ObjectNotFoundError,
+    PutRefusedError,
     StorageError,
     StorageUnavailableError,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -85,8 +90,19 @@ class Store(ABC):
         """What a listing would show of one key. Raises `ObjectNotFoundError`."""
 
     @abstractmethod
-    def put(self, key: str, content: bytes | IO[bytes]) -> int:
-        """Write a whole object in one step, replacing what was there; returns its size in bytes."""
+    def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
+        """Write a whole object in one step, replacing what was there."""
+
+    @abstractmethod
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        """Write a whole object only if what is there now has this ``etag``; None: only if nothing is there.
+
+        Raises `PutRefusedError` when something else is there, `UnsupportedError` where the store has no such puts.
+        """
+
+    @abstractmethod
+    def age_s(self, key: str) -> float:
+        """Seconds since an object was written, by the store's own clock. Raises `ObjectNotFoundError`."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -119,8 +135,40 @@ class LocalStore(Store):
         with _local_errors(self.uri(key)):
             return _stat_object(key, os.path.join(self.root, key))
 
-    def put(self, key: str, content: bytes | IO[bytes]) -> int:
+    def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """Write beside, flush to the disk, rename; see `Store.put`."""
+        with self._written(key, content) as (scratch, target):
+            written = _stat_object(key, str(scratch))
+            scratch.replace(target)
+        return written
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        """Nothing there: a hard link, which never replaces. Else a rename right after a look; see `Store.put_if`."""
+        with self._written(key, content) as (scratch, target):
+            written = _stat_object(key, str(scratch))
+            try:
+                if etag is None:
+                    target.hardlink_to(scratch)
+                elif _stat_object(key, str(target)).etag != etag:
+                    raise PutRefusedError(f"{target}: something else was written there meanwhile")
+                else:
+                    scratch.replace(target)
+            except (FileExistsError, FileNotFoundError) as error:
+                raise PutRefusedError(f"{target}: something else was written there meanwhile") from error
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                    raise UnsupportedError(f"{target}: this file system has no hard links") from error
+                raise
+        return written
+
+    def age_s(self, key: str) -> float:
+        """By the clock that stamps files, which need not be this machine's; see `Store.age_s`."""
+        with self._written(key, b"") as (scratch, target):
+            return scratch.stat().st_mtime - target.stat().st_mtime
+
+    @contextlib.contextmanager
+    def _written(self, key: str, content: bytes | IO[bytes]) -> Iterator[tuple[Path, Path]]:
+        """A scratch file with the content, safe on the disk and gone afterwards; and where it belongs."""
         target = Path(self.root, key)
         scratch = Path(self.root, SCRATCH_FOLDER, uuid.uuid4().hex)
         with _local_errors(str(target)):
@@ -132,11 +180,9 @@ class LocalStore(Store):
                         file.write(block)
                     file.flush()
                     os.fsync(file.fileno())
-                size = scratch.stat().st_size
-                scratch.replace(target)
+                yield scratch, target
             finally:
                 scratch.unlink(missing_ok=True)
-        return size
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
@@ -180,17 +226,34 @@ class S3Store(Store):
             found = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
         return StoredObject(key, found["ETag"].strip('"'), found["ContentLength"], found["LastModified"].timestamp())
 
-    def put(self, key: str, content: bytes | IO[bytes]) -> int:
+    def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """One PUT, or a multipart upload that appears when it is complete; see `Store.put`."""
-        body = io.BytesIO(content) if isinstance(content, bytes) else content
-        size = body.seek(0, io.SEEK_END)
-        body.seek(0)
+        body, size = _seekable(content)
         with _s3_errors(self.uri(key)):
             if size < MULTIPART_BYTES:
-                self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body.read())
-            else:
-                self.client.upload_fileobj(body, self.bucket, self.prefix + key)
-        return size
+                return self._put_whole(key, body, size)
+            self.client.upload_fileobj(body, self.bucket, self.prefix + key)
+        return self.head(key)
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        """One PUT with If-Match or If-None-Match; see `Store.put_if`."""
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
+        body, size = _seekable(content)
+        with _s3_errors(self.uri(key), conditional=True):
+            return self._put_whole(key, body, size, condition)
+
+    def _put_whole(
+        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str] = MappingProxyType({})
+    ) -> StoredObject:
+        put: Any = self.client.put_object  # the condition's names are known only when it runs
+        answer = put(Bucket=self.bucket, Key=self.prefix + key, Body=body.read(), **condition)
+        return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
+
+    def age_s(self, key: str) -> float:
+        """By the times in the store's answer; see `Store.age_s`."""
+        with _s3_errors(self.uri(key)):
+            found = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        return _date_of(found) - found["LastModified"].timestamp()
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
@@ -362,6 +425,19 @@ def _stat_object(key: str, path: str) -> StoredObject:
     return StoredObject(key, local_etag(stat), stat.st_size, stat.st_mtime)
 
 
+def _date_of(answer: Any) -> float:
+    """When the store gave an answer, by its own clock."""
+    return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+
+
+def _seekable(content: bytes | IO[bytes]) -> tuple[IO[bytes], int]:
+    """What is to be put from its beginning, and its size."""
+    body = io.BytesIO(content) if isinstance(content, bytes) else content
+    size = body.seek(0, io.SEEK_END)
+    body.seek(0)
+    return body, size
+
+
 def _blocks(content: bytes | IO[bytes]) -> Iterator[bytes]:
     if isinstance(content, bytes):
         yield content
@@ -417,14 +493,14 @@ _TRANSIENT = {
 
 
 @contextlib.contextmanager
-def _s3_errors(uri: str) -> Iterator[None]:
-    """Translate what botocore raises."""
+def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
+    """Translate what botocore raises, of a conditional put or anything else."""
     from botocore import exceptions  # noqa: PLC0415 - see `s3_client`
 
     try:
         yield
     except exceptions.ClientError as error:
-        raise _translated(error, uri) from error
+        raise _put_error(error, uri) if conditional else _translated(error, uri) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
         raise AccessDeniedError(
             f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -440,6 +516,17 @@ def _s3_errors(uri: str) -> Iterator[None]:
         raise InputError(f"{uri}: no valid bucket or key: {error}") from error
     except (exceptions.BotoCoreError, ValueError) as error:
         raise StorageError(f"{uri}: {error}") from error
+
+
+def _put_error(error: ClientError, uri: str) -> StorageError:
+    """What a conditional put means by its errors."""
+    code = error.response.get("Error", {}).get("Code", "")
+    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    if status in {"409", "412"} or (status == "404" and code == "NoSuchKey"):
+        return PutRefusedError(f"{uri}: something else was written there meanwhile")
+    if status == "501" or code == "NotImplemented":
+        return UnsupportedError(f"{uri}: this store has no conditional puts")
+    return _translated(error, uri)
 
 
 def _translated(error: ClientError, uri: str) -> StorageError:

@@ -6,7 +6,7 @@ import pytest
 from posebatch import errors
 from posebatch.errors import PosebatchError
 
-RETRYABLE = {"ObjectChangedError", "StorageUnavailableError", "WorkerDiedError"}
+RETRYABLE = {"ObjectChangedError", "PoisonError", "PutRefusedError", "StorageUnavailableError", "WorkerDiedError"}
 
 
 def tree(root: type[PosebatchError]) -> list[type[PosebatchError]]:

@@ -99,6 +99,7 @@ LAYERS = {
     "training.command_line": "what both trainings are told",
     "tasks": "the CPU tasks, finalize among them",
     "progress": "says how a run is going",
+    "planner": "what to do with each video, ahead of the run",
     "runner": "the policy of a run; knows no Ray",
     "runs": "what a run leaves about itself",
     "verify": "proves a dataset",

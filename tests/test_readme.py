@@ -1,6 +1,6 @@
 """The README tells the truth: its examples run, its tables are generated, its files and flags exist.
 
-``python tests/test_readme.py`` writes the generated tables into README.md.
+``python tests/test_readme.py`` writes the generated tables into README.md and docs/options.md.
 """
 
 import importlib.util
@@ -33,6 +33,7 @@ from posebatch.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+OPTIONS = ROOT / "docs/options.md"
 
 # --- generated tables --------------------------------------------------------------------------------------------
 
@@ -104,26 +105,25 @@ def paper_table() -> str:
     return "\n".join(lines)
 
 
-GENERATED: dict[str, Callable[[], str]] = {
-    "options": options_table,
-    "presets": presets_table,
-    "models": models_table,
-    "paper": paper_table,
+GENERATED: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"presets": presets_table, "models": models_table, "paper": paper_table},
+    OPTIONS: {"options": options_table},
 }
 
 
-def with_generated_tables(text: str) -> str:
-    for name, make in GENERATED.items():
+def with_generated_tables(page: Path) -> str:
+    text = page.read_text(encoding="utf-8")
+    for name, make in GENERATED[page].items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        assert text.count(begin) == text.count(end) == 1, f"README.md must hold {begin} and {end} once"
+        assert text.count(begin) == text.count(end) == 1, f"{page.name} must hold {begin} and {end} once"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
     return text
 
 
-def test_generated_tables_are_up_to_date():
-    text = README.read_text(encoding="utf-8")
-    assert with_generated_tables(text) == text, "run: python tests/test_readme.py"
+@pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.name)
+def test_generated_tables_are_up_to_date(page: Path):
+    assert with_generated_tables(page) == page.read_text(encoding="utf-8"), "run: python tests/test_readme.py"
 
 
 # --- the examples, on a small dataset ----------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def publish(root: Path, path: str, frames: list[FramePoses], **record: Any) -> N
         metadata = provenance(video, INFO, {"stride": 1, "fps": None}, {}, "0" * 16)
         rows = write_parquet(sink, schema, [make(frames, video.uri, INFO.time_base)], metadata)
         key = data_key(kind, path)
-        objects.append({"kind": kind, "key": key, "rows": rows, "size_bytes": store.put(key, sink)})
+        objects.append({"kind": kind, "key": key, "rows": rows, "size_bytes": store.put(key, sink).size_bytes})
     publish_record(
         store,
         path,
@@ -386,4 +386,5 @@ def test_licence_is_the_one_that_is_declared():
 
 
 if __name__ == "__main__":
-    README.write_text(with_generated_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for generated in GENERATED:
+        generated.write_text(with_generated_tables(generated), encoding="utf-8")

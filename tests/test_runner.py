@@ -40,10 +40,10 @@ from posebatch.errors import (
 from posebatch.finalize import FinalizeJob
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
+from posebatch.planner import PLANNED_AHEAD
 from posebatch.progress import Progress, Tally
 from posebatch.runner import (
     LOOK_AHEAD_VIDEOS,
-    PLANNED_AHEAD,
     STORAGE_FAILURES_TO_ABORT,
     VIDEOS_PER_WORKER,
     Complaint,

@@ -41,7 +41,9 @@ PROMISED = {
         "workers",
         "segment_seconds",
     ),
-    *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "endpoint_url"),
+    *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
+    *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
+    "max_idle_minutes",
     *("decoding", "oks_nms_thr", "engine"),
 }
 

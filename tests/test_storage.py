@@ -7,7 +7,9 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +28,7 @@ from posebatch.errors import (
     InputError,
     ObjectChangedError,
     ObjectNotFoundError,
+    PutRefusedError,
     StorageError,
     StorageUnavailableError,
 )
@@ -100,7 +103,8 @@ def test_what_is_put_is_read(store: Store, content: bytes, wrap: Callable[[bytes
     given_content = wrap(content)
     if isinstance(given_content, io.BytesIO):
         given_content.seek(0, io.SEEK_END)  # where a writer leaves it
-    assert store.put("a/b", given_content) == len(content)
+    put = store.put("a/b", given_content)
+    assert (put.key, put.etag, put.size_bytes) == ("a/b", store.head("a/b").etag, len(content))
     assert store.read("a/b") == content
     assert store.head("a/b").size_bytes == len(content)
 
@@ -207,6 +211,58 @@ def test_a_reader_sees_the_old_or_the_new_object_never_a_part(store: Store) -> N
     reader.join(PATIENCE_S)
     assert seen
     assert all(len(content) == size and len(set(content)) == 1 for content in seen)
+
+
+@pytest.mark.parametrize("wrap", [bytes, io.BytesIO], ids=["bytes", "file"])
+def test_a_put_if_nothing_is_there(store: Store, wrap: Callable[[bytes], Any]) -> None:
+    first = store.put_if("a/k", wrap(b"first"), None)
+    assert store.head("a/k").etag == first.etag
+    with pytest.raises(PutRefusedError, match="something else"):
+        store.put_if("a/k", wrap(b"second"), None)
+    assert store.read("a/k") == b"first"
+    assert keys_of(store) == ["a/k"]
+    store.delete("a/k")
+    store.put_if("a/k", wrap(b"third"), None)
+
+
+def test_a_put_if_the_same_is_there(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(PutRefusedError):
+        store.put_if("k", b"first", "5-1")
+    first = store.put("k", b"first")
+    second = store.put_if("k", b"second", first.etag)
+    assert store.head("k").etag == second.etag
+    with pytest.raises(PutRefusedError):
+        store.put_if("k", b"third", first.etag)
+    assert store.read("k") == b"second"
+    assert keys_of(store) == ["k"]
+
+
+def test_of_many_who_put_if_nothing_is_there_one_does(tmp_path: Path) -> None:
+    """On a disk; the server of these tests looks first and writes then, which S3 itself does in one step."""
+    store = LocalStore(tmp_path)
+
+    def put(number: int) -> bool:
+        try:
+            store.put_if("k", str(number).encode(), None)
+        except PutRefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(put, range(8)))
+    assert sum(done) == 1
+    assert store.read("k") == str(done.index(True)).encode()
+
+
+def test_the_age_of_an_object(store: Store) -> None:
+    with pytest.raises(ObjectNotFoundError):
+        store.age_s("k")
+    store.put("k", b"x")
+    assert -1 <= store.age_s("k") < PATIENCE_S
+    if isinstance(store, LocalStore):
+        os.utime(Path(store.root, "k"), ns=(0, time.time_ns() - 90 * 10**9))
+        assert 89 < store.age_s("k") < 90 + PATIENCE_S
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------
@@ -444,7 +500,7 @@ def test_large_objects_go_up_in_parts(
 ) -> None:
     monkeypatch.setattr(storage, "MULTIPART_BYTES", 1)
     content = os.urandom(1024) * (size // 1024) + bytes(size % 1024)
-    assert folder.put("big", io.BytesIO(content)) == size
+    assert folder.put("big", io.BytesIO(content)).size_bytes == size
     head = s3_server.client().head_object(Bucket=folder.bucket, Key=folder.prefix + "big")
     assert ("-" in head["ETag"]) == (size > 8 << 20)
     assert folder.read("big") == content

@@ -106,7 +106,7 @@ def rewrite(store: LocalStore, kind: str, change: Callable[[pa.Table], pa.Table]
     table = change(pq.read_table(io.BytesIO(store.read(published.key))))
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    size = store.put(published.key, sink)
+    size = store.put(published.key, sink).size_bytes
     renewed = replace(published, size_bytes=size, rows=table.num_rows if rows else published.rows)
     objects = tuple(renewed if one.kind == kind else one for one in record.objects)
     counts = {"frames": "frames_processed", "poses": "persons"}
