@@ -1,9 +1,10 @@
 """Ray: actors that hold the networks, tasks for the rest. Mechanism only; `runner` decides.
 
-An actor has at most two segments, so that it never waits for the next one; when it dies with both, that is told with
-their end. Actors are asked for all at once and used as they become ready: pending actors are what makes an autoscaler
-add nodes. CPU tasks go to helpers, actors that claim no CPU, so that workers on every core cannot starve them; their
-number is bounded here. Ray's own tasks would each start a process anew, since Ray ends what is idle for a second.
+An actor has at most two segments, so that it never waits for the next one. When it dies, its box says what it was about
+(see `watch`), so that the one that is to blame is told apart from the other. Actors are asked for all at once and used
+as they become ready: pending actors are what makes an autoscaler add nodes. CPU tasks go to helpers, actors that claim
+no CPU, so that workers on every core cannot starve them; their number is bounded here. Ray's own tasks would each start
+a process anew, since Ray ends what is idle for a second.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ import logging
 import os
 import secrets
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from posebatch.errors import InternalError, PosebatchError, RunAbortedError, WorkerDiedError
+from posebatch.actors import Place, SegmentWorker, TaskHelper
+from posebatch.errors import PoisonError, RunAbortedError, TakenAwayError, WorkerDiedError
 from posebatch.models.download import MIRROR_VARIABLE
 from posebatch.plan import RunContext
 from posebatch.runner import SEGMENTS_PER_WORKER, Completion
 from posebatch.settings import ExecutionSettings
-from posebatch.tasks import TaskJob, perform
+from posebatch.tasks import TaskJob
 from posebatch.types import SegmentJob
+from posebatch.watch import Trace, read_trace
 
 ACTORS_PER_GPU: Final = 2
 """While one decodes, crops or waits, the other's networks keep the GPU busy."""
@@ -56,55 +59,15 @@ WORKER_DEATHS: Final = (
 )
 """What Ray raises when a process or node ended under the work. Anything else is a bug and is raised."""
 
+NO_ANSWER: Final = (*WORKER_DEATHS, ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError)
+"""What Ray raises when one asks a process that is not there."""
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a call in another process: exceptions travel as values, so Ray's own mean that the process died."""
+INQUEST_SECONDS: Final = 60.0
+"""How long a process on the node of one that died may take to look into its box. Longer than Ray takes to notice that
+the node itself has gone."""
 
-    result: object = None
-    error: PosebatchError | None = None
-
-
-def attempt(story: Callable[[], object], name: str) -> Outcome:
-    """Run a story and catch how it ends; a bug becomes an `InternalError` of the video it met."""
-    try:
-        return Outcome(story())
-    except PosebatchError as error:
-        return Outcome(error=error)
-    except Exception:
-        return Outcome(error=InternalError(f"{name}: a bug in posebatch: {traceback.format_exc(limit=-8)}"))
-
-
-class TaskHelper:
-    """An actor for CPU tasks."""
-
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-
-    def perform(self, job: TaskJob) -> Outcome:
-        """Work on one task."""
-        return attempt(lambda: perform(job, self._context), job.video.uri)
-
-
-class SegmentWorker:
-    """An actor with both networks."""
-
-    def __init__(self, context: RunContext, device: str, threads: int) -> None:
-        self._context, self._device, self._threads = context, device, threads
-
-    def load(self) -> Outcome:
-        """Load the networks; separate from construction so that its errors come back as they are."""
-        return attempt(self._load, "worker")
-
-    def _load(self) -> None:
-        # imported here, so that the processes of CPU tasks need not load torch
-        from posebatch.worker import SegmentProcessor  # noqa: PLC0415
-
-        self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
-
-    def process(self, job: SegmentJob) -> Outcome:
-        """Work on one segment; called by two threads at once."""
-        return attempt(lambda: self._processor.process(job), job.video.uri)
+BEAT_SECONDS: Final = 15.0
+"""How often busy actors are asked whether they move on."""
 
 
 @dataclass(eq=False)
@@ -112,6 +75,7 @@ class _Worker:
     """An actor that is ready."""
 
     actor: Any
+    place: Place | None
     jobs: dict[Any, SegmentJob] = field(default_factory=dict)
     """By the ref of their end."""
 
@@ -125,8 +89,17 @@ class _Helper:
     """An actor for CPU tasks, one at a time."""
 
     actor: Any
+    place_ref: Any
     has_worked: bool = False
     """Then it may have died since, through no fault of its next task."""
+
+
+@dataclass(frozen=True)
+class _Inquest:
+    """Jobs whose process has died, until it is known of what."""
+
+    ends: tuple[Completion, ...]
+    deadline: float
 
 
 class RayPool:
@@ -142,6 +115,8 @@ class RayPool:
         self._idle_helpers: list[_Helper] = []
         self._tasks: dict[Any, tuple[TaskJob, _Helper]] = {}  # by the ref of perform()
         self._task_slots = max(2, workers)
+        self._inquests: dict[Any, _Inquest] = {}  # by the ref of autopsy()
+        self._pulse = _Pulse()
         self._failed_starts = 0
         self._without_since = time.monotonic()
         for _ in range(workers):
@@ -180,14 +155,20 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[Completion]:
         """See `runner.Pool`."""
-        refs = [*self._starting, *self._busy, *self._tasks]
+        refs = [*self._starting, *self._busy, *self._tasks, *self._inquests]
         if not refs:  # every worker idle, nothing to wait for but time
             time.sleep(timeout_s)
             return []
         ready, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
         if ready:  # take what else has ended by now
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        return [completion for ref in ready for completion in self._ended(ref)]
+        overdue = [ref for ref, inquest in self._inquests.items() if time.monotonic() > inquest.deadline]
+        return [completion for ref in dict.fromkeys([*ready, *overdue]) for completion in self._ended(ref)]
+
+    def beats(self) -> int:
+        """See `runner.Pool`."""
+        busy = {helper.actor for _, helper in self._tasks.values()} | {worker.actor for worker in self._busy.values()}
+        return self._pulse.feel(busy)
 
     def close(self) -> None:
         """End the actors, and with them what is under way."""
@@ -200,13 +181,14 @@ class RayPool:
         threads = cores_of_gpu_worker(ray.nodes()) if on_gpu else 1  # type: ignore[no-untyped-call]
         gpus = 1 / ACTORS_PER_GPU if on_gpu else 0
         worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(self._worker_class)
-        concurrent = worker.options(max_concurrency=SEGMENTS_PER_WORKER)
+        concurrent = worker.options(max_concurrency=SEGMENTS_PER_WORKER + 1)  # one call for its beats
         actor = concurrent.remote(self._shared_context, self._device, threads)
         self._starting[actor.load.remote()] = actor
 
     def _new_helper(self) -> _Helper:
         helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
-        return _Helper(helper.remote(self._shared_context))
+        actor = helper.options(max_concurrency=2).remote(self._shared_context)  # one call for its beats
+        return _Helper(actor, actor.place.remote())
 
     def _help(self, job: TaskJob, helper: _Helper) -> None:
         self._tasks[helper.actor.perform.remote(job)] = job, helper
@@ -215,6 +197,8 @@ class RayPool:
         if ref in self._starting:
             self._worker_started(ref)
             return []
+        if ref in self._inquests:
+            return self._inquest_ended(ref)
         if ref in self._tasks:
             return self._task_ended(ref)
         if ref not in self._busy:
@@ -232,10 +216,10 @@ class RayPool:
             self._idle_helpers.append(replace(helper, has_worked=True))
             return [completion]
         ray.kill(helper.actor)
-        if not helper.has_worked:
-            return [completion]
-        self._help(job, self._new_helper())  # tasks may be done twice; what dies in a new process is to blame
-        return []
+        if helper.has_worked:
+            self._help(job, self._new_helper())  # tasks may be done twice; what dies in a new process is to blame
+            return []
+        return self._hold_inquest(_place_of(helper), [completion])
 
     def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
         """The end of all segments that were in it; one may have ended well just before."""
@@ -247,8 +231,30 @@ class RayPool:
         for ref, job in worker.jobs.items():
             del self._busy[ref]
             ends.append(_completion(job, ref))
-        shared = sum(isinstance(end.error, WorkerDiedError) for end in ends) > 1
-        return [replace(end, shared=shared and isinstance(end.error, WorkerDiedError)) for end in ends]
+        died = [end for end in ends if isinstance(end.error, WorkerDiedError)]
+        well = [end for end in ends if end not in died]
+        if any(isinstance(end.error, PoisonError) for end in died):  # it has said itself why it cannot go on
+            return well + verdicts(died, None, node_is_alive=True)
+        return well + self._hold_inquest(worker.place, died)
+
+    def _hold_inquest(self, place: Place | None, died: list[Completion]) -> list[Completion]:
+        """What is known at once; else it is told later, when a process on that node has looked into the box."""
+        if place is None:
+            return verdicts(died, None, node_is_alive=True)
+        if place.node_id == ray.get_runtime_context().get_node_id():
+            return verdicts(died, read_trace(place.box), node_is_alive=True)
+        there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
+        examiner: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
+        ref = examiner.options(scheduling_strategy=there).remote(self._shared_context).autopsy.remote(place.box)
+        self._inquests[ref] = _Inquest(tuple(died), time.monotonic() + INQUEST_SECONDS)
+        return []
+
+    def _inquest_ended(self, ref: Any) -> list[Completion]:
+        inquest = self._inquests.pop(ref)
+        try:
+            return verdicts(inquest.ends, ray.get(ref, timeout=0), node_is_alive=True)
+        except NO_ANSWER:
+            return verdicts(inquest.ends, None, node_is_alive=False)
 
     def _worker_started(self, ref: Any) -> None:
         actor = self._starting.pop(ref)
@@ -265,7 +271,7 @@ class RayPool:
         if outcome.error is not None:
             raise RunAbortedError(f"a worker cannot load the networks: {outcome.error}") from outcome.error
         self._failed_starts = 0
-        self._workers.append(_Worker(actor))
+        self._workers.append(_Worker(actor, outcome.result))
 
 
 def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
@@ -278,11 +284,74 @@ def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
     return max(1, min(shares, default=GPU_ACTOR_CPUS))
 
 
+def verdicts(died: Sequence[Completion], trace: Trace | None, node_is_alive: bool) -> list[Completion]:
+    """Who is to blame for the death of a process with these jobs in it.
+
+    Whoever ended it: the one that its box names, or the only one there was. Nobody, when the node has gone. When it was
+    killed on a node that lives, or its box blames nobody, it may have been either of two: they are told as ``shared``.
+    """
+    guilty = {end.job.name for end in died if isinstance(end.error, PoisonError)}
+    if trace is not None and trace.reason:
+        guilty |= {died[0].job.name} if len(died) == 1 else {end.job.name for end in died} & {str(trace.subject)}
+    return [_verdict(end, guilty, trace, node_is_alive, shared=len(died) > 1) for end in died]
+
+
+def _verdict(end: Completion, guilty: set[str], trace: Trace | None, node_is_alive: bool, shared: bool) -> Completion:
+    name = end.job.name
+    if isinstance(end.error, PoisonError):
+        return end
+    if name in guilty:
+        return replace(end, error=PoisonError(f"{name}: the process working on it {trace}"))
+    if guilty:
+        return replace(end, error=TakenAwayError(f"{name}: another segment has ended the process working on it"))
+    if not node_is_alive:
+        return replace(end, error=TakenAwayError(f"{name}: the node working on it is gone"))
+    return replace(end, shared=shared)
+
+
+def _place_of(helper: _Helper) -> Place | None:
+    """None when it died before it could say."""
+    try:
+        place: Place = ray.get(helper.place_ref, timeout=0)
+    except NO_ANSWER:
+        return None
+    return place
+
+
+class _Pulse:
+    """Asks actors now and then whether they move on."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Any, Any] = {}  # ref of beats() -> actor
+        self._heard: dict[Any, int] = {}
+        self._next = 0.0
+        self._changes = 0
+
+    def feel(self, actors: set[Any]) -> int:
+        """A number that changes when any of them has moved on."""
+        ready, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        for ref in ready:
+            self._hear(self._asked.pop(ref), ref)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + BEAT_SECONDS
+            self._heard = {actor: beats for actor, beats in self._heard.items() if actor in actors}
+            self._asked |= {actor.beats.remote(): actor for actor in actors - set(self._asked.values())}
+        return self._changes
+
+    def _hear(self, actor: Any, ref: Any) -> None:
+        try:
+            beats = ray.get(ref)
+        except WORKER_DEATHS:
+            return
+        self._changes += beats != self._heard.get(actor)
+        self._heard[actor] = beats
+
+
 def _completion(job: SegmentJob | TaskJob, ref: Any) -> Completion:
     try:
         outcome = ray.get(ref)
     except WORKER_DEATHS as death:
-        return Completion(job, error=WorkerDiedError(f"{job.video.uri}: the process working on it died: {_why(death)}"))
+        return Completion(job, error=WorkerDiedError(f"{job.name}: the process working on it died: {_why(death)}"))
     return Completion(job, outcome.result, outcome.error)
 
 

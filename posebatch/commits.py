@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Final
 
 from posebatch.errors import ObjectNotFoundError, StagedError, StorageError
 from posebatch.storage import Store
@@ -70,6 +70,18 @@ def publish_failure(store: Store, output_path: str, record: VideoRecord) -> None
     for folder in DATA_FOLDERS:
         store.delete(data_key(folder, output_path))
     publish_record(store, output_path, record)
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often a video was tried in vain."""
+
+    attempts: int = 0
+    kills: int = 0
+    """Among them, how often it ended the process that worked on it."""
+
+
+NONE_IN_VAIN: Final = Tries()
 
 
 @dataclass(frozen=True)
@@ -130,16 +142,17 @@ class Work:
     def _attempts_key(self) -> str:
         return f"_state/attempts/{self.work_id}.json"
 
-    def attempts(self) -> int:
+    def tries(self) -> Tries:
         """How often this work was tried in vain, over all runs."""
         try:
-            return int(json.loads(self.store.read(self._attempts_key))["attempts"])
+            noted = json.loads(self.store.read(self._attempts_key))
+            return Tries(int(noted["attempts"]), int(noted.get("kills", 0)))
         except ObjectNotFoundError:
-            return 0
+            return NONE_IN_VAIN
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self.store.uri(self._attempts_key)}: not a count of attempts; delete it") from error
 
-    def note_attempt(self, attempts: int, kind: str, error: str) -> None:
+    def note_attempt(self, tries: Tries, kind: str, error: str) -> None:
         """Remember a failed try beyond the end of this run."""
-        content = json.dumps({"attempts": attempts, "error_kind": kind, "error": error})
+        content = json.dumps({**vars(tries), "error_kind": kind, "error": error})
         self.store.put(self._attempts_key, content.encode())

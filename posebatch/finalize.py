@@ -20,8 +20,10 @@ from posebatch.types import (
     StageSeconds,
     VideoPlan,
     VideoRecord,
+    VideoTask,
 )
 from posebatch.version import __version__
+from posebatch.watch import watch
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class PreviewOutcome:
 
 
 @dataclass(frozen=True)
-class FinalizeJob:
+class FinalizeJob(VideoTask):
     """A video whose segments are all staged."""
 
-    video: SourceVideo
+    stage = "publish"
+
     plan: VideoPlan
     attempts: int
     """How many tries it took."""
@@ -122,7 +125,9 @@ def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]
     """The processed frames of a video from its staged segments, a piece at a time."""
     for segment in plan.segments:
         pieces, _ = work.read_segment(segment)
-        yield from pieces
+        for frames in pieces:
+            watch.moved()
+            yield frames
 
 
 def _totals(work: Work, plan: VideoPlan) -> Totals:

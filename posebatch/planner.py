@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from posebatch.commits import Work, read_record
+from posebatch.commits import NONE_IN_VAIN, Tries, Work, read_record
 from posebatch.errors import PosebatchError, RunAbortedError
 from posebatch.plan import Action, Decision, RunContext, decide
 from posebatch.storage import Store
@@ -28,8 +28,8 @@ class Planned:
 
     video: SourceVideo
     decision: Decision
-    attempts: int = 0
-    """Tries in vain in earlier runs."""
+    tries: Tries = NONE_IN_VAIN
+    """In vain, in earlier runs."""
 
 
 class Planner:
@@ -90,4 +90,4 @@ class Planner:
         decision = decide(video, read_record(self._store, video.output_path), self._context)
         if decision.action is not Action.COMPUTE or self._context.settings.selection.retry_failed:
             return Planned(video, decision)
-        return Planned(video, decision, Work.of(self._store, video, self._context.data_fingerprint).attempts())
+        return Planned(video, decision, Work.of(self._store, video, self._context.data_fingerprint).tries())

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
+from posebatch.commits import NONE_IN_VAIN, Tries
 from posebatch.errors import (
     AccessDeniedError,
     IndexDisagreesError,
     ObjectChangedError,
     ObjectNotFoundError,
+    PoisonError,
     PosebatchError,
     RunAbortedError,
     StorageError,
     StorageUnavailableError,
+    TakenAwayError,
     WorkerDiedError,
 )
 from posebatch.finalize import FinalizeJob, PreviewOutcome
@@ -47,6 +50,12 @@ RETRY_SECONDS: Final = 2.0
 
 STORAGE_FAILURES_TO_ABORT: Final = 12
 """Storage errors in a row, with no success between them, after which the store is taken to be down."""
+
+POISON_KILLS: Final = 2
+"""So often may a piece of a video end the process that works on it, before the video is given up."""
+
+TIMES_TAKEN_AWAY: Final = 10
+"""So often may a process be taken away from under one piece of a video, before that counts as a try in vain."""
 
 POLL_SECONDS: Final = 0.2
 
@@ -77,6 +86,9 @@ class Pool(Protocol):
     def workers(self) -> int:
         """Workers that are wanted in all."""
 
+    def beats(self) -> int:
+        """A number that changes when any process at work has moved on, though no job of it has ended."""
+
     def submit(self, job: SegmentJob | TaskJob) -> None:
         """Begin a job; its end is told by `wait`. A segment goes to an idle worker as long as there is one."""
 
@@ -90,10 +102,14 @@ class _Flight:
 
     video: SourceVideo
     plan: VideoPlan | None = None
-    attempts_before: int = 0
-    """Tries in vain in earlier runs."""
-    tries: dict[object, int] = field(default_factory=dict)
-    """Tries in vain in this run, by the piece of work."""
+    before: Tries = NONE_IN_VAIN
+    """In vain, in earlier runs."""
+    tries: Counter[object] = field(default_factory=Counter)
+    """In vain, in this run, by the piece of work."""
+    kills: Counter[object] = field(default_factory=Counter)
+    """Among them, those that ended the process."""
+    taken_away: Counter[object] = field(default_factory=Counter)
+    """How often a process was taken away from under a piece of work."""
     unstaged: set[Segment] = field(default_factory=set)
     only_preview: bool = False
     preview: PreviewOutcome | None = None
@@ -104,7 +120,18 @@ class _Flight:
     @property
     def attempts(self) -> int:
         """Tries in vain of the piece that was tried most, over all runs."""
-        return self.attempts_before + max(self.tries.values(), default=0)
+        return self.in_vain.attempts
+
+    @property
+    def in_vain(self) -> Tries:
+        """The same, and how many of a piece's tries ended the process."""
+        attempts, kills = (max(counted.values(), default=0) for counted in (self.tries, self.kills))
+        return Tries(self.before.attempts + attempts, self.before.kills + kills)
+
+
+def _piece(job: SegmentJob | TaskJob) -> object:
+    """What tries are counted by."""
+    return job.segment if isinstance(job, SegmentJob) else type(job)
 
 
 @dataclass(frozen=True)
@@ -154,6 +181,8 @@ class Runner:
         self._tasks: deque[TaskJob] = deque()
         self._later: list[tuple[float, SegmentJob | TaskJob]] = []
         self._storage_failures = 0
+        self._moves = 0  # videos taken and jobs ended
+        self._last_move: tuple[object, float] = (None, time.monotonic())
         self._complaints: list[Complaint] = []
         self._stop = threading.Event()
         self._stop_reason = ""
@@ -178,6 +207,7 @@ class Runner:
         """Pass over what is settled; a night with nothing new should not even start workers."""
         while not self._flights and not planned.exhausted:
             self._check_stop()
+            self._check_idle()
             upcoming = planned.poll(POLL_SECONDS)
             if upcoming is not None:
                 self._take(upcoming)
@@ -187,14 +217,31 @@ class Runner:
     def _work_off(self, planned: Planner) -> None:
         while self._flights or not planned.exhausted:
             self._check_stop()
+            self._check_idle(self._pool.beats())
             self._admit(planned)
             for completion in self._pool.wait(POLL_SECONDS):
+                self._moves += 1
                 self._settle(completion)
             self._progress.show()
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
+
+    def _check_idle(self, beats: int = 0) -> None:
+        """Give up when nothing at all has moved for too long: a run must never just hang."""
+        state, now = (self._moves, beats), time.monotonic()
+        if state != self._last_move[0]:
+            self._last_move = state, now
+        limit = self._context.settings.limits.max_idle_minutes
+        if now - self._last_move[1] < limit * 60:
+            return
+        under_way = ", ".join(sorted(self._flights)[:5]) or "the listing of the inputs"
+        more = f" and {len(self._flights) - 5} more" if len(self._flights) > 5 else ""
+        raise RunAbortedError(
+            f"nothing has moved for {limit:g} minutes (--max-idle-minutes); under way: {under_way}{more}. "
+            "What is published stays; run the same command again"
+        )
 
     # --- admission, downstream first ------------------------------------------------------------------------------
 
@@ -231,6 +278,7 @@ class Runner:
             self._tasks.append(job)
 
     def _take(self, planned: Planned) -> None:
+        self._moves += 1
         video, decision = planned.video, planned.decision
         match decision.action:
             case Action.DONE:
@@ -247,7 +295,7 @@ class Runner:
                 self._flights[video.uri] = _Flight(video, only_preview=True)
                 self._tasks.append(PreviewJob(video, None))
             case Action.COMPUTE:
-                self._flights[video.uri] = _Flight(video, attempts_before=planned.attempts)
+                self._flights[video.uri] = _Flight(video, before=planned.tries)
                 self._tasks.append(ProbeJob(video))
 
     # --- completions ----------------------------------------------------------------------------------------------
@@ -344,6 +392,8 @@ class Runner:
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, ObjectChangedError) or staged_is_gone:
             self._start_again(flight, error)
+        elif isinstance(error, TakenAwayError) and self._bear(flight, job):
+            self._progress.say(f"tried again, and not counted: {error}")
         elif error.retryable or isinstance(error, AccessDeniedError):
             self._try_again(flight, job, error)
         else:
@@ -355,6 +405,15 @@ class Runner:
         """
         self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
         self._segments.append(replace(job, alone=True))
+
+    def _bear(self, flight: _Flight, job: SegmentJob | TaskJob) -> bool:
+        """Try again what was no fault of the video, within reason."""
+        piece = _piece(job)
+        flight.taken_away[piece] += 1
+        if flight.taken_away[piece] > TIMES_TAKEN_AWAY:
+            return False
+        self._enqueue(job)
+        return True
 
     def _recut(self, flight: _Flight) -> None:
         """The container's index is wrong: decode the video from its beginning, as one segment."""
@@ -377,12 +436,15 @@ class Runner:
         if isinstance(job, PreviewJob):
             self._try_preview_again(flight, job, error)
             return
-        piece: object = job.segment if isinstance(job, SegmentJob) else type(job)
+        piece = _piece(job)
         if self._exhausted(flight, piece, error):
             return
         pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
-        again = self._finalize_job(flight) if isinstance(job, FinalizeJob) else job  # it states the attempts
-        self._later.append((time.monotonic() + pause, again))
+        if isinstance(job, FinalizeJob):
+            job = self._finalize_job(flight)  # it states the attempts
+        elif isinstance(job, SegmentJob) and isinstance(error, WorkerDiedError):
+            job = replace(job, alone=True)
+        self._later.append((time.monotonic() + pause, job))
 
     def _try_preview_again(self, flight: _Flight, job: PreviewJob, error: PosebatchError) -> None:
         """Its tries are counted apart: they must not use up those of the tables."""
@@ -394,12 +456,14 @@ class Runner:
 
     def _exhausted(self, flight: _Flight, piece: object, error: PosebatchError) -> bool:
         """Count a try in vain; when it was the last one, record the video as failed."""
-        flight.tries[piece] = flight.tries.get(piece, 0) + 1
-        self._progress.say(f"try {flight.attempts} of {self._max_attempts} failed: {error}")
-        if flight.attempts >= self._max_attempts:
+        flight.tries[piece] += 1
+        flight.kills[piece] += isinstance(error, PoisonError)
+        in_vain = flight.in_vain
+        self._progress.say(f"try {in_vain.attempts} of {self._max_attempts} failed: {error}")
+        if in_vain.attempts >= self._max_attempts or in_vain.kills >= POISON_KILLS:
             self._fail(flight, error)
             return True
-        self._tasks.append(NoteAttemptJob(flight.video, flight.attempts, error.kind, str(error)))
+        self._tasks.append(NoteAttemptJob(flight.video, in_vain, error.kind, str(error)))
         return False
 
     @property

@@ -13,24 +13,25 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.commits import Work, publish_failure, read_published_frames, read_record
+from posebatch.commits import Tries, Work, publish_failure, read_published_frames, read_record
 from posebatch.errors import PreviewError, StorageUnavailableError
 from posebatch.finalize import FinalizeJob, PreviewOutcome, attach_preview, finalize_video, staged_frames
 from posebatch.inputs import relist
 from posebatch.plan import RunContext
 from posebatch.render import AnnotatedFrame, draw_skeletons, encode_gif
 from posebatch.storage import open_source, open_store
-from posebatch.types import FrameBatch, FramePoses, Segment, SourceVideo, VideoInfo, VideoPlan, VideoRecord
+from posebatch.types import FrameBatch, FramePoses, Segment, SourceVideo, VideoInfo, VideoPlan, VideoRecord, VideoTask
 from posebatch.video import Packing, SegmentDecoder, probe
+from posebatch.watch import watch
 
 PREVIEW_BATCH_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class ProbeJob:
+class ProbeJob(VideoTask):
     """Look at a video and at what is staged of it."""
 
-    video: SourceVideo
+    stage = "probe"
     relist: bool = False
     """Whether the object has changed since it was listed, so that its etag must be read anew."""
 
@@ -46,36 +47,36 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class PreviewJob:
+class PreviewJob(VideoTask):
     """Draw a video's preview and stage it."""
 
-    video: SourceVideo
+    stage = "preview"
     plan: VideoPlan | None
     """None: from the published tables; otherwise from the plan's staged segments."""
 
 
 @dataclass(frozen=True)
-class AttachJob:
+class AttachJob(VideoTask):
     """Publish the staged preview of a video whose tables are published."""
 
-    video: SourceVideo
+    stage = "publish the preview"
     preview: PreviewOutcome
 
 
 @dataclass(frozen=True)
-class FailJob:
+class FailJob(VideoTask):
     """Record that a video failed."""
 
-    video: SourceVideo
+    stage = "record the failure"
     record: VideoRecord
 
 
 @dataclass(frozen=True)
-class NoteAttemptJob:
+class NoteAttemptJob(VideoTask):
     """Remember a try in vain beyond this run."""
 
-    video: SourceVideo
-    attempts: int
+    stage = "note an attempt"
+    tries: Tries
     kind: str
     error: str
 
@@ -97,7 +98,7 @@ def perform(job: TaskJob, context: RunContext) -> object:
         case FailJob():
             return fail_video(job, context)
         case NoteAttemptJob():
-            _work(job.video, context).note_attempt(job.attempts, job.kind, job.error)
+            _work(job.video, context).note_attempt(job.tries, job.kind, job.error)
             return None
 
 
@@ -161,6 +162,7 @@ def _paired(
 ) -> Iterator[tuple[FramePoses, NDArray[np.uint8]]]:
     """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
     for batch in batches:
+        watch.moved()
         decoded = (record for record in batch.records if record.status == "ok")
         assert isinstance(batch.images, np.ndarray)
         for record, image in zip(decoded, batch.images, strict=True):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -323,7 +323,27 @@ class SegmentJob:
     info: VideoInfo
     segment: Segment
     alone: bool = False
-    """Whether no other segment may be in its worker meanwhile: a worker has died with this one and another in it."""
+    """Whether no other segment may be in its worker meanwhile: a worker has died with this one in it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, to people and in a process's box; unlike any other under way."""
+        return f"{self.video.uri}, segment {self.segment.index}"
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """A CPU task on one video; what to do with it, each task adds."""
+
+    stage: ClassVar[str]
+    """What it is called, to people and in a process's box."""
+
+    video: SourceVideo
+
+    @property
+    def name(self) -> str:
+        """What it is about."""
+        return self.video.uri
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import torch
 
 from posebatch.channel import Channel, Room
 from posebatch.commits import Work
+from posebatch.errors import PoisonError, WorkerDiedError
 from posebatch.estimator import PoseEstimator
 from posebatch.pixels import Uploads, pinned_array
 from posebatch.plan import RunContext
@@ -21,6 +23,7 @@ from posebatch.storage import SPOOL_BYTES, check_unchanged, open_source, open_st
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
 from posebatch.video import RGB, Packing, SegmentDecoder, use_nvdec
+from posebatch.watch import watch
 
 READ_AHEAD_BYTES: Final = 256 << 20
 """Decoded frames that may wait for the networks, of all segments in a worker: bounds its memory whatever their size."""
@@ -62,6 +65,7 @@ class SegmentProcessor:
         self._context, self._estimator, self._threads = context, estimator, threads
         self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
         self._room = Room(read_ahead_bytes)
+        self._broken = False
         self._order = threading.Lock()
         self._decoder = ThreadPoolExecutor(1, "decoder")
         # OpenMP keeps the number of threads for each thread that calls it
@@ -85,7 +89,8 @@ class SegmentProcessor:
     def process(self, job: SegmentJob) -> SegmentDone:
         """Decode a segment, find the persons in its frames, and stage the result.
 
-        Raises `VideoError` for what will fail again, and retryable errors of storage. When it returns, the result is
+        Raises `VideoError` for what will fail again, retryable errors of storage, and `WorkerDiedError` when the
+        networks fail: then this processor is of no use any more. When it returns, the result is
         in the store; when it raises, nothing of this segment is under way any more.
         """
         context = self._context
@@ -96,7 +101,8 @@ class SegmentProcessor:
             writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
             check_unchanged(job.video.uri, job.video.etag)
             work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
-            work.stage(job.segment, spool)
+            with watch.step("stage", job.name):
+                work.stage(job.segment, spool)
         return SegmentDone(estimated.frames, estimated.persons, _covered_seconds(decoder))
 
     def _run(self, job: SegmentJob, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
@@ -104,7 +110,7 @@ class SegmentProcessor:
         frames = Channel[FrameBatch](self._room, self._size)
         with self._order:  # the same in both stages: else each would wait for the other
             decoding = self._decoder.submit(self._decode, job, frames)
-            estimating = self._networks.submit(self._estimate, frames, writer)
+            estimating = self._networks.submit(self._estimate, job, frames, writer)
         try:
             decoder = decoding.result()
             return decoder, estimating.result()
@@ -120,7 +126,8 @@ class SegmentProcessor:
 
     def _decode(self, job: SegmentJob, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
-        with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
+        source = open_source(job.video.uri, job.video.etag, context.endpoint_url)
+        with watch.step("decode", job.name), source as file:
             decoder = SegmentDecoder(
                 file,
                 job.video.uri,
@@ -135,21 +142,40 @@ class SegmentProcessor:
             )
             with closing(iter(decoder)) as batches:
                 for batch in batches:
-                    if not frames.put(batch if self._uploads is None else self._uploads.send(batch)):
+                    with self._networks_may_fail(job):
+                        sent = batch if self._uploads is None else self._uploads.send(batch)
+                    with watch.waiting():
+                        taken = frames.put(sent)
+                    if not taken:
                         return decoder  # the networks have failed
                 frames.end()
         return decoder
 
-    def _estimate(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
+    def _estimate(self, job: SegmentJob, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
+        with closing(frames), watch.step("networks", job.name), self._networks_may_fail(job):
+            if self._broken:
+                raise WorkerDiedError(f"{job.name}: the networks of this process have failed with another segment")
+            return self._infer(frames, writer)
+
+    @contextmanager
+    def _networks_may_fail(self, job: SegmentJob) -> Iterator[None]:
+        """What torch and OpenVINO raise ends this processor: after an error of CUDA's every further call fails too."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            self._broken = True
+            raise PoisonError(f"{job.name}: the networks failed: {type(error).__name__}: {error}") from error
+
+    def _infer(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
         started = time.perf_counter()
         estimator = self._estimator
         detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
         count = persons = 0
-        with closing(frames):
-            for frame in estimator.estimate(frames):
-                writer.add(frame)
-                count += 1
-                persons += len(frame)
+        for frame in estimator.estimate(_awaited(frames)):
+            writer.add(frame)
+            watch.moved()
+            count += 1
+            persons += len(frame)
         seconds = StageSeconds(
             wait=frames.waited_s,
             detect=estimator.detect_seconds - detect_before,
@@ -157,6 +183,17 @@ class SegmentProcessor:
             total=time.perf_counter() - started,
         )
         return _Estimated(count, persons, seconds)
+
+
+def _awaited(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    """The same; to wait for the decoder is no step of the networks."""
+    iterator = iter(batches)
+    while True:
+        with watch.waiting():
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _covered_seconds(decoder: SegmentDecoder) -> float:

@@ -11,13 +11,15 @@ import pytest
 import ray.exceptions
 
 from posebatch import cluster
-from posebatch.cluster import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS, Outcome, RayPool, cores_of_gpu_worker
-from posebatch.errors import DamagedVideoError, RunAbortedError, WorkerDiedError
+from posebatch.actors import Outcome, Place
+from posebatch.cluster import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS, RayPool, cores_of_gpu_worker, verdicts
+from posebatch.errors import DamagedVideoError, PoisonError, RunAbortedError, TakenAwayError, WorkerDiedError
 from posebatch.plan import RunContext
 from posebatch.runner import Completion
 from posebatch.settings import settings_from
 from posebatch.tasks import ProbeJob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoInfo
+from posebatch.watch import Trace
 
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
 CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
@@ -37,13 +39,23 @@ class Call:
 
 
 @dataclass(eq=False)
+class Asked:
+    """One more of the calls that count for nothing here."""
+
+    outcome: Any = None
+
+
+@dataclass(eq=False)
 class Actor:
     """An actor whose calls end when the test says so."""
 
     calls: list[Call] = field(default_factory=list)
     killed: bool = False
+    told: dict[str, Asked] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("place", "beats", "autopsy"):
+            return SimpleNamespace(remote=lambda *_: self.told.setdefault(name, Asked()))
         return SimpleNamespace(remote=self._call)
 
     def _call(self, *arguments: Any) -> Call:
@@ -54,7 +66,7 @@ class Actor:
         self.calls[number].outcome = outcome
 
     def die(self) -> None:
-        for call in self.calls:
+        for call in [*self.calls, *self.told.values()]:
             call.outcome = call.outcome or ray.exceptions.ActorDiedError()
 
 
@@ -83,11 +95,16 @@ class PlayedRay:
         ready = [ref for ref in refs if ref.outcome is not None][:num_returns]
         return ready, [ref for ref in refs if ref not in ready]
 
-    def get(self, ref: Call) -> Outcome:
+    def get(self, ref: Call, timeout: float | None = None) -> Any:
+        if ref.outcome is None and timeout is not None:
+            raise ray.exceptions.GetTimeoutError
         assert ref.outcome is not None, "this would wait for ever"
         if isinstance(ref.outcome, Exception):
             raise ref.outcome
         return ref.outcome
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "here")
 
     def kill(self, actor: Actor) -> None:
         actor.killed = True
@@ -118,7 +135,7 @@ def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) 
         actor.end(0, Outcome())
         assert pool.wait(0) == []
         assert pool.idle_workers() == ready
-    assert played.options["max_concurrency"] == 2
+    assert played.options["max_concurrency"] == 3, "two segments, and a call for its beats"
 
 
 def test_idle_workers_come_first_and_nobody_has_more_than_two(played: PlayedRay) -> None:
@@ -226,6 +243,110 @@ def test_closing_kills_the_actors(played: PlayedRay) -> None:
     pool.close()
     assert len(played.actors) == 4
     assert all(actor.killed for actor in played.actors)
+
+
+# --- who is to blame ----------------------------------------------------------------------------------------------
+
+
+HERE, ELSEWHERE = Place("here", "box"), Place("e1" * 28, "box")
+CRASHED = "crashed (Segmentation fault)"
+
+
+def died(*indices: int, error: type[WorkerDiedError] = WorkerDiedError) -> list[Completion]:
+    return [Completion(segment(index), error=error(f"{index} died")) for index in indices]
+
+
+@pytest.mark.parametrize(
+    ("count", "trace", "node_is_alive", "expected"),
+    [
+        (0, Trace(""), True, []),
+        (1, None, True, [(WorkerDiedError, False)]),
+        (1, Trace(""), True, [(WorkerDiedError, False)]),
+        (2, Trace(""), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (1, None, False, [(TakenAwayError, False)]),
+        (2, None, False, [(TakenAwayError, False), (TakenAwayError, False)]),
+        (1, Trace(CRASHED), True, [(PoisonError, False)]),
+        (1, Trace(CRASHED, "decode", "another one"), True, [(PoisonError, False)]),
+        (2, Trace(CRASHED), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (2, Trace(CRASHED, "decode", "another one"), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (2, Trace(CRASHED, "decode", segment(0).name), True, [(PoisonError, False), (TakenAwayError, False)]),
+        (2, Trace(CRASHED, "decode", segment(1).name), True, [(TakenAwayError, False), (PoisonError, False)]),
+    ],
+)
+def test_verdicts(count: int, trace: Trace | None, node_is_alive: bool, expected: list[tuple[type, bool]]) -> None:
+    found = verdicts(died(*range(count)), trace, node_is_alive)
+    assert [(type(end.error), end.shared) for end in found] == expected
+    assert all("step 'decode'" in str(end.error) for end in found if trace and trace.stage and end.error == PoisonError)
+
+
+def test_a_process_that_says_itself_why_it_cannot_go_on(played: PlayedRay) -> None:
+    """Networks that have failed fail again: the process ends, and whoever else was in it is no suspect."""
+    pool = pool_of(played, 1)
+    pool.submit(segment(0))
+    pool.submit(segment(1))
+    played.actors[0].end(1, Outcome(error=PoisonError("the networks failed: CUDA error")))
+    first, second = pool.wait(0)
+    assert (type(first.error), type(second.error)) == (PoisonError, TakenAwayError)
+    assert played.actors[0].killed
+    assert len(played.actors) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "answer", "expected"),
+    [
+        (HERE, None, PoisonError),
+        (ELSEWHERE, Trace(CRASHED, "decode"), PoisonError),
+        (ELSEWHERE, Trace(""), WorkerDiedError),
+        (ELSEWHERE, ray.exceptions.ActorDiedError(), TakenAwayError),
+        (ELSEWHERE, "no answer in time", TakenAwayError),
+    ],
+)
+def test_somebody_looks_into_the_box(
+    played: PlayedRay, monkeypatch: pytest.MonkeyPatch, place: Place, answer: Any, expected: type
+) -> None:
+    monkeypatch.setattr(cluster, "read_trace", lambda box: Trace(CRASHED, "decode") if box == "box" else None)
+    pool = RayPool(CONTEXT, 1, "cpu")
+    played.actors[0].end(0, Outcome(place))
+    pool.wait(0)
+    pool.submit(segment(0))
+    played.actors[0].die()
+    ends = pool.wait(0)
+    if place is ELSEWHERE:
+        assert ends == [], "a process on that node is asked first"
+        assert played.options["scheduling_strategy"].node_id == ELSEWHERE.node_id
+        if answer == "no answer in time":
+            assert pool.wait(0) == []
+            monkeypatch.setattr(cluster.time, "monotonic", lambda: 1e12)
+        else:
+            played.actors[-1].told["autopsy"].outcome = answer
+        ends = pool.wait(0)
+    (end,) = ends
+    assert type(end.error) is expected
+    assert pool.wait(0) == []
+
+
+def test_a_helper_that_dies_is_looked_into_too(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "read_trace", lambda _: Trace(CRASHED, "probe"))
+    pool = RayPool(CONTEXT, 1, "cpu")
+    pool.submit(task("a"))
+    played.actors[-1].told["place"].outcome = HERE
+    played.actors[-1].die()
+    (end,) = pool.wait(0)
+    assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
+
+
+def test_beats_tell_that_something_moves(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.0)
+    pool = pool_of(played, 1)
+    idle = pool.beats()
+    assert pool.beats() == idle, "nobody is at work"
+    pool.submit(segment(0))
+    pool.beats()
+    told = []
+    for answer in (1, 1, 2, ray.exceptions.ActorDiedError()):
+        played.actors[0].told.pop("beats").outcome = answer
+        told.append(pool.beats() - idle)
+    assert told == [1, 1, 2, 2]
 
 
 # --- CPU tasks ----------------------------------------------------------------------------------------------------

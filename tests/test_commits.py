@@ -11,6 +11,7 @@ from factories import staged_file
 
 from posebatch.commits import (
     DATA_FOLDERS,
+    Tries,
     Work,
     data_key,
     publish_failure,
@@ -61,11 +62,20 @@ class RecordingStore(Store):
     def head(self, key: str) -> StoredObject:
         return self.inner.head(key)
 
-    def put(self, key: str, content: bytes | IO[bytes]) -> int:
+    def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         if key == self.fail_at:
             raise StorageUnavailableError(f"{key}: scripted")
         self.changes.append(("put", key))
         return self.inner.put(key, content)
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        if key == self.fail_at:
+            raise StorageUnavailableError(f"{key}: scripted")
+        self.changes.append(("put", key))
+        return self.inner.put_if(key, content, etag)
+
+    def age_s(self, key: str) -> float:
+        return self.inner.age_s(key)
 
     def delete(self, key: str) -> None:
         self.changes.append(("delete", key))
@@ -179,7 +189,7 @@ def test_each_cut_has_keys_of_its_own(tmp_path: Path, one, other, same):
 def test_nothing_staged(store: RecordingStore):
     work = Work.of(store, VIDEO, "f")
     assert work.staged_keys() == set()
-    assert work.attempts() == 0
+    assert work.tries() == Tries()
     work.clear()
     with pytest.raises(ObjectNotFoundError):
         work.read_segment(FIRST)
@@ -189,36 +199,36 @@ def test_staged_segments_come_back_and_go(store: RecordingStore):
     work = stage(store)
     other = replace(work, work_id="other")
     other.stage(FIRST, staged_file([]))
-    other.note_attempt(1, "worker_died", "x")
-    work.note_attempt(2, "worker_died", "killed")
+    other.note_attempt(Tries(1), "worker_died", "x")
+    work.note_attempt(Tries(2), "worker_died", "killed")
     assert work.staged_keys() == {work.segment_key(FIRST), work.segment_key(SECOND)}
     pieces, report = work.read_segment(SECOND)
     assert [frame.record.frame_index for frames in pieces for frame in frames] == [2, 3]
     assert (report.decode.first_pts, report.seconds.total, report.device) == (20, 7, "cpu")
     work.clear()
     assert work.staged_keys() == set()
-    assert work.attempts() == 0
+    assert work.tries() == Tries()
     assert other.staged_keys() == {other.segment_key(FIRST)}
-    assert other.attempts() == 1
+    assert other.tries() == Tries(1)
 
 
 def test_attempts_are_remembered(store: RecordingStore):
     work = Work.of(store, VIDEO, "f")
-    work.note_attempt(1, "worker_died", "killed")
-    work.note_attempt(2, "storage_unavailable", "slow down")
-    assert Work.of(store, VIDEO, "f").attempts() == 2
+    work.note_attempt(Tries(1), "worker_died", "killed")
+    work.note_attempt(Tries(2, 1), "storage_unavailable", "slow down")
+    assert Work.of(store, VIDEO, "f").tries() == Tries(2, 1)
     (key,) = left(store, "_state/attempts/")
-    assert json.loads(store.read(key)) == {"attempts": 2, "error_kind": "storage_unavailable", "error": "slow down"}
+    assert json.loads(store.read(key)) == {"attempts": 2, "kills": 1, "error_kind": "storage_unavailable", "error": "slow down"}
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"attempts": null}', b"\xff"])
 def test_a_damaged_count_of_attempts_is_named(store: RecordingStore, content: bytes):
     work = Work.of(store, VIDEO, "f")
-    work.note_attempt(1, "worker_died", "killed")
+    work.note_attempt(Tries(1), "worker_died", "killed")
     (key,) = left(store, "_state/attempts/")
     store.put(key, content)
     with pytest.raises(StorageError, match=f"{key}: not a count of attempts; delete it"):
-        work.attempts()
+        work.tries()
 
 
 # --- records -------------------------------------------------------------------------------------------------------

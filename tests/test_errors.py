@@ -6,7 +6,14 @@ import pytest
 from posebatch import errors
 from posebatch.errors import PosebatchError
 
-RETRYABLE = {"ObjectChangedError", "PoisonError", "PutRefusedError", "StorageUnavailableError", "WorkerDiedError"}
+RETRYABLE = {
+    "ObjectChangedError",
+    "PoisonError",
+    "PutRefusedError",
+    "StorageUnavailableError",
+    "TakenAwayError",
+    "WorkerDiedError",
+}
 
 
 def tree(root: type[PosebatchError]) -> list[type[PosebatchError]]:

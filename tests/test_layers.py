@@ -16,6 +16,7 @@ LAYERS = {
     # each module may import those above it; why it stands where it stands
     "version": "one constant",
     "errors": "everybody raises them",
+    "watch": "over this process; knows nothing of what it does",
     "skeleton": "numbers of COCO",
     "colour": "what a decoder's planes mean",
     "types": "what flows between stages",
@@ -103,6 +104,7 @@ LAYERS = {
     "runner": "the policy of a run; knows no Ray",
     "runs": "what a run leaves about itself",
     "verify": "proves a dataset",
+    "actors": "what the processes do when called",
     "cluster": "the mechanism under the runner",
     "job": "a run from its inputs to its exit code",
     "dryrun": "the same without doing it",
@@ -135,7 +137,7 @@ LAYERS = {
 
 OWNERS = {
     # library: the only modules that may import it
-    "ray": {"cluster", "training.launch", "benchmark.ray_data"},
+    "ray": {"actors", "cluster", "training.launch", "benchmark.ray_data"},
     "av": {"render", "sample", "benchmark.scenes", "benchmark.stages", "benchmark.plain", "benchmark.outside"}
     | {
         f"video.{name}"

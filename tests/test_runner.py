@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tiny_video import write_tiny_video
 
 from posebatch import runner as runner_module
-from posebatch.commits import Work, read_record, record_key
+from posebatch.commits import Tries, Work, read_record, record_key
 from posebatch.errors import (
     AccessDeniedError,
     DamagedVideoError,
@@ -31,10 +31,12 @@ from posebatch.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     OutputError,
+    PoisonError,
     PosebatchError,
     PreviewError,
     RunAbortedError,
     StorageUnavailableError,
+    TakenAwayError,
     WorkerDiedError,
 )
 from posebatch.finalize import FinalizeJob
@@ -44,7 +46,9 @@ from posebatch.planner import PLANNED_AHEAD
 from posebatch.progress import Progress, Tally
 from posebatch.runner import (
     LOOK_AHEAD_VIDEOS,
+    POISON_KILLS,
     STORAGE_FAILURES_TO_ABORT,
+    TIMES_TAKEN_AWAY,
     VIDEOS_PER_WORKER,
     Complaint,
     Completion,
@@ -113,6 +117,7 @@ class FakePool:
     perform: Callable[[Job], object]
     after: Callable[[Completion], None] = lambda _: None
     wanted: int = 2
+    alive: Callable[[], int] = lambda: 0
     under_way: list[Job] = field(default_factory=list)
     submitted: list[Job] = field(default_factory=list)
     in_workers: list[list[SegmentJob]] = field(init=False)
@@ -128,6 +133,9 @@ class FakePool:
 
     def second_places(self) -> int:
         return sum(len(jobs) == 1 and not jobs[0].alone for jobs in self.in_workers)
+
+    def beats(self) -> int:
+        return self.alive()
 
     def idle_task_slots(self) -> int:
         return 2 - sum(not isinstance(job, SegmentJob) for job in self.under_way)
@@ -156,6 +164,10 @@ class FakePool:
             self.under_way.remove(one)
         worker[:] = [one for one in worker if one not in ended]
         completions = [replace(completion, job=one, shared=len(ended) > 1) for one in ended]
+        if isinstance(completion.error, PoisonError | TakenAwayError):
+            bystander = TakenAwayError("scripted: ended by another segment")
+            errors = [completion.error if one is job else bystander for one in ended]
+            completions = [Completion(one, error=error) for one, error in zip(ended, errors, strict=True)]
         for one in completions:
             self.after(one)
         return completions
@@ -204,6 +216,7 @@ class Archive:
         videos: Iterable[SourceVideo] | None = None,
         perform_job: Callable[[Job], object] | None = None,
         workers: int = 2,
+        alive: Callable[[], int] = lambda: 0,
         **chosen,
     ) -> Outcome:
         context = self.context(**chosen)
@@ -212,7 +225,9 @@ class Archive:
             return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
 
         def start_pool() -> FakePool:
-            pool = FakePool(context, fault, held, perform_job or really, lambda c: self.after(runner, c), workers)
+            pool = FakePool(
+                context, fault, held, perform_job or really, lambda c: self.after(runner, c), workers, alive
+            )
             self.pools.append(pool)
             return pool
 
@@ -431,7 +446,7 @@ def test_attempts_are_counted_over_runs(archive: Archive):
 @pytest.mark.parametrize(("retry_failed", "published"), [(False, 0), (True, 1)])
 def test_retry_failed_forgets_the_tries_of_earlier_runs(archive: Archive, retry_failed: bool, published: int):
     archive.add("a.mp4")
-    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(2, "x", "x")
+    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(Tries(2), "x", "x")
     outcome = archive.run(Times(WorkerDiedError, SegmentJob, "a", 2, segment=0), retry_failed=retry_failed)
     assert facts(outcome) == (published, 0, 1 - published, 0)
 
@@ -514,6 +529,101 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
     assert len(archive.records) == len(videos)
     assert len(deaths) <= len(poisonous) * (max_attempts + 1)
     assert {record.attempts for record in archive.records if record.status == "failed"} <= {max_attempts}
+
+
+@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("max_attempts", [1, 2, 9])
+def test_what_kills_its_process_twice_is_given_up(archive: Archive, kind: type, max_attempts: int):
+    archive.add("a.mp4", "b.mp4", "c.mp4")
+    fault = Times(PoisonError, kind, "b", ALWAYS, segment=1)
+    outcome = archive.run(fault, max_attempts=max_attempts)
+    assert facts(outcome) == (2, 0, 1, 0), "and the others are published"
+    record = archive.record("b.mp4")
+    kills = min(POISON_KILLS, max_attempts)
+    assert (fault.happened, record.attempts, record.error_kind) == (kills, kills, "poison")
+    assert all(archive.record(name).attempts == 1 for name in ("a.mp4", "c.mp4"))
+    assert facts(archive.run(fault)) == (0, 2, 0, 1), "and stays away"
+    fault.left = 0
+    assert facts(archive.run(fault, retry_failed=True)) == (1, 2, 0, 0)
+    assert verify(archive.store).problems == ()
+
+
+def test_after_its_first_kill_a_segment_is_alone(archive: Archive):
+    archive.add("a.mp4", frames=30)
+    alone = []
+
+    def fault(job: Job) -> PosebatchError | None:
+        if isinstance(job, SegmentJob) and job.segment.index == 1:
+            alone.append(job.alone)
+        return kill_once(job)
+
+    kill_once = Times(PoisonError, SegmentJob, "a", 1, segment=1)
+    assert facts(archive.run(fault, workers=1)) == (1, 0, 0, 0)
+    assert alone == [False, True]
+    assert archive.tries("a.mp4") == {i: 2 if i in (1, 2) else 1 for i in range(10)}, "its neighbour was in the process"
+    assert "and not counted: scripted: ended by another segment" in archive.said.getvalue()
+
+
+def test_kills_are_counted_across_runs(archive: Archive):
+    """The run is stopped after each kill; the count stays, also while other tries fail for other reasons."""
+    archive.add("a.mp4")
+
+    def stop(runner: Runner, completion: Completion) -> None:
+        if isinstance(completion.job, NoteAttemptJob):
+            runner.stop("the test")
+
+    archive.after = stop
+    for error in (PoisonError, StorageUnavailableError):
+        with pytest.raises(RunAbortedError):
+            archive.run(Times(error, SegmentJob, "a", segment=1), max_attempts=9)
+    work = Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
+    assert work.tries() == Tries(attempts=2, kills=1)
+    outcome = archive.run(Times(PoisonError, SegmentJob, "a", segment=1), max_attempts=9)
+    assert (facts(outcome), archive.record("a.mp4").attempts) == ((0, 0, 1, 0), 3)
+
+
+@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+def test_what_is_taken_away_costs_nothing(archive: Archive, kind: type):
+    archive.add("a.mp4", "b.mp4")
+    fault = Times(TakenAwayError, kind, "a", TIMES_TAKEN_AWAY, segment=1)
+    assert facts(archive.run(fault)) == (2, 0, 0, 0)
+    assert (fault.happened, archive.record("a.mp4").attempts) == (TIMES_TAKEN_AWAY, 1)
+
+
+def test_what_is_taken_away_for_ever_is_given_up(archive: Archive):
+    archive.add("a.mp4", "b.mp4")
+    fault = Times(TakenAwayError, SegmentJob, "a", ALWAYS, segment=1)
+    assert facts(archive.run(fault)) == (1, 0, 1, 0)
+    assert fault.happened == TIMES_TAKEN_AWAY + 3
+    assert archive.record("a.mp4").error_kind == "taken_away"
+
+
+@pytest.mark.parametrize("waits_for", ["a segment", "the listing"])
+def test_a_run_in_which_nothing_moves_gives_up(archive: Archive, waits_for: str):
+    archive.add("a.mp4", "b.mp4")
+    listing, never = archive.videos(), threading.Event()
+
+    def stalled() -> Iterator[SourceVideo]:
+        never.wait(3)
+        yield from listing
+
+    videos = stalled() if waits_for == "the listing" else None
+    with pytest.raises(RunAbortedError, match=r"nothing has moved for 0.01 minutes .*under way: ") as raised:
+        archive.run(held=lambda job: isinstance(job, SegmentJob), videos=videos, max_idle_minutes=0.01)
+    never.set()
+    assert ("a.mp4" if videos is None else "the listing of the inputs") in str(raised.value)
+    assert facts(archive.run()) == (2, 0, 0, 0)
+
+
+def test_a_long_segment_that_moves_on_is_waited_for(archive: Archive):
+    archive.add("a.mp4")
+    beats = iter(range(10**9))
+    until = time.monotonic() + 1.5
+
+    def held(job: Job) -> bool:
+        return isinstance(job, SegmentJob) and time.monotonic() < until
+
+    assert facts(archive.run(held=held, alive=lambda: next(beats), max_idle_minutes=0.01)) == (1, 0, 0, 0)
 
 
 def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
@@ -810,7 +920,7 @@ def test_a_preview_never_costs_the_tables(archive: Archive, error, tries, tables
 def test_a_preview_never_costs_the_tables_of_a_video_that_had_a_hard_time(archive: Archive):
     """Two tries were in vain in earlier runs: the preview's first failure must not be the video's last."""
     archive.add("a.mp4")
-    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(2, "x", "x")
+    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(Tries(2), "x", "x")
     outcome = archive.run(Times(WorkerDiedError, PreviewJob, "a", ALWAYS), preview="gif")
     assert facts(outcome) == (1, 0, 0, 0)
     assert archive.record("a.mp4").status == "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -20,7 +21,14 @@ from hypothesis import strategies as st
 
 from posebatch import worker as worker_module
 from posebatch.commits import Work
-from posebatch.errors import IndexDisagreesError, ObjectChangedError, ObjectNotFoundError, StorageUnavailableError
+from posebatch.errors import (
+    IndexDisagreesError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PoisonError,
+    StorageUnavailableError,
+    WorkerDiedError,
+)
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
 from posebatch.settings import settings_from
@@ -29,6 +37,7 @@ from posebatch.tables import read_staged
 from posebatch.tasks import Probed, ProbeJob, perform
 from posebatch.types import FrameBatch, FramePoses, Segment, SegmentDone, SegmentJob, SegmentReport, SourceVideo
 from posebatch.video import SegmentDecoder
+from posebatch.watch import watch
 from posebatch.worker import SegmentProcessor
 
 PATIENCE_S = 30.0
@@ -305,7 +314,7 @@ def network_fails(at: int) -> Callable[..., None]:
         def before(frame_index: int) -> None:
             if frame_index == at:
                 readers._before = lambda _: None
-                raise RuntimeError("a bug in the networks")
+                raise ZeroDivisionError("a bug in the networks")
 
         readers._before = before
         return job
@@ -367,8 +376,8 @@ FINGERPRINT = RunContext("run", settings_from({}), "/nowhere", "d@1", "p@1").dat
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (network_fails(0), RuntimeError),
-        (network_fails(19), RuntimeError),
+        (network_fails(0), ZeroDivisionError),
+        (network_fails(19), ZeroDivisionError),
         (decoder_fails, IndexDisagreesError),
         (source_breaks_off, StorageUnavailableError),
         (source_has_gone, ObjectNotFoundError),
@@ -423,3 +432,46 @@ def test_a_caller_that_is_interrupted_leaves_nothing_running(
                 processor.process(job)
         assert processor._room.taken == 0
         assert processor.process(job).frames == 50
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), MemoryError()])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_networks_that_fail_are_used_no_more(
+    archive: Archive, videos: list[SourceVideo], error: Exception, place: int
+) -> None:
+    """After an error of CUDA's every call fails: only the segment that met it first is to blame."""
+    context = archive.context("faults", segment_seconds=1000)
+    jobs = [archive.jobs(video, context)[0] for video in videos]
+    begun: list[int] = []
+
+    def before(frame_index: int) -> None:
+        begun.extend([0] * (frame_index == 0))
+        if len(begun) == place + 1 and frame_index == 2:
+            raise error
+
+    with closing(SegmentProcessor(context, Readers(before=before))) as processor:
+        ends = work_off([processor], jobs, 2)
+        assert processor._room.taken == 0
+    kinds = [type(end) for end in ends]
+    assert (kinds.count(SegmentDone), kinds.count(PoisonError), kinds.count(WorkerDiedError)) == (place, 1, 2 - place)
+    (poisoned,) = (end for end in ends if isinstance(end, PoisonError))
+    assert f"segment 0: the networks failed: {type(error).__name__}: {error}" in str(poisoned)
+    assert len(begun) == place + 1
+
+
+def test_a_segment_says_what_it_is_about(archive: Archive, videos: list[SourceVideo]) -> None:
+    """Whoever finds the process dead learns the step; and to wait for one another is none."""
+    context = archive.context("steps", segment_seconds=1000)
+    job = archive.jobs(videos[0], context)[0]
+    seen: list[set[tuple[str, str]]] = []
+
+    def before(_: int) -> None:
+        time.sleep(0.01)
+        seen.append({(step.stage, step.subject) for step in list(watch._steps.values())})
+
+    with closing(SegmentProcessor(context, Readers(before=before), 1, 0)) as processor:
+        processor.process(job)
+    assert all(("networks", job.name) in steps for steps in seen)
+    assert {("networks", job.name)} in seen, "the decoder waits for room"
+    assert set().union(*seen) <= {("networks", job.name), ("decode", job.name)}
+    assert watch._steps == {}

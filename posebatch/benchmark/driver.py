@@ -88,6 +88,10 @@ class StubPool:
         """See `runner.Pool`."""
         return max(2, self._workers) - sum(not isinstance(job, SegmentJob) for job in self._jobs)
 
+    def beats(self) -> int:
+        """See `runner.Pool`."""
+        return 0
+
     def submit(self, job: SegmentJob | TaskJob) -> None:
         """See `runner.Pool`."""
         self._jobs.append(job)

@@ -82,6 +82,10 @@ class _Watched:
         self._pool = pool
         self.first_segment: float | None = None
 
+    def beats(self) -> int:
+        """See `runner.Pool`."""
+        return 0
+
     def submit(self, job: SegmentJob | TaskJob) -> None:
         if self.first_segment is None and isinstance(job, SegmentJob):
             self.first_segment = time.perf_counter()
@@ -115,6 +119,10 @@ class ThreadPool:
     def idle_task_slots(self) -> int:
         """See `runner.Pool`."""
         return 2 - (len(self._under_way) - self._segments_under_way())
+
+    def beats(self) -> int:
+        """See `runner.Pool`."""
+        return 0
 
     def submit(self, job: SegmentJob | TaskJob) -> None:
         """See `runner.Pool`."""

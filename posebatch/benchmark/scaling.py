@@ -55,16 +55,20 @@ class IdleWorker:
         pass
 
     def load(self) -> object:
-        """See `cluster.SegmentWorker`."""
-        from posebatch.cluster import Outcome  # noqa: PLC0415
+        """See `actors.SegmentWorker`."""
+        from posebatch.actors import Outcome  # noqa: PLC0415
 
         return Outcome()
 
     def process(self, job: SegmentJob) -> object:
-        """See `cluster.SegmentWorker`."""
-        from posebatch.cluster import Outcome  # noqa: PLC0415
+        """See `actors.SegmentWorker`."""
+        from posebatch.actors import Outcome  # noqa: PLC0415
 
         return Outcome(SegmentDone(1, 0, 0.0))
+
+    def beats(self) -> int:
+        """See `actors.SegmentWorker`."""
+        return 0
 
 
 def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
