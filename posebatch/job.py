@@ -12,6 +12,7 @@ from typing import Any
 from posebatch.commits import read_record, record_key
 from posebatch.errors import OutputError, StorageError
 from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
+from posebatch.lease import held
 from posebatch.models.quantized import quantized_identity
 from posebatch.models.registry import Kind, resolve, weight_file
 from posebatch.plan import RunContext
@@ -63,21 +64,38 @@ def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:
 def run_job(named: list[str], output: str, settings: Settings) -> int:
     """Do the job and say how it went; returns the exit code."""
     prepared = prepare(named, output, settings)
-    context, store, found = prepared.context, prepared.store, prepared.survey
     _refuse_existing(prepared)
+    context, store, found = prepared.context, prepared.store, prepared.survey
     folder = RunFolder(store, context)
-    folder.open(named)
-    print(f"{_count(found.videos, 'video')}, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
-    print(f"detector {context.detector}\npose     {context.pose}", flush=True)
     progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes))
+    with ExitStack() as opened:
+
+        def start_pool() -> Pool:
+            return opened.enter_context(_ray_pool(context, runner))
+
+        runner = Runner(context, store, start_pool, progress, folder.add)
+        with held(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
+            folder.open(named)
+            return _run(prepared, runner, progress, folder)
+
+
+def _run(prepared: Prepared, runner: Runner, progress: Progress, folder: RunFolder) -> int:
+    context, store, found = prepared.context, prepared.store, prepared.survey
+    _say(f"{_count(found.videos, 'video')}, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
+    _say(f"detector {context.detector}\npose     {context.pose}")
     outcome = None
     try:
-        outcome = _run_on_ray(prepared, progress, folder)
+        _stop_on_signals(runner)
+        outcome = runner.run(prepared.videos())
     finally:
         progress.close()
         _leave_summary(folder, _summary(context, progress, outcome))
-    _print_outcome(outcome, store, folder, settings)
+    _print_outcome(outcome, store, folder, context.settings)
     return outcome.exit_code
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _count(number: int, noun: str) -> str:
@@ -99,17 +117,6 @@ def _refuse_existing(prepared: Prepared) -> None:
         if read_record(prepared.store, video.output_path) is not None:
             there = prepared.store.uri(record_key(video.output_path))
             raise OutputError(f"{there} exists already (--on-existing error)")
-
-
-def _run_on_ray(prepared: Prepared, progress: Progress, folder: RunFolder) -> Outcome:
-    with ExitStack() as opened:
-
-        def start_pool() -> Pool:
-            return opened.enter_context(_ray_pool(prepared.context, runner))
-
-        runner = Runner(prepared.context, prepared.store, start_pool, progress, folder.add)
-        _stop_on_signals(runner)
-        return runner.run(prepared.videos())
 
 
 @contextmanager

@@ -218,7 +218,12 @@ def test_attempts_are_remembered(store: RecordingStore):
     work.note_attempt(Tries(2, 1), "storage_unavailable", "slow down")
     assert Work.of(store, VIDEO, "f").tries() == Tries(2, 1)
     (key,) = left(store, "_state/attempts/")
-    assert json.loads(store.read(key)) == {"attempts": 2, "kills": 1, "error_kind": "storage_unavailable", "error": "slow down"}
+    assert json.loads(store.read(key)) == {
+        "attempts": 2,
+        "kills": 1,
+        "error_kind": "storage_unavailable",
+        "error": "slow down",
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"attempts": null}', b"\xff"])

@@ -68,6 +68,7 @@ LAYERS = {
     "estimator": "frames to poses; needs no Ray and no storage",
     "plan": "what to do with a video, pure",
     "commits": "what is staged and published",
+    "lease": "one run at a time, by conditional puts",
     "worker": "the story of a segment",
     "render": "skeletons on frames, GIF",
     "finalize": "the story of a video's end",
