@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint test-gpu gpu benchmark clean
+.PHONY: help demo test test-faults lint test-gpu gpu benchmark clean
 
 BIN := .venv/bin
 
@@ -15,13 +15,16 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 export VIDEO
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed-demo ## run the job on a sample video, or on yours: make demo VIDEO=path
 	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
 
 test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' chooses among them
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-faults: .venv/.installed-dev ## run the fault suite in full, under an hour on 2 cores, and print its figures
+	@.ci/faults $(BIN)/python $(PYTEST_ARGS)
 
 lint: .venv/.installed-dev ## check style, format and types
 	$(BIN)/ruff check .

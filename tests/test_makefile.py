@@ -50,6 +50,7 @@ def test_help_names_every_target(checkout: Path):
         "help",
         "demo",
         "test",
+        "test-faults",
         "lint",
         "test-gpu",
         "gpu",

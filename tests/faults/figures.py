@@ -1,0 +1,43 @@
+"""The table of what the fault suite measured: ``python tests/faults/figures.py FOLDER SECONDS``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def figures(folder: Path) -> list[dict[str, str]]:
+    """What the tests have noted, in their order, and the coverage."""
+    path = folder / "figures.jsonl"
+    noted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return noted + coverage(folder)
+
+
+def coverage(folder: Path) -> list[dict[str, str]]:
+    """Branch coverage of each module that was measured."""
+    target = folder / "coverage.json"
+    command = [sys.executable, "-m", "coverage", "json", "-q", f"--data-file={folder / 'coverage'}", "-o", str(target)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return []
+    files: dict[str, Any] = json.loads(target.read_text())["files"]
+    shares = {Path(path).stem: file["summary"]["percent_covered"] for path, file in files.items()}
+    told = ", ".join(f"{name} {share:.0f} %" for name, share in sorted(shares.items()))
+    return [{"figure": "branch coverage", "goal": ">= 95 %", "measured": told}]
+
+
+def table(rows: list[dict[str, str]], seconds: float) -> str:
+    """The figures as Markdown."""
+    lines = ["| | goal | measured |", "|---|---|---|"]
+    lines += [f"| {row['figure']} | {row['goal']} | {row['measured']} |" for row in rows]
+    lines.append(f"| the whole fault suite | under 60 minutes | {seconds / 60:.0f} minutes |")
+    return "\n".join([f"Measured {datetime.now(UTC):%Y-%m-%d} by `make test-faults`:", "", *lines])
+
+
+if __name__ == "__main__":
+    text = table(figures(Path(sys.argv[1])), float(sys.argv[2]))
+    Path(sys.argv[1], "figures.md").write_text(text + "\n", encoding="utf-8")
+    print(text)

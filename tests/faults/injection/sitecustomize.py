@@ -1,0 +1,200 @@
+"""Faults from within: with this folder on PYTHONPATH, every process of a run does as the plan in a file says.
+
+The plan is JSON: ``{"marks": FOLDER, "deeds": [{"at": ..., "match": REGEX, "deed": ..., "times": N}, ...]}``. A deed is
+done where it says, ``times`` times in all processes together (always, when it says nothing): each time leaves a mark in
+the folder, whose making only one process can succeed in. Places are ``before put``, ``after put``, ``before delete``,
+``after delete`` (matched against the key), and ``probe``, ``decode``, ``networks`` (against the video's address). All
+that is staged is noted in the file ``staged`` beside the marks.
+
+The networks are replaced by something that reads the numbers in the frames, so that a process starts fast and each row
+can be checked. All else is real.
+"""
+
+import contextlib
+import ctypes
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+
+PLAN = os.environ.get("POSEBATCH_TEST_INJECTION")
+
+
+def take_memory():
+    taken = []
+    while True:
+        taken.append(bytearray(os.urandom(1 << 20)) * 64)
+        time.sleep(0.05)
+
+
+def spin():
+    while True:
+        pass
+
+
+def fail_as_cuda_does():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+DEEDS = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminate": lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30)),
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "exit": lambda: os._exit(0),
+    "sleep": lambda: time.sleep(10_000),
+    "spin": spin,
+    "stand still": lambda: ctypes.PyDLL(None).sleep(10_000),
+    "take memory": take_memory,
+    "fail as CUDA does": fail_as_cuda_does,
+}
+
+
+def meet(place, name):
+    """Do what the plan says of this place."""
+    with open(PLAN) as file:
+        plan = json.load(file)
+    for number, deed in enumerate(plan["deeds"]):
+        if deed["at"] == place and re.search(deed["match"], name) and may(plan["marks"], number, deed.get("times")):
+            DEEDS[deed["deed"]]()
+
+
+def may(marks, number, times):
+    """Whether this deed is to be done once more."""
+    for time_ in range(times if times is not None else 10_000):
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(os.path.join(marks, f"{number}.{time_}"), os.O_CREAT | os.O_EXCL))
+            return True
+    return False
+
+
+def around(method, act):
+    def meeting(self, key, *arguments):
+        meet(f"before {act}", key)
+        if act == "put" and "/staging/" in key:
+            note_staged(key)
+        result = method(self, key, *arguments)
+        meet(f"after {act}", key)
+        return result
+
+    return meeting
+
+
+def note_staged(key):
+    with open(PLAN) as file:
+        folder = json.load(file)["marks"]
+    with open(os.path.join(folder, "staged"), "a") as file:
+        file.write(key + "\n")
+
+
+def patch_storage(module):
+    for store in (module.LocalStore, module.S3Store):
+        for name, act in (("put", "put"), ("put_if", "put"), ("delete", "delete")):
+            setattr(store, name, around(getattr(store, name), act))
+
+
+def patch_decoder(module):
+    decode = module.SegmentDecoder._batches
+
+    def batches(self):
+        for number, batch in enumerate(decode(self)):
+            if number == 1:
+                meet("decode", self.name)
+            yield batch
+
+    module.SegmentDecoder._batches = batches
+
+
+def patch_tasks(module):
+    probe = module.probe
+
+    def probed(file, name, *arguments, **named):
+        meet("probe", name)
+        return probe(file, name, *arguments, **named)
+
+    module.probe = probed
+
+
+def patch_worker(module):
+    import_what_readers_need()
+    module.PoseEstimator = Readers
+
+
+class Readers:
+    """In a frame that shows the number n, n % 3 persons stand at n."""
+
+    placement = type("Placement", (), {"device": "cpu", "__str__": lambda _: "readers"})()
+    batch_frames = 4
+
+    def __init__(self):
+        self.detect_seconds = self.pose_seconds = 0.0
+
+    @classmethod
+    def load(cls, *_):
+        return cls()
+
+    def estimate(self, batches):
+        for batch in batches:
+            meet("networks", watch._steps[threading.get_ident()].subject)
+            images = iter(batch.images)
+            for record in batch.records:
+                yield self.read(record, next(images) if record.status == "ok" else None)
+
+    def read(self, record, image):
+        time.sleep(float(os.environ.get("POSEBATCH_TEST_SECONDS_PER_FRAME", "0")))
+        try:
+            number = frame_number(image)
+        except (AttributeError, ValueError):  # no frame, or one that is smeared
+            number = 0
+        shapes = ((4,), (), (), (17, 3))
+        return FramePoses(record, *(np.full((number % 3, *shape), number, np.float32) for shape in shapes))
+
+
+def patch_lease(module):
+    if os.environ.get("POSEBATCH_TEST_NO_LEASE"):
+        module.held = lambda *_, **__: contextlib.nullcontext()
+
+
+PATCHES = {
+    "posebatch.storage": patch_storage,
+    "posebatch.video.decoder": patch_decoder,
+    "posebatch.tasks": patch_tasks,
+    "posebatch.worker": patch_worker,
+    "posebatch.lease": patch_lease,
+}
+
+
+class Patching(importlib.abc.MetaPathFinder):
+    """Patches the modules in question once they have been loaded."""
+
+    def find_spec(self, name, path, target=None):
+        if name not in PATCHES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            PATCHES[name](module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def import_what_readers_need():
+    """Only where they are used: every process begins with this file."""
+    global FramePoses, frame_number, np, watch  # noqa: PLW0603
+    import numpy as np  # noqa: PLC0415
+    from factories import frame_number  # noqa: PLC0415
+
+    from posebatch.types import FramePoses  # noqa: PLC0415
+    from posebatch.watch import watch  # noqa: PLC0415
+
+
+if PLAN:
+    sys.meta_path.insert(0, Patching())

@@ -1,0 +1,222 @@
+"""An archive for the fault tests, and nights over it: real commands in processes that faults are planned for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from factories import audio_only, corrupt_middle, video_bytes
+
+from posebatch import read_videos
+from posebatch.storage import open_store
+from posebatch.verify import verify
+
+BIN: Final = Path(sys.executable).parent
+TESTS: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = TESTS.parent
+
+FULL: Final = os.environ.get("POSEBATCH_FAULTS") == "full"
+SEED: Final = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
+
+MARK: Final = "POSEBATCH_TEST_NIGHTS"
+"""In the environment of every process of these tests, with the number of the process that runs them."""
+
+NIGHT_SECONDS: Final = 900
+"""A night that takes longer hangs."""
+
+LOOKS: Final[Sequence[tuple[str, dict[str, Any]]]] = (
+    ("mp4", {"b_frames": 2, "open_gop": True}),
+    ("mov", {"codec": "libx265"}),
+    ("mkv", {}),
+    ("webm", {"codec": "libvpx-vp9"}),
+    ("ts", {"container": "mpegts"}),
+    ("avi", {"codec": "mpeg4"}),
+    ("mp4", {}),
+)
+"""Containers and codecs that take turns."""
+
+BROKEN: Final = ("audio.mp4", "cut.mp4", "empty.mp4", "text.mp4")
+"""These fail for good; ``damaged.mp4`` is published in part."""
+
+UNLIKE: Final = re.compile(r"run_id|attempts|_seconds$")
+"""Columns of the videos table that may differ from run to run."""
+
+
+def make_archive(folder: Path, videos: int = 25, longest_s: int = 20) -> Path:
+    """So many good videos of 1 to ``longest_s`` seconds, ten frames a second, and five broken ones."""
+    (folder / "dt=2026-01-01").mkdir(parents=True)
+    for number in range(videos):
+        extension, look = LOOKS[number % len(LOOKS)]
+        seconds = 1 + round((longest_s - 1) * (number / max(1, videos - 1)) ** 2)
+        content = video_bytes(frames=10 * seconds, fps=10, **{"container": extension, **look})
+        (folder / "dt=2026-01-01" / f"{number:02d}.{extension}").write_bytes(content)
+    whole = video_bytes(frames=60, fps=10)
+    (folder / "damaged.mp4").write_bytes(corrupt_middle(video_bytes(frames=60, fps=10, faststart=True)))
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "audio.mp4").write_bytes(audio_only())
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video at all\n" * 100)
+    return folder
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A fault that is planned: see ``injection/sitecustomize.py``."""
+
+    at: str
+    match: str
+    deed: str
+    times: int | None = 1
+
+
+@dataclass
+class Nights:
+    """Runs over one archive into one output, disturbed as planned."""
+
+    archive: str
+    output: str
+    scratch: Path
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cluster: bool = False
+    """Whether the runs use the cluster that the environment names, instead of a Ray of their own."""
+
+    def __post_init__(self) -> None:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.plan()
+
+    @property
+    def marks(self) -> Path:
+        return self.scratch / "marks"
+
+    def plan(self, *deeds: Deed) -> None:
+        """From now on, these faults."""
+        self.marks.mkdir(exist_ok=True)
+        plan = {"marks": str(self.marks), "deeds": [vars(deed) for deed in deeds]}
+        (self.scratch / "new").write_text(json.dumps(plan))
+        (self.scratch / "new").replace(self.scratch / "plan.json")
+
+    def done(self) -> Counter[int]:
+        """How often each planned fault has happened."""
+        return Counter(int(path.name.split(".")[0]) for path in self.marks.iterdir() if path.name != "staged")
+
+    def staged(self) -> Counter[str]:
+        """How often each segment was staged."""
+        path = self.marks / "staged"
+        return Counter(path.read_text().split() if path.exists() else [])
+
+    def start(self, *options: str, command: str = "run") -> subprocess.Popen[str]:
+        """A run that has begun."""
+        of_run = (*self.options, *options) if command == "run" else options
+        inputs = (self.archive,) if command in ("run", "plan") else ()
+        arguments = [str(BIN / "posebatch"), command, *inputs, "--output", self.output, *of_run]
+        return subprocess.Popen(arguments, env=self.variables(), text=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+    def variables(self) -> dict[str, str]:
+        """The environment of the processes."""
+        kept = {name: value for name, value in os.environ.items() if self.cluster or not name.startswith("RAY_")}
+        paths = [str(TESTS / "faults" / "injection"), str(TESTS), str(ROOT)]
+        return {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "POSEBATCH_TEST_INJECTION": str(self.scratch / "plan.json"),
+            MARK: str(os.getpid()),
+            **self.environment,
+        }
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """A run to its end: exit code, and what it said."""
+        process = self.start(*options)
+        return finish(process)
+
+    def until_settled(self, *options: str, at_most: int = 10) -> int:
+        """Run again until nothing is left to do; returns how many runs it took."""
+        for night in range(1, at_most + 1):
+            code, said = self.run(*options)
+            assert code in (1, 3), said
+            if code == 3 and "\n0 published" in said:
+                return night
+        raise AssertionError(f"not settled after {at_most} nights:\n{said}")
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How a run ends."""
+    try:
+        said, _ = process.communicate(timeout=NIGHT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+        raise AssertionError(f"a night hangs:\n{said[-5000:]}") from None
+    assert "Traceback" not in said, said
+    return process.returncode, said
+
+
+def published(output: str) -> dict[str, bytes]:
+    """Every byte of what is published of poses, frames and previews."""
+    store = open_store(output)
+    folders = ("poses/", "frames/", "previews/")
+    return {found.key: store.read(found.key) for folder in folders for found in store.list(folder)}
+
+
+def records(output: str) -> list[dict[str, Any]]:
+    """The videos table, but for what differs from run to run."""
+    table = read_videos(output).sort_values("video")
+    return table[[name for name in table.columns if not UNLIKE.search(name)]].astype(str).to_dict("records")
+
+
+def assert_same(output: str, reference: str) -> None:
+    """Nothing lost, nothing doubled, nothing half-written."""
+    assert published(output) == published(reference)
+    assert records(output) == records(reference)
+    assert verify(open_store(output)).problems == ()
+
+
+def processes(title: str) -> list[int]:
+    """Process ids of these tests' processes whose command line begins so, as ``ray::SegmentWorker``."""
+    return [pid for pid, line in _processes() if line.startswith(title)]
+
+
+def _processes() -> Iterator[tuple[int, str]]:
+    mark = f"{MARK}={os.getpid()}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> bool:
+    """Send a signal; false when the process is gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def note_figure(figure: str, goal: str, measured: str) -> None:
+    """For the table of figures, where one is asked for."""
+    path = os.environ.get("POSEBATCH_FAULTS_FIGURES")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"figure": figure, "goal": goal, "measured": measured}) + "\n")

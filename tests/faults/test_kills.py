@@ -1,0 +1,224 @@
+"""Processes die wherever they can die; the same command goes on; the dataset is the same to the last byte."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from nights import FULL, SEED, Deed, Nights, assert_same, finish, kill, make_archive, note_figure, processes, wait_for
+
+pytestmark = pytest.mark.ray
+
+WORKERS = 2
+RUN = ("--workers", str(WORKERS), "--segment-seconds", "2", "--preview", "gif", "--max-attempts", "50")
+
+VIDEOS = 25
+"""Good ones; five more are broken."""
+
+IN_FLIGHT = 2 * WORKERS
+"""Segments that are under way at once."""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    return make_archive(folder, VIDEOS, 20 if FULL else 6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    """The archive's dataset, by a run that nothing disturbed."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
+    code, said = nights.run()
+    assert code == 3, said
+    assert "4 failed" in said
+    assert "1 partial" in said
+    return nights
+
+
+@pytest.fixture
+def nights(archive: Path, undisturbed: Nights, tmp_path: Path) -> Nights:
+    """The same archive, into an output of its own."""
+    return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN)
+
+
+def points() -> list[Deed]:
+    """Before and after each put and each delete of a video's publication, each on a video of its own."""
+    keys = [
+        ("put", r"/staging/.*\.arrow"),
+        ("put", r"/staging/.*/preview\.gif"),
+        ("put", r"^poses/.*{}\."),
+        ("put", r"^frames/.*{}\."),
+        ("put", r"^previews/.*{}\."),
+        ("put", r"^videos/.*{}\."),
+        ("delete", r"/staging/"),
+        ("delete", r"/attempts/"),
+        ("put", r"^videos/(empty|text)"),
+        ("delete", r"^(poses|frames|previews)/(empty|text|audio)"),
+        ("put", r"/attempts/"),
+    ]
+    points = [(f"{when} {act}", key) for act, key in keys for when in ("before", "after")]
+    return [Deed(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]
+
+
+def test_killed_before_and_after_each_put(nights: Nights, undisturbed: Nights) -> None:
+    planned = points()
+    nights.plan(*planned)
+    runs = nights.until_settled()
+    assert_same(nights.output, undisturbed.output)
+    missed = [deed for number, deed in enumerate(planned) if not nights.done()[number]]
+    assert missed == [], "every one of these points has been met"
+    note_figure("publication points at which a process was killed", "every put, before and after",
+                f"{sum(nights.done().values())} kills at {len(planned)} points, {runs} runs, 0 rows lost")  # fmt: skip
+
+
+POISON = {
+    "probe": "segfault",
+    "decode": "segfault|abort|sleep|spin|stand still|take memory",
+    "networks": "fail as CUDA does|segfault",
+}
+TOLD = {
+    "segfault": "crashed (Segmentation fault)",
+    "abort": "crashed (Aborted)",
+    "sleep": "--max-seconds-per-frame",
+    "spin": "--max-seconds-per-frame",
+    "stand still": "stood still as a whole",
+    "take memory": "--max-memory-gb",
+    "fail as CUDA does": "the networks failed: RuntimeError: CUDA error",
+}
+STRICT = ("--max-seconds-per-frame", "8", "--max-memory-gb", "2")
+
+
+def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Nights) -> None:
+    """Each kills its process twice, is given up with the reason, and stays so until it is asked for again."""
+    planned = [(stage, deed) for stage, deeds in POISON.items() for deed in deeds.split("|")]
+    # those with several segments, so that they share their process with others
+    videos = [f"/{VIDEOS - 1 - number:02d}." for number in range(len(planned))]
+    nights.plan(*(Deed(stage, video, deed, None) for (stage, deed), video in zip(planned, videos, strict=True)))
+    code, said = nights.run(*STRICT)
+    assert code == 3, said
+    failed = {row["video"]: row for row in _failed(nights)}
+    for (stage, deed), video in zip(planned, videos, strict=True):
+        (row,) = (row for uri, row in failed.items() if video in uri)
+        assert row["error_kind"] == "poison", row
+        assert TOLD[deed] in row["error"], row
+        assert deed in ("fail as CUDA does", "take memory") or f"in step '{stage}'" in row["error"], row
+        assert "stack: " in row["error"] or deed in ("fail as CUDA does", "take memory"), row
+        assert stage == "probe" or row["codec"], "what the probe found is recorded too"
+        assert row["attempts"] == 2
+    assert len(failed) == len(planned) + 4, "no bystander failed"
+    kills = sum(nights.done().values())
+    assert kills <= 3 * len(planned), nights.done()
+    assert "stack: " in finish(nights.start(command="plan"))[1], "the dry run shows it"
+    nights.plan()
+    nights.run("--retry-failed")
+    assert_same(nights.output, undisturbed.output)
+    note_figure(
+        "bystander videos failed by another's poison",
+        "0",
+        f"0 beside {len(planned)} poisonous videos of {len(TOLD)} kinds, which ended {kills} processes",
+    )
+
+
+def _failed(nights: Nights) -> list[dict]:
+    from posebatch import read_videos  # noqa: PLC0415
+
+    table = read_videos(nights.output)
+    return table[table["status"] == "failed"].to_dict("records")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_driver_costs_what_was_in_flight(nights: Nights, undisturbed: Nights, number: int) -> None:
+    """By SIGTERM, as when a machine is told that it will be taken away, it ends by itself and in time."""
+    chance = random.Random(SEED)
+    kills = 0
+    for _ in range(8 if FULL else 2):
+        process = nights.start()
+        before = len(nights.staged())
+        wait_for(lambda process=process, before=before: len(nights.staged()) > before or process.poll() is not None)
+        time.sleep(chance.uniform(0, 1.5))
+        kills += kill(process.pid, number) and process.poll() is None
+        process.communicate(timeout=30 if number == signal.SIGTERM else 60)
+        wait_for(lambda: not processes("ray::SegmentWorker"))
+    nights.until_settled()
+    assert_same(nights.output, undisturbed.output)
+    repeated = nights.staged().total() - len(undisturbed.staged())
+    assert repeated <= kills * IN_FLIGHT
+    if number == signal.SIGKILL:
+        note_figure("work repeated after a driver kill", "<= the segments in flight",
+                    f"{repeated} segments after {kills} kills with {IN_FLIGHT} in flight")  # fmt: skip
+
+
+def test_two_drivers_at_once_make_one_dataset(nights: Nights, undisturbed: Nights) -> None:
+    """As on a store that cannot keep them apart: they do the same work twice, and no harm."""
+    nights.environment = {"POSEBATCH_TEST_NO_LEASE": "1"}
+    both = [nights.start("--workers", "1"), nights.start("--workers", "1")]
+    ends = [finish(process) for process in both]
+    assert [code for code, _ in ends] == [3, 3], ends
+    assert_same(nights.output, undisturbed.output)
+
+
+def test_a_second_driver_is_told_or_waits(nights: Nights, undisturbed: Nights) -> None:
+    first = nights.start()
+    wait_for(lambda: (Path(nights.output) / "_state" / "leases").exists() or first.poll() is not None)
+    wait_for(lambda: any((Path(nights.output) / "_state" / "leases").iterdir()))
+    code, said = nights.run()
+    assert (code, "has this output since" in said) == (2, True), said
+    waiting = nights.start("--wait")
+    assert finish(first)[0] == 3
+    code, said = finish(waiting)
+    assert code == 3
+    assert "waiting: run " in said
+    assert "\n0 published" in said
+    assert_same(nights.output, undisturbed.output)
+
+
+def test_a_run_whose_processes_all_stand_still_gives_up(nights: Nights) -> None:
+    """Exit code 1, and it says what was under way; it never hangs."""
+    process = nights.start("--max-idle-minutes", "0.2")
+    wait_for(lambda: nights.staged() or process.poll() is not None)
+    stopped = [pid for title in ("ray::SegmentWorker", "ray::TaskHelper") for pid in processes(title)]
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    try:
+        code, said = finish(process)
+    finally:
+        for pid in stopped:
+            kill(pid, signal.SIGKILL)
+    assert code == 1, said
+    assert "nothing has moved for 0.2 minutes" in said
+    assert "under way: " in said
+
+
+KILLS = 120 if FULL else 6
+
+
+def test_random_kills_cost_nothing(nights: Nights, undisturbed: Nights) -> None:
+    """Of workers, helpers and drivers, at any moment, again and again."""
+    chance = random.Random(SEED)
+    nights.environment = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.02"}
+    killed: Counter[str] = Counter()
+    while killed.total() < KILLS:
+        process = nights.start("--max-attempts", "1000")
+        while killed.total() < KILLS and process.poll() is None:
+            time.sleep(chance.uniform(0, 1.5))
+            title = chance.choices(["ray::SegmentWorker", "ray::TaskHelper", "driver"], [6, 4, 1])[0]
+            there = [process.pid] if title == "driver" else processes(title)
+            killed[title] += bool(there) and kill(chance.choice(there))
+        if process.poll() is None and killed.total() >= KILLS:
+            process.kill()
+        process.communicate(timeout=60)
+        if len(nights.staged()) == len(undisturbed.staged()):
+            break  # all is done before so many could be killed
+    nights.environment = {}
+    nights.until_settled("--max-attempts", "1000")
+    assert_same(nights.output, undisturbed.output)
+    repeated = nights.staged().total() - len(undisturbed.staged())
+    note_figure("random kills of processes", ">= 200 in all; 0 rows lost, doubled or half-written",
+                f"{killed.total()} ({', '.join(f'{count} {title}' for title, count in killed.items())}); "
+                f"{repeated} segments done again; the same dataset, byte for byte")  # fmt: skip

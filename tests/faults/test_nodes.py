@@ -1,0 +1,116 @@
+"""Whole nodes go and come while a run is under way: a raylet is killed, a node leaves in good order, another joins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from nights import BIN, Nights, assert_same, finish, kill, make_archive, note_figure, wait_for
+from ray_head import RayHead, running_ray_head
+
+from posebatch import read_videos
+
+pytestmark = pytest.mark.ray
+
+RUN = ("--workers", "2", "--segment-seconds", "2", "--preview", "gif")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_archive(tmp_path_factory.mktemp("archive"), 14, 6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    place = tmp_path_factory.mktemp("undisturbed")
+    nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
+    code, said = nights.run()
+    assert code == 3, said
+    return nights
+
+
+@pytest.fixture
+def nights(archive: Path, tmp_path: Path) -> Nights:
+    slowly = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.05"}
+    return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN, slowly, cluster=True)
+
+
+@dataclass
+class Cluster:
+    """A head without room for workers, to which a test adds nodes; all on this machine."""
+
+    head: RayHead
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def add_node(self, num_cpus: int = 1) -> subprocess.Popen[bytes]:
+        command = [BIN / "ray", "start", "--block", f"--address={self.head.address}", f"--num-cpus={num_cpus}",
+                   "--disable-usage-stats", f"--object-store-memory={100 << 20}"]  # fmt: skip
+        environment = {**os.environ, **self.head.environment()}
+        del environment["RAY_ADDRESS"]
+        self.nodes.append(
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        )
+        return self.nodes[-1]
+
+    def raylets(self, node: subprocess.Popen[bytes]) -> list[int]:
+        children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+        return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"]
+
+
+@pytest.fixture
+def cluster(nights: Nights) -> Iterator[Cluster]:
+    """Its processes are told of the planned faults too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in nights.variables().items():
+            patch.setenv(name, value)
+        with running_ray_head(num_cpus=0) as head:
+            nights.environment = {**nights.environment, **head.environment()}
+            cluster = Cluster(head)
+            try:
+                yield cluster
+            finally:
+                for node in cluster.nodes:
+                    node.terminate()
+                for node in cluster.nodes:
+                    node.wait()
+
+
+@pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])
+def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool) -> None:
+    going = cluster.add_node()
+    cluster.add_node()
+    process = nights.start()
+    wait_for(lambda: len(nights.staged()) > 3 or process.poll() is not None)
+    if graceful:
+        going.terminate()
+    else:
+        assert [kill(pid) for pid in cluster.raylets(going)] == [True]
+    cluster.add_node()
+    code, said = finish(process)
+    assert code == 3, said
+    assert_same(nights.output, undisturbed.output)
+    assert set(read_videos(nights.output)["attempts"]) == {1}, "a node that goes is no fault of any video"
+    repeated = nights.staged().total() - len(nights.staged())
+    assert repeated <= 4
+    if not graceful:
+        note_figure(
+            "a raylet killed amid a run, and a node that joins",
+            "the run goes on; nothing counts against a video",
+            f"{repeated} segments done again; the same dataset",
+        )
+
+
+def test_a_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
+    process = nights.start()
+    with pytest.raises(AssertionError, match="waited in vain"):
+        wait_for(lambda: nights.staged() or process.poll() is not None, seconds=5)
+    cluster.add_node(num_cpus=2)
+    code, said = finish(process)
+    assert code == 3, said
+    assert_same(nights.output, undisturbed.output)
