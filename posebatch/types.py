@@ -349,6 +349,8 @@ class PublishedObject:
     size_bytes: int
     fingerprint: str
     """Of the settings that shaped it."""
+    sha256: str | None = None
+    """Of its bytes, in hexadecimal; None where a version published it that noted none."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ LAYERS = {
     "planes": "planes to what networks look at",
     "pixels": "frames to what networks look at",
     "tables": "rows to bytes; reads through storage",
+    "checks": "what a table must hold",
     "models": "the package itself holds nothing",
     "models.zoo": "what others publish, as data",
     "models.download": "brings weight files here, without torch",
@@ -145,7 +146,7 @@ OWNERS = {
     "boto3": {"storage"},
     "botocore": {"storage"},
     "mypy_boto3_s3": {"storage"},
-    "pyarrow": {"tables", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
+    "pyarrow": {"tables", "checks", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
     | {"benchmark.ray_data"},
     "pycocotools": {"evaluation.average_precision"},
     "matplotlib": {"evaluation.plots", "training.plots", "benchmark.plots"},
