@@ -104,6 +104,7 @@ LAYERS = {
     "runner": "the policy of a run; knows no Ray",
     "runs": "what a run leaves about itself",
     "verify": "proves a dataset",
+    "upkeep": "takes away what nobody needs",
     "cluster": "the mechanism under the runner",
     "job": "a run from its inputs to its exit code",
     "dryrun": "the same without doing it",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from factories import staged_file
 
-from posebatch.commits import Work, record_key
+from posebatch.commits import Work, read_record, record_key
 from posebatch.finalize import FinalizeJob, PreviewOutcome, finalize_video
 from posebatch.plan import RunContext
 from posebatch.render import AnnotatedFrame, encode_gif
@@ -163,7 +163,14 @@ def with_version(content: bytes, version: int) -> bytes:
 
 def publish_earlier(root: Path, name: str, columns: dict[str, pa.DataType], **chosen) -> VideoRecord:
     """A video as an earlier version has published it."""
-    store, record = LocalStore(root), publish(root, name, **chosen)
+    publish(root, name, **chosen)
+    return make_earlier(LocalStore(root), name, columns)
+
+
+def make_earlier(store: Store, name: str, columns: dict[str, pa.DataType]) -> VideoRecord:
+    """What is published of a video, as an earlier version has published it."""
+    record = read_record(store, name)
+    assert record is not None
     objects = []
     for published in record.objects:
         content = store.read(published.key)
