@@ -120,7 +120,8 @@ def count_gif_frames(content: bytes) -> int:
     try:
         with Image.open(io.BytesIO(content), formats=["GIF"]) as gif:
             return sum(frame.load() is not None for frame in ImageSequence.Iterator(gif))
-    except (OSError, ValueError, EOFError, SyntaxError, IndexError) as error:  # Pillow's ways to say damaged
+    except (OSError, ValueError, EOFError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
+        # Pillow's ways to say damaged
         raise PreviewError(f"not a readable GIF: {error}") from error
 
 

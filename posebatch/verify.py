@@ -165,6 +165,7 @@ def _wrong_contents(record: VideoRecord, contents: dict[str, bytes]) -> list[str
         content = contents[published.key]
         if published.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             problems.append(f"{published.key}: its bytes are not those that were published (sha256)")
+            continue
         check = _wrong_preview if published.kind == "preview" else check_values
         problems += [f"{published.key}: {problem}" for problem in check(content, published, record)]
     by_kind = {published.kind: published.key for published in record.objects}

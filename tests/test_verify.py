@@ -316,11 +316,11 @@ def forget_checksums(store: LocalStore) -> None:
     renewed_record(store, objects=tuple(replace(one, sha256=None) for one in record.objects))
 
 
-@pytest.mark.parametrize("key", [A_POSES, A_FRAMES])
+@pytest.mark.parametrize("key", [A_POSES, A_FRAMES, A_PREVIEW])
 def test_damage_without_a_checksum_is_no_crash(full: LocalStore, key: str):
     """What older versions published has none: whatever is found then, it is a finding."""
     forget_checksums(full)
-    for changed in with_changed_bytes(full.read(key), 0xFF):
+    for changed in with_changed_bytes(full.read(key), 0xFF, 60):
         full.put(key, changed)
         assert all("dt=1/a.mp4" in problem for problem in verify(full, deep=True).problems)
 
@@ -437,7 +437,12 @@ def test_settings_that_are_not_those_of_the_video(full: LocalStore):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"", "not a readable GIF"), (b"GIF89a", "not a readable GIF"), (b"half", "not a readable GIF")],
+    [
+        pytest.param(b"", "not a readable GIF", id="empty"),
+        pytest.param(b"half", "not a readable GIF", id="garbage"),
+        pytest.param(b"GIF89a", "not a readable GIF", id="cut off"),
+        pytest.param(b"GIF89a" + b"\xff" * 4 + bytes(3) + b"," + bytes(9) + b";", "not a readable GIF", id="vast"),
+    ],
 )
 def test_a_preview_that_cannot_be_shown(full: LocalStore, content: bytes, problem: str):
     record = read_record(full, "dt=1/a.mp4")
