@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +18,11 @@ from posebatch.job import run_job
 from posebatch.models.download import fetch_published
 from posebatch.models.listing import ModelRow, list_models, models_table
 from posebatch.models.registry import EMBEDDED, published_file
+from posebatch.progress import LOG_SECONDS
 from posebatch.settings import PRESETS, Option, Settings, nearest, options, read_config, settings_from
-from posebatch.storage import open_store
-from posebatch.verify import verify
+from posebatch.storage import is_s3, open_store
+from posebatch.upkeep import DEFAULT_LIMIT_DAYS, SECONDS_OF_A_DAY, Leftover, leftovers, limit_of, take_away
+from posebatch.verify import Verdict, verify
 from posebatch.version import __version__
 
 EXIT_OK, EXIT_CANNOT_GO_ON, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
@@ -75,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands, "plan", plan_command, "dry run: what would be done, what is done, what failed and why")
     checking = _add(commands, "verify", verify_command, "prove a dataset: every row counted, nothing doubled or lost")
     checking.add_argument("--output", required=True, metavar="URI", help="the output to check")
+    checking.add_argument("--deep", action="store_true", help="read every byte: checksums, all values, metadata, GIFs")
     checking.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
+    _add_gc(commands)
     _add_models(commands)
     demo = _add(commands, "demo", demo_command, "run the job on a sample video, or on one of yours")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")
@@ -89,6 +94,20 @@ def _add(commands: Any, name: str, command: Any, help_text: str) -> argparse.Arg
     )
     parser.set_defaults(command=command, parser=parser)
     return parser
+
+
+def _add_gc(commands: Any) -> None:
+    parser = _add(commands, "gc", gc_command, "show what nobody needs any more in an output, or take it away")
+    parser.add_argument("--output", required=True, metavar="URI", help="the output to tidy up")
+    parser.add_argument(
+        "--older-than-days",
+        type=float,
+        default=DEFAULT_LIMIT_DAYS,
+        metavar="DAYS",
+        help=f"leave alone what is younger; fractions will do, from an hour on (default: {DEFAULT_LIMIT_DAYS:g})",
+    )
+    parser.add_argument("--delete", action="store_true", help="take it away; otherwise it is only shown")
+    parser.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
 
 
 def _add_models(commands: Any) -> None:
@@ -162,13 +181,64 @@ def _named_inputs(chosen: argparse.Namespace) -> list[str]:
 
 def verify_command(chosen: argparse.Namespace) -> int:
     """``posebatch verify``."""
-    verdict = verify(open_store(chosen.output, chosen.endpoint_url))
+    verdict = verify(open_store(chosen.output, chosen.endpoint_url), chosen.deep, _now_and_then(_say_how_far))
     for problem in verdict.problems:
         print(f"problem: {problem}")
     state = f"{len(verdict.problems)} problems" if verdict.problems else "clean"
     print(f"{state}: {verdict.videos} videos ({verdict.failed} failed), {verdict.frames} frames, ", end="")
-    print(f"{verdict.persons} persons")
+    print(f"{verdict.persons} persons" + (f"; {_megabytes(verdict.bytes_read)} read" if chosen.deep else ""))
+    if verdict.without_checksum:
+        print(
+            f"not proven: {verdict.without_checksum} objects have no checksum, an older version published them; they "
+            "were read and checked, but only `posebatch run --on-existing overwrite` gives them one"
+        )
     return EXIT_SOME_FAILED if verdict.problems else EXIT_OK
+
+
+def _now_and_then(say: Callable[[Verdict], None]) -> Callable[[Verdict], None]:
+    """The same, but it says nothing when it said something a moment ago."""
+    said = time.monotonic()
+
+    def maybe(verdict: Verdict) -> None:
+        nonlocal said
+        if time.monotonic() - said >= LOG_SECONDS:
+            said = time.monotonic()
+            say(verdict)
+
+    return maybe
+
+
+def _say_how_far(verdict: Verdict) -> None:
+    read = f", {_megabytes(verdict.bytes_read)} read" if verdict.bytes_read else ""
+    print(f"{verdict.videos} videos, {verdict.frames} frames so far{read}", file=sys.stderr, flush=True)
+
+
+def gc_command(chosen: argparse.Namespace) -> int:
+    """``posebatch gc``."""
+    store = open_store(chosen.output, chosen.endpoint_url)
+    limit = limit_of(store, chosen.older_than_days)
+    found = size_bytes = 0
+    for leftover in leftovers(store, limit):
+        if chosen.delete and not take_away(store, leftover, limit):
+            print(f"kept {leftover.key}: it is needed again, or has gone")
+            continue
+        print(f"{'removed' if chosen.delete else 'would remove'} {_leftover_text(leftover)}")
+        found, size_bytes = found + leftover.objects, size_bytes + leftover.size_bytes
+    if is_s3(store.root):
+        print("not looked at: parts of uploads that were broken off; a lifecycle rule of the bucket removes those")
+    dry = "" if chosen.delete or not found else "; nothing was removed, --delete does it"
+    print(f"{found} objects, {_megabytes(size_bytes)} {'removed' if chosen.delete else 'to remove'}{dry}")
+    return EXIT_OK
+
+
+def _leftover_text(leftover: Leftover) -> str:
+    many = f"{leftover.objects} objects, " if leftover.key.endswith("/") else ""
+    days = leftover.age_s / SECONDS_OF_A_DAY
+    return f"{leftover.key}  ({many}{_megabytes(leftover.size_bytes)}, {days:.1f} days old): {leftover.why}"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
 
 
 def models_command(chosen: argparse.Namespace) -> int:

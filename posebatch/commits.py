@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from posebatch.errors import ObjectNotFoundError, StagedError, StorageError
+from posebatch.errors import NewerOutputError, ObjectNotFoundError, StagedError, StorageError
 from posebatch.storage import Store
 from posebatch.tables import published_frames, read_staged, record_from_bytes, record_to_bytes
 from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
@@ -40,7 +40,7 @@ def data_key(folder: str, output_path: str) -> str:
 
 
 def read_record(store: Store, output_path: str) -> VideoRecord | None:
-    """A video's commit record; None when there is none."""
+    """A video's commit record; None when there is none. Raises `NewerOutputError`, and `StorageError` for damage."""
     key = record_key(output_path)
     try:
         content = store.read(key)
@@ -48,8 +48,8 @@ def read_record(store: Store, output_path: str) -> VideoRecord | None:
         return None
     try:
         return record_from_bytes(content)
-    except StorageError as error:
-        raise StorageError(f"{store.uri(key)}: {error}") from error
+    except (StorageError, NewerOutputError) as error:
+        raise type(error)(f"{store.uri(key)}: {error}") from error
 
 
 def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:

@@ -7,6 +7,7 @@
     │   ├── SettingsError         an option or a settings file
     │   ├── InputError            an input, or how inputs and output lie to each other
     │   ├── OutputError           the output cannot be written
+    │   │   └── NewerOutputError  a newer posebatch wrote in it what this one does not know
     │   ├── OutputHeldError       another run has the output
     │   ├── WeightsError          a weight file: missing, damaged, of another network
     │   └── TrainingError         a training that cannot go on as it is set up
@@ -73,6 +74,12 @@ class OutputError(UsageError):
     """The output cannot be written."""
 
     kind = "output"
+
+
+class NewerOutputError(OutputError):
+    """A newer posebatch has written what this one can neither read nor judge, and so must not touch."""
+
+    kind = "newer_output"
 
 
 class OutputHeldError(UsageError):

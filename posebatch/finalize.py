@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -107,7 +108,10 @@ def _publish_table(
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         rows = write_parquet(file, schema, pieces, metadata)
         key = data_key(kind, job.video.output_path)
-        return PublishedObject(kind, key, rows, store.put(key, file).size_bytes, context.data_fingerprint)
+        size = store.put(key, file).size_bytes
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return PublishedObject(kind, key, rows, size, context.data_fingerprint, sha256)
 
 
 def _publish_preview(
@@ -117,8 +121,9 @@ def _publish_preview(
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
         work.store.delete(key)  # what an older version left would be taken for this one's
         return ()
-    size = work.store.put(key, work.store.read(work.preview_key)).size_bytes
-    return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint),)
+    gif = work.store.read(work.preview_key)
+    size, sha256 = work.store.put(key, gif).size_bytes, hashlib.sha256(gif).hexdigest()
+    return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint, sha256),)
 
 
 def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from posebatch.commits import NONE_IN_VAIN, Tries, Work, read_record
-from posebatch.errors import PosebatchError, RunAbortedError
+from posebatch.errors import NewerOutputError, PosebatchError, RunAbortedError
 from posebatch.plan import Action, Decision, RunContext, decide
 from posebatch.storage import Store
 from posebatch.types import SourceVideo
@@ -44,14 +44,17 @@ class Planner:
         self._thread.start()
 
     def poll(self, timeout_s: float = 0.0) -> Planned | None:
-        """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set)."""
+        """The next video, or None when there is none yet, or none any more (then ``exhausted`` is set).
+
+        Raises `RunAbortedError` when the inputs or the commit records cannot be read, and `NewerOutputError`.
+        """
         if self.exhausted:
             return None
         try:
             item = self._decided.get(block=timeout_s > 0, timeout=timeout_s or None)
         except queue.Empty:
             return None
-        if isinstance(item, PosebatchError):
+        if isinstance(item, PosebatchError) and not isinstance(item, NewerOutputError):
             raise RunAbortedError(f"the inputs or the commit records cannot be read: {item}") from item
         if isinstance(item, Exception):
             raise item

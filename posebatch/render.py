@@ -21,7 +21,7 @@ import numpy as np
 from av.filter.context import FilterContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageSequence
 
 from posebatch.errors import PreviewError
 from posebatch.skeleton import SKELETON_EDGES
@@ -113,6 +113,16 @@ def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
             return _write_gif(_unspooled(spool, shape, len(delays)), palette, delays, shape), len(delays)
         except av.error.FFmpegError as error:
             raise PreviewError(f"the GIF cannot be written: {error}") from error
+
+
+def count_gif_frames(content: bytes) -> int:
+    """Frames of a GIF, each of which can be decoded. Raises `PreviewError`."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["GIF"]) as gif:
+            return sum(frame.load() is not None for frame in ImageSequence.Iterator(gif))
+    except (OSError, ValueError, EOFError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
+        # Pillow's ways to say damaged
+        raise PreviewError(f"not a readable GIF: {error}") from error
 
 
 def _paced(frames: Iterable[AnnotatedFrame]) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -17,6 +17,7 @@ from posebatch.commits import NONE_IN_VAIN, Tries
 from posebatch.errors import (
     AccessDeniedError,
     IndexDisagreesError,
+    NewerOutputError,
     ObjectChangedError,
     ObjectNotFoundError,
     PoisonError,
@@ -193,7 +194,9 @@ class Runner:
         self._stop.set()
 
     def run(self, videos: Iterator[SourceVideo]) -> Outcome:
-        """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped."""
+        """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError`
+        when a later version of posebatch has published one of them.
+        """
         planned = Planner(videos, self._store, self._context)
         try:
             if self._anything_to_do(planned):
@@ -379,6 +382,8 @@ class Runner:
     # --- errors ---------------------------------------------------------------------------------------------------
 
     def _handle_error(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
+        if isinstance(error, NewerOutputError) and not isinstance(job, PreviewJob):
+            raise error  # a record of failure would be written over what a newer version has published
         if isinstance(error, StorageUnavailableError | AccessDeniedError):
             self._count_storage_failure(error)
         staged_is_gone = isinstance(job, FinalizeJob | AttachJob) and isinstance(error, ObjectNotFoundError)

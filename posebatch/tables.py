@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posebatch.errors import InputError, StagedError, StorageError
+from posebatch.errors import InputError, NewerOutputError, StagedError, StorageError
 from posebatch.settings import nearest
 from posebatch.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
 from posebatch.storage import open_store
@@ -33,11 +33,14 @@ from posebatch.types import (
     VideoInfo,
     VideoRecord,
 )
+from posebatch.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Rises with every change of a table's columns. Files of earlier versions stay readable, see `KNOWN_SCHEMAS`; those of
+later ones are refused."""
 
 ROW_GROUP_ROWS: Final = 65_536
 """Rows of a row group: bounds the memory of whoever writes or reads a long video's table."""
@@ -94,6 +97,7 @@ _OBJECT = pa.struct(
         pa.field("rows", pa.int64()),
         pa.field("size_bytes", pa.int64()),
         pa.field("fingerprint", pa.string()),
+        pa.field("sha256", pa.string()),
     ]
 )
 
@@ -138,8 +142,18 @@ VIDEOS_SCHEMA: Final = pa.schema(
 )
 """One row per video: its commit record."""
 
-_FIRST_VIDEOS_SCHEMA: Final = VIDEOS_SCHEMA.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
-"""Of the first release, whose records stay valid."""
+_OBJECTS_COLUMN: Final = VIDEOS_SCHEMA.get_field_index("objects")
+_VIDEOS_WITHOUT_SHA256: Final = VIDEOS_SCHEMA.set(
+    _OBJECTS_COLUMN, pa.field("objects", pa.list_(pa.struct([part for part in _OBJECT if part.name != "sha256"])))
+)
+_VIDEOS_WITHOUT_WAIT: Final = _VIDEOS_WITHOUT_SHA256.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
+
+KNOWN_SCHEMAS: Final[Mapping[str, tuple[pa.Schema, ...]]] = {
+    "poses": (POSES_SCHEMA,),
+    "frames": (FRAMES_SCHEMA,),
+    "videos": (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT),
+}
+"""Of each folder of tables today's schema, then those of earlier versions, the latest first."""
 
 _PERSON = pa.struct(
     [
@@ -191,14 +205,19 @@ class StagedWriter:
 
 
 def read_staged(content: bytes) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
-    """The frames that a `StagedWriter` wrote, a piece at a time, and the report. Raises `StagedError` for damage."""
+    """The frames that a `StagedWriter` wrote, a piece at a time, and the report.
+
+    Raises `StagedError` for damage, and for what another version of posebatch staged in another form.
+    """
     try:
         file = pa.ipc.open_file(content)
+        if not file.schema.equals(STAGED_SCHEMA):
+            raise ValueError("its columns are those of another version of posebatch")
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
         parts = json.loads(metadata[b"report"])
+        report = SegmentReport(DecodeReport(**parts["decode"]), StageSeconds(**parts["seconds"]), parts["device"])
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise StagedError(f"a staged segment cannot be read: {error}") from error
-    report = SegmentReport(DecodeReport(**parts["decode"]), StageSeconds(**parts["seconds"]), parts["device"])
     return (_frames(file.get_batch(i)) for i in range(file.num_record_batches)), report
 
 
@@ -313,11 +332,11 @@ DATA_TABLES: Final[Mapping[str, tuple[Callable[[Sequence[FramePoses], str, Fract
 
 
 def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[FramePoses]:
-    """The frames and persons in a video's two published tables, a row group at a time."""
-    poses = _rows_by_frame(pq.ParquetFile(pa.BufferReader(poses_content)))
+    """The frames and persons in a video's two published tables, a row group at a time. Raises `NewerOutputError`."""
+    poses = _rows_by_frame(open_parquet(poses_content))
     held = next(poses, None)
     names = ["frame_index", "pts", "is_keyframe", "status"]
-    for batch in pq.ParquetFile(pa.BufferReader(frames_content)).iter_batches(ROW_GROUP_ROWS, columns=names):
+    for batch in open_parquet(frames_content).iter_batches(ROW_GROUP_ROWS, columns=names):
         for row in batch.to_pylist():
             record = FrameRecord(**row)
             if held is None or held[0] != record.frame_index:
@@ -380,7 +399,13 @@ def _compact(table: pa.Table) -> pa.Table:
 def _timing(frames: Sequence[FramePoses], time_base: Fraction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     index = np.array([frame.record.frame_index for frame in frames], np.int64)
     pts = np.array([frame.record.pts for frame in frames], np.int64)
-    return index, pts, pts * time_base.numerator / time_base.denominator
+    return index, pts, seconds_of(pts, time_base)
+
+
+def seconds_of(pts: NDArray[np.int64], time_base: Fraction) -> NDArray[np.float64]:
+    """The column ``time_s`` that goes with ``pts``, to the bit."""
+    seconds: NDArray[np.float64] = pts * time_base.numerator / time_base.denominator
+    return seconds
 
 
 def _joined(arrays: Sequence[NDArray[np.float32]], *shape: int) -> NDArray[np.float32]:
@@ -467,9 +492,12 @@ class RecordLog:
 
 
 def record_from_bytes(content: bytes) -> VideoRecord:
-    """The commit record in a file that `record_to_bytes` made. Raises `StorageError` when it is none."""
+    """The commit record in a file that `record_to_bytes` made, in this version or an earlier one.
+
+    Raises `StorageError` when it is none, `NewerOutputError` when a later version made it.
+    """
     try:
-        table = _parsed(content, VIDEOS_SCHEMA, or_schema=_FIRST_VIDEOS_SCHEMA)
+        table = read_table(content, "videos")
         if table.num_rows != 1:
             raise ValueError(f"{table.num_rows} rows instead of one")
         return record_from_row(table.to_pylist()[0])
@@ -479,62 +507,40 @@ def record_from_bytes(content: bytes) -> VideoRecord:
         ) from error
 
 
-def _parsed(
-    content: bytes, schema: pa.Schema, columns: Sequence[str] | None = None, or_schema: pa.Schema | None = None
-) -> pa.Table:
-    """Columns (all when None) of a Parquet file that must have ``schema``, or the other. Raises ``ValueError``."""
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def read_table(content: bytes, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns (all when None) of a table of ``folder``, in this version or an earlier one.
+
+    Raises ``ValueError`` when it is damaged or no such table, `NewerOutputError` when a later version wrote it.
+    """
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
+        file = open_parquet(content)
         table = file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
         raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
-    if not any(file.schema_arrow.equals(known) for known in (schema, or_schema) if known is not None):
+    if not any(file.schema_arrow.equals(known) for known in KNOWN_SCHEMAS[folder]):
         raise ValueError("its columns are not those of this version of posebatch")
     return table
 
 
-# --- checks ------------------------------------------------------------------------------------------------------
-
-
-def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64]]:
-    """What is wrong with a frames table, and (n, 2) frame_index and num_persons of its rows."""
-    table, problems = _checked(content, FRAMES_SCHEMA, rows, ["frame_index", "pts", "num_persons"])
-    sampling = json.loads((table.schema.metadata or {}).get(b"posebatch.sampling", b"null"))
-    if not problems and sampling is None:
-        problems = ["its metadata says nothing of the frames that were to be processed"]
-    if problems:
-        return problems, np.zeros((0, 2), np.int64)
-    index, pts, persons = (column.to_numpy() for column in table.columns)
-    if sampling["fps"] is None and not np.array_equal(index, np.arange(len(index)) * sampling["stride"]):
-        problems.append(
-            f"frame_index does not count 0, {sampling['stride']}, ...: frames are lost, doubled or out of order"
+def open_parquet(content: bytes) -> pq.ParquetFile:
+    """A Parquet file in memory, unless a later version of posebatch wrote it: then `NewerOutputError`."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    version = schema_version(file.schema_arrow.metadata)
+    if version is not None and version > SCHEMA_VERSION:
+        raise NewerOutputError(
+            f"written by a newer posebatch, as schema version {version}; this is posebatch {__version__}, which knows "
+            f"versions up to {SCHEMA_VERSION}: upgrade it, or choose another output"
         )
-    elif (np.diff(index) <= 0).any():
-        problems.append("frame_index does not rise from row to row: frames are doubled or out of order")
-    if (np.diff(pts) <= 0).any():
-        problems.append("pts does not rise from row to row")
-    return problems, np.stack([index, persons.astype(np.int64)], axis=1)
+    return file
 
 
-def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) -> list[str]:
-    """What is wrong with a poses table, given what `check_frames` found in the frames table of the same video."""
-    table, problems = _checked(content, POSES_SCHEMA, rows, ["frame_index", "person"])
-    if problems:
-        return problems
-    index, person = (column.to_numpy() for column in table.columns)
-    expected = np.repeat(persons_by_frame[:, 0], persons_by_frame[:, 1])
-    if not np.array_equal(index, expected):
-        return ["its frames and persons are not those that the frames table counts"]
-    ranks = np.concatenate([np.arange(count) for count in [0, *persons_by_frame[:, 1]]])
-    return [] if np.array_equal(person, ranks) else ["person does not count 0, 1, 2, ... within each frame"]
-
-
-def _checked(content: bytes, schema: pa.Schema, rows: int, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
-    try:
-        table = _parsed(content, schema, columns)
-    except ValueError as error:
-        return schema.empty_table(), [str(error)]
-    return table, [] if table.num_rows == rows else [f"{table.num_rows} rows, its record says {rows}"]
+def schema_version(metadata: Mapping[bytes, bytes] | None) -> int | None:
+    """The version that a file's metadata states; None when it states none."""
+    stated = (metadata or {}).get(b"posebatch.schema_version", b"")
+    return int(stated) if stated.isdigit() else None
 
 
 # --- readers -----------------------------------------------------------------------------------------------------
@@ -546,7 +552,9 @@ def read_poses(
     """One row per person per processed frame, from a local or ``s3://`` output, as a pandas DataFrame.
 
     ``match`` is a glob over the videos' paths in the archive (``"ski/*"``, ``"*.mov"``), ``columns`` the columns to
-    read (all when None). Raises `InputError` when the output holds no such table, or the tables no such column.
+    read (all when None). Tables of earlier versions are read with them: what they do not have is null. Raises
+    `InputError` when the output holds no such table, or the tables no such column, and `NewerOutputError` when a later
+    version of posebatch wrote one of them.
     """
     return _read(root, "poses", match, columns, endpoint_url)
 
@@ -566,23 +574,26 @@ def read_videos(
 
 
 def _read(root: str, folder: str, match: str, columns: Sequence[str] | None, endpoint_url: str | None) -> pd.DataFrame:
+    schema = KNOWN_SCHEMAS[folder][0]
     for name in columns or ():
-        if name not in _READABLE[folder].names:
-            raise InputError(f"no column is called {name!r}{nearest(name, _READABLE[folder].names)}")
+        if name not in schema.names:
+            raise InputError(f"no column is called {name!r}{nearest(name, schema.names)}")
     store = open_store(root, endpoint_url)
     keys = [found.key for found in store.list(f"{folder}/") if _matches(found.key, folder, match)]
     if not keys:
         raise InputError(f"{store.uri(folder)}: no table of a video that matches {match!r}")
 
     def one(key: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(store.read(key)), columns=columns)
+        try:
+            return open_parquet(store.read(key)).read(columns=columns)
+        except NewerOutputError as error:
+            raise NewerOutputError(f"{store.uri(key)}: {error}") from error
 
+    chosen = schema.names if columns is None else columns
+    wanted = schema.empty_table().select(chosen)  # tables of earlier versions may have less
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        joined = pa.concat_tables(pool.map(one, keys), promote_options="permissive")
+        joined = pa.concat_tables([wanted, *pool.map(one, keys)], promote_options="permissive")
     return joined.unify_dictionaries().to_pandas()
-
-
-_READABLE: Final = {"poses": POSES_SCHEMA, "frames": FRAMES_SCHEMA, "videos": VIDEOS_SCHEMA}
 
 
 def _matches(key: str, folder: str, match: str) -> bool:

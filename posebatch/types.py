@@ -369,6 +369,8 @@ class PublishedObject:
     size_bytes: int
     fingerprint: str
     """Of the settings that shaped it."""
+    sha256: str | None = None
+    """Of its bytes, in hexadecimal; None where a version published it that noted none."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,17 @@ USAGE = [
     ),
     pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
     pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
+    pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify how"),
+    pytest.param(["gc"], ["required: --output", "usage: posebatch gc"], id="gc of what"),
+    pytest.param(["gc", "--output", "out", "--delet"], ["--delet; did you mean '--delete'?"], id="gc, no abbreviation"),
+    pytest.param(
+        ["gc", "--output", "out", "--older-than-days", "a week"], ["invalid float value: 'a week'"], id="gc, since when"
+    ),
+    pytest.param(
+        ["gc", "--output", "out", "--older-than-days", "0.01"],
+        ["at least 0.042 (an hour), got 0.01"],
+        id="gc, too short",
+    ),
     pytest.param(["models", "x"], ["invalid choice: 'x'"], id="models knows two actions"),
     pytest.param(["models", "fetch"], ["required: NAME"], id="fetch what"),
     pytest.param(["models", "fetch", "resnet5"], ["called 'resnet5'; did you mean resnet50"], id="fetch unknown"),
@@ -134,7 +145,9 @@ def test_version(capsys: pytest.CaptureFixture[str], arguments):
     assert capsys.readouterr().out == f"posebatch {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plan", "-h"], ["verify", "-h"], ["demo", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["plan", "-h"], ["verify", "-h"], ["gc", "-h"], ["demo", "-h"]]
+)
 def test_help(capsys: pytest.CaptureFixture[str], arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

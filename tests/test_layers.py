@@ -47,6 +47,7 @@ LAYERS = {
     "planes": "planes to what networks look at",
     "pixels": "frames to what networks look at",
     "tables": "rows to bytes; reads through storage",
+    "checks": "what a table must hold",
     "models": "the package itself holds nothing",
     "models.zoo": "what others publish, as data",
     "models.download": "brings weight files here, without torch",
@@ -105,6 +106,7 @@ LAYERS = {
     "runner": "the policy of a run; knows no Ray",
     "runs": "what a run leaves about itself",
     "verify": "proves a dataset",
+    "upkeep": "takes away what nobody needs",
     "actors": "what the processes do when called",
     "cluster": "the mechanism under the runner",
     "job": "a run from its inputs to its exit code",
@@ -148,7 +150,7 @@ OWNERS = {
     "boto3": {"storage"},
     "botocore": {"storage"},
     "mypy_boto3_s3": {"storage"},
-    "pyarrow": {"tables", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
+    "pyarrow": {"tables", "checks", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
     | {"benchmark.ray_data"},
     "pycocotools": {"evaluation.average_precision"},
     "matplotlib": {"evaluation.plots", "training.plots", "benchmark.plots"},

@@ -315,7 +315,7 @@ def test_commands_parse():
         assert callable(build_parser().parse_args(arguments).command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/models.md", "infra/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/models.md", "docs/upkeep.md", "infra/README.md"])
 def test_links_lead_somewhere(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]

@@ -15,19 +15,19 @@ import pytest
 from factories import staged_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from upkeep_factories import EARLIER_VIDEOS, as_remembered, earlier_record, with_version
 
 import posebatch
 from posebatch import tables
+from posebatch.checks import check_frames, check_poses
 from posebatch.commits import data_key, record_key
-from posebatch.errors import InputError, StorageError
+from posebatch.errors import InputError, NewerOutputError, StagedError, StorageError
 from posebatch.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.tables import (
     FRAMES_SCHEMA,
     POSES_SCHEMA,
     VIDEOS_SCHEMA,
     RecordLog,
-    check_frames,
-    check_poses,
     frames_table,
     poses_table,
     provenance,
@@ -38,6 +38,7 @@ from posebatch.tables import (
     read_videos,
     record_from_bytes,
     record_to_bytes,
+    schema_version,
     text,
     videos_table,
     write_parquet,
@@ -158,6 +159,40 @@ def test_a_damaged_staged_segment_is_an_error(content):
         read_staged(content)
 
 
+def staged_otherwise(schema: pa.Schema | None = None, **parts) -> bytes:
+    """A staged segment without frames in another form: of other columns, or with another report."""
+    report = {"decode": vars(DecodeReport()), "seconds": vars(StageSeconds()), "device": "cpu", **parts}
+    sink = io.BytesIO()
+    columns = tables.STAGED_SCHEMA if schema is None else schema
+    with pa.ipc.new_file(sink, columns) as writer:
+        batch = pa.RecordBatch.from_pylist([], schema=columns)
+        writer.write_batch(batch, custom_metadata={"report": json.dumps(report)})
+    return sink.getvalue()
+
+
+def test_a_staged_segment_in_this_form_is_read():
+    assert read_staged(staged_otherwise())[1].device == "cpu"
+    parts = {"seconds": {"decode": 1.0}}  # a report may say less: an earlier version knew less
+    assert read_staged(staged_otherwise(**parts))[1].seconds == StageSeconds(1.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(staged_otherwise(tables.STAGED_SCHEMA.append(pa.field("tracks", pa.int32()))), id="a column more"),
+        pytest.param(staged_otherwise(tables.STAGED_SCHEMA.remove(2)), id="a column less"),
+        pytest.param(staged_otherwise(tables.STAGED_SCHEMA.set(1, pa.field("pts", pa.int32()))), id="another type"),
+        pytest.param(staged_otherwise(decode={**vars(DecodeReport()), "frames_guessed": 3}), id="a longer report"),
+        pytest.param(staged_otherwise(seconds=[1, 2]), id="another report"),
+        pytest.param(staged_otherwise(decode=None), id="no report"),
+    ],
+)
+def test_what_another_version_staged_is_no_segment_of_this_one(content: bytes):
+    """An earlier or a later one: it is done again."""
+    with pytest.raises(StagedError, match="a staged segment cannot be read"):
+        read_staged(content)
+
+
 # --- schemas -------------------------------------------------------------------------------------------------------
 
 # the contract, as design section 3 has it
@@ -241,7 +276,7 @@ def test_published_files_have_the_schema_and_say_what_they_are(kind, counts):
     assert json.loads(said.pop("posebatch.units"))["time_s"] == "seconds"
     assert "displayed frame" in said.pop("posebatch.coordinates")
     assert said == {
-        "posebatch.schema_version": "1",
+        "posebatch.schema_version": "2",
         "posebatch.video": VIDEO.uri,
         "posebatch.etag": "etag-1",
         "posebatch.settings_fingerprint": "abc",
@@ -350,7 +385,7 @@ def test_names_that_are_no_text(name, shown):
 # --- commit records ------------------------------------------------------------------------------------------------
 
 OBJECTS = (
-    PublishedObject("poses", "poses/a.mp4.parquet", 7, 999, "f" * 16),
+    PublishedObject("poses", "poses/a.mp4.parquet", 7, 999, "f" * 16, "0" * 64),
     PublishedObject("preview", "previews/a.mp4.gif", 3, 10**12, "e" * 16),
 )
 
@@ -389,14 +424,43 @@ def test_a_record_comes_back(record):
     assert record_to_bytes(record) == record_to_bytes(record)
 
 
-def test_a_record_of_the_first_release_is_read():
-    """It had one column less; the columns that it had must all be there."""
-    record = replace(RECORD, info=INFO, seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125))
-    now = pq.read_table(io.BytesIO(record_to_bytes(record)))
-    old = now.drop_columns("wait_seconds")
-    assert record_from_bytes(file_of(old)) == replace(record, seconds=StageSeconds(0.5, 1, 2, 3.25))
-    with pytest.raises(StorageError, match="its columns are not those of this version"):
-        record_from_bytes(file_of(now.drop_columns("pose_seconds")))
+FULL = replace(RECORD, info=INFO, seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125), objects=OBJECTS)
+
+
+@pytest.mark.parametrize("columns", EARLIER_VIDEOS.values(), ids=EARLIER_VIDEOS)
+def test_a_record_of_an_earlier_version_is_read(columns):
+    """It has columns less; those that it had must all be there."""
+    earlier = earlier_record(FULL, columns)
+    assert record_from_bytes(earlier) == as_remembered(FULL, columns)
+    for name in ("pose_seconds", "objects", "device"):
+        with pytest.raises(StorageError, match="its columns are not those of this version"):
+            record_from_bytes(file_of(pq.read_table(io.BytesIO(earlier)).drop_columns(name)))
+
+
+NEWER = tables.SCHEMA_VERSION + 1
+
+
+@pytest.mark.parametrize("extra", [False, True], ids=["the same columns", "a column more"])
+def test_a_record_of_a_later_version_is_not_taken_for_damaged(extra):
+    table = pq.read_table(io.BytesIO(with_version(record_to_bytes(FULL), NEWER)))
+    content = file_of(table.append_column("extra", pa.array([1])) if extra else table)
+    with pytest.raises(NewerOutputError, match=f"schema version {NEWER}; .* up to {NEWER - 1}: upgrade it"):
+        record_from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "version"),
+    [
+        (None, None),
+        ({}, None),
+        ({b"posebatch.schema_version": b""}, None),
+        ({b"posebatch.schema_version": b"two"}, None),
+        ({b"posebatch.schema_version": b"1"}, 1),
+        ({b"posebatch.schema_version": b"12"}, 12),
+    ],
+)
+def test_the_version_that_a_file_states(metadata, version):
+    assert schema_version(metadata) == version
 
 
 def file_of(table: pa.Table) -> bytes:
