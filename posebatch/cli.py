@@ -7,21 +7,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from posebatch.demo import run_demo
 from posebatch.dryrun import dry_run
-from posebatch.errors import PosebatchError, UsageError
+from posebatch.errors import PosebatchError, RunAbortedError, UsageError
 from posebatch.inputs import read_input_list
 from posebatch.job import run_job
+from posebatch.lease import held
 from posebatch.models.download import fetch_published
 from posebatch.models.listing import ModelRow, list_models, models_table
 from posebatch.models.registry import EMBEDDED, published_file
 from posebatch.progress import LOG_SECONDS
+from posebatch.runs import new_run_id
 from posebatch.settings import PRESETS, Option, Settings, nearest, options, read_config, settings_from
-from posebatch.storage import is_s3, open_store
-from posebatch.upkeep import DEFAULT_LIMIT_DAYS, SECONDS_OF_A_DAY, Leftover, leftovers, limit_of, take_away
+from posebatch.storage import Store, is_s3, open_store
+from posebatch.upkeep import DEFAULT_LIMIT_DAYS, SECONDS_OF_A_DAY, Leftover, Limit, leftovers, limit_of, take_away
 from posebatch.verify import Verdict, verify
 from posebatch.version import __version__
 
@@ -107,6 +110,7 @@ def _add_gc(commands: Any) -> None:
         help=f"leave alone what is younger; fractions will do, from an hour on (default: {DEFAULT_LIMIT_DAYS:g})",
     )
     parser.add_argument("--delete", action="store_true", help="take it away; otherwise it is only shown")
+    parser.add_argument("--wait", action="store_true", help="where a run has the output: wait for its end")
     parser.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
 
 
@@ -214,21 +218,32 @@ def _say_how_far(verdict: Verdict) -> None:
 
 
 def gc_command(chosen: argparse.Namespace) -> int:
-    """``posebatch gc``."""
+    """``posebatch gc``; what is removed is removed while no run has the output."""
     store = open_store(chosen.output, chosen.endpoint_url)
     limit = limit_of(store, chosen.older_than_days)
-    found = size_bytes = 0
-    for leftover in leftovers(store, limit):
-        if chosen.delete and not take_away(store, leftover, limit):
-            print(f"kept {leftover.key}: it is needed again, or has gone")
-            continue
-        print(f"{'removed' if chosen.delete else 'would remove'} {_leftover_text(leftover)}")
-        found, size_bytes = found + leftover.objects, size_bytes + leftover.size_bytes
+    lost: list[str] = []
+    keeping_runs_out = held(store, f"gc-{new_run_id()}", chosen.wait, print, lost.append)
+    with keeping_runs_out if chosen.delete else nullcontext():
+        found, size_bytes = _collect(store, limit, chosen.delete, lost)
     if is_s3(store.root):
         print("not looked at: parts of uploads that were broken off; a lifecycle rule of the bucket removes those")
     dry = "" if chosen.delete or not found else "; nothing was removed, --delete does it"
     print(f"{found} objects, {_megabytes(size_bytes)} {'removed' if chosen.delete else 'to remove'}{dry}")
     return EXIT_OK
+
+
+def _collect(store: Store, limit: Limit, delete: bool, lost: list[str]) -> tuple[int, int]:
+    """Objects and bytes that are removed, or would be."""
+    found = size_bytes = 0
+    for leftover in leftovers(store, limit):
+        if lost:
+            raise RunAbortedError(f"stopped: {lost[0]}; the same command goes on from here")
+        if delete and not take_away(store, leftover, limit):
+            print(f"kept {leftover.key}: it is needed again, or has gone")
+            continue
+        print(f"{'removed' if delete else 'would remove'} {_leftover_text(leftover)}")
+        found, size_bytes = found + leftover.objects, size_bytes + leftover.size_bytes
+    return found, size_bytes
 
 
 def _leftover_text(leftover: Leftover) -> str:

@@ -30,9 +30,10 @@ from upkeep_factories import (
 from posebatch import runner as runner_module
 from posebatch import settings, tables
 from posebatch.cli import build_parser, main
-from posebatch.commits import Work, publish_failure, read_record, record_key
+from posebatch.commits import Tries, Work, publish_failure, read_record, record_key
 from posebatch.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.finalize import FinalizeJob, finalize_video
+from posebatch.lease import FOLDER, held
 from posebatch.storage import LocalStore, S3Store, Store, StoredObject
 from posebatch.tables import read_frames, read_poses, read_videos
 from posebatch.tasks import AttachJob, FailJob
@@ -49,13 +50,14 @@ SCRATCH = f"_state/tmp/{SCRATCH_ID}"
 
 
 def keys(store: Store) -> set[str]:
-    return {found.key for found in store.list()}
+    """All but the leases of those who had the output."""
+    return {found.key for found in store.list() if not found.key.startswith(FOLDER)}
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:
-    return {
-        str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    """Sizes and times of the same."""
+    files = [root / key for key in sorted(keys(LocalStore(root)))]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 def age(store: LocalStore, days: float, *prefixes: str) -> None:
@@ -288,7 +290,7 @@ def test_staging_that_a_run_has_taken_up_again_stays(late: tuple[LocalStore, Lim
 def test_attempts_that_are_counted_meanwhile_stay(late: tuple[LocalStore, Limit]):
     out, limit = late
     found = found_of(out, limit, ATTEMPTS)
-    Work(out, WORK_ID).note_attempt(2, "worker_died", "killed")
+    Work(out, WORK_ID).note_attempt(Tries(2), "worker_died", "killed")
     assert take_away(out, found, limit) is False
     assert Work(out, WORK_ID).attempts() == 2
 
@@ -706,3 +708,12 @@ def test_the_query_of_the_page(mixed: tuple[Path, list[VideoRecord]], monkeypatc
     monkeypatch.chdir(root)
     (query,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
     assert len(duckdb.sql(query.replace("out/", "")).df()) == len(records)
+
+
+def test_nothing_is_taken_away_while_a_run_has_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LocalStore(tmp_path)
+    with held(store, "the-run", False, print, print):
+        assert main(["gc", "--output", store.root]) == 0, "to look is allowed"
+        assert main(["gc", "--output", store.root, "--delete"]) == 2
+    assert "run the-run (process" in capsys.readouterr().err
+    assert main(["gc", "--output", store.root, "--delete"]) == 0
