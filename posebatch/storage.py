@@ -319,7 +319,12 @@ def local_etag(stat: os.stat_result) -> str:
 
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
-    """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared."""
+    """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared.
+
+    Raises `InputError` for an address that holds a password.
+    """
+    if endpoint_url and "@" in endpoint_url:  # S3 signs its requests: such a password would only be written about
+        raise InputError("--endpoint-url: an address without user and password; the credentials are boto3's own")
     # imported where S3 is spoken: local work needs neither the time nor, on a bare machine, the package
     import boto3  # noqa: PLC0415
     import botocore.config  # noqa: PLC0415
