@@ -138,6 +138,9 @@ VIDEOS_SCHEMA: Final = pa.schema(
 )
 """One row per video: its commit record."""
 
+COLUMNS: Final = frozenset(name for one in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in one.names)
+"""The names of all columns of the published tables; all are lower case."""
+
 _FIRST_VIDEOS_SCHEMA: Final = VIDEOS_SCHEMA.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
 """Of the first release, whose records stay valid."""
 
