@@ -54,14 +54,14 @@ def _unpacked(name: str, content: bytes) -> Iterator[bytes]:
 
 
 def _table_text(table: pa.Table) -> bytes:
-    texts = [column for column in table.columns if not pa.types.is_floating(column.type)]
-    values = (str(value) for column in texts for value in column.unique().to_pylist() if _is_flat(column))
-    nested = (str(column.to_pylist()) for column in texts if not _is_flat(column))
-    return "\n".join([str(table.schema.metadata), *values, *nested]).encode(errors="surrogateescape")
-
-
-def _is_flat(column: pa.ChunkedArray) -> bool:
-    return not pa.types.is_nested(column.type)
+    """All that is no number; each text once."""
+    texts = [str(table.schema.metadata)]
+    for column in table.columns:
+        if pa.types.is_nested(column.type):
+            texts.append(str(column.to_pylist()))
+        elif not pa.types.is_floating(column.type) and not pa.types.is_integer(column.type):
+            texts += map(str, column.unique().to_pylist())
+    return "\n".join(texts).encode(errors="surrogateescape")
 
 
 def _spellings(secret: str) -> Iterable[bytes]:

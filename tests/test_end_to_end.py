@@ -93,8 +93,8 @@ def _left_behind(arguments: Sequence[str], environment: Mapping[str, str]) -> Ma
 
 def _told_by_ray(head: RayHead) -> dict[str, bytes]:
     """What its dashboard, and with that `ray list`, tells whoever may ask."""
-    pages = ["api/jobs/", *(f"api/v0/{what}?detail=true" for what in ("actors", "tasks", "jobs", "workers"))]
-    told = {page: head.ask(page) for page in [*pages, "api/v0/runtime_envs?detail=true", "nodes?view=details"]}
+    kinds = ("actors", "tasks", "jobs", "workers", "objects", "runtime_envs")
+    told = {page: head.ask(page) for page in ("api/jobs/", *(f"api/v0/{kind}?detail=true" for kind in kinds))}
     assert b"SegmentWorker" in told["api/v0/actors?detail=true"]
     return told
 
