@@ -137,8 +137,9 @@ def test_one_source_has_one_result_that_no_other_has(one: str, other: str) -> No
         assert not set(results(one)) & set(results(other))
 
 
-@given(one=KEYS, other=KEYS)
-def test_no_result_is_the_folder_of_another_one(one: str, other: str) -> None:
+@given(one=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
+def test_no_result_is_the_folder_of_another_one(one: str, suffix: str, below: str) -> None:
+    other = f"{one}{suffix}/{below}"
     for result in results(one):
         assert not any(theirs.startswith(f"{result}/") for theirs in results(other))
 
@@ -300,6 +301,7 @@ def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
     for name in ("above.mp4", "zzz/below.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    nearly = (4096 - len(str(tmp_path)) - 100) // 2
     monkeypatch.chdir(tmp_path)
     try:
         for depth in range(2100):
@@ -307,6 +309,8 @@ def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
             os.chdir("d")
             if depth % 300 == 0:
                 Path("x.mp4").touch()
+            if depth == nearly:
+                Path("x" * 200 + ".mp4").touch()  # reached by its folder, but not by its path
         found = [one.key for one in LocalStore(tmp_path).list()]
     finally:
         subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # what Python, and pytest, would recurse into
