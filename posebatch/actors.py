@@ -5,6 +5,7 @@ Each is watched over by `watch`, and says where its box lies, so that somebody c
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class TaskHelper:
     """An actor for CPU tasks."""
 
     def __init__(self, context: RunContext) -> None:
+        os.environ.update(context.environment)
         self._context = context
         self._place = _settle(context)
 
@@ -77,6 +79,7 @@ class SegmentWorker:
     """An actor with both networks."""
 
     def __init__(self, context: RunContext, device: str, threads: int) -> None:
+        os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
 
     def load(self) -> Outcome:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +23,7 @@ from posebatch.models.download import fetch_published
 from posebatch.models.listing import ModelRow, list_models, models_table
 from posebatch.models.registry import EMBEDDED, published_file
 from posebatch.progress import LOG_SECONDS
+from posebatch.redaction import redacted, visible
 from posebatch.runs import new_run_id
 from posebatch.settings import PRESETS, Option, Settings, nearest, options, read_config, settings_from
 from posebatch.storage import Store, is_s3, open_store
@@ -34,6 +37,8 @@ EXIT_OK, EXIT_CANNOT_GO_ON, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 3 done but some videos failed, 2 usage, 1 could not go on."""
     parser = build_parser()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file may end a run because a terminal lacks it
     try:
         chosen = parser.parse_args(arguments)
         return int(chosen.command(chosen))
@@ -46,10 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return _complain(PosebatchError("stopped"), EXIT_CANNOT_GO_ON)
+    except Exception:  # a bug; what its traceback quotes of a library's errors may hold credentials
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        return EXIT_CANNOT_GO_ON
 
 
 def _complain(error: PosebatchError, exit_code: int) -> int:
-    print(f"posebatch: {error}", file=sys.stderr)
+    print(f"posebatch: {visible(str(error))}", file=sys.stderr)
     return exit_code
 
 
@@ -187,7 +195,7 @@ def verify_command(chosen: argparse.Namespace) -> int:
     """``posebatch verify``."""
     verdict = verify(open_store(chosen.output, chosen.endpoint_url), chosen.deep, _now_and_then(_say_how_far))
     for problem in verdict.problems:
-        print(f"problem: {problem}")
+        print(f"problem: {visible(problem)}")
     state = f"{len(verdict.problems)} problems" if verdict.problems else "clean"
     print(f"{state}: {verdict.videos} videos ({verdict.failed} failed), {verdict.frames} frames, ", end="")
     print(f"{verdict.persons} persons" + (f"; {_megabytes(verdict.bytes_read)} read" if chosen.deep else ""))

@@ -108,7 +108,7 @@ class RayPool:
     def __init__(self, context: RunContext, workers: int, device: str, worker: type = SegmentWorker) -> None:
         self._context = context
         self._wanted, self._device, self._worker_class = workers, device, worker
-        self._shared_context = ray.put(context)
+        self._shared_context = ray.put(replace(context, environment=_passed_on()))
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
         self._workers: list[_Worker] = []
         self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
@@ -367,10 +367,7 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            # workers elsewhere need the S3 settings and the mirror of weights that this process was given
-            passed_on = ("AWS_", MIRROR_VARIABLE)
-            variables = {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
-            ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
+            ray.init(address=address, logging_level=logging.WARNING)
         else:
             wanted = int(execution.workers) if execution.workers != "auto" else 0
             # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
@@ -389,6 +386,15 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _passed_on() -> dict[str, str]:
+    """The S3 settings and the mirror of weights that this process was given.
+
+    They travel as an object, not as Ray's ``runtime_env``: that is shown to everybody by the dashboard and by ``ray
+    list``, and written into the logs of each node.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", MIRROR_VARIABLE))}
 
 
 def choose_device(execution: ExecutionSettings) -> str:

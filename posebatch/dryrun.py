@@ -10,6 +10,7 @@ from posebatch.errors import PosebatchError
 from posebatch.job import prepare
 from posebatch.plan import Action, Decision, RunContext, decide
 from posebatch.progress import duration_text
+from posebatch.redaction import visible
 from posebatch.runs import last_summary
 from posebatch.settings import Settings
 from posebatch.storage import Store, open_source
@@ -30,7 +31,8 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
         while chunk := list(islice(videos, 4 * PROBE_THREADS)):
             for video, decision, looked in threads.map(lambda one: _look(one, store, context), chunk):
                 counts[decision.action] += 1
-                print(f"{decision.action.value:<11} {video.uri}  ({decision.reason}){_look_text(looked)}")
+                told = f"{visible(video.uri)}  ({visible(decision.reason)}){_look_text(looked)}"
+                print(f"{decision.action.value:<11} {told}")
                 if isinstance(looked, VideoPlan):
                     seconds += looked.info.duration_s
                     frames += _frames_to_process(looked, settings)
@@ -55,7 +57,7 @@ def _look_text(looked: VideoPlan | PosebatchError | None) -> str:
     if looked is None:
         return ""
     if isinstance(looked, PosebatchError):
-        return f"\n             will fail: {looked}"
+        return f"\n             will fail: {visible(str(looked))}"
     info = looked.info
     return (
         f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {len(looked.segments)} segments"

@@ -40,16 +40,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from posebatch.redaction import redacted
+
 
 class PosebatchError(Exception):
-    """Anything posebatch raises on purpose. The message says what was wrong, in which input, and what to do."""
+    """Anything posebatch raises on purpose. The message says what was wrong, in which input, and what to do.
+
+    Messages go to terminals, logs, tables and other machines, so credentials are struck out of them here.
+    """
 
     retryable: ClassVar[bool] = False
     kind: ClassVar[str] = "error"
     """The short name that stands in the column ``error_kind`` of the videos table."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
 
 
 class UsageError(PosebatchError):

@@ -18,6 +18,7 @@ from typing import Final
 from posebatch.errors import InputError, ObjectNotFoundError
 from posebatch.settings import SelectionSettings
 from posebatch.storage import LocalStore, S3Store, Store, StoredObject, is_s3, local_path, open_store, split_s3
+from posebatch.tables import COLUMNS
 from posebatch.types import SourceVideo
 
 VIDEO_EXTENSIONS: Final = frozenset(
@@ -35,8 +36,21 @@ MAX_SEGMENT_BYTES: Final = 200
 MAX_PATH_BYTES: Final = 700
 """Longest output path: S3 keys stop at 1,024 bytes, and the output's own prefix comes before it."""
 
-RESERVED_PARTITION_NAMES: Final = frozenset({"video", "frame_index", "pts", "time_s", "person", "track_id", "status"})
-"""``name=value`` folders become columns in Parquet readers; these names would collide with columns of ours."""
+NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+"""The value by which Hive means none at all; pandas cannot read a folder where some files have it and others do not."""
+
+_ENCODED: Final = re.compile(r"[%\x00-\x1f\x7f-\x9f\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""``%`` itself, control characters, backslashes, what ends a line or turns the text around it, bytes that are no UTF-8.
+Spelled out, not by Unicode's categories: those grow, and a path must stay what it is."""
+
+_LIKE_OURS: Final = re.compile(r"\.(parquet|gif)\Z", re.IGNORECASE)
+"""How our files end: a folder of such a name would lie where a file of ours belongs."""
+
+HASH_DIGITS: Final = 40
+"""160 bits of SHA-256 in a shortened name: nobody finds two names with the same ones, however long they search."""
+
+_LIKE_A_HASH: Final = re.compile(rf"~(?=[0-9a-f]{{{HASH_DIGITS}}}\Z)")
+"""How shortened names end: what is named like that from the beginning could be taken for another one, shortened."""
 
 
 @dataclass(frozen=True)
@@ -151,24 +165,28 @@ def check_apart(inputs: Iterable[Input], output: str) -> None:
 def encode_output_path(path: str) -> str:
     """The path of an object as the path of its results, without ``.parquet``; different paths stay different.
 
-    Percent-encoded are: ``%`` itself, control characters and bytes that are no UTF-8; ``.`` and ``_`` at the start of a
-    folder or file name, because Parquet readers hide such files (so ``..`` cannot climb); ``=`` after a name that is
-    a column of ours. An empty name becomes a single ``%``. Names over 200 bytes and paths over 700 keep their
-    beginning and get a hash of the whole.
+    Percent-encoded are: ``%`` itself, control characters, what turns text around and bytes that are no UTF-8; ``.`` and
+    ``_`` at the start of a folder or file name, because Parquet readers hide such files (so ``..`` cannot climb); ``=``
+    where a reader would make a column of it that it cannot read or that is one of ours; and whatever could be taken for
+    another path's result: the ending of a folder that ends like our files, the ``~`` before what looks like our hash.
+    An empty name becomes a single ``%``. Names over 200 bytes and paths over 700 keep their beginning and get a hash of
+    the whole.
     """
-    encoded = "/".join(_shortened(_encode_name(name), MAX_SEGMENT_BYTES) for name in path.split("/"))
-    return _shortened(encoded, MAX_PATH_BYTES, of=path)
+    *folders, name = path.split("/")
+    names = [*(_LIKE_OURS.sub(r"%2E\1", _encode_name(folder)) for folder in folders), _encode_name(name)]
+    return _shortened("/".join(_shortened(name, MAX_SEGMENT_BYTES) for name in names), MAX_PATH_BYTES, of=path)
 
 
 def _encode_name(name: str) -> str:
     if not name:
         return "%"
-    text = re.sub(r"[%\x00-\x1f\x7f-\x9f\\\ud800-\udfff]", _percent, name)
+    text = _LIKE_A_HASH.sub("%7E", _ENCODED.sub(_percent, name))
     if text[0] in "._":
         text = _percent(text[0]) + text[1:]
-    if text.split("=", 1)[0] in RESERVED_PARTITION_NAMES:
-        text = text.replace("=", "%3D", 1)
-    return text
+    key, _, value = text.partition("=")
+    if "%" in text or value == NULL_PARTITION:
+        return text.replace("=", "%3D")
+    return text.replace("=", "%3D", 1) if key.casefold() in COLUMNS else text
 
 
 def _percent(character: re.Match[str] | str) -> str:
@@ -180,7 +198,7 @@ def _shortened(text: str, limit: int, of: str | None = None) -> str:
     raw = text.encode()
     if len(raw) <= limit:
         return text
-    mark = "~" + hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    mark = "~" + hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:HASH_DIGITS]
     kept = raw[: limit - len(mark)].rstrip(b"/")
     name = kept.rfind(b"/") + 1  # of the last one kept, which gets longer
     return kept[: name + MAX_SEGMENT_BYTES - len(mark)].decode(errors="ignore") + mark

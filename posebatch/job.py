@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from posebatch.clashes import check_kept_apart
 from posebatch.commits import read_record, record_key
 from posebatch.errors import OutputError, StorageError
 from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
@@ -17,6 +18,7 @@ from posebatch.models.quantized import quantized_identity
 from posebatch.models.registry import Kind, resolve, weight_file
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally, duration_text
+from posebatch.redaction import visible
 from posebatch.runner import Outcome, Pool, Runner
 from posebatch.runs import RunFolder, new_run_id
 from posebatch.settings import Settings
@@ -76,6 +78,7 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
         runner = Runner(context, store, start_pool, progress, folder.add)
         with held(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
             folder.open(named)
+            check_kept_apart(store, prepared.videos)
             return _run(prepared, runner, progress, folder)
 
 
@@ -107,7 +110,7 @@ def _leave_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     try:
         folder.close(summary)
     except StorageError as error:
-        print(f"posebatch: the summary of this run could not be written: {error}", file=sys.stderr)
+        print(f"posebatch: the summary of this run could not be written: {visible(str(error))}", file=sys.stderr)
 
 
 def _refuse_existing(prepared: Prepared) -> None:
@@ -167,7 +170,7 @@ def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: 
     )
     for complaint in outcome.complaints:
         about = "" if complaint.video in complaint.reason else f"{complaint.video}: "
-        print(f"  {complaint.status}: {about}{complaint.reason}")
+        print(f"  {complaint.status}: {visible(about + complaint.reason)}")
     print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from posebatch.settings import Settings, data_fingerprint, preview_fingerprint
@@ -21,6 +22,8 @@ class RunContext:
     """Identity of the detector: its name and the sha256 of its weights."""
     pose: str
     """Identity of the pose network."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Variables that processes elsewhere need: how to reach S3, credentials among them, so never to be shown."""
 
     @property
     def endpoint_url(self) -> str | None:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TextIO
 
+from posebatch.redaction import visible
+
 LINE_SECONDS = 0.3
 """How often the line on a terminal is drawn anew."""
 
@@ -72,7 +74,7 @@ class Progress:
         if self._live:
             self._stream.write(f"\r{' ' * self._width}\r")
             self._width = 0
-        self._stream.write(f"{message}\n")
+        self._stream.write(f"{visible(message)}\n")
         self._stream.flush()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from posebatch.errors import ObjectNotFoundError, OutputError, StorageError
 from posebatch.plan import RunContext
+from posebatch.redaction import redacted
 from posebatch.settings import Settings
 from posebatch.storage import Store
 from posebatch.tables import RecordLog
@@ -42,7 +43,8 @@ class RunFolder:
         """Write ``settings.yaml``. Raises `OutputError` when the output cannot be written."""
         heading = f"# posebatch {__version__}, run {self._context.run_id}, inputs: {json.dumps(inputs)}\n"
         try:
-            self._store.put(f"{self.key}/settings.yaml", (heading + settings_yaml(self._context.settings)).encode())
+            written = redacted(heading + settings_yaml(self._context.settings))
+            self._store.put(f"{self.key}/settings.yaml", written.encode())
         except StorageError as error:
             raise OutputError(f"--output {self._store.root} cannot be written: {error}") from error
 
@@ -55,7 +57,7 @@ class RunFolder:
         sink = io.BytesIO()
         self._records.write(sink)
         self._store.put(f"{self.key}/videos.parquet", sink)
-        self._store.put(f"{self.key}/summary.json", json.dumps(summary, indent=2).encode())
+        self._store.put(f"{self.key}/summary.json", redacted(json.dumps(summary, indent=2)).encode())
 
 
 def last_summary(store: Store, data_fingerprint: str) -> dict[str, Any] | None:

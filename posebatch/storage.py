@@ -53,6 +53,9 @@ SPOOL_BYTES = 16 << 20
 SCRATCH_FOLDER = "_state/tmp"
 """Where a local store writes before it renames: below the root, so on the same file system, and hidden from readers."""
 
+MAX_LOCAL_PATH_BYTES = 4096
+"""What Linux takes as a path, with the zero at its end."""
+
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
 
 
@@ -319,7 +322,12 @@ def local_etag(stat: os.stat_result) -> str:
 
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
-    """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared."""
+    """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared.
+
+    Raises `InputError` for an address that holds a password.
+    """
+    if endpoint_url and "@" in endpoint_url:  # S3 signs its requests: such a password would only be written about
+        raise InputError("--endpoint-url: an address without user and password; the credentials are boto3's own")
     # imported where S3 is spoken: local work needs neither the time nor, on a bare machine, the package
     import boto3  # noqa: PLC0415
     import botocore.config  # noqa: PLC0415
@@ -401,23 +409,40 @@ def _changed(uri: str) -> ObjectChangedError:
     return ObjectChangedError(f"{uri} changed while it was being processed; it will be planned anew")
 
 
-def _walk(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Files below a folder, sorted; links to folders are followed unless they lead back to where we are."""
-    here = os.path.realpath(folder)
-    if here in above:
-        return
+def _walk(folder: str) -> Iterator[str]:
+    """Files below a folder, sorted; links to folders are followed unless they lead back to where we are.
+
+    However deep: no more than a path can say, and what it cannot say nobody can open.
+    """
+    within: dict[tuple[int, int], Iterator[os.DirEntry[str]]] = {}  # the folders that we are in: what is left of each
+    with _local_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        within[_identity(os.stat(folder))] = _entries(folder)
+    while within:
+        entry = next(next(reversed(within.values())), None)
+        if entry is None:
+            within.popitem()
+            continue
+        try:
+            below = _identity(entry.stat()) if entry.is_dir() else None
+            is_file = entry.is_file()
+        except OSError:  # a link to itself
+            continue
+        if below is not None:
+            within.setdefault(below, _entries(entry.path))
+        elif is_file:
+            yield entry.path
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, by name; read when the first is asked for."""
     entries: list[os.DirEntry[str]] = []
     with _local_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
-        try:
-            is_folder, is_file = entry.is_dir(), entry.is_file()
-        except OSError:  # a link to itself
-            continue
-        if is_folder:
-            yield from _walk(entry.path, above | {here})
-        elif is_file:
-            yield entry.path
+    yield from (entry for entry in entries if len(os.fsencode(entry.path)) < MAX_LOCAL_PATH_BYTES)
 
 
 def _stat_object(key: str, path: str) -> StoredObject:

@@ -154,6 +154,8 @@ KNOWN_SCHEMAS: Final[Mapping[str, tuple[pa.Schema, ...]]] = {
     "videos": (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT),
 }
 """Of each folder of tables today's schema, then those of earlier versions, the latest first."""
+COLUMNS: Final = frozenset(name for one in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in one.names)
+"""The names of all columns of the published tables; all are lower case."""
 
 _PERSON = pa.struct(
     [

@@ -30,10 +30,19 @@ class RayHead:
     token: str
     mark: str
     """In the environment of every process of this cluster, and of no other."""
+    folder: Path
+    """Where its sessions and their logs lie."""
 
     def environment(self) -> dict[str, str]:
         """What a driver or `ray job submit` needs to reach it."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, MARK: self.mark}
+
+    def ask(self, page: str) -> bytes:
+        """What a page of its dashboard says."""
+        address, headers = f"{self.dashboard_url}/{page}", {"Authorization": f"Bearer {self.token}"}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=30) as answer:
+            content: bytes = answer.read()
+            return content
 
     def workers(self) -> list[int]:
         """Process ids of the actors that hold the networks."""
@@ -47,7 +56,11 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
     folder = tempfile.mkdtemp(prefix="pb")
     port, dashboard_port, client_port = (_free_port() for _ in range(3))
     head = RayHead(
-        f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}", secrets.token_hex(16), secrets.token_hex(8)
+        f"127.0.0.1:{port}",
+        f"http://127.0.0.1:{dashboard_port}",
+        secrets.token_hex(16),
+        secrets.token_hex(8),
+        Path(folder),
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.token, MARK: head.mark}
@@ -77,13 +90,10 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
 
 def _wait_until_ready(head: RayHead, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    request = urllib.request.Request(
-        f"{head.dashboard_url}/api/version", headers={"Authorization": f"Bearer {head.token}"}
-    )
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(request, timeout=5):
-                return
+            head.ask("api/version")
+            return
         except OSError:
             time.sleep(0.5)
     raise RuntimeError(f"no Ray head within {START_SECONDS} s:\n{log.read_text(errors='replace')[-3000:]}")

@@ -90,7 +90,8 @@ class S3Server:
 
     endpoint_url: str
     access_key: str = "test:tester"
-    secret_key: str = "testing"
+    secret_key: str = "S3secretThatMustNotShowUpAnywhere7MDENG"
+    """Like no other text, so that tests can look for it where it must not be."""
     region: str = "us-east-1"
 
     def client(self) -> Any:

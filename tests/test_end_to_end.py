@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from factories import audio_only, corrupt_middle, encode_video, video_bytes
+from leaks import assert_no_secrets, everything_in, everything_of
 from PIL import Image
 from ray_head import RayHead
 from s3_server import S3Server
 
 from posebatch import read_frames, read_poses, read_videos
 from posebatch.sample import render_sample
+from posebatch.storage import S3Store, is_s3, s3_client
 
 pytestmark = pytest.mark.ray
 
@@ -51,18 +53,50 @@ class Finished:
 Command = Callable[..., Finished]
 
 
+PLANTED = {"AWS_SECRET_ACCESS_KEY": "plantedSecretKey0wJalrXUtn", "AWS_SESSION_TOKEN": "plantedSessionToken0bPxRf"}
+"""Credentials that every run is given, to be looked for afterwards."""
+
+
 @pytest.fixture(scope="module")
-def run(ray_head: RayHead) -> Command:
-    """Runs a command on the session's Ray."""
+def run(ray_head: RayHead) -> Iterator[Command]:
+    """Runs a command on the session's Ray; whatever it leaves must hold no credentials."""
+    secrets = {ray_head.token, *PLANTED.values()}
 
     def run_command(*arguments: str, environment: dict[str, str] | None = None) -> Finished:
         # to load the networks is most of a small run's work: one worker, unless the test is about more
         few = ("--workers", "1") if arguments[0] == "run" and "--workers" not in arguments else ()
+        environment = {**PLANTED, **(environment or {})}
+        secrets.update(environment[name] for name in PLANTED if environment[name])
         process = start(ray_head, (*arguments, *few), environment)
         output, _ = process.communicate(timeout=600)
+        assert_no_secrets({"what it said": output, **_left_behind(arguments, environment)}, sorted(secrets))
         return Finished(process.returncode, output)
 
-    return run_command
+    yield run_command
+    assert_no_secrets(everything_in(ray_head.folder), sorted(secrets))
+    assert_no_secrets(_told_by_ray(ray_head), sorted(secrets))
+
+
+def _left_behind(arguments: Sequence[str], environment: Mapping[str, str]) -> Mapping[str, bytes]:
+    output = arguments[arguments.index("--output") + 1]
+    if not is_s3(output):
+        return everything_in(Path(output))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        s3_client.cache_clear()
+        try:
+            return everything_of(S3Store(output))
+        finally:
+            s3_client.cache_clear()
+
+
+def _told_by_ray(head: RayHead) -> dict[str, bytes]:
+    """What its dashboard, and with that `ray list`, tells whoever may ask."""
+    kinds = ("actors", "tasks", "jobs", "workers", "objects", "runtime_envs")
+    told = {page: head.ask(page) for page in ("api/jobs/", *(f"api/v0/{kind}?detail=true" for kind in kinds))}
+    assert b"SegmentWorker" in told["api/v0/actors?detail=true"]
+    return told
 
 
 def start(head: RayHead, arguments: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:

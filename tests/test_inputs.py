@@ -339,7 +339,7 @@ def test_output_paths(path: str, expected: str) -> None:
 def test_long_paths_keep_their_beginning_and_differ(path: str) -> None:
     encoded = encode_output_path(path)
     assert encoded[:20] == encode_output_path(path[:20])[:20]
-    assert re.search(r"~[0-9a-f]{24}$", encoded)
+    assert re.search(r"~[0-9a-f]{40}$", encoded)
     assert encode_output_path(path + "x") != encoded != encode_output_path("x" + path)
 
 

@@ -15,6 +15,7 @@ PACKAGE = Path(posebatch.__file__).parent
 LAYERS = {
     # each module may import those above it; why it stands where it stands
     "version": "one constant",
+    "redaction": "what a message must not say",
     "errors": "everybody raises them",
     "watch": "over this process; knows nothing of what it does",
     "skeleton": "numbers of COCO",
@@ -27,7 +28,6 @@ LAYERS = {
     "decoding": "names for ways through the arithmetic",
     "settings": "what a run can be told",
     "storage": "bytes by key",
-    "inputs": "names to videos, on storage",
     "channel": "items between threads",
     "video.container": "opens what FFmpeg can read",
     "video.packets": "the packets of a segment",
@@ -48,6 +48,8 @@ LAYERS = {
     "pixels": "frames to what networks look at",
     "tables": "rows to bytes; reads through storage",
     "checks": "what a table must hold",
+    "inputs": "names to videos, on storage; their results are read as the tables are",
+    "clashes": "names that a disk takes for one",
     "models": "the package itself holds nothing",
     "models.zoo": "what others publish, as data",
     "models.download": "brings weight files here, without torch",

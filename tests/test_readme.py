@@ -354,6 +354,26 @@ def test_infra_agrees_with_itself():
     assert workers["template"]["spec"]["serviceAccountName"] in accounts
 
 
+def test_no_example_leaves_ray_open():
+    places = [README, *(path for path in (ROOT / "infra").iterdir() if path.is_file()), *(ROOT / "docs").glob("*.md")]
+    for place in places:
+        assert not re.search(r"AUTH_MODE\W+disabled", place.read_text(encoding="utf-8")), place
+    (shell,) = (block for block in blocks("bash") if "ray start" in block)
+    assert shell.index("get-auth-token --generate") < shell.index("RAY_AUTH_MODE=token") < shell.index("ray start")
+    rayjob = yaml.safe_load((ROOT / "infra/rayjob.yaml").read_text())
+    assert rayjob["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_every_node_of_the_cluster_asks_for_the_token_and_has_it():
+    text = (ROOT / "infra/cluster.yaml").read_text()
+    cluster = yaml.safe_load(text)
+    starts = [one for kind in ("head", "worker") for one in cluster[f"{kind}_start_ray_commands"] if "ray start" in one]
+    assert [one.split()[:3] for one in starts] == [["RAY_AUTH_MODE=token", "ray", "start"]] * 2
+    assert re.search(r"useradd .* (ray)$", (ROOT / "infra/Dockerfile").read_text(), re.MULTILINE)
+    assert cluster["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}
+    assert text.index("get-auth-token --generate") < text.index("export RAY_AUTH_MODE=token") < text.index("ray up")
+
+
 def test_policy_allows_what_the_job_does_and_no_more():
     policy = json.loads((ROOT / "infra/iam-policy.json").read_text())
     actions = {action for one in policy["Statement"] for action in np.atleast_1d(one["Action"])}

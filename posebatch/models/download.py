@@ -25,6 +25,7 @@ from typing import IO, Final
 
 from posebatch.errors import StorageError, StorageUnavailableError, WeightsError
 from posebatch.models.zoo import PublishedFile
+from posebatch.redaction import redacted
 from posebatch.storage import open_source, open_store
 from posebatch.version import __version__
 
@@ -176,7 +177,7 @@ def _download(path: Path, address: str, sha256_prefix: str) -> None:
                     f"{address} could not be fetched in {len(RETRY_PAUSES_S) + 1} attempts: {error}. Where there is no "
                     f"network, fetch it elsewhere and put it at {path}, or let {MIRROR_VARIABLE} name a mirror"
                 ) from error
-            print(f"{address}: {error}; trying again in {pause_s:g} s", file=sys.stderr)
+            print(redacted(f"{address}: {error}; trying again in {pause_s:g} s"), file=sys.stderr)
             time.sleep(pause_s * random.uniform(0.8, 1.2))
         else:
             return

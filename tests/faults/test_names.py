@@ -1,0 +1,409 @@
+"""Keys as attack: whatever a file is called, it has one result, below the output, that every reader reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+import duckdb
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_runs import plain_command
+from s3_server import S3Server
+from tiny_video import write_tiny_video
+
+from posebatch import storage
+from posebatch.clashes import check_kept_apart, merges_names
+from posebatch.commits import DATA_FOLDERS, data_key, record_key
+from posebatch.errors import InputError
+from posebatch.inputs import HASH_DIGITS, MAX_SEGMENT_BYTES, encode_output_path
+from posebatch.storage import LocalStore, S3Store
+from posebatch.tables import COLUMNS, read_videos
+from posebatch.types import SourceVideo
+
+LONG = "n" * 250
+SHORTENED = encode_output_path(LONG)
+
+HOSTILE = [
+    "plain.mp4",
+    "../up.mp4",
+    "../../../../etc/passwd.mp4",
+    "a/../../b.mp4",
+    "./here.mp4",
+    "a/./b.mp4",
+    "/etc/passwd.mp4",
+    "//double.mp4",
+    "a//b.mp4",
+    "..\\windows.mp4",
+    "C:\\autoexec.mp4",
+    "line\nbreak.mp4",
+    "failed: s3\r\n0 videos.mp4",
+    "tab\there.mp4",
+    "red\x1b[31m\x1b]0;title\x07.mp4",
+    "delete\x7f.mp4",
+    "c1\x9b31m.mp4",
+    "\uff0e\uff0e\uff0ffullwidth.mp4",
+    "\u202egnp.mp4",
+    "\u2066isolate\u2069.mp4",
+    "zero\u200bwidth.mp4",
+    "zerowidth.mp4",
+    "line\u2028separator.mp4",
+    "caf\u00e9.mp4",
+    "cafe\u0301.mp4",
+    "A.mp4",
+    "a.mp4",
+    "\u0410.mp4",
+    "%2e%2e/percent.mp4",
+    "%.mp4",
+    "%25.mp4",
+    "_state/x.mp4",
+    "_state/leases/x.mp4",
+    "runs/x.mp4",
+    "poses/x.mp4",
+    ".hidden/x.mp4",
+    "._apple/x.mp4",
+    "width=9/x.mp4",
+    "Width=9/x.mp4",
+    "video=elsewhere/x.mp4",
+    "dt=1/x.mp4",
+    "dt=one/x.mp4",
+    "dt=1/dt=2/x.mp4",
+    "dt=50%/x.mp4",
+    "dt=__HIVE_DEFAULT_PARTITION__/x.mp4",
+    "=1/x.mp4",
+    "victim.mp4",
+    "victim.mp4.parquet/evil.mp4",
+    "victim.mp4.gif/evil.mp4",
+    "victim.mp4.PARQUET/evil.mp4",
+    f"{LONG}/x.mp4",
+    f"{SHORTENED}/x.mp4",
+    "k" * 1000 + ".mp4",
+    "d/" * 480 + "deep.mp4",
+    "[1].mp4",
+    "*?{x}.mp4",
+    "quote'\".mp4",
+    "semi;colon.mp4",
+    " .mp4",
+    "-rf.mp4",
+    "~.mp4",
+]
+"""Keys of an archive in S3; none is the folder of another."""
+
+OVERLONG_FOR_A_FILE_SYSTEM = 255
+
+FRAMES = 2
+"""Of each video here."""
+
+FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
+
+
+# --- output paths ----------------------------------------------------------------------------------------------------
+
+FOLDER_NAMES = st.one_of(
+    st.sampled_from(["", ".", "..", "_state", "runs", "a", "A", "x.parquet", "x.GIF", "x", "dt=1", "pts=1", "%", LONG]),
+    st.sampled_from([SHORTENED, f"~{'0' * HASH_DIGITS}", "\u202e", "x=\x00", "=", "e\u0301", "\u00e9", "\\", "x=%41"]),
+    st.text(st.characters(codec="utf-8"), max_size=8),
+)
+KEYS = st.lists(FOLDER_NAMES, min_size=1, max_size=7).map("/".join)
+
+
+def results(path: str) -> list[str]:
+    """The keys of everything that is published of an archive's path."""
+    encoded = encode_output_path(path)
+    return [record_key(encoded), *(data_key(folder, encoded) for folder in DATA_FOLDERS)]
+
+
+@given(key=KEYS)
+def test_results_lie_below_the_output_and_outside_our_own_folders(key: str) -> None:
+    root = Path("/output/root")
+    for result in results(key):
+        target = Path(os.path.normpath(root / result))
+        assert target == root / result
+        assert target.is_relative_to(root / result.split("/")[0])
+        assert not target.is_relative_to(root / "_state")
+        assert not target.is_relative_to(root / "runs")
+
+
+@given(one=KEYS, other=KEYS)
+def test_one_source_has_one_result_that_no_other_has(one: str, other: str) -> None:
+    if one != other:
+        assert not set(results(one)) & set(results(other))
+
+
+@given(one=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
+def test_no_result_is_the_folder_of_another_one(one: str, suffix: str, below: str) -> None:
+    other = f"{one}{suffix}/{below}"
+    for result in results(one):
+        assert not any(theirs.startswith(f"{result}/") for theirs in results(other))
+
+
+@pytest.mark.parametrize("path", [LONG, f"{LONG}/x.mp4", f"a/{LONG}/{LONG}.mp4", "d/" * 500 + "x.mp4"])
+def test_nobody_gets_the_result_of_a_long_name_by_the_name_of_that_result(path: str) -> None:
+    result = encode_output_path(path)
+    assert encode_output_path(result) != result
+
+
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+def test_no_folder_passes_for_a_column_of_ours(column: str) -> None:
+    for name in (column, column.upper(), column.title()):
+        assert encode_output_path(f"{name}=1/x.mp4") == f"{name}%3D1/x.mp4"
+
+
+PARTITIONS = {
+    "dt=2026-01-02/x": "dt=2026-01-02/x",
+    "camera=\u00fc b/x": "camera=\u00fc b/x",
+    "x==/y": "x==/y",
+    "dt=50%/x": "dt%3D50%25/x",
+    "x=\x01=2/y": "x%3D%01%3D2/y",
+    "dt=__HIVE_DEFAULT_PARTITION__/x": "dt%3D__HIVE_DEFAULT_PARTITION__/x",
+    "_x=1/y": "%5Fx%3D1/y",
+    os.fsdecode(b"x=\xff/y"): "x%3D%FF/y",
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), PARTITIONS.items(), ids=ascii)
+def test_partitions_that_readers_can_read_stay_partitions(path: str, expected: str) -> None:
+    assert encode_output_path(path) == expected
+
+
+# --- from names to a dataset -----------------------------------------------------------------------------------------
+
+
+def check_dataset(root: Path, expected: set[str]) -> None:
+    """Every video once, by our reader, by pandas on the bare folders, and by DuckDB's glob."""
+    for table in ("poses", "frames", "videos"):
+        by_pandas = pd.read_parquet(root / table)
+        pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
+        by_duckdb = duckdb.sql(f"SELECT video FROM '{pattern}'").df()
+        assert set(by_pandas["video"].unique()) == set(by_duckdb["video"].unique()) == expected
+        assert len(by_pandas) == len(by_duckdb) == len(expected) * (1 if table == "videos" else FRAMES)
+
+
+def text_of(path: str) -> str:
+    """A name as it stands in the tables."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def local_names() -> Iterable[str]:
+    """The keys that a file system can hold, below a folder."""
+    for key in HOSTILE:
+        names = key.split("/")
+        fits = all(len(name.encode()) <= OVERLONG_FOR_A_FILE_SYSTEM for name in names)
+        if fits and not {"", ".", ".."} & set(names):
+            yield key
+    yield os.fsdecode(b"caf\xe9.mp4")
+    yield os.fsdecode(b"x=\xff/latin.mp4")
+
+
+def test_a_folder_of_hostile_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, output = tmp_path / "in", tmp_path / "out"
+    names = [*local_names()]
+    assert len(names) > 40
+    for name in names:
+        write_tiny_video(archive / name, FRAMES)
+    outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)}
+    posebatch = plain_command(monkeypatch)
+    assert posebatch("run", str(archive), "--output", str(output)) == 0
+    said = capsys.readouterr().out
+    assert f"{len(names)} published, 0 up to date, 0 failed" in said
+    assert posebatch("verify", "--output", str(output)) == 0
+    check_dataset(output, {text_of(f"{archive}/{name}") for name in names})
+    assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)} == outside
+    assert all(path.resolve().is_relative_to(output) for path in output.rglob("*"))
+
+
+@pytest.mark.parametrize("evil_first", [False, True])
+@pytest.mark.parametrize("folder", ["victim.mp4.parquet", "victim.mp4.gif", "victim.mp4.Parquet"])
+def test_no_folder_lies_where_the_result_of_another_video_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, evil_first: bool
+) -> None:
+    names = ["victim.mp4", f"{folder}/evil.mp4"]
+    for name in reversed(names) if evil_first else names:
+        path = write_tiny_video(tmp_path / "in" / name)
+        command = ("run", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+        assert plain_command(monkeypatch)(*command) == 0, path
+    assert len(read_videos(str(tmp_path / "out"))) == 2
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    storage.s3_client.cache_clear()
+    return s3_server
+
+
+@pytest.mark.s3
+def test_a_bucket_of_hostile_keys(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, bucket = s3.client(), f"names-{uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    client.create_bucket(Bucket=f"{bucket}-out")
+    content = write_tiny_video(tmp_path / "x.mp4", FRAMES).read_bytes()
+    on_disks = {*local_names()}
+    keys = [key for key in HOSTILE if FULL or key not in on_disks or "victim" in key]
+    for key in keys:
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+    client.put_object(Bucket=bucket, Key="console/folder.mp4/", Body=b"")
+    posebatch = plain_command(monkeypatch)
+    output = f"s3://{bucket}-out/data"
+    assert posebatch("run", f"s3://{bucket}/", "--output", output) == 0
+    assert f"{len(keys)} published, 0 up to date, 0 failed" in capsys.readouterr().out
+    assert posebatch("run", f"s3://{bucket}/", "--output", output) == 0
+    assert f"0 published, {len(keys)} up to date" in capsys.readouterr().out
+    assert posebatch("verify", "--output", output) == 0
+    written = [found.key for found in S3Store(f"s3://{bucket}-out").list()]
+    assert all(key.startswith("data/") for key in written)
+    assert len([key for key in written if key.startswith("data/videos/")]) == len(keys)
+    for key in written:  # as a reader would who copies the dataset to a disk
+        target = tmp_path / "copy" / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(f"{bucket}-out", key, str(target))
+    check_dataset(tmp_path / "copy" / "data", {f"s3://{bucket}/{key}" for key in keys})
+    assert {found.key for found in S3Store(f"s3://{bucket}").list()} == set(keys)
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_in_the_output_is_replaced_where_it_is_a_file_and_followed_where_it_is_a_folder(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "out")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("untouched")
+    (tmp_path / "out" / "poses").mkdir(parents=True)
+    (tmp_path / "out" / "poses" / "a.parquet").symlink_to(elsewhere / "precious")
+    (tmp_path / "out" / "frames").symlink_to(elsewhere)  # an operator's other disk
+    store.put("poses/a.parquet", b"rows")
+    store.put("frames/a.parquet", b"rows")
+    assert (elsewhere / "precious").read_text() == "untouched"
+    assert not (tmp_path / "out" / "poses" / "a.parquet").is_symlink()
+    assert (elsewhere / "a.parquet").read_bytes() == b"rows"
+    (tmp_path / "out" / "poses" / "b.parquet").symlink_to(elsewhere / "precious")
+    store.delete("poses/b.parquet")
+    assert (elsewhere / "precious").read_text() == "untouched"
+
+
+def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("above.mp4", "zzz/below.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    nearly = (4096 - len(str(tmp_path)) - 100) // 2
+    monkeypatch.chdir(tmp_path)
+    try:
+        for depth in range(2100):
+            os.mkdir("d")
+            os.chdir("d")
+            if depth % 300 == 0:
+                Path("x.mp4").touch()
+            if depth == nearly:
+                Path("x" * 200 + ".mp4").touch()  # reached by its folder, but not by its path
+        found = [one.key for one in LocalStore(tmp_path).list()]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # what Python, and pytest, would recurse into
+    assert {"above.mp4", "zzz/below.mp4"} < set(found)
+    assert sum(key.endswith("d/x.mp4") for key in found) == len(range(0, (4096 - len(str(tmp_path))) // 2, 300))
+
+
+# --- disks that take two names for one -------------------------------------------------------------------------------
+
+
+def video(path: str) -> SourceVideo:
+    return SourceVideo(f"/in/{path}", encode_output_path(path), "e", 1, 0.0)
+
+
+CLASHES: dict[str, tuple[list[str], bool]] = {
+    "nothing": ([], False),
+    "one": (["a.mp4"], False),
+    "two": (["a.mp4", "b.mp4"], False),
+    "case": (["A.mp4", "b.mp4", "a.mp4"], True),
+    "case of a folder": (["X/a.mp4", "x/a.mp4"], True),
+    "folders that are merged, files that are not": (["X/a.mp4", "x/b.mp4"], False),
+    "accents": (["caf\u00e9.mp4", "cafe\u0301.mp4"], True),
+    "sharp s": (["stra\u00dfe.mp4", "STRASSE.mp4"], True),
+    "look-alikes": (["\u0430.mp4", "a.mp4"], False),
+}
+
+
+@pytest.mark.parametrize(("paths", "clash"), CLASHES.values(), ids=CLASHES)
+def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, paths: list[str], clash: bool) -> None:
+    store = LocalStore(tmp_path)
+
+    def check(merges: bool) -> None:
+        check_kept_apart(store, lambda: map(video, paths), lambda _: merges)
+
+    check(merges=False)
+    if not clash:
+        check(merges=True)
+        return
+    with pytest.raises(InputError, match="takes their names for one") as raised:
+        check(merges=True)
+    told = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
+    assert len(told) == 2
+    assert set(told) <= set(paths)
+
+
+def test_a_store_in_the_network_keeps_all_names_apart() -> None:
+    class Far(S3Store):
+        def __init__(self) -> None:
+            self.root = "s3://bucket"
+
+    check_kept_apart(Far(), lambda: map(video, ["A.mp4", "a.mp4"]), lambda _: True)
+
+
+def test_a_run_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("A.mp4", "a.mp4"):
+        write_tiny_video(tmp_path / "in" / name)
+    monkeypatch.setattr(check_kept_apart, "__defaults__", (lambda _: True,))
+    assert plain_command(monkeypatch)("run", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert "A.mp4" in said
+    assert "a.mp4" in said
+    assert not (tmp_path / "out" / "videos").exists()
+
+
+@pytest.mark.parametrize(
+    ("alike", "merged"),
+    [
+        pytest.param(lambda name: name, False, id="a disk that merges nothing"),
+        pytest.param(str.casefold, True, id="case"),
+        pytest.param(lambda name: unicodedata.normalize("NFD", name), True, id="accents"),
+    ],
+)
+def test_a_disk_that_merges_names_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool
+) -> None:
+    def exists(path: Path) -> bool:  # as on a disk that compares names like that
+        assert callable(alike)
+        return any(alike(one.name) == alike(path.name) for one in path.parent.iterdir())
+
+    monkeypatch.setattr(os.path, "lexists", exists)
+    assert merges_names(str(tmp_path)) is merged
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_this_disk_is_asked_itself(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    if not merges_names(str(tmp_path)):
+        assert not (tmp_path / "A").exists()
+
+
+def test_long_names_are_cut_to_what_file_systems_take() -> None:
+    assert all(
+        len(name.encode()) <= MAX_SEGMENT_BYTES for key in HOSTILE for name in encode_output_path(key).split("/")
+    )
