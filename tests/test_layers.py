@@ -16,6 +16,7 @@ LAYERS = {
     # each module may import those above it; why it stands where it stands
     "version": "one constant",
     "errors": "everybody raises them",
+    "digests": "arithmetic",
     "skeleton": "numbers of COCO",
     "colour": "what a decoder's planes mean",
     "types": "what flows between stages",
@@ -66,6 +67,7 @@ LAYERS = {
     "models.benchmark": "how fast the networks are here",
     "estimator": "frames to poses; needs no Ray and no storage",
     "plan": "what to do with a video, pure",
+    "ledger": "what records say, proven by their listing, pure",
     "commits": "what is staged and published",
     "worker": "the story of a segment",
     "render": "skeletons on frames, GIF",
@@ -99,6 +101,7 @@ LAYERS = {
     "training.command_line": "what both trainings are told",
     "tasks": "the CPU tasks, finalize among them",
     "progress": "says how a run is going",
+    "standings": "how each video stands, by the ledger or by reading",
     "planner": "what to do with each video, ahead of the run",
     "runner": "the policy of a run; knows no Ray",
     "runs": "what a run leaves about itself",

@@ -52,7 +52,7 @@ def publish(root: Path, name: str, persons: int = 2, **chosen) -> VideoRecord:
             for i in range(segment.first_packet, segment.first_packet + 2)
         ]
         work.stage(segment, staged_file(frames, SegmentReport(DecodeReport(2))))
-    return finalize_video(FinalizeJob(source(name), PLAN, 1), context)
+    return finalize_video(FinalizeJob(source(name), PLAN, 1), context).record
 
 
 @pytest.fixture
