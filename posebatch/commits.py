@@ -24,7 +24,7 @@ from typing import IO
 
 from posebatch.errors import ObjectNotFoundError, StagedError, StorageError
 from posebatch.storage import Store, StoredObject
-from posebatch.tables import published_frames, read_staged, record_from_bytes, record_to_bytes
+from posebatch.tables import SCHEMA_VERSION, published_frames, read_staged, record_from_bytes, record_to_bytes
 from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
 
 DATA_FOLDERS = ("poses", "frames", "previews")
@@ -33,8 +33,8 @@ DATA_FOLDERS = ("poses", "frames", "previews")
 
 RECORDS = "videos/"
 ATTEMPTS = "_state/attempts/"
-LEDGER_KEY = "_state/ledger/1"
-"""The number is raised when its bytes mean something else."""
+LEDGER_KEY = f"_state/ledger/1-{SCHEMA_VERSION}"
+"""Raise the first number when its bytes mean something else. No version goes by what a later one says of records."""
 
 
 @dataclass(frozen=True)

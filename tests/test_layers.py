@@ -130,6 +130,8 @@ LAYERS = {
     "benchmark.ways": "a network in every way to run it",
     "benchmark.scaling": "more workers, and workers that do nothing",
     "benchmark.driver": "a driver whose workers answer at once",
+    "benchmark.planning": "a night over an archive out of nothing",
+    "benchmark.publication": "tiny videos, one after another",
     "benchmark.report": "figures to text and JSON",
     "benchmark.plots": "figures to a picture",
     "cli": "the commands",

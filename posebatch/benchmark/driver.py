@@ -131,12 +131,8 @@ class StubPool:
 
 def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
     """A run over an archive of empty files, then the same run again. Call it in a child."""
-    archive, context = Path(folder, "archive"), RunContext("benchmark", settings, f"{folder}/output", "none", "none")
-    for number in range(videos):
-        path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (0, 0))  # one etag for all
+    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
     published, standings = 0, Standings(LocalStore(context.output))
@@ -164,6 +160,16 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     return DriverFigures(
         workers, videos, segments_per_video, seconds, again_s, again, before, peaks[0], peak_memory_mb()
     )
+
+
+def make_archive(archive: Path, videos: int) -> Path:
+    """Empty files, all with one etag."""
+    for number in range(videos):
+        path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    return archive
 
 
 def _listed(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
