@@ -21,6 +21,7 @@ from posebatch.inputs import (
     MAX_PATH_BYTES,
     MAX_SEGMENT_BYTES,
     Survey,
+    VideoList,
     check_apart,
     encode_output_path,
     list_videos,
@@ -30,6 +31,8 @@ from posebatch.inputs import (
     survey,
 )
 from posebatch.settings import SelectionSettings
+from posebatch.storage import LocalStore
+from posebatch.types import SourceVideo
 
 ALL = SelectionSettings()
 
@@ -236,6 +239,28 @@ def test_a_survey_counts(archive: Path) -> None:
 
 def counted(one: Survey) -> tuple[int, int, int]:
     return len(one.videos), one.videos.size_bytes, one.passed_over
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+def test_a_video_list_gives_back_what_it_got(count: int) -> None:
+    videos = [SourceVideo(f"/in/\udcff{i}.mp4", f"%FF{i}.mp4", f"e{i}", i, i + 0.125) for i in range(count)]
+    listed = VideoList()
+    for video in videos:
+        listed.add(video)
+    assert (len(listed), listed.size_bytes) == (count, sum(range(count)))
+    both = list(zip(listed, listed, strict=True))
+    assert [one for one, _ in both] == [other for _, other in both] == videos
+
+
+def test_a_survey_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings, really = [], LocalStore.list
+    monkeypatch.setattr(LocalStore, "list", lambda store, prefix="": listings.append(prefix) or really(store, prefix))
+    for named in ([archive], [archive / "cam1", archive / "cam10"]):
+        inputs = parse_inputs([str(one) for one in named])
+        listings.clear()
+        videos = survey(inputs, ALL).videos
+        assert list(videos) == list(videos) != []
+        assert len(listings) == len(named)
 
 
 NO_VIDEO: dict[str, tuple[list[str], str]] = {
