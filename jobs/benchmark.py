@@ -3,6 +3,8 @@
     python jobs/benchmark.py speed      what a frame costs in each stage, the job end to end, other programs (default)
     python jobs/benchmark.py scaling    frames a second by the number of workers
     python jobs/benchmark.py driver     what Ray costs a segment; what the driver can schedule, and its memory
+    python jobs/benchmark.py plan       planning a night over a large archive: seconds, requests, dollars, memory
+    python jobs/benchmark.py publish    how fast tiny videos are published, and if that slows down with their number
     python jobs/benchmark.py networks   each network alone in every way to run it, at several batch sizes
 
 speed renders videos, measures every stage of the job alone (decode, detect, pose, publish), then the whole job in one
@@ -43,11 +45,15 @@ from posebatch.benchmark.networks import NETWORKS, Networks, networks_named
 from posebatch.benchmark.others import other_program
 from posebatch.benchmark.outside import PROGRAMS
 from posebatch.benchmark.plain import plain_loop
+from posebatch.benchmark.planning import plan_a_night
+from posebatch.benchmark.publication import publish_tiny_videos
 from posebatch.benchmark.report import (
     as_json,
     driver_text,
     machine_text,
+    night_text,
     pool_text,
+    publication_text,
     scaling_text,
     scenario_text,
     summary_text,
@@ -90,8 +96,7 @@ def main() -> int:
     report: dict[str, Any] = {"machine": as_json(machine)}
     try:
         with _working_folder(chosen.folder) as folder:
-            measure = {"speed": _speed, "scaling": _scaling, "driver": _driver, "networks": _networks}[chosen.what]
-            report |= measure(chosen, folder)
+            report |= MEASURES[chosen.what](chosen, folder)
     except PosebatchError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -102,7 +107,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "scaling", "driver", "networks"])
+    parser.add_argument("what", nargs="?", default="speed", choices=list(MEASURES))
     what = parser.add_argument_group("what is measured (each list: every combination is a scenario)")
     what.add_argument("--video", metavar="FILE", help="a video of yours instead of rendered ones")
     what.add_argument("--resolution", nargs="+", default=["1080p"], choices=list(RESOLUTIONS))
@@ -133,8 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
     how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="where to work; default: a temporary folder")
-    driver = parser.add_argument_group("driver")
+    driver = parser.add_argument_group("driver, plan, publish")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
+    driver.add_argument(
+        "--new", type=int, default=500, metavar="N", help="plan: of them in the last night; default 500"
+    )
+    driver.add_argument(
+        "--reread",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="plan: videos of an archive whose ledger is lost; default 10000",
+    )
     driver.add_argument("--segments", type=int, default=4, metavar="N", help="of each video; default 4")
     driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stubs; default 100")
     driver.add_argument("--ray-segments", type=int, default=2000, metavar="N", help="through Ray; default 2000")
@@ -269,6 +284,28 @@ def _driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return report
 
 
+def _plan(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    settings, videos, found = settings_from({}), chosen.videos, []
+    nights: list[tuple[str, str, int, int, bool]] = [
+        ("a first night", "output", videos, 0, True),
+        ("a night with nothing new", "output", videos, videos, False),
+        (f"a night with {chosen.new} new", "output", videos + chosen.new, videos, True),
+        ("the night after it", "output", videos + chosen.new, videos + chosen.new, False),
+        ("a night without its ledger", "lost", chosen.reread, chosen.reread, False),
+    ]
+    for name, output, number, published, then_publish in nights:
+        _say(name)
+        found.append(in_child(plan_a_night, name, str(folder / output), settings, number, published, then_publish))
+        print(night_text(found[-1]), flush=True)
+    return {"plan": as_json(found)}
+
+
+def _publish(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos)
+    print(publication_text(figures))
+    return {"publish": as_json(figures)}
+
+
 def _networks(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     device = resolve_device(chosen.device)
     sizes = chosen.batch or ([1, 2, 4, 8, 16] if device == "cpu" else [8, 16, 32, 64, 128])
@@ -282,6 +319,15 @@ def _networks(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(f"\n{ways_text(found[-1])}", flush=True)
     return {"networks": as_json(found)}
 
+
+MEASURES = {
+    "speed": _speed,
+    "scaling": _scaling,
+    "driver": _driver,
+    "plan": _plan,
+    "publish": _publish,
+    "networks": _networks,
+}
 
 # --- what they share --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Keys below the output root::
     videos/PATH.parquet                                          the commit record, written last
     _state/staging/WORK/...                                      finished segments of unfinished videos
     _state/attempts/WORK.json                                    how often a video was tried in vain
+    _state/ledger/...                                            what the records say, to save reading them all
 
 WORK identifies a video's content and everything that shapes its rows, so what is staged for one version of the source
 or the settings is never taken for another. Every put is one whole object under a key that depends on nothing else;
@@ -17,21 +18,39 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Final
 
 from posebatch.errors import NewerOutputError, ObjectNotFoundError, StagedError, StorageError
-from posebatch.storage import Store
-from posebatch.tables import published_frames, read_staged, record_from_bytes, record_to_bytes
+from posebatch.storage import Store, StoredObject
+from posebatch.tables import SCHEMA_VERSION, published_frames, read_staged, record_from_bytes, record_to_bytes
 from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
 
 DATA_FOLDERS = ("poses", "frames", "previews")
 """Folders of objects that a commit record vouches for."""
 
 
+RECORDS = "videos/"
+ATTEMPTS = "_state/attempts/"
+LEDGER_KEY = f"_state/ledger/1-{SCHEMA_VERSION}"
+"""Raise the first number when its bytes mean something else. No version goes by what a later one says of records."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A commit record as it lies in the store."""
+
+    output_path: str
+    """Of its video."""
+    etag: str
+    """Of the record's own object."""
+    record: VideoRecord
+
+
 def record_key(output_path: str) -> str:
     """Where a video's commit record lies."""
-    return f"videos/{output_path}.parquet"
+    return f"{RECORDS}{output_path}.parquet"
 
 
 def data_key(folder: str, output_path: str) -> str:
@@ -43,13 +62,44 @@ def read_record(store: Store, output_path: str) -> VideoRecord | None:
     """A video's commit record; None when there is none. Raises `NewerOutputError`, and `StorageError` for damage."""
     key = record_key(output_path)
     try:
-        content = store.read(key)
+        return _parsed(store, key, store.read(key))
     except ObjectNotFoundError:
         return None
+
+
+def fetch_record(store: Store, output_path: str) -> Committed | None:
+    """The same with the etag of what was read."""
+    key = record_key(output_path)
+    try:
+        content, etag = store.fetch(key)
+    except ObjectNotFoundError:
+        return None
+    return Committed(output_path, etag, _parsed(store, key, content))
+
+
+def _parsed(store: Store, key: str, content: bytes) -> VideoRecord:
     try:
         return record_from_bytes(content)
     except (StorageError, NewerOutputError) as error:
         raise type(error)(f"{store.uri(key)}: {error}") from error
+
+
+def list_records(store: Store) -> Iterator[tuple[str, str]]:
+    """Output path and etag of every commit record, by a thousand with each request."""
+    for found in _listed(store, RECORDS):
+        if found.key.endswith(".parquet"):
+            yield found.key[len(RECORDS) : -len(".parquet")], found.etag
+
+
+def list_attempts(store: Store) -> Iterator[str]:
+    """The ids of all works that were tried in vain."""
+    return (found.key.removeprefix(ATTEMPTS).removesuffix(".json") for found in _listed(store, ATTEMPTS))
+
+
+def _listed(store: Store, prefix: str) -> Iterator[StoredObject]:
+    """An output that does not exist yet holds nothing."""
+    with suppress(ObjectNotFoundError):
+        yield from store.list(prefix)
 
 
 def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:
@@ -58,18 +108,18 @@ def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses
     return published_frames(*contents)
 
 
-def publish_record(store: Store, output_path: str, record: VideoRecord) -> None:
+def publish_record(store: Store, output_path: str, record: VideoRecord) -> Committed:
     """Commit: from here on the video is done."""
-    store.put(record_key(output_path), record_to_bytes(record))
+    return Committed(output_path, store.put(record_key(output_path), record_to_bytes(record)).etag, record)
 
 
-def publish_failure(store: Store, output_path: str, record: VideoRecord) -> None:
+def publish_failure(store: Store, output_path: str, record: VideoRecord) -> Committed:
     """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
     reader of the folders must not take it for current.
     """
     for folder in DATA_FOLDERS:
         store.delete(data_key(folder, output_path))
-    publish_record(store, output_path, record)
+    return publish_record(store, output_path, record)
 
 
 @dataclass(frozen=True)
@@ -140,7 +190,7 @@ class Work:
 
     @property
     def _attempts_key(self) -> str:
-        return f"_state/attempts/{self.work_id}.json"
+        return f"{ATTEMPTS}{self.work_id}.json"
 
     def tries(self) -> Tries:
         """How often this work was tried in vain, over all runs."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from posebatch.commits import read_record
 from posebatch.errors import PosebatchError
 from posebatch.job import prepare
-from posebatch.plan import Action, Decision, RunContext, decide
+from posebatch.plan import Action, RunContext
+from posebatch.planner import Planned, decisions
 from posebatch.progress import duration_text
 from posebatch.redaction import visible
 from posebatch.runs import last_summary
 from posebatch.settings import Settings
 from posebatch.storage import Store, open_source
-from posebatch.types import SourceVideo, VideoPlan
+from posebatch.types import VideoPlan
 from posebatch.video import probe
 
 PROBE_THREADS = 8
@@ -23,13 +24,18 @@ PROBE_THREADS = 8
 def dry_run(named: list[str], output: str, settings: Settings) -> None:
     """Print the plan: a line for each video, then the sums. Writes nothing."""
     prepared = prepare(named, output, settings)
-    store, context = prepared.store, prepared.context
+    store, context, standings = prepared.store, prepared.context, prepared.standings
     counts = dict.fromkeys(Action, 0)
     seconds = frames = 0.0
-    videos = prepared.videos()
+    notice = standings.open()
+    if notice:
+        print(notice, file=sys.stderr)
+    coming = decisions(prepared.videos(), standings, context)
     with ThreadPoolExecutor(PROBE_THREADS) as threads:
-        while chunk := list(islice(videos, 4 * PROBE_THREADS)):
-            for video, decision, looked in threads.map(lambda one: _look(one, store, context), chunk):
+        while together := list(islice(coming, 4 * PROBE_THREADS)):
+            looks = threads.map(lambda planned: _look(planned, context), together)
+            for planned, looked in zip(together, looks, strict=True):
+                video, decision = planned.video, planned.decision
                 counts[decision.action] += 1
                 told = f"{visible(video.uri)}  ({visible(decision.reason)}){_look_text(looked)}"
                 print(f"{decision.action.value:<11} {told}")
@@ -40,17 +46,15 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
     print(f"{seconds / 3600:.2f} hours of video to do, {frames:.0f} frames; {_estimate(store, context, frames)}")
 
 
-def _look(
-    video: SourceVideo, store: Store, context: RunContext
-) -> tuple[SourceVideo, Decision, VideoPlan | PosebatchError | None]:
-    decision = decide(video, read_record(store, video.output_path), context)
-    if decision.action is not Action.COMPUTE:
-        return video, decision, None
+def _look(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError | None:
+    video = planned.video
+    if planned.decision.action is not Action.COMPUTE:
+        return None
     try:
         with open_source(video.uri, video.etag, context.endpoint_url) as file:
-            return video, decision, probe(file, video.uri, context.settings.execution.segment_seconds)
+            return probe(file, video.uri, context.settings.execution.segment_seconds)
     except PosebatchError as error:
-        return video, decision, error
+        return error
 
 
 def _look_text(looked: VideoPlan | PosebatchError | None) -> str:

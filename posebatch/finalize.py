@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from posebatch.commits import Work, data_key, publish_record, read_record
+from posebatch.commits import Committed, Work, data_key, publish_record, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
 from posebatch.storage import SPOOL_BYTES, Store, open_store
@@ -61,7 +61,7 @@ class Totals:
     device: str = ""
 
 
-def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
+def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
     Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
@@ -75,12 +75,12 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
         *_publish_preview(work, job.video, job.preview, context),
     )
     record = _record(job, context, totals, objects)
-    publish_record(store, job.video.output_path, record)
+    committed = publish_record(store, job.video.output_path, record)
     work.clear()
-    return record
+    return committed
 
 
-def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> VideoRecord:
+def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> Committed:
     """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
     store = open_store(context.output, context.endpoint_url)
     record = read_record(store, video.output_path)
@@ -92,9 +92,9 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
     renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
-    publish_record(store, video.output_path, renewed)
+    committed = publish_record(store, video.output_path, renewed)
     work.clear()
-    return renewed
+    return committed
 
 
 def _publish_table(

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import marshal
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from posebatch.digests import digest
 from posebatch.errors import InputError, ObjectNotFoundError
 from posebatch.settings import SelectionSettings
 from posebatch.storage import LocalStore, S3Store, Store, StoredObject, is_s3, local_path, open_store, split_s3
@@ -76,12 +79,44 @@ class Input:
                 yield found
 
 
+VIDEOS_PACKED_TOGETHER: Final = 1000
+"""Of a `VideoList`: enough that names of one folder are packed well."""
+
+
+class VideoList:
+    """Videos in the order in which they were found, to be gone through more than once without another listing.
+
+    Packed in memory, about 40 bytes each: less than what must be known of their results, and no file to clean up.
+    """
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._loose: list[tuple[str, str, str, int, float]] = []
+        self.size_bytes = 0
+        """Of all videos together."""
+
+    def add(self, video: SourceVideo) -> None:
+        """Take one more."""
+        self._loose.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
+        self.size_bytes += video.size_bytes
+        if len(self._loose) == VIDEOS_PACKED_TOGETHER:
+            self._packed.append(zlib.compress(marshal.dumps(self._loose), level=1))
+            self._loose = []
+
+    def __len__(self) -> int:
+        return len(self._packed) * VIDEOS_PACKED_TOGETHER + len(self._loose)
+
+    def __iter__(self) -> Iterator[SourceVideo]:
+        for packed in self._packed:
+            yield from (SourceVideo(*row) for row in marshal.loads(zlib.decompress(packed)))
+        yield from (SourceVideo(*row) for row in self._loose)
+
+
 @dataclass(frozen=True)
 class Survey:
-    """What the inputs hold, counted before any work begins."""
+    """What the inputs hold, found before any work begins."""
 
-    videos: int = 0
-    size_bytes: int = 0
+    videos: VideoList
     passed_over: int = 0
     """Files that are not named like a video."""
 
@@ -103,18 +138,45 @@ def read_input_list(path: str) -> list[str]:
 
 
 def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo]:
-    """The videos of the inputs, each once, in the order of the inputs and their listings."""
-    seen: set[str] | None = set() if len(inputs) > 1 else None
+    """The videos of the inputs, each once, in the order of the inputs and their listings.
+
+    Raises `InputError` when two different videos map to one output path.
+    """
+    return (video for video in _each_once(inputs, selection) if video is not None)
+
+
+def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
+    """Each video once, and None for each file that is no video."""
+    if len(inputs) == 1:  # its keys differ, so their output paths do
+        yield from _found(inputs, selection)
+        return
+    owners: dict[bytes, bytes] = {}  # output path -> address, as digests: 200 bytes for each video
+    for video in _found(inputs, selection):
+        if video is None:
+            yield None
+            continue
+        uri = digest(video.uri)
+        owner = owners.setdefault(digest(video.output_path), uri)
+        if owner is uri:
+            yield video
+        elif owner != uri:
+            raise _collision(inputs, selection, video)
+
+
+def _found(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
     for one in inputs:
         for found in one.objects():
-            if not _wanted(one, found, selection):
-                continue
-            video = _source_video(one, found)
-            if seen is not None:
-                if video.output_path in seen:
-                    continue
-                seen.add(video.output_path)
-            yield video
+            yield _source_video(one, found) if _wanted(one, found, selection) else None
+
+
+def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: SourceVideo) -> InputError:
+    """Lists again, up to the video that came first: no address is kept for the case of an error."""
+    others = (other for other in _found(inputs, selection) if other and other.output_path == video.output_path)
+    owner = next((other.uri for other in others), "another video")
+    return InputError(
+        f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
+        "name a folder above both, or give each an --output of its own"
+    )
 
 
 def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
@@ -125,29 +187,21 @@ def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
 
 
 def survey(inputs: Sequence[Input], selection: SelectionSettings) -> Survey:
-    """Count what the inputs hold and make sure that no two of them want the same output path.
+    """List the inputs, once, and make sure that no two videos want the same output path.
 
     Raises `InputError` when two different videos map to one output path, or when there is no video at all.
     """
-    videos = size_bytes = passed_over = 0
-    owners: dict[str, str] = {}
-    for one in inputs:
-        for found in one.objects():
-            if not _wanted(one, found, selection):
-                passed_over += 1
-                continue
-            if len(inputs) > 1:  # the keys of a single input differ, so their output paths do
-                video = _source_video(one, found)
-                if video.output_path in owners:
-                    _check_same(owners[video.output_path], video)
-                    continue
-                owners[video.output_path] = video.uri
-            videos, size_bytes = videos + 1, size_bytes + found.size_bytes
+    videos, passed_over = VideoList(), 0
+    for video in _each_once(inputs, selection):
+        if video is None:
+            passed_over += 1
+        else:
+            videos.add(video)
     if not videos:
         names = ", ".join(one.named for one in inputs)
         others = f"; {passed_over} other files are not named like a video or not included" if passed_over else ""
         raise InputError(f"no video in {names}{others}. A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
-    return Survey(videos, size_bytes, passed_over)
+    return Survey(videos, passed_over)
 
 
 def check_apart(inputs: Iterable[Input], output: str) -> None:
@@ -276,14 +330,6 @@ def _one_of(part: str) -> str:
 def _source_video(one: Input, found: StoredObject) -> SourceVideo:
     path = encode_output_path(one.output_prefix + found.key)
     return SourceVideo(one.store.uri(found.key), path, found.etag, found.size_bytes, found.last_modified)
-
-
-def _check_same(owner: str, video: SourceVideo) -> None:
-    if owner != video.uri:
-        raise InputError(
-            f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
-            "name a folder above both, or give each an --output of its own"
-        )
 
 
 def _wanted(one: Input, found: StoredObject, selection: SelectionSettings) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from posebatch.clashes import check_kept_apart
-from posebatch.commits import read_record, record_key
-from posebatch.errors import OutputError, StorageError
-from posebatch.inputs import Input, Survey, check_apart, list_videos, parse_inputs, survey
+from posebatch.commits import Committed, record_key
+from posebatch.errors import OutputError, PosebatchError, StorageError
+from posebatch.inputs import Survey, check_apart, parse_inputs, survey
 from posebatch.lease import held
 from posebatch.models.quantized import quantized_identity
 from posebatch.models.registry import Kind, resolve, weight_file
@@ -22,6 +22,7 @@ from posebatch.redaction import visible
 from posebatch.runner import Outcome, Pool, Runner
 from posebatch.runs import RunFolder, new_run_id
 from posebatch.settings import Settings
+from posebatch.standings import Standings
 from posebatch.storage import Store, open_store
 from posebatch.types import SourceVideo
 from posebatch.version import __version__
@@ -34,12 +35,13 @@ class Prepared:
     context: RunContext
     store: Store
     """The output."""
-    inputs: list[Input]
     survey: Survey
+    standings: Standings
+    """What the output says of the videos."""
 
     def videos(self) -> Iterator[SourceVideo]:
-        """The videos of the inputs."""
-        return list_videos(self.inputs, self.context.settings.selection)
+        """The videos of the inputs, as they were listed."""
+        return iter(self.survey.videos)
 
 
 def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
@@ -54,7 +56,8 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     inputs = parse_inputs(named, endpoint_url)
     check_apart(inputs, store.root)
     context = RunContext(new_run_id(), settings, store.root, detector, pose)
-    return Prepared(context, store, inputs, survey(inputs, settings.selection))
+    found = survey(inputs, settings.selection)
+    return Prepared(context, store, found, Standings(store, len(found.videos)))
 
 
 def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:
@@ -69,13 +72,17 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
     _refuse_existing(prepared)
     context, store, found = prepared.context, prepared.store, prepared.survey
     folder = RunFolder(store, context)
-    progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes))
+    progress = Progress(Tally(videos_total=len(found.videos), bytes_total=found.videos.size_bytes))
     with ExitStack() as opened:
 
         def start_pool() -> Pool:
             return opened.enter_context(_ray_pool(context, runner))
 
-        runner = Runner(context, store, start_pool, progress, folder.add)
+        def note(done: Committed) -> None:
+            folder.add(done.record)
+            prepared.standings.note(done)
+
+        runner = Runner(context, store, start_pool, progress, note, prepared.standings)
         with held(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
             folder.open(named)
             check_kept_apart(store, prepared.videos)
@@ -84,7 +91,8 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
 
 def _run(prepared: Prepared, runner: Runner, progress: Progress, folder: RunFolder) -> int:
     context, store, found = prepared.context, prepared.store, prepared.survey
-    _say(f"{_count(found.videos, 'video')}, {found.size_bytes / 1e6:.1f} MB -> {store.root}  (run {context.run_id})")
+    size_mb = found.videos.size_bytes / 1e6
+    _say(f"{_count(len(found.videos), 'video')}, {size_mb:.1f} MB -> {store.root}  (run {context.run_id})")
     _say(f"detector {context.detector}\npose     {context.pose}")
     outcome = None
     try:
@@ -93,6 +101,7 @@ def _run(prepared: Prepared, runner: Runner, progress: Progress, folder: RunFold
     finally:
         progress.close()
         _leave_summary(folder, _summary(context, progress, outcome))
+        _leave_ledger(prepared.standings)
     _print_outcome(outcome, store, folder, context.settings)
     return outcome.exit_code
 
@@ -113,11 +122,23 @@ def _leave_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
         print(f"posebatch: the summary of this run could not be written: {visible(str(error))}", file=sys.stderr)
 
 
+def _leave_ledger(standings: Standings) -> None:
+    """The next night only saves requests by it: its loss is no failure of this one."""
+    try:
+        standings.save()
+    except PosebatchError as error:
+        print(
+            f"posebatch: the ledger could not be written, the next run reads more: {visible(str(error))}",
+            file=sys.stderr,
+        )
+
+
 def _refuse_existing(prepared: Prepared) -> None:
     if prepared.context.settings.selection.on_existing != "error":
         return
-    for video in prepared.videos():
-        if read_record(prepared.store, video.output_path) is not None:
+    prepared.standings.open()
+    for video, standing in prepared.standings.of(prepared.videos()):
+        if standing is not None:
             there = prepared.store.uri(record_key(video.output_path))
             raise OutputError(f"{there} exists already (--on-existing error)")
 

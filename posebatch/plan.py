@@ -1,13 +1,16 @@
-"""What to do with each video: a pure function of its listing, its commit record and the settings."""
+"""What to do with each video: a pure function of its listing, its standing by its commit record, and the settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
+from posebatch.digests import digest
 from posebatch.settings import Settings, data_fingerprint, preview_fingerprint
-from posebatch.types import SourceVideo, VideoRecord
+from posebatch.tables import text
+from posebatch.types import SourceVideo, VideoRecord, VideoStatus
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ class RunContext:
         """The S3-compatible store to talk to."""
         return self.settings.selection.endpoint_url
 
-    @property
+    @cached_property
     def data_fingerprint(self) -> str:
         """Identifies what shapes poses and frames, besides the source."""
         return data_fingerprint(self.settings, self.detector, self.pose)
 
-    @property
+    @cached_property
     def preview_fingerprint(self) -> str | None:
         """Identifies what shapes a preview; None when none is wanted."""
         return preview_fingerprint(self.settings) if self.settings.preview.wanted else None
@@ -64,34 +67,71 @@ class Decision:
     """What is wrong with a video that is done as well as it can be."""
 
 
-def decide(video: SourceVideo, record: VideoRecord | None, context: RunContext) -> Decision:
-    """What to do with a video whose commit record is ``record`` (None: never finished)."""
-    selection = context.settings.selection
-    if record is None:
+@dataclass(frozen=True)
+class Ending:
+    """How work on a video ended, as far as a decision asks; the same for most videos of an archive."""
+
+    status: VideoStatus
+    settings_fingerprint: str
+    error_kind: str | None = None
+    error: str | None = None
+    """None for a video that is published whole."""
+    has_frames: bool = True
+    """Whether there is anything to draw a preview of."""
+    previews: tuple[str, ...] = ()
+    """Fingerprints of the previews that are published."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a decision needs to know of a commit record."""
+
+    source: bytes
+    """Digest of the etag of the source that the record is about."""
+    ending: Ending
+
+    @classmethod
+    def of(cls, record: VideoRecord) -> Standing:
+        """The same before a record is written and after it is read back."""
+        ending = Ending(
+            record.status,
+            record.settings_fingerprint,
+            record.error_kind,
+            None if record.status == "ok" or record.error is None else text(record.error),
+            bool(record.frames_processed),
+            tuple(one.fingerprint for one in record.objects if one.kind == "preview"),
+        )
+        return cls(digest(record.etag), ending)
+
+
+def decide(video: SourceVideo, standing: Standing | None, context: RunContext) -> Decision:
+    """What to do with a video whose commit record says ``standing`` (None: it has none, it was never finished)."""
+    if standing is None:
         return Decision(Action.COMPUTE, "new")
-    if record.etag != video.etag:
+    if standing.source != digest(video.etag):
         return Decision(Action.COMPUTE, "the source has changed")
-    if record.status == "failed" and not selection.retry_failed:
-        return Decision(Action.QUARANTINED, f"{record.error_kind}: {record.error}")
-    if record.status == "failed":
-        return Decision(Action.COMPUTE, f"failed before ({record.error_kind}), tried again as asked")
-    return _decide_published(record, context)
+    ending = standing.ending
+    if ending.status != "failed":
+        return _decide_published(ending, context)
+    if not context.settings.selection.retry_failed:
+        return Decision(Action.QUARANTINED, f"{ending.error_kind}: {ending.error}")
+    return Decision(Action.COMPUTE, f"failed before ({ending.error_kind}), tried again as asked")
 
 
-def _decide_published(record: VideoRecord, context: RunContext) -> Decision:
-    if record.settings_fingerprint != context.data_fingerprint:
+def _decide_published(ending: Ending, context: RunContext) -> Decision:
+    if ending.settings_fingerprint != context.data_fingerprint:
         return Decision(Action.COMPUTE, "settings or weights have changed")
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
-    if not _preview_is_current(record, context):
+    if not _preview_is_current(ending, context):
         return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
-    return Decision(Action.DONE, "up to date", record.error if record.status == "partial" else None)
+    return Decision(Action.DONE, "up to date", ending.error if ending.status == "partial" else None)
 
 
-def _preview_is_current(record: VideoRecord, context: RunContext) -> bool:
+def _preview_is_current(ending: Ending, context: RunContext) -> bool:
     wanted = context.preview_fingerprint
-    if wanted is None or not record.frames_processed:
+    if wanted is None or not ending.has_frames:
         return True
-    if record.error_kind == "preview" and not context.settings.selection.retry_failed:
+    if ending.error_kind == "preview" and not context.settings.selection.retry_failed:
         return True  # it failed before; the same frames will fail again
-    return any(one.kind == "preview" and one.fingerprint == wanted for one in record.objects)
+    return wanted in ending.previews

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
-from posebatch.commits import NONE_IN_VAIN, Tries
+from posebatch.commits import NONE_IN_VAIN, Committed, Tries
 from posebatch.errors import (
     AccessDeniedError,
     IndexDisagreesError,
@@ -30,8 +30,9 @@ from posebatch.errors import (
 )
 from posebatch.finalize import FinalizeJob, PreviewOutcome
 from posebatch.plan import Action, RunContext
-from posebatch.planner import Planned, Planner
+from posebatch.planner import Notice, Passed, Planned, Planner
 from posebatch.progress import Progress, Tally
+from posebatch.standings import Standings
 from posebatch.storage import Store
 from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoPlan, VideoRecord
@@ -172,9 +173,11 @@ class Runner:
         store: Store,
         start_pool: Callable[[], Pool],
         progress: Progress,
-        on_record: Callable[[VideoRecord], None] = lambda _: None,
+        on_record: Callable[[Committed], None] = lambda _: None,
+        standings: Standings | None = None,
     ) -> None:
-        self._context, self._store, self._progress = context, store, progress
+        self._context, self._progress = context, progress
+        self._standings = standings or Standings(store)
         self._start_pool, self._on_record = start_pool, on_record
         self._tally = progress.tally
         self._flights: dict[str, _Flight] = {}
@@ -193,11 +196,11 @@ class Runner:
         self._stop_reason = reason
         self._stop.set()
 
-    def run(self, videos: Iterator[SourceVideo]) -> Outcome:
+    def run(self, videos: Iterable[SourceVideo]) -> Outcome:
         """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError`
         when a later version of posebatch has published one of them.
         """
-        planned = Planner(videos, self._store, self._context)
+        planned = Planner(videos, self._standings, self._context)
         try:
             if self._anything_to_do(planned):
                 self._pool = self._start_pool()
@@ -280,26 +283,30 @@ class Runner:
         else:
             self._tasks.append(job)
 
-    def _take(self, planned: Planned) -> None:
+    def _take(self, upcoming: Planned | Passed | Notice) -> None:
         self._moves += 1
-        video, decision = planned.video, planned.decision
-        match decision.action:
-            case Action.DONE:
-                self._tally.up_to_date += 1
-                if decision.partial is not None:
-                    self._tally.partial += 1
-                    self._complain(video, "partial", decision.partial)
-                self._tally.bytes_passed += video.size_bytes
-            case Action.QUARANTINED:
-                self._tally.quarantined += 1
-                self._tally.bytes_passed += video.size_bytes
-                self._complain(video, "failed before", decision.reason)
-            case Action.PREVIEW:
+        match upcoming:
+            case Notice(text):
+                self._progress.say(text)
+            case Passed():
+                self._pass_over(upcoming)
+            case Planned(video) if upcoming.decision.action is Action.PREVIEW:
                 self._flights[video.uri] = _Flight(video, only_preview=True)
                 self._tasks.append(PreviewJob(video, None))
-            case Action.COMPUTE:
-                self._flights[video.uri] = _Flight(video, before=planned.tries)
+            case Planned(video):
+                self._flights[video.uri] = _Flight(video, before=upcoming.tries)
                 self._tasks.append(ProbeJob(video))
+
+    def _pass_over(self, passed: Passed) -> None:
+        self._tally.up_to_date += passed.up_to_date
+        self._tally.quarantined += passed.quarantined
+        self._tally.partial += passed.partial
+        self._tally.bytes_passed += passed.size_bytes
+        for video, decision in ((planned.video, planned.decision) for planned in passed.complained):
+            if decision.action is Action.QUARANTINED:
+                self._complain(video, "failed before", decision.reason)
+            else:
+                self._complain(video, "partial", str(decision.partial))
 
     # --- completions ----------------------------------------------------------------------------------------------
 
@@ -326,8 +333,8 @@ class Runner:
                 self._segment_staged(flight, job, done)
             case PreviewJob(), int(frames):
                 self._preview_ended(flight, PreviewOutcome(frames))
-            case _, VideoRecord() as record:
-                self._settled(flight, record)
+            case _, Committed() as done:
+                self._settled(flight, done)
             case _:
                 raise AssertionError(f"{type(job).__name__} ended with {completion.result!r}")
 
@@ -367,9 +374,10 @@ class Runner:
             self._progress.say(f"preview of {flight.video.uri} left out: {outcome.error}")
         self._tasks.append(AttachJob(flight.video, outcome) if flight.only_preview else self._finalize_job(flight))
 
-    def _settled(self, flight: _Flight, record: VideoRecord) -> None:
+    def _settled(self, flight: _Flight, done: Committed) -> None:
+        record = done.record
         del self._flights[flight.video.uri]
-        self._on_record(record)
+        self._on_record(done)
         if record.status == "failed":
             self._tally.failed += 1
             self._complain(flight.video, "failed", str(record.error))

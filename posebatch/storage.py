@@ -88,6 +88,13 @@ class Store(ABC):
     def read(self, key: str) -> bytes:
         """A whole object. Raises `ObjectNotFoundError`."""
 
+    def fetch(self, key: str) -> tuple[bytes, str]:
+        """A whole object and its etag, both of one version. Raises `ObjectNotFoundError`."""
+        while True:
+            etag, content = self.head(key).etag, self.read(key)
+            if self.head(key).etag == etag:
+                return content, etag
+
     @abstractmethod
     def head(self, key: str) -> StoredObject:
         """What a listing would show of one key. Raises `ObjectNotFoundError`."""
@@ -222,6 +229,12 @@ class S3Store(Store):
         """A whole object; see `Store.read`."""
         with _s3_errors(self.uri(key)):
             return bytes(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read())
+
+    def fetch(self, key: str) -> tuple[bytes, str]:
+        """In one GET; see `Store.fetch`."""
+        with _s3_errors(self.uri(key)):
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+            return bytes(answer["Body"].read()), answer["ETag"].strip('"')
 
     def head(self, key: str) -> StoredObject:
         """See `Store.head`."""

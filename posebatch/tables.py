@@ -463,10 +463,10 @@ def videos_table(records: Sequence[VideoRecord]) -> pa.Table:
     return pa.Table.from_pylist([record_to_row(record) for record in records], schema=VIDEOS_SCHEMA)
 
 
-def record_to_bytes(record: VideoRecord) -> bytes:
+def record_to_bytes(record: VideoRecord, compression: str = "zstd") -> bytes:
     """A commit record as a Parquet file of one row."""
     sink = pa.BufferOutputStream()
-    pq.write_table(videos_table([record]), sink, compression="zstd")
+    pq.write_table(videos_table([record]), sink, compression=compression)
     return sink.getvalue().to_pybytes()
 
 

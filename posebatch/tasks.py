@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.commits import Tries, Work, publish_failure, read_published_frames, read_record
+from posebatch.commits import Committed, Tries, Work, publish_failure, read_published_frames, read_record
 from posebatch.errors import PreviewError, StorageUnavailableError
 from posebatch.finalize import FinalizeJob, PreviewOutcome, attach_preview, finalize_video, staged_frames
 from posebatch.inputs import relist
@@ -140,12 +140,12 @@ def draw_preview(job: PreviewJob, context: RunContext) -> int:
     return frames
 
 
-def fail_video(job: FailJob, context: RunContext) -> VideoRecord:
+def fail_video(job: FailJob, context: RunContext) -> Committed:
     """Publish a failed video's commit record and drop what is staged of it."""
     store = open_store(context.output, context.endpoint_url)
-    publish_failure(store, job.video.output_path, job.record)
+    committed = publish_failure(store, job.video.output_path, job.record)
     _work(job.video, context).clear()
-    return job.record
+    return committed
 
 
 def _poses_to_draw(job: PreviewJob, context: RunContext, work: Work) -> tuple[VideoInfo, Iterator[FramePoses]]:

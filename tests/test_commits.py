@@ -276,7 +276,7 @@ def test_a_failure_takes_older_data_away_before_it_is_recorded(store: RecordingS
 
 def test_the_record_is_put_last(store: RecordingStore):
     stage(store)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 2), PLAIN)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 2), PLAIN).record
     assert changed(store) == [
         ("put", "poses/a.mp4.parquet"),
         ("put", "frames/a.mp4.parquet"),
@@ -301,7 +301,7 @@ def test_with_a_preview_the_record_is_still_last(store: RecordingStore):
     work = stage(store, GIF)
     store.put(work.preview_key, b"GIF89a")
     store.changes.clear()
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
     assert [key for what, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
@@ -323,7 +323,7 @@ def test_a_publication_that_breaks_off_is_no_commit_and_can_be_repeated(store: R
     assert read_record(store, "a.mp4") is None
     assert len(left(store, "_state/staging/")) == 2, "what is staged stays"
     store.fail_at = None
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
     assert read_record(store, "a.mp4") == record
 
 
@@ -338,7 +338,7 @@ def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Pa
 
 def test_a_video_without_persons_has_a_poses_table_without_rows(store: RecordingStore):
     stage(store, persons=0)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
     assert record.status == "ok"
     assert [(one.kind, one.rows) for one in record.objects] == [("poses", 0), ("frames", 4)]
     assert [len(frame) for frame in read_published_frames(store, "a.mp4")] == [0] * 4
@@ -350,7 +350,7 @@ def test_a_video_without_persons_has_a_poses_table_without_rows(store: Recording
 def test_an_older_preview_does_not_outlive_its_tables(store: RecordingStore, preview, ctx):
     store.put("previews/a.mp4.gif", b"of an older version")
     stage(store, ctx)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, preview), ctx)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, preview), ctx).record
     assert left(store, "previews/") == set()
     assert {one.kind for one in record.objects} == {"poses", "frames"}
 
@@ -360,11 +360,11 @@ def test_an_older_preview_does_not_outlive_its_tables(store: RecordingStore, pre
 
 def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
     stage(store)
-    before = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    before = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
     work = Work.of(store, VIDEO, GIF.data_fingerprint)
     store.put(work.preview_key, b"GIF89a")
     store.changes.clear()
-    after = attach_preview(VIDEO, PreviewOutcome(frames=4), GIF)
+    after = attach_preview(VIDEO, PreviewOutcome(frames=4), GIF).record
     assert changed(store) == [("put", "previews/a.mp4.gif"), ("put", "videos/a.mp4.parquet")]
     assert after.objects[:-1] == before.objects
     assert (after.objects[-1].kind, after.objects[-1].rows) == ("preview", 4)
@@ -384,11 +384,11 @@ def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
 )
 def test_what_the_record_says_of_a_later_preview(store: RecordingStore, complaint, outcome, expected):
     stage(store)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
     status = "partial" if complaint[0] == "damaged" else "ok"
     publish_record(store, "a.mp4", replace(record, status=status, error_kind=complaint[0], error=complaint[1]))
     store.put(Work.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a")
-    renewed = attach_preview(VIDEO, outcome, GIF)
+    renewed = attach_preview(VIDEO, outcome, GIF).record
     assert (renewed.error_kind, renewed.error) == expected
     assert renewed.status == status
     assert read_record(store, "a.mp4") == renewed

@@ -21,6 +21,7 @@ from posebatch.inputs import (
     MAX_PATH_BYTES,
     MAX_SEGMENT_BYTES,
     Survey,
+    VideoList,
     check_apart,
     encode_output_path,
     list_videos,
@@ -30,6 +31,8 @@ from posebatch.inputs import (
     survey,
 )
 from posebatch.settings import SelectionSettings
+from posebatch.storage import LocalStore
+from posebatch.types import SourceVideo
 
 ALL = SelectionSettings()
 
@@ -230,8 +233,34 @@ def test_what_macos_leaves_beside_a_file_is_no_video(archive: Path, named: str, 
 
 def test_a_survey_counts(archive: Path) -> None:
     inputs = parse_inputs([str(archive)])
-    assert survey(inputs, ALL) == Survey(8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
-    assert survey(inputs, SelectionSettings(include=("x.mp4",))) == Survey(2, 5, 9)
+    assert counted(survey(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
+    assert counted(survey(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
+
+
+def counted(one: Survey) -> tuple[int, int, int]:
+    return len(one.videos), one.videos.size_bytes, one.passed_over
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+def test_a_video_list_gives_back_what_it_got(count: int) -> None:
+    videos = [SourceVideo(f"/in/\udcff{i}.mp4", f"%FF{i}.mp4", f"e{i}", i, i + 0.125) for i in range(count)]
+    listed = VideoList()
+    for video in videos:
+        listed.add(video)
+    assert (len(listed), listed.size_bytes) == (count, sum(range(count)))
+    both = list(zip(listed, listed, strict=True))
+    assert [one for one, _ in both] == [other for _, other in both] == videos
+
+
+def test_a_survey_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings, really = [], LocalStore.list
+    monkeypatch.setattr(LocalStore, "list", lambda store, prefix="": listings.append(prefix) or really(store, prefix))
+    for named in ([archive], [archive / "cam1", archive / "cam10"]):
+        inputs = parse_inputs([str(one) for one in named])
+        listings.clear()
+        videos = survey(inputs, ALL).videos
+        assert list(videos) == list(videos) != []
+        assert len(listings) == len(named)
 
 
 NO_VIDEO: dict[str, tuple[list[str], str]] = {
@@ -255,7 +284,7 @@ def test_a_file_that_is_named_twice_is_done_once(archive: Path) -> None:
     for named in (["a.mp4", "a.mp4"], ["", "a.mp4"], ["a.mp4", "*.mp4", ""], ["cam1", "cam1/x.mp4", "cam1/"]):
         inputs = parse_inputs([f"{archive}/{one}" for one in named])
         uris = [video.uri for video in list_videos(inputs, ALL)]
-        assert len(uris) == len(set(uris)) == survey(inputs, ALL).videos
+        assert len(uris) == len(set(uris)) == len(survey(inputs, ALL).videos)
 
 
 def test_two_videos_with_one_output_path_are_an_error_that_names_both(archive: Path) -> None:
@@ -264,7 +293,7 @@ def test_two_videos_with_one_output_path_are_an_error_that_names_both(archive: P
         survey(inputs, ALL)
     for part in (f"{archive}/cam1/x.mp4", f"{archive}/cam2/x.mp4", "'x.mp4'"):
         assert part in str(raised.value)
-    assert survey(parse_inputs([f"{archive}/cam1", f"{archive}/cam10"]), ALL).videos == 4
+    assert len(survey(parse_inputs([f"{archive}/cam1", f"{archive}/cam10"]), ALL).videos) == 4
 
 
 # --- where the output may lie ----------------------------------------------------------------------------------------

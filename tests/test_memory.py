@@ -70,7 +70,7 @@ def work_off(video_path: Path) -> dict[str, float]:
     before = peak_memory_mb()
     SegmentProcessor(context, EveryoneEverywhere()).process(SegmentJob(video, plan.info, plan.segments[0]))
     between = peak_memory_mb()
-    record = finalize_video(FinalizeJob(video, plan, 1), context)
+    record = finalize_video(FinalizeJob(video, plan, 1), context).record
     return {"rows": record.persons, "worker": between - before, "publishing": peak_memory_mb() - between}
 
 

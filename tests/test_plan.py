@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from posebatch.plan import Action, RunContext, decide
+from posebatch.plan import Action, RunContext, Standing, decide
 from posebatch.settings import settings_from
 from posebatch.types import PublishedObject, SourceVideo, VideoRecord
 
@@ -85,18 +85,18 @@ NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
     ],
 )
 def test_decide(record, chosen, action, reason):
-    decision = decide(VIDEO, record, context(**chosen))
+    decision = decide(VIDEO, record and Standing.of(record), context(**chosen))
     assert decision.action is action
     assert reason in decision.reason
 
 
 def test_other_weights_are_other_rows():
     for changed in (replace(PLAIN, detector="d@2"), replace(PLAIN, pose="p@2")):
-        assert decide(VIDEO, RECORD, changed).action is Action.COMPUTE
+        assert decide(VIDEO, Standing.of(RECORD), changed).action is Action.COMPUTE
 
 
 def test_the_run_does_not_count():
-    assert decide(VIDEO, RECORD, replace(PLAIN, run_id="run-9", output="/elsewhere")).action is Action.DONE
+    assert decide(VIDEO, Standing.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action is Action.DONE
 
 
 def test_context():

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tiny_video import write_tiny_video
 
 from posebatch import runner as runner_module
-from posebatch.commits import Tries, Work, read_record, record_key
+from posebatch.commits import Committed, Tries, Work, read_record, record_key
 from posebatch.errors import (
     AccessDeniedError,
     DamagedVideoError,
@@ -233,7 +233,7 @@ class Archive:
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        runner = Runner(context, self.store, start_pool, progress, self.records.append)
+        runner = Runner(context, self.store, start_pool, progress, lambda done: self.records.append(done.record))
         watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
         watchdog.start()
         try:
@@ -520,7 +520,8 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
             return SegmentDone(1, 0, 0.1)
         if isinstance(job, NoteAttemptJob):
             return None
-        return job.record if isinstance(job, FailJob) else VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        done = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        return Committed(job.video.output_path, "e", job.record if isinstance(job, FailJob) else done)
 
     videos = [SourceVideo(f"/in/{i}", str(i), "e", 1, 1.0) for i in range(len(segments_of))]
     archive.run(fault, videos=videos, perform_job=perform_job, workers=workers, max_attempts=max_attempts)
@@ -1059,7 +1060,8 @@ def test_the_driver_holds_a_bounded_number_of_videos(archive: Archive, workers: 
         if isinstance(job, SegmentJob):
             return SegmentDone(1, 0, 0.1)
         settled.append(job.video.uri)
-        return VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        record = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        return Committed(job.video.output_path, "e", record)
 
     outcome = archive.run(videos=videos(), perform_job=perform_job, workers=workers)
     assert facts(outcome) == (1000, 0, 0, 0)

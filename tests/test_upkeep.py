@@ -292,7 +292,7 @@ def test_attempts_that_are_counted_meanwhile_stay(late: tuple[LocalStore, Limit]
     found = found_of(out, limit, ATTEMPTS)
     Work(out, WORK_ID).note_attempt(Tries(2), "worker_died", "killed")
     assert take_away(out, found, limit) is False
-    assert Work(out, WORK_ID).attempts() == 2
+    assert Work(out, WORK_ID).tries() == Tries(2)
 
 
 @pytest.mark.parametrize("key", [STAGED, ATTEMPTS, SCRATCH, "poses/gone.mp4.parquet"])

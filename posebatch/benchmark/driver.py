@@ -12,14 +12,15 @@ from typing import Final
 
 from posebatch.benchmark.child import memory_mb, peak_memory_mb
 from posebatch.benchmark.scaling import INFO
-from posebatch.commits import record_key
+from posebatch.commits import Committed, record_key
 from posebatch.finalize import FinalizeJob
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally
 from posebatch.runner import Completion, Runner
 from posebatch.settings import Settings
-from posebatch.storage import LocalStore
+from posebatch.standings import Standings
+from posebatch.storage import LocalStore, local_etag
 from posebatch.tables import record_to_bytes
 from posebatch.tasks import Probed, ProbeJob, TaskJob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoPlan, VideoRecord
@@ -37,9 +38,9 @@ class DriverFigures:
     videos: int
     segments_per_video: int
     seconds: float
-    """For listing, reading commit records, deciding, scheduling, and writing a small file for each video."""
+    """For listing, deciding, scheduling, writing a small file for each video, and the ledger at the end."""
     again_s: float
-    """For the next run, which finds all of them up to date."""
+    """For the next run, which finds all of them up to date by that ledger."""
     published_again: int
     """By that next run: 0, or the figures are wrong."""
     imports_mb: float
@@ -112,7 +113,7 @@ class StubPool:
             case _:
                 raise AssertionError(f"nothing here can fail, but there is a {type(job).__name__}")
 
-    def _publish(self, video: SourceVideo) -> VideoRecord:
+    def _publish(self, video: SourceVideo) -> Committed:
         record = VideoRecord(
             video=video.uri,
             etag=video.etag,
@@ -129,33 +130,32 @@ class StubPool:
             self._record_bytes = record_to_bytes(record)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self._record_bytes)
-        return record
+        return Committed(video.output_path, local_etag(path.stat()), record)
 
 
 def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
     """A run over an archive of empty files, then the same run again. Call it in a child."""
-    archive, context = Path(folder, "archive"), RunContext("benchmark", settings, f"{folder}/output", "none", "none")
-    for number in range(videos):
-        path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (0, 0))  # one etag for all
+    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
-    published = 0
+    published, standings = 0, Standings(LocalStore(context.output))
 
-    def note(_: VideoRecord) -> None:
+    def note(done: Committed) -> None:
         nonlocal published
+        standings.note(done)
         published += 1
         if published == max(1, videos // 10):
             peaks.append(peak_memory_mb())
 
     def run() -> float:
-        started = time.perf_counter()
-        listed = _listed(archive, settings)
+        nonlocal standings
+        started, store = time.perf_counter(), LocalStore(context.output)
+        standings = Standings(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Runner(context, LocalStore(context.output), lambda: pool, progress, note).run(listed)
+        Runner(context, store, lambda: pool, progress, note, standings).run(_listed(archive, settings))
+        standings.save()
         return time.perf_counter() - started
 
     seconds = run()
@@ -164,6 +164,16 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     return DriverFigures(
         workers, videos, segments_per_video, seconds, again_s, again, before, peaks[0], peak_memory_mb()
     )
+
+
+def make_archive(archive: Path, videos: int) -> Path:
+    """Empty files, all with one etag."""
+    for number in range(videos):
+        path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    return archive
 
 
 def _listed(archive: Path, settings: Settings) -> Iterator[SourceVideo]:

@@ -58,8 +58,8 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
 
 def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
     """The run from its first segment on; what came before it, since ``started``, is its start."""
-    found = prepared.survey
-    progress = Progress(Tally(videos_total=found.videos, bytes_total=found.size_bytes), io.StringIO())
+    found = prepared.survey.videos
+    progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _Watched(start_pool())
     outcome = Runner(prepared.context, prepared.store, lambda: cast(Pool, pool), progress).run(prepared.videos())
     if outcome.complaints or pool.first_segment is None:

@@ -11,6 +11,8 @@ import torch
 
 from posebatch.benchmark.driver import DriverFigures
 from posebatch.benchmark.measured import EndToEnd, NetworkSpeed, Peer, Scenario, StageTimes
+from posebatch.benchmark.planning import NightFigures
+from posebatch.benchmark.publication import MARK, PublicationFigures
 from posebatch.benchmark.scaling import PoolFigures, Scaling
 from posebatch.benchmark.ways import NetworkWays
 
@@ -183,6 +185,37 @@ def driver_text(figures: DriverFigures) -> str:
             f"the same again, all up to date: {figures.again_s:.1f} s, {figures.videos / figures.again_s:.0f} videos/s",
             f"memory: at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before the run; "
             f"after the first tenth of the videos {figures.peak_at_tenth_mb:.0f} MB",
+        ]
+    )
+
+
+def night_text(figures: NightFigures) -> str:
+    """What it cost to plan a night."""
+    requests = ", ".join(f"{number} {kind}" for kind, number in sorted(figures.requests.items()) if number)
+    return "\n".join(
+        [
+            f"== {figures.name}: {figures.videos} videos, {figures.to_do} to do, {figures.passed} not",
+            f"beyond the listings {figures.beyond_wall_s:.1f} s, of the core's own time {figures.beyond_cpu_s:.1f} s "
+            f"(with them {figures.wall_s:.1f} and {figures.cpu_s:.1f})",
+            f"requests: {requests}; {figures.input_pages} more list the inputs; ${figures.dollars:.4f} in all",
+            f"bytes: {figures.bytes_read / 1e6:.1f} MB read, {figures.bytes_written / 1e6:.1f} MB written; "
+            f"memory: at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before",
+        ]
+    )
+
+
+def publication_text(figures: PublicationFigures) -> str:
+    """How fast tiny videos were published."""
+    rates = " ".join(f"{MARK / seconds:.0f}" for seconds in figures.seconds_by_mark)
+    memory = " ".join(f"{mb:.0f}" for mb in figures.memory_by_mark)
+    return "\n".join(
+        [
+            f"== {figures.videos} tiny videos published on the local store in {figures.seconds:.1f} s, "
+            f"{figures.videos / figures.seconds:.0f} a second, by one process; "
+            f"the next night finds {figures.up_to_date_after} up to date",
+            f"a second, of each {MARK}: {rates}",
+            f"memory after each {MARK}: {memory} MB; "
+            f"at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before",
         ]
     )
 

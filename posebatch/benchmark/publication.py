@@ -1,0 +1,110 @@
+"""How fast tiny videos are published, and whether that slows down with the number done: only the workers are stubs."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from posebatch.benchmark.child import memory_mb, peak_memory_mb
+from posebatch.benchmark.driver import StubPool, make_archive
+from posebatch.benchmark.scaling import INFO
+from posebatch.commits import Committed, Work
+from posebatch.finalize import FinalizeJob, finalize_video
+from posebatch.inputs import parse_inputs, survey
+from posebatch.plan import RunContext
+from posebatch.progress import Progress, Tally
+from posebatch.runner import Runner
+from posebatch.settings import Settings
+from posebatch.standings import Standings
+from posebatch.storage import LocalStore
+from posebatch.tables import StagedWriter
+from posebatch.tasks import Probed, ProbeJob, TaskJob
+from posebatch.types import DecodeReport, FramePoses, FrameRecord, SegmentDone, SegmentJob, SegmentReport, VideoPlan
+
+MARK: Final = 1000
+"""A rate is taken over so many videos."""
+
+FRAMES: Final = 4
+"""Of a tiny video, with one person each."""
+
+
+@dataclass(frozen=True)
+class PublicationFigures:
+    """The publication of tiny videos, one after another, on the local store."""
+
+    videos: int
+    seconds: float
+    seconds_by_mark: list[float]
+    """For each `MARK` videos, in their order."""
+    memory_by_mark: list[float]
+    """MB, at the end of each."""
+    imports_mb: float
+    peak_mb: float
+    up_to_date_after: int
+    """By the next night's plan: all, or the figures are wrong."""
+
+
+class PublishingPool(StubPool):
+    """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+
+    def _end(self, job: SegmentJob | TaskJob) -> object:
+        match job:
+            case SegmentJob():
+                return self._stage(job)
+            case ProbeJob():
+                return Probed(job.video, VideoPlan(INFO, self._segments), frozenset())
+            case FinalizeJob():
+                return finalize_video(job, self._context)
+            case _:
+                return super()._end(job)
+
+    def _stage(self, job: SegmentJob) -> SegmentDone:
+        content = io.BytesIO()
+        writer = StagedWriter(content)
+        for index in range(FRAMES):
+            writer.add(_frame(index))
+        writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
+        work = Work.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
+        work.stage(job.segment, content)
+        return SegmentDone(FRAMES, FRAMES, 0.1)
+
+
+def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> PublicationFigures:
+    """Publish so many videos. Call it in a child."""
+    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
+    found = survey(parse_inputs([str(archive)]), settings.selection).videos
+    standings, before = Standings(store, len(found)), memory_mb()
+    marks, memory = [time.perf_counter()], []
+    published = 0
+
+    def note(done: Committed) -> None:
+        nonlocal published
+        standings.note(done)
+        published += 1
+        if published % MARK == 0:
+            marks.append(time.perf_counter())
+            memory.append(memory_mb())
+
+    pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
+    Runner(context, store, lambda: pool, progress, note, standings).run(found)
+    seconds = time.perf_counter() - marks[0]
+    standings.save()
+    again = Runner(context, store, lambda: pool, progress, note, Standings(store, len(found))).run(found)
+    by_mark = np.diff(marks).tolist()
+    return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
+
+
+def _frame(index: int) -> FramePoses:
+    return FramePoses(
+        FrameRecord(index, index, index == 0, "ok"),
+        np.ones((1, 4), np.float32),
+        np.ones(1, np.float32),
+        np.ones(1, np.float32),
+        np.ones((1, 17, 3), np.float32),
+    )

@@ -1,0 +1,66 @@
+"""Nights over a large archive: what they ask of the store, and that a ledger changes none of their decisions.
+
+With POSEBATCH_FAULTS=full over a million videos, with figures; else over 20,000. Requests are counted exactly, time is
+only stated.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from posebatch.benchmark.child import in_child
+from posebatch.benchmark.planning import NightFigures, plan_a_night
+from posebatch.settings import settings_from
+from posebatch.standings import FEW_VIDEOS
+
+FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
+VIDEOS = 1_000_000 if FULL else 20_000
+NEW = 500
+LEDGER_PUTS = {"put": 9, "head": 1} if FULL else {"put": 1, "head": 0}
+"""52 MB go up in seven parts, between a beginning and an end."""
+MEMORY_MB = 1000
+
+
+def figure(goal: str, found: NightFigures) -> None:
+    target = os.environ.get("POSEBATCH_FAULTS_FIGURES")
+    if FULL and target:
+        measured = {**asdict(found), "beyond_wall_s": found.beyond_wall_s, "beyond_cpu_s": found.beyond_cpu_s}
+        line = {"figure": found.name, "goal": goal, "measured": json.dumps(measured | {"dollars": found.dollars})}
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def night(name: str, folder: Path, videos: int, published: int, goal: str = "") -> NightFigures:
+    found = in_child(plan_a_night, name, str(folder), settings_from({}), videos, published, then_publish=True)
+    assert (found.to_do, found.passed) == (videos - published, published)
+    assert found.peak_mb < MEMORY_MB
+    figure(goal, found)
+    return found
+
+
+def pages(records: int) -> int:
+    return max(1, -(-records // 1000))
+
+
+def test_nights_over_a_large_archive(tmp_path: Path):
+    first = night("a first night", tmp_path, VIDEOS, 0)
+    assert first.requests == {"list": 1 + 1, "get": 1, **LEDGER_PUTS}, "records, attempts; the ledger"
+    quiet = night("a night with nothing new", tmp_path, VIDEOS, VIDEOS, "<= 60 s, <= 1 GB, <= 1,100 requests")
+    assert quiet.requests == {"list": pages(VIDEOS), "get": 1}
+    assert sum(quiet.requests.values()) <= 1100
+    busy = night("a night with 500 new", tmp_path, VIDEOS + NEW, VIDEOS, "<= 60 s, <= 1 GB, bounded requests")
+    assert busy.requests == {"list": pages(VIDEOS) + 1, "get": 1, **LEDGER_PUTS}
+    after = night("the night after it", tmp_path, VIDEOS + NEW, VIDEOS + NEW)
+    assert after.requests == {"list": pages(VIDEOS + NEW), "get": 1}, "what was new is in the ledger"
+    assert [one.input_pages for one in (first, busy)] == [pages(VIDEOS), pages(VIDEOS + NEW)], "listed once"
+
+
+@pytest.mark.parametrize("records", [FEW_VIDEOS + 1000])
+def test_a_lost_ledger_is_rebuilt(tmp_path: Path, records: int):
+    lost = night("a night without its ledger", tmp_path, records, records, "every record is read once")
+    assert lost.requests == {"list": pages(records), "get": 1 + records, "put": 1, "head": 0}
+    again = night("the night after it", tmp_path, records, records)
+    assert again.requests == {"list": pages(records), "get": 1}
