@@ -30,7 +30,7 @@ from upkeep_factories import (
 from posebatch import runner as runner_module
 from posebatch import settings, tables
 from posebatch.cli import build_parser, main
-from posebatch.commits import Tries, Work, publish_failure, read_record, record_key
+from posebatch.commits import Committed, Tries, Work, publish_failure, read_record, record_key
 from posebatch.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.finalize import FinalizeJob, finalize_video
 from posebatch.lease import FOLDER, held
@@ -620,7 +620,7 @@ def before_the_upgrade(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Arc
 
 def stop_after_the_first(archive: Archive) -> None:
     def stop(runner, completion):
-        if isinstance(completion.result, VideoRecord):
+        if isinstance(completion.result, Committed):
             runner.stop("the test")
 
     archive.after = stop

@@ -83,7 +83,7 @@ def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | N
         gif, frames = encode_gif(AnnotatedFrame(i / 10, image) for i, image in enumerate(images))
         store.put(work.preview_key, gif)
         preview = PreviewOutcome(frames)
-    return finalize_video(FinalizeJob(source(name), PLAN, 1, preview), context)
+    return finalize_video(FinalizeJob(source(name), PLAN, 1, preview), context).record
 
 
 # --- as earlier versions -----------------------------------------------------------------------------------------
