@@ -46,7 +46,8 @@ def _look(
         return video, decision, None
     try:
         with open_source(video.uri, video.etag, context.endpoint_url) as file:
-            return video, decision, probe(file, video.uri, context.settings.execution.segment_seconds)
+            settings = context.settings
+            return video, decision, probe(file, video.uri, settings.execution.segment_seconds, settings.limits)
     except PosebatchError as error:
         return video, decision, error
 

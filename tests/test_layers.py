@@ -28,6 +28,7 @@ LAYERS = {
     "storage": "bytes by key",
     "inputs": "names to videos, on storage",
     "channel": "items between threads",
+    "video.limits": "what one video may be",
     "video.container": "opens what FFmpeg can read",
     "video.packets": "the packets of a segment",
     "video.sampling": "arithmetic",

@@ -10,10 +10,11 @@ from typing import IO
 
 from av.video.frame import VideoFrame
 
-from posebatch.settings import SamplingSettings
+from posebatch.settings import LimitSettings, SamplingSettings
 from posebatch.types import DecodeReport, FrameBatch, FrameRecord, Segment, VideoInfo
 from posebatch.video.attempts import WantedFrames
 from posebatch.video.cutting import stretches_before
+from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packing import RGB, Packing
 from posebatch.video.presentation import Shown
 from posebatch.video.sampling import Sampler
@@ -23,8 +24,8 @@ from posebatch.video.sampling import Sampler
 class SegmentDecoder:
     """Decodes one segment: iterate over it once for the wanted frames, then read ``report`` and ``seconds``.
 
-    Raises `IndexDisagreesError` when the stream does not hold the frames that the index promised, `DamagedVideoError`
-    when the container cannot be opened any more.
+    Raises `IndexDisagreesError` when the stream does not hold the frames that the index promised, `LimitError` when it
+    is more than the limits allow, `DamagedVideoError` when the container cannot be opened any more.
     """
 
     file: IO[bytes]
@@ -42,6 +43,7 @@ class SegmentDecoder:
     detect_every: int = 1
     """Persons are followed within groups of so many frames, ``frame_index // detect_every``. A segment that begins
     amid a group gives the group's earlier wanted frames first, in batches marked ``lead_in``."""
+    limits: LimitSettings = DEFAULT_LIMITS
     report: DecodeReport = field(default_factory=DecodeReport)
     """On the segment's own frames; complete once the iteration has ended."""
     seconds: float = 0.0
@@ -76,7 +78,7 @@ class SegmentDecoder:
         latest = first_own - 1 if self.sampling.fps is not None else first_wanted - self.sampling.stride
         if latest < group_start:
             return
-        for stretch in stretches_before(self.file, self.name, self.segment, group_start):
+        for stretch in stretches_before(self.file, self._limits, self.segment, group_start):
             wanted = self._wanted(stretch)
             frames = iter(wanted)
             first = next(frames, None)
@@ -88,7 +90,11 @@ class SegmentDecoder:
 
     def _wanted(self, segment: Segment) -> WantedFrames:
         sampler = Sampler.of(self.sampling, self.info)
-        return WantedFrames(self.file, self.name, segment, self.info.codec, self.threads, sampler, self.on_gpu)
+        return WantedFrames(self.file, self._limits, segment, self.info.codec, self.threads, sampler, self.on_gpu)
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.name, self.limits)
 
 
 def _batched(
