@@ -139,6 +139,8 @@ class SegmentPackets:
             except av.error.FFmpegError:
                 failures += 1
                 self.failures += 1
+            except IndexError:
+                return  # at the end, PyAV looks for what has ended in streams too that appeared only on the way
             else:
                 return
         self.ends_early = True

@@ -169,7 +169,10 @@ class Presentation:
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
     def _check_count(self) -> None:
-        """Refuse an index that promised other frames than came, unless damage explains it."""
+        """Refuse an index that promised other frames than came, unless damage explains it, or that parts them wrongly."""
         promised = self.packets.promised_frames()
         if promised not in (None, self._presented):
             raise self.packets.disagrees(f"the index promises {promised} frames, the stream has {self._presented}")
+        end = self.packets.end_pts
+        if end is not None and self._shown_pts and self._shown_pts[1] >= end:
+            raise self.packets.disagrees(f"its last frame stands at {self._shown_pts[1]}, the next one begins at {end}")
