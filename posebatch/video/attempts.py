@@ -19,9 +19,9 @@ from posebatch.video.packets import UnsettledError
 from posebatch.video.presentation import Presentation, Shown
 from posebatch.video.sampling import Sampler
 
-THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1", "mpeg4"})
-"""Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2), or crash at
-it (VP9)."""
+THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1"})
+"""Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2, MPEG-4), or
+crash at it (VP9)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class WantedFrames:
     settle, and the next one begins from the start. Decoding in several threads loses good frames around a bad one, and
     makes up what is missing from whatever its neighbours have decoded by then, so that a damaged video's frames would
     depend on the number of threads and on chance. Up to the first damage they do not, so what has been given by then is
-    not given again. So several threads are used only where the decoder tells of damage, and told to be strict about it.
+    not given again. So several threads are used only where the decoder tells of damage, and told to be strict about
+    it; what it merely complains of counts too.
     """
 
     def __init__(

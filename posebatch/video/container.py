@@ -97,6 +97,7 @@ def open_video(file: IO[bytes], limits: Limits, accelerator: HWAccel | None = No
     with container:
         limits.check_streams(len(container.streams))
         stream = _video_stream(container, limits.name)
+        limits.check_index(len(stream.index_entries), size)
         stream.codec_context.options = limits.decoder_options
         try:
             yield OpenVideo(container, stream, _time_base(stream, limits.name), limits)
@@ -129,6 +130,11 @@ class _Nameless:
 
     def tell(self) -> int:
         return self._position
+
+
+def complaints() -> int:
+    """How often FFmpeg has complained in this process. Of some damage it tells in no other way."""
+    return av.logging.get_last_error()[0]
 
 
 def _complaint(error: av.error.FFmpegError) -> str:

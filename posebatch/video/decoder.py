@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import IO
+from typing import IO, Final
 
 from av.video.frame import VideoFrame
 
@@ -18,6 +18,9 @@ from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packing import RGB, Packing
 from posebatch.video.presentation import Shown
 from posebatch.video.sampling import Sampler
+
+MAX_BATCH_PIXELS: Final = 300_000_000
+"""With so many pixels a batch is full, however few frames it has: about 1 GB of RGB."""
 
 
 @dataclass
@@ -100,7 +103,10 @@ class SegmentDecoder:
 def _batched(
     wanted: Iterable[Shown], batch_frames: int, packing: Packing, lead_in: bool = False
 ) -> Iterator[FrameBatch]:
-    """Frames put together, as many as fit a batch; a change of the frames' form begins a new one."""
+    """Frames put together, as many as fit a batch; a change of the frames' form begins a new one.
+
+    Of huge frames fewer than ``batch_frames`` fit.
+    """
     records: list[FrameRecord] = []
     frames: list[VideoFrame] = []
     for one in wanted:
@@ -110,7 +116,8 @@ def _batched(
         records.append(one.record)
         if one.frame is not None:
             frames.append(one.frame)
-        if len(records) == batch_frames:
+        pixels = sum(frame.width * frame.height for frame in frames)
+        if len(records) == batch_frames or pixels > MAX_BATCH_PIXELS:
             yield FrameBatch(tuple(records), packing.pack(frames), lead_in)
             records, frames = [], []
     if records:

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from posebatch.types import DecodeReport, FrameRecord, Segment
 from posebatch.video.bitstream import KindOf, kind_reader
-from posebatch.video.container import INDEXED_FORMATS, OpenVideo
+from posebatch.video.container import INDEXED_FORMATS, OpenVideo, complaints
 from posebatch.video.foresight import Foreseen, Foresight
 from posebatch.video.packets import SegmentPackets, UnsettledError
 from posebatch.video.presentation import Shown
@@ -38,6 +38,7 @@ class Excerpt:
         self.packets = SegmentPackets(video, segment)
         self._video, stream = video, video.stream
         self._context = stream.codec_context
+        self._complaints = complaints()
         self._foresight = Foresight(self.packets, sampler)
         self._due: list[tuple[int, int, bool]] = []  # heap: pts, number, whether wanted, of frames in the decoder
         indexed = video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
@@ -74,6 +75,8 @@ class Excerpt:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
             raise UnsettledError from None
+        if complaints() != self._complaints:
+            raise UnsettledError
         for frame in frames:
             self.frames_out += 1
             if frame.pts is None or frame.is_corrupt:

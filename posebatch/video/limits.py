@@ -41,8 +41,11 @@ class Limits:
 
     @property
     def container_options(self) -> dict[str, str]:
-        """What makes FFmpeg stop at so many streams: one more than are allowed, which tells that there are more."""
-        return {"max_streams": str(min(_INT_MAX, self.settings.max_streams + 1))}
+        """What makes FFmpeg stop at so many streams: more than are allowed, which tells that there are more.
+
+        Two more, as its reader of Matroska stops one early.
+        """
+        return {"max_streams": str(min(_INT_MAX, self.settings.max_streams + 2))}
 
     def check_picture(self, width: int, height: int) -> None:
         """Width and height in pixels, of a frame or of what a header says of it."""
@@ -58,6 +61,12 @@ class Limits:
         """Streams of a container; beyond the limit FFmpeg does not go on counting."""
         if streams > self.settings.max_streams:
             raise self._more(f"{streams} streams or more", "max_streams", "streams")
+
+    def check_index(self, entries: int, size_bytes: int) -> None:
+        """Frames that a container lists. Raises `DamagedVideoError` for more than its file can hold."""
+        self.check_frames(entries)
+        if entries > size_bytes:
+            raise DamagedVideoError(f"{self.name}: its index lists {entries} frames, the file has {size_bytes} bytes")
 
     def check_frames(self, frames: int) -> None:
         """Frames so far, or as many as a header claims."""

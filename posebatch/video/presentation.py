@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from posebatch.types import DecodeReport, FrameRecord, FrameStatus, Segment
-from posebatch.video.container import UNTIMED_FORMATS, OpenVideo
+from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, complaints
 from posebatch.video.packets import SegmentPackets, UnsettledError
 from posebatch.video.sampling import Sampler
 
@@ -42,6 +42,7 @@ class Presentation:
         self.packets = SegmentPackets(video, segment)
         self._video, self._sampler = video, sampler
         self._stop_at_damage = stop_at_damage
+        self._complaints = complaints()
         self._untimed = video.format in UNTIMED_FORMATS
         self._awaited: list[int] = []  # heap: pts of packets given to the decoder whose frames have not come out
         self._lost: set[int] = set()  # time slots of packets that could not be decoded, where frames carry no pts
@@ -104,6 +105,8 @@ class Presentation:
             if due is not None and self._untimed:
                 self._lost.add(due)
             return
+        if complaints() != self._complaints:
+            self._check_damage()
         for frame in frames:
             self.frames_out += 1
             if frame.is_corrupt:
@@ -169,7 +172,7 @@ class Presentation:
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
     def _check_count(self) -> None:
-        """Refuse an index that promised other frames than came, unless damage explains it, or that parts them wrongly."""
+        """Refuse an index that promised other frames than came, unless damage explains it, or parts them wrongly."""
         promised = self.packets.promised_frames()
         if promised not in (None, self._presented):
             raise self.packets.disagrees(f"the index promises {promised} frames, the stream has {self._presented}")

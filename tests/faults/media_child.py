@@ -7,18 +7,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from posebatch.errors import IndexDisagreesError, PosebatchError, VideoError
+from posebatch.errors import IndexDisagreesError, VideoError
 from posebatch.settings import LimitSettings, SamplingSettings
-from posebatch.types import Segment, VideoPlan
+from posebatch.types import FrameRecord, Segment, VideoPlan
 from posebatch.video import SegmentDecoder, probe
 
 STRIDES = (1, 5)
@@ -50,17 +51,19 @@ def main() -> None:
 def outcome_of(path: str, threads: int = 1, limits: dict[str, Any] | None = None) -> Outcome:
     """Probe, cut, and decode every segment at every stride."""
     started = time.perf_counter()
+    frames, pixels, detail = 0, "", ""
     try:
-        verdict, frames, detail = _all_strides(Path(path), threads, LimitSettings(**(limits or {})))
+        verdict, frames, pixels = _all_strides(Path(path), threads, LimitSettings(**(limits or {})))
     except VideoError as error:
-        verdict, frames, detail = f"failed:{error.kind}", 0, str(error)
+        verdict, detail = f"failed:{error.kind}", str(error)
     except Exception:
-        verdict, frames, detail = "bug", 0, traceback.format_exc()
+        verdict, detail = "bug", traceback.format_exc()
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Outcome(verdict, detail, frames, "", time.perf_counter() - started, megabytes)
+    return Outcome(verdict, detail, frames, pixels, time.perf_counter() - started, megabytes)
 
 
 def _all_strides(path: Path, threads: int, limits: LimitSettings) -> tuple[str, int, str]:
+    """The verdict, and of the first stride the number of rows and a digest."""
     found = []
     for stride in STRIDES:
         with path.open("rb") as file:
@@ -69,7 +72,7 @@ def _all_strides(path: Path, threads: int, limits: LimitSettings) -> tuple[str, 
                 found.append(_decoded(file, path.name, plan, stride, threads, limits))
             except IndexDisagreesError:  # the runner begins again with one segment
                 found.append(_decoded(file, path.name, replace(plan, segments=(Segment(),)), stride, threads, limits))
-    return "partial" if any(one.damaged for one in found) else "decoded", found[0].rows, ""
+    return "partial" if any(one.damaged for one in found) else "decoded", found[0].rows, found[0].digest.hexdigest()
 
 
 @dataclass
@@ -79,10 +82,12 @@ class _Rows:
     rows: int = 0
     latest: tuple[int, int] = (-1, -(1 << 63))
     damaged: bool = False
+    digest: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, frame_index: int, pts: int) -> None:
-        now = frame_index, pts
-        assert self.latest[0] < now[0] and self.latest[1] < now[1] < 1 << 63, f"row {now} after {self.latest}"
+    def add(self, record: FrameRecord) -> None:
+        now = record.frame_index, record.pts
+        assert self.latest[0] < now[0], f"row {now} after {self.latest}"
+        assert self.latest[1] < now[1] < 1 << 63, f"row {now} after {self.latest}"
         self.latest, self.rows = now, self.rows + 1
 
 
@@ -91,11 +96,13 @@ def _decoded(file: Any, name: str, plan: VideoPlan, stride: int, threads: int, l
     sampling, records = SamplingSettings(stride), []
     for segment in plan.segments:
         decoder = SegmentDecoder(file, name, segment, plan.info, sampling, BATCH_FRAMES, threads, limits=limits)
-        records += [record for batch in decoder for record in batch.records]
+        for batch in decoder:
+            records += batch.records
+            found.digest.update(repr(batch.records).encode() + batch.images.tobytes())
         found.damaged |= decoder.report.frames_damaged > 0 or decoder.report.ends_early
     for record in records:
         assert record.frame_index % stride == 0
-        found.add(record.frame_index, record.pts)
+        found.add(record)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -16,7 +17,8 @@ from typing import Any
 
 from media_child import Outcome
 
-HANG_SECONDS = 60
+HANG_SECONDS = 120
+"""On a busy machine; alone the slowest take some seconds."""
 CHILD = Path(__file__).with_name("media_child.py")
 
 
@@ -35,14 +37,20 @@ class Child:
         )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
     def outcome(self, path: Path, **how: Any) -> Outcome:
         """What came of a file. A process that crashed or hung has ended."""
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
-        self._process.stdin.flush()
+        assert self._process.stdin
+        assert self._process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
+            self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], HANG_SECONDS)
         line = self._process.stdout.readline() if ready else ""
         if line:
@@ -53,7 +61,10 @@ class Child:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe and pipe.close()
 
 
 @contextmanager

@@ -69,9 +69,7 @@ def mutants(count: int) -> list[Mutant]:
     """As many as wanted, in turn over all codecs, containers and kinds of harm."""
     pairs = [(codec, container) for codec, containers in BASES.items() for container in containers]
     kinds = list(MUTATIONS)
-    return [
-        Mutant(*pairs[i % len(pairs)], kinds[(i // len(pairs) + i) % len(kinds)], i) for i in range(count)
-    ]
+    return [Mutant(*pairs[i % len(pairs)], kinds[(i // len(pairs) + i) % len(kinds)], i) for i in range(count)]
 
 
 def _flip(content: bytes, random: Random, _: Mutant) -> bytes:
