@@ -26,18 +26,20 @@ from crafted_media import (
     many_frames,
     many_frames_in_fragment,
     many_streams,
+    numbers,
+    patched,
     playlists,
 )
-from factories import video_bytes
+from factories import corrupt_middle, video_bytes
 from media_child import Outcome
 from media_pool import child, outcomes
 from mutated_media import BASES, MUTATIONS, Mutant, base, mutants
 from test_runner import Archive, facts
 
-from posebatch.errors import LimitError
+from posebatch.errors import DamagedVideoError, LimitError
 from posebatch.settings import LimitSettings, SamplingSettings
 from posebatch.types import FrameBatch, Segment
-from posebatch.video import SegmentDecoder, decoder, probe
+from posebatch.video import SegmentDecoder, decoder, foresight, presentation, probe
 from posebatch.video.limits import Limits
 
 FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
@@ -97,6 +99,51 @@ def test_damage_of_which_a_decoder_merely_complains_is_the_same_for_any_number_o
         one, several = (process.outcome(path, threads=threads) for threads in (1, 4))
     assert one.frames == several.frames > 0
     assert one.pixels == several.pixels
+
+
+ONCE_BUGS = [
+    Mutant("mpeg4", "ts", "flip", 68),  # streams that appear amid the file
+    Mutant("mpeg4", "mp4", "noise", 4551),  # a frame that reaches into the next segment
+]
+
+
+@pytest.mark.parametrize("mutant", ONCE_BUGS, ids=lambda one: one.name)
+def test_what_was_a_bug_once_is_none_any_more(mutant: Mutant, tmp_path: Path):
+    [path] = written(tmp_path, {mutant.name: mutant.content(seed=1)})
+    assert outcomes([path], 1)[path].verdict == "partial"
+
+
+class Strict(io.BytesIO):
+    """A disk that fails where a file cannot reach, as real ones do."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and not 0 <= offset <= len(self.getbuffer()):
+            raise OSError(22, "Invalid argument")
+        return super().seek(offset, whence)
+
+
+def test_an_index_that_points_outside_the_file_is_no_failure_of_the_storage():
+    video = Strict(patched(video_bytes(frames=6, gop=6), b"stco", 12, numbers(0xFFFFFFF0)))
+    with pytest.raises(DamagedVideoError, match="no frame can be decoded"):
+        probe(video, "clip", 20)
+
+
+def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    video = video_bytes(frames=24, b_frames=2)
+    expected = [batch.records for batch in decoded(video, LimitSettings(), stride=6)]
+    monkeypatch.setattr(foresight, "MAX_HELD_PACKETS", 1)
+    info = probe(io.BytesIO(video), "clip", 20).info
+    slow = SegmentDecoder(io.BytesIO(video), "clip", Segment(), info, SamplingSettings(6), 1)
+    assert [batch.records for batch in slow] == expected
+    assert slow.frames_out == 24, "everything was decoded"
+
+
+def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeypatch: pytest.MonkeyPatch):
+    video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
+    expected = [batch.records for batch in decoded(video, LimitSettings())]
+    assert {record.status for records in expected for record in records} > {"missing"}
+    monkeypatch.setattr(presentation, "MAX_AWAITED", 4)
+    assert [batch.records for batch in decoded(video, LimitSettings())] == expected
 
 
 def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
