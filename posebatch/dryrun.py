@@ -52,7 +52,8 @@ def _look(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError |
         return None
     try:
         with open_source(video.uri, video.etag, context.endpoint_url) as file:
-            return probe(file, video.uri, context.settings.execution.segment_seconds)
+            settings = context.settings
+            return probe(file, video.uri, settings.execution.segment_seconds, settings.limits)
     except PosebatchError as error:
         return error
 

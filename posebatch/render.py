@@ -53,6 +53,9 @@ LONGEST_DELAY: Final = 0xFFFF
 MAX_GIF_PIXELS: Final = 250_000_000
 """Pixels of all frames of a GIF together: where a long video's preview ends."""
 
+MAX_GIF_FRAMES: Final = 25_000
+"""Where it ends however small its frames."""
+
 
 @dataclass(frozen=True)
 class AnnotatedFrame:
@@ -144,7 +147,7 @@ def _spool(paced: Iterator[tuple[int, NDArray[np.uint8]]], spool: io.BufferedRan
         fitted = image if image.shape == shape else np.asarray(Image.fromarray(image).resize((shape[1], shape[0])))
         spool.write(fitted.tobytes())
         times.append(due)
-        if (len(times) + 1) * shape[0] * shape[1] > MAX_GIF_PIXELS:
+        if len(times) == MAX_GIF_FRAMES or (len(times) + 1) * shape[0] * shape[1] > MAX_GIF_PIXELS:
             break
     return [due - times[0] for due in times], shape
 

@@ -106,7 +106,7 @@ def probe_video(job: ProbeJob, context: RunContext) -> Probed:
     """Open a video, cut it into segments, and see which of them are staged already."""
     video = relist(job.video, context.endpoint_url) if job.relist else job.video
     with open_source(video.uri, video.etag, context.endpoint_url) as file:
-        plan = probe(file, video.uri, context.settings.execution.segment_seconds)
+        plan = probe(file, video.uri, context.settings.execution.segment_seconds, context.settings.limits)
     work = _work(video, context)
     keys = work.staged_keys()
     staged = frozenset(segment for segment in plan.segments if work.segment_key(segment) in keys)
@@ -127,6 +127,7 @@ def draw_preview(job: PreviewJob, context: RunContext) -> int:
             context.settings.sampling,
             PREVIEW_BATCH_FRAMES,
             packing=Packing(scale=scale),
+            limits=context.settings.limits,
         )
         with closing(iter(decoder)) as batches:
             annotated = (

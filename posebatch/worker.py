@@ -139,6 +139,7 @@ class SegmentProcessor:
                 detect_every=context.settings.estimator.detect_every,
                 packing=RGB if self._uploads is None else GPU_PACKING,
                 on_gpu=self._decode_on_gpu,
+                limits=context.settings.limits,
             )
             with closing(iter(decoder)) as batches:
                 for batch in batches:

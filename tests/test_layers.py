@@ -30,6 +30,7 @@ LAYERS = {
     "settings": "what a run can be told",
     "storage": "bytes by key",
     "channel": "items between threads",
+    "video.limits": "what one video may be",
     "video.container": "opens what FFmpeg can read",
     "video.packets": "the packets of a segment",
     "video.sampling": "arithmetic",

@@ -246,8 +246,9 @@ def test_a_change_of_size_is_fitted():
     assert (image.size, image.n_frames) == ((40, 30), 3)
 
 
-def test_a_long_video_ends_where_the_gif_is_large_enough(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(render, "MAX_GIF_PIXELS", 40 * 30 * 4)
+@pytest.mark.parametrize(("limit", "value"), [("MAX_GIF_PIXELS", 40 * 30 * 4), ("MAX_GIF_FRAMES", 4)])
+def test_a_long_video_ends_where_the_gif_is_large_enough(monkeypatch: pytest.MonkeyPatch, limit: str, value: int):
+    monkeypatch.setattr(render, limit, value)
     drawn = []
 
     def frames():

@@ -27,6 +27,7 @@ from posebatch.errors import DamagedVideoError, IndexDisagreesError, NotAVideoEr
 from posebatch.settings import SamplingSettings
 from posebatch.types import DecodeReport, FrameBatch, FrameRecord, Segment, VideoPlan
 from posebatch.video import Packing, SegmentDecoder, probe
+from posebatch.watch import watch
 
 EVERY_FRAME = SamplingSettings()
 WHOLE = 1e9
@@ -803,3 +804,13 @@ def test_a_drawn_number_is_read_back_only_upright(size: tuple[int, int], number:
     for turned in (image[::-1], image[:, ::-1], np.rot90(image), np.rot90(image, 2), np.rot90(image, 3)):
         with pytest.raises(ValueError, match="no frame number"):
             frame_number(turned)
+
+
+def test_the_watch_over_the_process_hears_of_every_frame():
+    """Of those that nobody wants too: `--max-seconds-per-frame` is for one frame, not for a batch."""
+    content = video_bytes(frames=30)
+    plan = probe(io.BytesIO(content), "a.mp4", 10)
+    before = watch.beats
+    decoder = SegmentDecoder(io.BytesIO(content), "a.mp4", Segment(), plan.info, SamplingSettings(stride=10), 8)
+    assert sum(len(batch.records) for batch in decoder) == 3
+    assert watch.beats - before >= decoder.frames_out > 0

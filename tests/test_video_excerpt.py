@@ -23,8 +23,9 @@ from posebatch.types import DecodeReport, FrameRecord, Segment, VideoInfo
 from posebatch.video import SegmentDecoder, probe, to_rgb
 from posebatch.video.bitstream import UNREADABLE, PacketKind, kind_reader
 from posebatch.video.container import open_video
-from posebatch.video.excerpt import needed_packets
+from posebatch.video.excerpt import PACKET_BYTES, needed_packets
 from posebatch.video.foresight import Foreseen
+from posebatch.video.limits import Limits
 from posebatch.video.packets import UnsettledError
 from posebatch.video.presentation import Presentation
 from posebatch.video.rates import decoding_rates
@@ -94,9 +95,9 @@ def decoded(video: bytes, info: VideoInfo, segment: Segment, sampling: SamplingS
 
 def fully_decoded(video: bytes, info: VideoInfo, segment: Segment, sampling: SamplingSettings) -> Decoded:
     """The same by decoding every packet."""
-    with open_video(io.BytesIO(video), "clip") as (container, stream):
-        stream.codec_context.thread_count = 1
-        presentation = Presentation(container, stream, segment, "clip", Sampler.of(sampling, info))
+    with open_video(io.BytesIO(video), Limits("clip")) as opened:
+        opened.stream.codec_context.thread_count = 1
+        presentation = Presentation(opened, segment, Sampler.of(sampling, info))
         shown = [(one.record, one.frame and to_rgb(one.frame)) for one in presentation]
         report, frames_out = presentation.report(), presentation.frames_out
     return Decoded([record for record, _ in shown], [image for _, image in shown], report, frames_out)
@@ -380,7 +381,7 @@ def test_what_cannot_be_decoded_is_left_to_a_full_decode(story: str) -> None:
 
 
 def test_what_waits_to_be_needed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posebatch.video.excerpt, "MAX_HELD_BYTES", 3)
+    monkeypatch.setattr(posebatch.video.excerpt, "MAX_HELD_BYTES", 3 * (1 + PACKET_BYTES))
     given_so_far = needed_packets(foreseen("K0 P1 P2 P3 P4 K5 P6"), kind_of)
     assert [one.foreseen.pts for one in given_so_far] == [0, 1, 2, 3]
 

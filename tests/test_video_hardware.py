@@ -41,12 +41,12 @@ def pretend(monkeypatch, error=None, after=10**9):
     opened = []
 
     @contextlib.contextmanager
-    def opening(file, name, accelerator=None):
+    def opening(file, limits, accelerator=None):
         opened.append(accelerator is not None)
         if accelerator is not None and error is not None and after == 0:
             raise error
-        with real(file, name) as (container, stream):
-            yield container, stream
+        with real(file, limits) as video:
+            yield video
 
     real_presentation = attempts.Presentation
 

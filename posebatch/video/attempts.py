@@ -14,13 +14,14 @@ from posebatch.types import DecodeReport, Segment
 from posebatch.video.container import open_video
 from posebatch.video.excerpt import Excerpt
 from posebatch.video.hardware import nvdec, say_once
+from posebatch.video.limits import Limits
 from posebatch.video.packets import UnsettledError
 from posebatch.video.presentation import Presentation, Shown
 from posebatch.video.sampling import Sampler
 
-THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1", "mpeg4"})
-"""Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2), or crash at
-it (VP9)."""
+THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1"})
+"""Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2, MPEG-4), or
+crash at it (VP9)."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class WantedFrames:
     settle, and the next one begins from the start. Decoding in several threads loses good frames around a bad one, and
     makes up what is missing from whatever its neighbours have decoded by then, so that a damaged video's frames would
     depend on the number of threads and on chance. Up to the first damage they do not, so what has been given by then is
-    not given again. So several threads are used only where the decoder tells of damage, and told to be strict about it.
+    not given again. So several threads are used only where the decoder tells of damage, and told to be strict about
+    it; what it merely complains of counts too.
     """
 
     def __init__(
         self,
         file: IO[bytes],
-        name: str,
+        limits: Limits,
         segment: Segment,
         codec: str,
         threads: int,
@@ -55,7 +57,7 @@ class WantedFrames:
         on_gpu: bool = False,
     ) -> None:
         """With ``on_gpu`` the GPU shall try first."""
-        self._file, self._name, self._segment = file, name, segment
+        self._file, self._limits, self._segment = file, limits, segment
         self._codec, self._sampler, self._on_gpu = codec, sampler, on_gpu
         self._threads = threads if codec in THREADED_CODECS else 1
         self._tried: list[Presentation | Excerpt] = []
@@ -83,15 +85,16 @@ class WantedFrames:
 
     def _excuse(self, way: _Way, reason: str) -> None:
         if way.on_gpu:
-            say_once(self._codec, f"{self._name} ({self._codec}) is decoded on the CPU: {reason}")
+            say_once(self._codec, f"{self._limits.name} ({self._codec}) is decoded on the CPU: {reason}")
 
     def _decoded(self, way: _Way) -> Iterator[Shown]:
-        with open_video(self._file, self._name, nvdec() if way.on_gpu else None) as (container, stream):
+        with open_video(self._file, self._limits, nvdec() if way.on_gpu else None) as video:
+            context = video.stream.codec_context
             if way.threads > 1:
-                stream.codec_context.options = {"err_detect": "explode"}
-            stream.codec_context.thread_count = way.threads
-            stream.codec_context.thread_type = ThreadType.AUTO
-            what = container, stream, self._segment, self._name, self._sampler
+                context.options = context.options | {"err_detect": "explode"}
+            context.thread_count = way.threads
+            context.thread_type = ThreadType.AUTO
+            what = video, self._segment, self._sampler
             stop_at_damage = way.on_gpu or way.threads > 1
             self._tried.append(Excerpt(*what) if way.excerpt else Presentation(*what, stop_at_damage=stop_at_damage))
             yield from self._tried[-1]

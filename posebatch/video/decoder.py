@@ -6,25 +6,29 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import IO
+from typing import IO, Final
 
 from av.video.frame import VideoFrame
 
-from posebatch.settings import SamplingSettings
+from posebatch.settings import LimitSettings, SamplingSettings
 from posebatch.types import DecodeReport, FrameBatch, FrameRecord, Segment, VideoInfo
 from posebatch.video.attempts import WantedFrames
 from posebatch.video.cutting import stretches_before
+from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packing import RGB, Packing
 from posebatch.video.presentation import Shown
 from posebatch.video.sampling import Sampler
+
+MAX_BATCH_PIXELS: Final = 300_000_000
+"""With so many pixels a batch is full, however few frames it has: about 1 GB of RGB."""
 
 
 @dataclass
 class SegmentDecoder:
     """Decodes one segment: iterate over it once for the wanted frames, then read ``report`` and ``seconds``.
 
-    Raises `IndexDisagreesError` when the stream does not hold the frames that the index promised, `DamagedVideoError`
-    when the container cannot be opened any more.
+    Raises `IndexDisagreesError` when the stream does not hold the frames that the index promised, `LimitError` when it
+    is more than the limits allow, `DamagedVideoError` when the container cannot be opened any more.
     """
 
     file: IO[bytes]
@@ -42,6 +46,7 @@ class SegmentDecoder:
     detect_every: int = 1
     """Persons are followed within groups of so many frames, ``frame_index // detect_every``. A segment that begins
     amid a group gives the group's earlier wanted frames first, in batches marked ``lead_in``."""
+    limits: LimitSettings = DEFAULT_LIMITS
     report: DecodeReport = field(default_factory=DecodeReport)
     """On the segment's own frames; complete once the iteration has ended."""
     seconds: float = 0.0
@@ -76,7 +81,7 @@ class SegmentDecoder:
         latest = first_own - 1 if self.sampling.fps is not None else first_wanted - self.sampling.stride
         if latest < group_start:
             return
-        for stretch in stretches_before(self.file, self.name, self.segment, group_start):
+        for stretch in stretches_before(self.file, self._limits, self.segment, group_start):
             wanted = self._wanted(stretch)
             frames = iter(wanted)
             first = next(frames, None)
@@ -88,13 +93,20 @@ class SegmentDecoder:
 
     def _wanted(self, segment: Segment) -> WantedFrames:
         sampler = Sampler.of(self.sampling, self.info)
-        return WantedFrames(self.file, self.name, segment, self.info.codec, self.threads, sampler, self.on_gpu)
+        return WantedFrames(self.file, self._limits, segment, self.info.codec, self.threads, sampler, self.on_gpu)
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.name, self.limits)
 
 
 def _batched(
     wanted: Iterable[Shown], batch_frames: int, packing: Packing, lead_in: bool = False
 ) -> Iterator[FrameBatch]:
-    """Frames put together, as many as fit a batch; a change of the frames' form begins a new one."""
+    """Frames put together, as many as fit a batch; a change of the frames' form begins a new one.
+
+    Of huge frames fewer than ``batch_frames`` fit.
+    """
     records: list[FrameRecord] = []
     frames: list[VideoFrame] = []
     for one in wanted:
@@ -104,7 +116,8 @@ def _batched(
         records.append(one.record)
         if one.frame is not None:
             frames.append(one.frame)
-        if len(records) == batch_frames:
+        pixels = sum(frame.width * frame.height for frame in frames)
+        if len(records) == batch_frames or pixels > MAX_BATCH_PIXELS:
             yield FrameBatch(tuple(records), packing.pack(frames), lead_in)
             records, frames = [], []
     if records:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import av.container
 import av.error
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from posebatch.types import DecodeReport, FrameRecord, Segment
 from posebatch.video.bitstream import KindOf, kind_reader
-from posebatch.video.container import INDEXED_FORMATS, format_name
+from posebatch.video.container import INDEXED_FORMATS, OpenVideo, complaints
 from posebatch.video.foresight import Foreseen, Foresight
 from posebatch.video.packets import SegmentPackets, UnsettledError
 from posebatch.video.presentation import Shown
@@ -22,6 +21,9 @@ from posebatch.video.sampling import Sampler
 
 MAX_HELD_BYTES: Final = 64 << 20
 """How much may wait for a wanted frame that needs it, before it is decoded all the same."""
+
+PACKET_BYTES: Final = 1024
+"""What a packet takes beside its content."""
 
 
 class Excerpt:
@@ -32,19 +34,14 @@ class Excerpt:
     else, also at a container or codec of which too little is known.
     """
 
-    def __init__(
-        self,
-        container: av.container.InputContainer,
-        stream: VideoStream,
-        segment: Segment,
-        name: str,
-        sampler: Sampler,
-    ) -> None:
-        self.packets = SegmentPackets(container, stream, segment, name)
+    def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler) -> None:
+        self.packets = SegmentPackets(video, segment)
+        self._video, stream = video, video.stream
         self._context = stream.codec_context
+        self._complaints = complaints()
         self._foresight = Foresight(self.packets, sampler)
         self._due: list[tuple[int, int, bool]] = []  # heap: pts, number, whether wanted, of frames in the decoder
-        indexed = format_name(container) in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
+        indexed = video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
         header = self._context.extradata or b""
         self._kind_of = kind_reader(self._context.codec.canonical_name, header) if indexed else None
         self.frames_out = 0
@@ -75,11 +72,11 @@ class Excerpt:
 
     def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[Shown]:
         try:
-            frames = self._context.decode(packet)
-        except av.error.EOFError:
-            return
+            frames = self._video.decode(packet)
         except av.error.FFmpegError:
             raise UnsettledError from None
+        if complaints() != self._complaints:
+            raise UnsettledError
         for frame in frames:
             self.frames_out += 1
             if frame.pts is None or frame.is_corrupt:
@@ -89,6 +86,7 @@ class Excerpt:
             if not self._due or self._due[0][0] != frame.pts:
                 raise UnsettledError
             pts, index, wanted = heapq.heappop(self._due)
+            self._video.check_frame(index, pts)
             if wanted:
                 yield Shown(FrameRecord(index, pts, bool(frame.key_frame), "ok"), frame, max(1, frame.duration or 0))
 
@@ -145,7 +143,7 @@ class _Sieve:
         if kind.can_start and self._held:
             self._keyframe = len(self._held)
         self._held.append(one)
-        self._held_bytes += one.packet.size
+        self._held_bytes += one.packet.size + PACKET_BYTES
         waits = self._keyframe == len(self._held) - 1  # for what is shown before it, which may need those held
         if (one.wanted and not waits) or self._held_bytes > MAX_HELD_BYTES:
             yield from self._pass_on()
@@ -154,7 +152,7 @@ class _Sieve:
         """Leave out what is held from before a keyframe."""
         self._start_pts = self._held[keyframe].pts
         self._held = [one for one in self._held[keyframe:] if one.pts >= self._start_pts]
-        self._held_bytes = sum(one.packet.size for one in self._held)
+        self._held_bytes = sum(one.packet.size + PACKET_BYTES for one in self._held)
         self._keyframe, self._afresh = None, True
         if self._held[0].wanted:
             yield from self._pass_on()

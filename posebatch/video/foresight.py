@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -13,6 +14,10 @@ from av.video.stream import VideoStream
 from posebatch.types import DecodeReport
 from posebatch.video.packets import SegmentPackets, UnsettledError
 from posebatch.video.sampling import Sampler
+
+MAX_HELD_PACKETS: Final = 1000
+MAX_HELD_BYTES: Final = 256 << 20
+"""How much may wait for its number; where times say that more must, only decoding tells."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Foresight:
     def __init__(self, packets: SegmentPackets, sampler: Sampler) -> None:
         self._packets, self._sampler = packets, sampler
         self._held: deque[tuple[Packet[VideoStream], bool]] = deque()  # in file order; whether it is one of our frames
+        self._held_bytes = 0
         self._ahead: list[tuple[int, int]] = []  # heap: pts and duration of frames that have no number yet
         self._decided: dict[int, tuple[int, bool]] = {}  # by pts: number, and whether it is wanted
         self._latest: tuple[int, int] | None = None  # pts and duration of the last frame that has a number
@@ -62,7 +68,7 @@ class Foresight:
                 raise UnsettledError  # what is shown before the first keyframe may or may not come out
             if ours:
                 heapq.heappush(self._ahead, (pts, packet.duration or 0))
-            self._held.append((packet, ours))
+            self._hold(packet, ours)
             while self._ahead and self._ahead[0][0] <= dts:  # pts >= dts: nothing that follows is shown earlier
                 self._number(*heapq.heappop(self._ahead))
             yield from self._released()
@@ -78,6 +84,12 @@ class Foresight:
         shortest, longest = self._intervals or (None, None)
         last_pts = None if self._latest is None else self._latest[0]
         return DecodeReport(self._numbered, 0, False, self._first_pts, last_pts, shortest, longest)
+
+    def _hold(self, packet: Packet[VideoStream], ours: bool) -> None:
+        self._held.append((packet, ours))
+        self._held_bytes += packet.size
+        if len(self._held) > MAX_HELD_PACKETS or self._held_bytes > MAX_HELD_BYTES:
+            raise UnsettledError
 
     def _number(self, pts: int, duration: int) -> None:
         """The next frame in presentation order."""
@@ -121,4 +133,5 @@ class Foresight:
                 return
             index, wanted = self._decided.pop(pts) if ours else (None, False)
             self._held.popleft()
+            self._held_bytes -= packet.size
             yield Foreseen(packet, pts, index, wanted)

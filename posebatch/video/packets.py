@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-import av
-import av.container
 import av.error
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from posebatch.errors import IndexDisagreesError
 from posebatch.types import Segment
-from posebatch.video.container import INDEXED_FORMATS, format_name
+from posebatch.video.container import INDEXED_FORMATS, OpenVideo
 
 MAX_DEMUX_FAILURES: Final = 16
 """How often in a row a damaged container may fail to give a packet before the rest is given up."""
+
+
+MAX_LEADING_PACKETS: Final = 1000
+"""How many packets after a keyframe may be shown before it, before the index is called wrong."""
 
 
 class UnsettledError(Exception):
@@ -32,10 +34,8 @@ class SegmentPackets:
     Iterate once. Raises `IndexDisagreesError` when a keyframe is not where the index promised it.
     """
 
-    def __init__(
-        self, container: av.container.InputContainer, stream: VideoStream, segment: Segment, name: str
-    ) -> None:
-        self._container, self._stream, self._segment, self._name = container, stream, segment, name
+    def __init__(self, video: OpenVideo, segment: Segment) -> None:
+        self._video, self._segment = video, segment
         self._leading = 0  # after this segment's keyframe, shown before it
         self._next_leading = 0  # after the next segment's keyframe, shown before it
         self._count = 0  # before the next segment's keyframe
@@ -74,7 +74,7 @@ class SegmentPackets:
 
     def disagrees(self, what: str) -> IndexDisagreesError:
         """The error to raise when the stream is not what the index promised."""
-        return IndexDisagreesError(f"{self._name}: segment {self._segment.index}: {what}")
+        return IndexDisagreesError(f"{self._video.name}: segment {self._segment.index}: {what}")
 
     def _opening(self, packets: Iterator[Packet[VideoStream]]) -> list[Packet[VideoStream]]:
         """The first packets of a segment that starts inside the video, as many as tell what is shown before it."""
@@ -88,6 +88,8 @@ class SegmentPackets:
                 raise self.disagrees(f"no keyframe at decode time {self._segment.start_dts}")
             if packet.dts is None or packet.dts >= first_pts:
                 break
+            if len(opening) > MAX_LEADING_PACKETS:
+                raise self.disagrees(f"the frame of decode time {self._segment.start_dts} is shown at {first_pts} only")
         if opening:
             self.start_pts = opening[0].pts
         return opening
@@ -117,24 +119,28 @@ class SegmentPackets:
 
     def _promised_packets(self) -> int:
         """How many packets the index lists; 0 when it does not say."""
-        if self._segment.num_packets is None and format_name(self._container) in INDEXED_FORMATS:
-            return sum(not entry.is_discard for entry in self._stream.index_entries)
+        if self._segment.num_packets is None and self._video.format in INDEXED_FORMATS:
+            return sum(not entry.is_discard for entry in self._video.stream.index_entries)
         return self._segment.num_packets or 0
 
     def _demuxed(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets from the segment's seek point on, past damage where the demuxer finds its way again."""
-        failures = 0
+        failures = read = 0
         if self._segment.start_dts is not None:
-            self._container.seek(self._segment.start_dts, stream=self._stream, backward=True)
+            self._video.container.seek(self._segment.start_dts, stream=self._video.stream, backward=True)
         while failures < MAX_DEMUX_FAILURES:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._video.container.demux(self._video.stream):
+                    read += 1
+                    self._video.limits.check_frames(read // 2)  # some packets show nothing, but never so many
                     if packet.size:  # the last, empty one only flushes
                         failures = 0
                         yield packet
             except av.error.FFmpegError:
                 failures += 1
                 self.failures += 1
+            except IndexError:
+                return  # at the end, PyAV looks for what has ended in streams too that appeared only on the way
             else:
                 return
         self.ends_early = True

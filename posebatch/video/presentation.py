@@ -5,18 +5,20 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-import av
-import av.container
 import av.error
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from posebatch.types import DecodeReport, FrameRecord, FrameStatus, Segment
-from posebatch.video.container import UNTIMED_FORMATS, format_name
+from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, complaints
 from posebatch.video.packets import SegmentPackets, UnsettledError
 from posebatch.video.sampling import Sampler
+
+MAX_AWAITED: Final = 1000
+"""Packets whose frames may still come out of a decoder; what more of them there are will not come any more."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,12 @@ class Presentation:
     With ``stop_at_damage`` raises `UnsettledError` at the first sign of it.
     """
 
-    def __init__(
-        self,
-        container: av.container.InputContainer,
-        stream: VideoStream,
-        segment: Segment,
-        name: str,
-        sampler: Sampler,
-        stop_at_damage: bool = False,
-    ) -> None:
-        self.packets = SegmentPackets(container, stream, segment, name)
-        self._sampler = sampler
-        self._context = stream.codec_context
+    def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler, stop_at_damage: bool = False) -> None:
+        self.packets = SegmentPackets(video, segment)
+        self._video, self._sampler = video, sampler
         self._stop_at_damage = stop_at_damage
-        self._untimed = format_name(container) in UNTIMED_FORMATS
+        self._complaints = complaints()
+        self._untimed = video.format in UNTIMED_FORMATS
         self._awaited: list[int] = []  # heap: pts of packets given to the decoder whose frames have not come out
         self._lost: set[int] = set()  # time slots of packets that could not be decoded, where frames carry no pts
         self._given_up: set[int] = set()  # pts of frames shown as missing; amid damage some come after all, too late
@@ -92,6 +86,8 @@ class Presentation:
         self._next_index = self.packets.first_index
         for packet in packets:
             yield from self._decode(packet)
+            if len(self._awaited) > MAX_AWAITED:
+                yield from self._unclaimed(before=self._awaited[0] + 1)
         yield from self._decode(None)
         yield from self._unclaimed(before=None)
         self._check_count()
@@ -102,15 +98,15 @@ class Presentation:
         """Give the decoder a packet, or None for those it still holds, and present what comes out."""
         due = self._await(packet)
         try:
-            frames = self._context.decode(packet)
-        except av.error.EOFError:
-            return
+            frames = self._video.decode(packet)
         except av.error.FFmpegError:
             self._check_damage()
             self._errors += 1
             if due is not None and self._untimed:
                 self._lost.add(due)
             return
+        if complaints() != self._complaints:
+            self._check_damage()
         for frame in frames:
             self.frames_out += 1
             if frame.is_corrupt:
@@ -162,6 +158,7 @@ class Presentation:
                 yield self._number(pts, "missing", None)
 
     def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> Shown:
+        self._video.check_frame(self._next_index, pts)
         record = FrameRecord(self._next_index, pts, bool(frame and frame.key_frame), status)
         self._next_index += 1
         self._presented += 1
@@ -175,7 +172,10 @@ class Presentation:
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
     def _check_count(self) -> None:
-        """Refuse an index that promised other frames than came, unless damage explains it."""
+        """Refuse an index that promised other frames than came, unless damage explains it, or parts them wrongly."""
         promised = self.packets.promised_frames()
         if promised not in (None, self._presented):
             raise self.packets.disagrees(f"the index promises {promised} frames, the stream has {self._presented}")
+        end = self.packets.end_pts
+        if end is not None and self._shown_pts and self._shown_pts[1] >= end:
+            raise self.packets.disagrees(f"its last frame stands at {self._shown_pts[1]}, the next one begins at {end}")

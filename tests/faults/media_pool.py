@@ -1,0 +1,107 @@
+"""Processes that work through hostile files, watched from outside: what dies or hangs there costs one file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from media_child import Outcome
+
+HANG_SECONDS = 120
+"""On a busy machine; alone the slowest take some seconds."""
+CHILD = Path(__file__).with_name("media_child.py")
+
+
+class Child:
+    """One process that does what is asked of it, one file after another."""
+
+    def __init__(self) -> None:
+        paths = [str(Path(CHILD).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def outcome(self, path: Path, **how: Any) -> Outcome:
+        """What came of a file. A process that crashed or hung has ended."""
+        assert self._process.stdin
+        assert self._process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
+            self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], HANG_SECONDS)
+        line = self._process.stdout.readline() if ready else ""
+        if line:
+            return Outcome(**json.loads(line))
+        self._process.kill()
+        code = self._process.wait()
+        return Outcome("crash", f"exit code {code}") if ready else Outcome("hang", f"more than {HANG_SECONDS} s")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe and pipe.close()
+
+
+@contextmanager
+def child() -> Iterator[Child]:
+    """One process, ended at the end."""
+    one = Child()
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def outcomes(paths: Iterable[Path], processes: int = 2, **how: Any) -> dict[Path, Outcome]:
+    """What came of each file; a process that ends is followed by a new one."""
+    waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for path in paths:
+        waiting.put(path)
+    found: dict[Path, Outcome] = {}
+
+    def work() -> None:
+        one = Child()
+        try:
+            while not waiting.empty():
+                try:
+                    path = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                found[path] = one.outcome(path, **how)
+                if not one.is_alive:
+                    one.close()
+                    one = Child()
+        finally:
+            one.close()
+
+    threads = [threading.Thread(target=work) for _ in range(processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

@@ -1,0 +1,354 @@
+"""Hostile media: whatever a file holds, the worst that comes of it is one failed row.
+
+The short form tries some hundred mutants; ``POSEBATCH_FAULTS=full`` tries `FULL_MUTANTS`. Everything else is in both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import pytest
+from crafted_media import (
+    GROWING,
+    growing,
+    huge_h264,
+    huge_header,
+    huge_mjpeg,
+    many_frames,
+    many_frames_in_fragment,
+    many_streams,
+    numbers,
+    patched,
+    playlists,
+)
+from factories import corrupt_middle, video_bytes
+from media_child import Outcome
+from media_pool import child, outcomes
+from mutated_media import BASES, MUTATIONS, Mutant, base, mutants
+from test_runner import Archive, facts
+
+from posebatch.errors import DamagedVideoError, LimitError
+from posebatch.settings import LimitSettings, SamplingSettings
+from posebatch.types import FrameBatch, Segment
+from posebatch.video import SegmentDecoder, decoder, foresight, presentation, probe
+from posebatch.video.limits import Limits
+
+FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
+SEED = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
+SHORT_MUTANTS = 23 * 7 * 5
+FULL_MUTANTS = 20_000
+MOST_MEGABYTES = 1000
+"""Of one process that works through mutants. Those that are told to be larger say so below."""
+
+
+def say(figure: str, goal: str, measured: str) -> None:
+    if path := os.environ.get("POSEBATCH_FAULTS_FIGURES"):
+        with open(path, "a") as file:
+            file.write(json.dumps({"figure": figure, "goal": goal, "measured": measured}) + "\n")
+
+
+def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files]
+
+
+# --- mutants -------------------------------------------------------------------------------------------------------
+
+
+def test_the_bases_are_whole(tmp_path: Path):
+    paths = written(tmp_path, {f"{codec}-{box}": base(codec, box) for codec, boxes in BASES.items() for box in boxes})
+    found = outcomes(paths)
+    assert {path.name: outcome.verdict for path, outcome in found.items()} == {path.name: "decoded" for path in paths}
+
+
+def test_the_worst_that_comes_of_a_mutant_is_one_failed_video(tmp_path: Path):
+    chosen = mutants(FULL_MUTANTS if FULL else SHORT_MUTANTS)
+    assert {(one.codec, one.container, one.kind) for one in chosen} == {
+        (codec, box, kind) for codec, boxes in BASES.items() for box in boxes for kind in MUTATIONS
+    }, "every harm to every codec in every container"
+    found = outcomes(written(tmp_path, {one.name: one.content(SEED) for one in chosen}))
+    verdicts = Counter(outcome.verdict for outcome in found.values())
+    say("hostile media tried", ">= 2,000; 0 deaths, 0 hangs, 0 bugs", f"{len(found)}: {dict(verdicts.most_common())}")
+    assert len(found) == len(chosen)
+    bad = {path.name: one.detail for path, one in found.items() if one.verdict in ("bug", "crash", "hang")}
+    assert bad == {}
+    assert verdicts["decoded"] > 0
+    assert verdicts["partial"] > 0
+    assert verdicts["failed:damaged"] > 0
+    if not FULL:  # in thousands some claim indexes of gigabytes, which are bounded from outside
+        assert max(one.megabytes for one in found.values()) < MOST_MEGABYTES
+
+
+@pytest.mark.parametrize("mutant", [Mutant("h264", "ts", "noise", 740), Mutant("mpeg4", "mkv", "flip", 1792)])
+def test_damage_of_which_a_decoder_merely_complains_is_the_same_for_any_number_of_threads(
+    mutant: Mutant, tmp_path: Path
+):
+    # found among 12,000 mutants: nothing fails and no frame is marked, but several threads gave other pictures
+    [path] = written(tmp_path, {mutant.name: mutant.content(seed=2)})
+    with child() as process:
+        one, several = (process.outcome(path, threads=threads) for threads in (1, 4))
+    assert one.frames == several.frames > 0
+    assert one.pixels == several.pixels
+
+
+ONCE_BUGS = [
+    Mutant("mpeg4", "ts", "flip", 68),  # streams that appear amid the file
+    Mutant("mpeg4", "mp4", "noise", 4551),  # a frame that reaches into the next segment
+]
+
+
+@pytest.mark.parametrize("mutant", ONCE_BUGS, ids=lambda one: one.name)
+def test_what_was_a_bug_once_is_none_any_more(mutant: Mutant, tmp_path: Path):
+    [path] = written(tmp_path, {mutant.name: mutant.content(seed=1)})
+    assert outcomes([path], 1)[path].verdict == "partial"
+
+
+class Strict(io.BytesIO):
+    """A disk that fails where a file cannot reach, as real ones do."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and not 0 <= offset <= len(self.getbuffer()):
+            raise OSError(22, "Invalid argument")
+        return super().seek(offset, whence)
+
+
+def test_an_index_that_points_outside_the_file_is_no_failure_of_the_storage():
+    video = Strict(patched(video_bytes(frames=6, gop=6), b"stco", 12, numbers(0xFFFFFFF0)))
+    with pytest.raises(DamagedVideoError, match="no frame can be decoded"):
+        probe(video, "clip", 20)
+
+
+def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    video = video_bytes(frames=24, b_frames=2)
+    expected = [batch.records for batch in decoded(video, LimitSettings(), stride=6)]
+    monkeypatch.setattr(foresight, "MAX_HELD_PACKETS", 1)
+    info = probe(io.BytesIO(video), "clip", 20).info
+    slow = SegmentDecoder(io.BytesIO(video), "clip", Segment(), info, SamplingSettings(6), 1)
+    assert [batch.records for batch in slow] == expected
+    assert slow.frames_out == 24, "everything was decoded"
+
+
+def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeypatch: pytest.MonkeyPatch):
+    video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
+    expected = [batch.records for batch in decoded(video, LimitSettings())]
+    assert {record.status for records in expected for record in records} > {"missing"}
+    monkeypatch.setattr(presentation, "MAX_AWAITED", 4)
+    assert [batch.records for batch in decoded(video, LimitSettings())] == expected
+
+
+def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
+    video = video_bytes(frames=10)
+    assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [4, 4, 2]
+    monkeypatch.setattr(decoder, "MAX_BATCH_PIXELS", 128 * 96)
+    assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [2] * 5
+
+
+# --- bombs ---------------------------------------------------------------------------------------------------------
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str, str, int]] = {
+    # what it is, how it ends, what the message says, most megabytes
+    "a header that lies": (huge_header, "decoded", "", 300),
+    "65k MJPEG": (lambda: huge_mjpeg(65500), "failed:limit", "65500x65500 pixels, and --max-pixels allows", 300),
+    "65k H.264": (lambda: huge_h264(65520), "failed:damaged", "no frame can be decoded", 300),
+    "16k H.264": (lambda: huge_h264(16000), "failed:limit", "16000x16000 pixels, and --max-pixels allows", 1000),
+    "10^9 frames": (lambda: many_frames(10**9), "failed:limit", "--max-frames allows 50000000 frames", 300),
+    "10^6 frames of nothing": (lambda: many_frames(10**6), "failed:damaged", "its index lists 1000000 frames", 300),
+    "10^9 in a fragment": (lambda: many_frames_in_fragment(10**9), "failed:not_a_video", "error reading header", 300),
+    "10^6 fps": (lambda: video_bytes(frames=24, fps=10**6), "decoded", "", 300),
+    "100 streams": (lambda: many_streams(100, "matroska"), "decoded", "", 500),
+    "101 streams": (lambda: many_streams(101, "matroska"), "failed:limit", "--max-streams allows 100 streams", 500),
+    "1000 streams": (lambda: many_streams(1000, "matroska"), "failed:limit", "--max-streams allows 100 streams", 500),
+    "101 TS streams": (lambda: many_streams(101, "mpegts"), "failed:limit", "--max-streams allows 100 streams", 500),
+    "1000 TS streams": (lambda: many_streams(1000, "mpegts"), "failed:limit", "--max-streams allows 100 streams", 500),
+    "101 MP4 streams": (lambda: many_streams(101, "mp4"), "failed:limit", "--max-streams allows 100 streams", 500),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_takes_no_memory(name: str, tmp_path: Path):
+    make, verdict, said, megabytes = BOMBS[name]
+    [path] = written(tmp_path, {"bomb": make()})
+    with child() as process:
+        found = process.outcome(path)
+    say(f"memory: {name}", f"< {megabytes} MB", f"{found.megabytes:.0f} MB, {found.verdict}")
+    assert found.verdict == verdict, found.detail
+    assert said in found.detail
+    assert found.megabytes < megabytes
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def decoded(video: bytes, limits: LimitSettings, stride: int = 1, batch_frames: int = 1) -> list[FrameBatch]:
+    info = probe(io.BytesIO(video), "clip", 20, limits).info
+    sampling = SamplingSettings(stride)
+    return list(SegmentDecoder(io.BytesIO(video), "clip", Segment(), info, sampling, batch_frames, limits=limits))
+
+
+@pytest.mark.parametrize("codec", GROWING)
+@pytest.mark.parametrize("ffmpeg_refuses", [False, True])
+def test_a_stream_that_grows_beyond_the_limit_fails(codec: str, ffmpeg_refuses: bool, monkeypatch: pytest.MonkeyPatch):
+    video = growing(codec)
+    whole = decoded(video, LimitSettings())
+    assert {batch.images.shape[1:3] for batch in whole if len(batch.images)} == {(96, 128), (480, 640)}
+    if ffmpeg_refuses:  # as it does pictures more than twice the limit, which it does not decode
+        monkeypatch.setattr(Limits, "decoder_options", {"max_pixels": "100000"})
+    limits = LimitSettings(max_pixels=100_000)
+    with pytest.raises(LimitError, match=r"clip: it has a picture of 640x480 pixels, and --max-pixels allows 100000"):
+        decoded(video, limits)
+
+
+CONTAINERS = [("mp4", "libx264"), ("mkv", "libx264"), ("mpegts", "libx264"), ("avi", "mpeg4")]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_pixels": 64 * 48 - 1}, "--max-pixels allows 3071 pixels"),
+        ({"max_frames": 11}, "12 frames or more, and --max-frames allows 11 frames"),
+        ({"max_hours": 0.001}, "hours or more by its own clock, and --max-hours allows 0.001 hours"),
+        ({"max_streams": 1}, "2 streams or more, and --max-streams allows 1 streams"),
+    ],
+)
+def test_what_is_within_a_limit_is_done_and_what_is_not_fails(container, stride, limits, said):
+    box, codec = container
+    # 12 frames, the last one 4.4 seconds from the first, with sound
+    video = video_bytes(container=box, codec=codec, frames=12, fps=5, size=(64, 48), audio=True, gop=4)
+    long = video if "max_hours" not in limits else video_bytes(container=box, codec=codec, frames=24, fps=5, gop=4)
+    within = {name: 1.001 * value if name == "max_hours" else value + 2 for name, value in limits.items()}
+    assert sum(len(batch.records) for batch in decoded(video, LimitSettings(**within), stride)) == 12 // stride
+    with pytest.raises(LimitError) as caught:
+        decoded(long, LimitSettings(**limits), stride)
+    assert said in str(caught.value)
+    assert "--retry-failed" in str(caught.value)
+
+
+def test_a_limit_is_kept_where_no_header_says_anything():
+    with pytest.raises(LimitError, match="21 frames or more"):
+        decoded(video_bytes(container="mpegts", frames=30), LimitSettings(max_frames=20))
+
+
+@pytest.mark.parametrize("limits", [{"max_pixels": 3071}, {"max_frames": 5}])
+def test_a_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[str, int]):
+    archive = Archive(tmp_path)
+    archive.add("small.mp4")
+    assert facts(archive.run(**limits)) == (0, 0, 1, 0)
+    record = archive.record("small.mp4")
+    assert (record.status, record.error_kind) == ("failed", "limit")
+    assert "--" + next(iter(limits)).replace("_", "-") in str(record.error)
+    assert facts(archive.run(**limits)) == (0, 0, 0, 1), "not tried again by itself"
+    assert facts(archive.run(retry_failed=True)) == (1, 0, 0, 0), "but where the limit is raised, and it is asked for"
+
+
+def test_hostile_files_cost_their_neighbours_nothing(tmp_path: Path):
+    archive = Archive(tmp_path)
+    archive.add("a.mp4", "z.mp4")
+    hostile = {
+        name.replace(" ", "_") + ".mp4": make() for name, (make, verdict, *_) in BOMBS.items() if "failed" in verdict
+    }
+    hostile |= {
+        f"{name}.ts": content for name, content in playlists("http://127.0.0.1:9/x.ts", "/etc/hostname").items()
+    }
+    written(archive.root, {name: content for name, content in hostile.items() if "reference" not in name})
+    outcome = archive.run()
+    failed = [record for record in archive.records if record.status == "failed"]
+    assert outcome.exit_code == 3
+    assert {record.status for record in archive.records if record.video.endswith(("/a.mp4", "/z.mp4"))} == {"ok"}
+    assert (
+        len({record.video for record in archive.records}) == len(archive.records) == len(list(archive.root.iterdir()))
+    )
+    assert {record.error_kind for record in failed} <= {"limit", "damaged", "not_a_video", "no_video_stream"}
+    assert len(failed) > 10
+
+
+# --- nothing outside ------------------------------------------------------------------------------------------------
+
+
+class Opened:
+    """Whether anybody opens a file, in whatever language: Linux tells."""
+
+    IN_OPEN = 0x20
+
+    def __init__(self, path: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._handle = self._libc.inotify_init1(os.O_NONBLOCK)
+        assert self._handle >= 0
+        assert self._libc.inotify_add_watch(self._handle, os.fsencode(path), self.IN_OPEN) >= 0
+
+    def seen(self) -> bool:
+        """Since the last time it was asked."""
+        try:
+            return len(os.read(self._handle, 4096)) > 0
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+@contextmanager
+def listener() -> Iterator[socket.socket]:
+    """An address at which nobody is to knock."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def knocked(server: socket.socket) -> bool:
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
+    canary = tmp_path / "canary.ts"
+    canary.write_bytes(video_bytes(frames=6, gop=6, container="mpegts"))
+    opened = Opened(canary)
+    with listener() as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/canary.ts"
+        files = playlists(address, str(canary))
+        paths = written(tmp_path, files)
+
+        # what would happen to the careless
+        av.open(str(tmp_path / "file.concat"), format="concat", options={"safe": "0"}).close()
+        with pytest.raises(av.error.FFmpegError):
+            av.open(address, timeout=1)
+        assert opened.seen()
+        assert knocked(server)
+
+        found = outcomes(paths)
+        assert not opened.seen()
+        assert not knocked(server)
+        say("reads outside", "0", f"0 files and 0 addresses, of {len(files)} playlists and references")
+    opened.close()
+    assert {
+        name for path, one in found.items() if one.verdict in ("bug", "crash", "hang") for name in (path.name,)
+    } == set()
+    fine = {path.name for path, one in found.items() if not one.verdict.startswith("failed")}
+    assert fine <= {"reference.mov", "address.mov", "attached.mkv"}, "their own pictures"
+
+
+def test_a_dead_or_stuck_process_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise all of the above would hold of nothing."""
+    monkeypatch.setattr("media_pool.HANG_SECONDS", 2)
+    pipe = tmp_path / "never"
+    os.mkfifo(pipe)
+    [good] = written(tmp_path, {"good": base("h264", "mp4")})
+    assert outcomes([pipe, good], 1)[pipe] == Outcome("hang", "more than 2 s")
+    with child() as process:
+        os.kill(process.pid, 9)
+        assert process.outcome(good).verdict == "crash"
