@@ -185,7 +185,7 @@ class Breaks(io.BytesIO):
 
 def test_a_put_that_fails_leaves_the_old_object_and_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("k", b"old")
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 1)  # so that S3 meets the failure amid an upload
+    monkeypatch.setattr(storage, "PART_BYTES", 1)  # so that S3 meets the failure amid an upload
     with pytest.raises((ValueError, StorageError)):
         store.put("k", Breaks(bytes(20 << 20)))
     with pytest.raises((ValueError, StorageError)):
@@ -332,6 +332,7 @@ def test_errors_of_the_disk_are_translated(
     def fail(_: int) -> None:
         raise error
 
+    monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(expected, match=re.escape(store.uri("k"))):
         store.put("k", b"new")
@@ -498,7 +499,7 @@ def test_reading_all_of_a_source_is_one_request(folder: S3Store, fetched: list[t
 def test_large_objects_go_up_in_parts(
     folder: S3Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 1)
+    monkeypatch.setattr(storage, "PART_BYTES", 8 << 20)
     content = os.urandom(1024) * (size // 1024) + bytes(size % 1024)
     assert folder.put("big", io.BytesIO(content)).size_bytes == size
     head = s3_server.client().head_object(Bucket=folder.bucket, Key=folder.prefix + "big")
@@ -528,12 +529,15 @@ def test_an_object_that_vanishes_while_it_is_read_is_told(folder: S3Store) -> No
 
 
 class BrokenBody:
-    def read(self) -> bytes:
+    def read(self, size: int) -> bytes:
         raise botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("breaks", [1, storage.BROKEN_READ_ATTEMPTS - 1, storage.BROKEN_READ_ATTEMPTS])
+@pytest.mark.parametrize("breaks", [1, storage.TRIES - 1, storage.TRIES])
 def test_an_answer_that_breaks_off_is_asked_for_again(
     folder: S3Store, monkeypatch: pytest.MonkeyPatch, breaks: int
 ) -> None:
@@ -552,7 +556,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     monkeypatch.setattr("time.sleep", lambda _: None)
     with opened(folder) as file:
         file.seek(3)
-        if breaks < storage.BROKEN_READ_ATTEMPTS:
+        if breaks < storage.TRIES:
             assert file.read(4) == b"3456"
         else:
             with pytest.raises(StorageUnavailableError, match=re.escape(folder.uri("film"))):
@@ -565,7 +569,7 @@ ACTS: dict[str, Callable[[S3Store], Any]] = {
     "read": lambda store: store.read("p/k"),
     "head": lambda store: store.head("p/k"),
     "put": lambda store: store.put("p/k", b"x"),
-    "put parts": lambda store: store.put("p/k", io.BytesIO(bytes(storage.MULTIPART_BYTES))),
+    "put parts": lambda store: store.put("p/k", io.BytesIO(bytes(storage.PART_BYTES + 1))),
     "delete": lambda store: store.delete("p/k"),
     "open": lambda store: open_source(store.uri("p/k"), "etag"),
 }
@@ -576,7 +580,7 @@ def elsewhere(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.M
     """For tests that need a client with another environment."""
     storage.s3_client.cache_clear()
     monkeypatch.setattr("time.sleep", lambda _: None)  # retries wait seconds
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 100)
+    monkeypatch.setattr(storage, "PART_BYTES", 100)
     yield monkeypatch
     monkeypatch.undo()
     storage.s3_client.cache_clear()
@@ -625,7 +629,7 @@ def test_a_store_that_does_not_answer_is_unavailable(
 @pytest.mark.s3
 @pytest.mark.parametrize("act", [name for name in ACTS if name != "delete"])
 def test_a_bucket_that_is_not_there_is_not_found(bucket: str, act: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 100)
+    monkeypatch.setattr(storage, "PART_BYTES", 100)
     with pytest.raises(ObjectNotFoundError, match=f"{bucket}-none"):
         ACTS[act](S3Store(f"s3://{bucket}-none"))
 
