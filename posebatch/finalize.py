@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from posebatch.commits import Work, data_key, publish_record, read_record
+from posebatch.commits import Publication, Work, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
-from posebatch.storage import SPOOL_BYTES, Store, open_store
+from posebatch.storage import SPOOL_BYTES, open_store
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     DecodeReport,
@@ -61,17 +61,19 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
     Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
+    Raises `PutRefusedError` (retryable) when somebody else publishes the video meanwhile.
     """
     store = open_store(context.output, context.endpoint_url)
     work = Work.of(store, job.video, context.data_fingerprint)
+    publication = Publication.begin(store, job.video.output_path)
     totals = _totals(work, job.plan)
     objects = (
-        _publish_table("poses", store, work, job, context),
-        _publish_table("frames", store, work, job, context),
-        *_publish_preview(work, job.video, job.preview, context),
+        _publish_table("poses", publication, work, job, context),
+        _publish_table("frames", publication, work, job, context),
+        *_publish_preview(publication, work, job.preview, context),
     )
     record = _record(job, context, totals, objects)
-    publish_record(store, job.video.output_path, record)
+    publication.commit(record)
     work.clear()
     return record
 
@@ -79,22 +81,23 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> VideoRecord:
 def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> VideoRecord:
     """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
     store = open_store(context.output, context.endpoint_url)
+    publication = Publication.begin(store, video.output_path)
     record = read_record(store, video.output_path)
     if record is None:
         raise StorageUnavailableError(f"{video.uri}: its commit record has gone; the next run does it anew")
     work = Work.of(store, video, context.data_fingerprint)
     tables = (published for published in record.objects if published.kind != "preview")
-    objects = (*tables, *_publish_preview(work, video, preview, context))
+    objects = (*tables, *_publish_preview(publication, work, preview, context))
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
     renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
-    publish_record(store, video.output_path, renewed)
+    publication.commit(renewed)
     work.clear()
     return renewed
 
 
 def _publish_table(
-    kind: Literal["poses", "frames"], store: Store, work: Work, job: FinalizeJob, context: RunContext
+    kind: Literal["poses", "frames"], publication: Publication, work: Work, job: FinalizeJob, context: RunContext
 ) -> PublishedObject:
     make, schema = DATA_TABLES[kind]
     info = job.plan.info
@@ -103,19 +106,18 @@ def _publish_table(
     metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         rows = write_parquet(file, schema, pieces, metadata)
-        key = data_key(kind, job.video.output_path)
-        return PublishedObject(kind, key, rows, store.put(key, file).size_bytes, context.data_fingerprint)
+        put = publication.put(kind, file)
+    return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint)
 
 
 def _publish_preview(
-    work: Work, video: SourceVideo, preview: PreviewOutcome | None, context: RunContext
+    publication: Publication, work: Work, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
-    key = data_key("previews", video.output_path)
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        work.store.delete(key)  # what an older version left would be taken for this one's
+        publication.delete("previews")  # what an older version left would be taken for this one's
         return ()
-    size = work.store.put(key, work.store.read(work.preview_key)).size_bytes
-    return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint),)
+    put = publication.put("previews", work.store.read(work.preview_key))
+    return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint),)
 
 
 def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:

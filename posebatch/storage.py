@@ -645,6 +645,7 @@ _TRANSIENT = {
 def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
     """Translate what botocore raises, of a conditional put or anything else."""
     from botocore import exceptions, parsers  # noqa: PLC0415 - see `s3_client`
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - which botocore lets pass in bodies that it reads itself
 
     try:
         yield
@@ -660,6 +661,7 @@ def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
         parsers.ResponseParserError,
+        HTTPError,
         OSError,
     ) as error:
         raise StorageUnavailableError(f"{uri}: the store did not answer: {error}") from error
