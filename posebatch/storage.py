@@ -511,8 +511,17 @@ class _S3Reader(io.RawIOBase):
 
 @_patient
 def _head(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
-    with _s3_errors(f"s3://{bucket}/{key}"):
-        return client.head_object(Bucket=bucket, Key=key)
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - see `s3_client`
+
+    uri = f"s3://{bucket}/{key}"
+    with _s3_errors(uri):
+        try:
+            return client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if _code_and_status(error)[1] not in {"400", "403"}:
+                raise
+        client.get_object(Bucket=bucket, Key=key)["Body"].close()  # says why; the answer to a HEAD has no room for it
+    raise StorageUnavailableError(f"{uri}: refused, and a moment later not")
 
 
 def _body(answer: Any, uri: str, size: int | None = None) -> bytes:
@@ -698,8 +707,6 @@ def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 
         return StorageUnavailableError(f"{uri}: this machine's clock differs from the store's; set it right ({code})")
     if code in _TRANSIENT or status in _TRANSIENT or status.startswith("5"):
         return StorageUnavailableError(f"{uri}: the store is unavailable ({code or status})")
-    if code == status == "400":  # the answer to a HEAD has no room for a reason
-        return AccessDeniedError(f"{uri}: refused without a reason; have the credentials expired? ({code})")
     if code in _DENIED or status in {"401", "403"}:
         return AccessDeniedError(f"{uri}: access denied ({code}); check the credentials and the bucket's policy")
     return StorageError(f"{uri}: {code}: {error.response.get('Error', {}).get('Message', error)}")

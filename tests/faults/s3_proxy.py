@@ -10,8 +10,8 @@
 Requests go on byte for byte with the client's own ``Host``, so signatures hold. ``proxy.before`` and ``proxy.after``
 are called with each request right before and after the server has it (``after`` before the client hears of it): a test
 kills a process there, or raises `DroppedError` to close the client's connection. With ``conditional=True`` the proxy
-looks and writes in one step, as S3 does for ``If-Match`` and ``If-None-Match``, which the server behind ignores or does
-in two.
+looks and writes in one step, as S3 does for ``If-Match`` and ``If-None-Match``, which the server behind refuses or does
+in two; it signs such a request anew, without its condition.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from s3_server import LOOPBACK, S3Server
 
@@ -56,6 +59,9 @@ Kind = Literal[
 STALL_S = 1.7
 SLOW_BYTES, SLOW_PAUSE_S = 64, 0.01
 SLOW_MOST_S = 1.0
+
+_CONDITIONS = {"if-match", "if-none-match"}
+_OF_SIGNATURE = {"authorization", "host", "x-amz-date", "x-amz-content-sha256"}
 
 _ANSWERS: dict[str, tuple[int, str]] = {
     "error_500": (500, "InternalError"),
@@ -264,13 +270,22 @@ class Proxy:
         if request.what not in {"PUT", "POST", "DELETE"}:
             return self._pass_on(request)
         with self._writing:
-            refusal = self._condition_fails(request) if self.conditional else None
-            return refusal or self._pass_on(request)
+            if not self.conditional or not _CONDITIONS & set(request.headers):
+                return self._pass_on(request)
+            return self._condition_fails(request) or self._pass_on(self._signed_anew(request))
+
+    def _signed_anew(self, request: Request) -> Request:
+        """The same without a condition."""
+        url = self.server.endpoint_url + request.path
+        kept = {name: value for name, value in request.headers.items() if name not in _CONDITIONS | _OF_SIGNATURE}
+        signed = AWSRequest(request.what, url, kept, request.body)
+        credentials = Credentials(self.server.access_key, self.server.secret_key)
+        S3SigV4Auth(credentials, "s3", self.server.region).add_auth(signed)
+        headers = {name.lower(): value for name, value in signed.headers.items()}
+        return replace(request, headers={"host": urlsplit(url).netloc, **headers})
 
     def _condition_fails(self, request: Request) -> _Answer | None:
         match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
-        if match is None and none_match is None:
-            return None
         bucket, _, key = request.key.partition("/")
         try:
             etag = self._client.head_object(Bucket=bucket, Key=key)["ETag"]
