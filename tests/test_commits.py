@@ -397,31 +397,47 @@ def test_who_began_before_another_published_is_refused(store: RecordingStore, fo
     assert contents(store) == published
 
 
-@pytest.mark.parametrize("at", ["poses/a.mp4.parquet", "frames/a.mp4.parquet", "videos/a.mp4.parquet"])
+@pytest.mark.parametrize(
+    ("at", "before"),
+    [
+        ("poses/a.mp4.parquet", True),
+        ("poses/a.mp4.parquet", False),
+        ("frames/a.mp4.parquet", True),
+        ("frames/a.mp4.parquet", False),
+        ("videos/a.mp4.parquet", True),
+    ],
+)
 def test_of_two_who_publish_at_once_the_refused_one_tries_again(
-    store: RecordingStore, monkeypatch: pytest.MonkeyPatch, at: str
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch, at: str, before: bool
 ):
+    """Another one publishes another version right before or after one of our puts."""
     other = LocalStore(store.root)
     stage(store, HALF, persons=2)
     stage(store)
     put_if = store.put_if
 
     def overtaken(key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        if key == at:
-            monkeypatch.setattr(store, "put_if", put_if)
-            with monkeypatch.context() as patch:
-                patch.setattr("posebatch.finalize.open_store", lambda *_: other)
-                finalize_video(FinalizeJob(VIDEO, PLAN, 1), HALF)
-        return put_if(key, content, etag)
+        if key != at:
+            return put_if(key, content, etag)
+        monkeypatch.setattr(store, "put_if", put_if)
+        put = None if before else put_if(key, content, etag)
+        with monkeypatch.context() as patch:
+            patch.setattr("posebatch.finalize.open_store", lambda *_: other)
+            finalize_video(FinalizeJob(VIDEO, PLAN, 1), HALF)
+        return put or put_if(key, content, etag)
 
     monkeypatch.setattr(store, "put_if", overtaken)
     with pytest.raises(PutRefusedError):
         finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    theirs = read_record(store, "a.mp4")
+    assert theirs is not None
+    assert theirs.settings_fingerprint == HALF.data_fingerprint
+    assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == theirs.persons == 8
     finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
-    record = read_record(store, "a.mp4")
-    assert record is not None
-    assert record.settings_fingerprint == PLAIN.data_fingerprint
-    assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == record.persons == 4
+    ours = read_record(store, "a.mp4")
+    assert ours is not None
+    assert ours.settings_fingerprint == PLAIN.data_fingerprint
+    assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == ours.persons == 4
 
 
 def test_a_store_without_conditional_puts_is_written_all_the_same(store: RecordingStore):
