@@ -10,19 +10,19 @@ Keys below the output root::
 
 WORK identifies a video's content and everything that shapes its rows, so what is staged for one version of the source
 or the settings is never taken for another. Every put is one whole object under a key that depends on nothing else;
-whoever is late writes the same bytes again.
+whoever is late writes the same bytes again, or, if another version was published meanwhile, is refused (`Publication`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Final
 
-from posebatch.errors import NewerOutputError, ObjectNotFoundError, StagedError, StorageError
+from posebatch.errors import NewerOutputError, ObjectNotFoundError, StagedError, StorageError, UnsupportedError
 from posebatch.storage import Store, StoredObject
 from posebatch.tables import SCHEMA_VERSION, published_frames, read_staged, record_from_bytes, record_to_bytes
 from posebatch.types import FramePoses, Segment, SegmentReport, SourceVideo, VideoRecord
@@ -108,18 +108,74 @@ def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses
     return published_frames(*contents)
 
 
+@dataclass(frozen=True)
+class Publication:
+    """One try to publish a video, which writes only over what was there when it began.
+
+    A process that died may have a put under way that arrives when a successor has published another version. The store
+    refuses it then, so tables of one version never stand beside the record of another. Whoever is refused while alive
+    (`PutRefusedError`, retryable) begins a new publication, which looks anew. Where a store has no conditional puts,
+    they are plain ones.
+    """
+
+    store: Store
+    output_path: str
+    seen: Mapping[str, str | None]
+    """The etag of each of the video's objects when the publication began; None where there was none."""
+
+    @classmethod
+    def begin(cls, store: Store, output_path: str) -> Publication:
+        """Look at what is there."""
+        keys = [*(data_key(folder, output_path) for folder in DATA_FOLDERS), record_key(output_path)]
+        return cls(store, output_path, {key: _etag(store, key) for key in keys})
+
+    def put(self, folder: str, content: bytes | IO[bytes]) -> StoredObject:
+        """Write the video's object in one of `DATA_FOLDERS`."""
+        return self._put(data_key(folder, self.output_path), content)
+
+    def delete(self, folder: str) -> None:
+        """Remove the video's object in one of `DATA_FOLDERS`, if there was one."""
+        key = data_key(folder, self.output_path)
+        etag = self.seen[key]
+        if etag is None:
+            return
+        try:
+            self.store.delete(key, etag)
+        except UnsupportedError:
+            self.store.delete(key)
+
+    def commit(self, record: VideoRecord) -> Committed:
+        """Write the commit record: from here on the video is done."""
+        put = self._put(record_key(self.output_path), record_to_bytes(record))
+        return Committed(self.output_path, put.etag, record)
+
+    def _put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
+        try:
+            return self.store.put_if(key, content, self.seen[key])
+        except UnsupportedError:
+            return self.store.put(key, content)
+
+
+def _etag(store: Store, key: str) -> str | None:
+    try:
+        return store.head(key).etag
+    except ObjectNotFoundError:
+        return None
+
+
 def publish_record(store: Store, output_path: str, record: VideoRecord) -> Committed:
-    """Commit: from here on the video is done."""
-    return Committed(output_path, store.put(record_key(output_path), record_to_bytes(record)).etag, record)
+    """Commit a record alone; see `Publication.commit`."""
+    return Publication.begin(store, output_path).commit(record)
 
 
 def publish_failure(store: Store, output_path: str, record: VideoRecord) -> Committed:
     """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
     reader of the folders must not take it for current.
     """
+    publication = Publication.begin(store, output_path)
     for folder in DATA_FOLDERS:
-        store.delete(data_key(folder, output_path))
-    return publish_record(store, output_path, record)
+        publication.delete(folder)
+    return publication.commit(record)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from posebatch.commits import Committed, Work, data_key, publish_record, read_record
+from posebatch.commits import Committed, Publication, Work, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
-from posebatch.storage import SPOOL_BYTES, Store, open_store
+from posebatch.storage import SPOOL_BYTES, open_store
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     DecodeReport,
@@ -65,17 +65,19 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
     Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
+    Raises `PutRefusedError` (retryable) when somebody else publishes the video meanwhile.
     """
     store = open_store(context.output, context.endpoint_url)
     work = Work.of(store, job.video, context.data_fingerprint)
+    publication = Publication.begin(store, job.video.output_path)
     totals = _totals(work, job.plan)
     objects = (
-        _publish_table("poses", store, work, job, context),
-        _publish_table("frames", store, work, job, context),
-        *_publish_preview(work, job.video, job.preview, context),
+        _publish_table("poses", publication, work, job, context),
+        _publish_table("frames", publication, work, job, context),
+        *_publish_preview(publication, work, job.preview, context),
     )
     record = _record(job, context, totals, objects)
-    committed = publish_record(store, job.video.output_path, record)
+    committed = publication.commit(record)
     work.clear()
     return committed
 
@@ -83,22 +85,23 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
 def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> Committed:
     """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
     store = open_store(context.output, context.endpoint_url)
+    publication = Publication.begin(store, video.output_path)
     record = read_record(store, video.output_path)
     if record is None:
         raise StorageUnavailableError(f"{video.uri}: its commit record has gone; the next run does it anew")
     work = Work.of(store, video, context.data_fingerprint)
     tables = (published for published in record.objects if published.kind != "preview")
-    objects = (*tables, *_publish_preview(work, video, preview, context))
+    objects = (*tables, *_publish_preview(publication, work, preview, context))
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
     renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
-    committed = publish_record(store, video.output_path, renewed)
+    committed = publication.commit(renewed)
     work.clear()
     return committed
 
 
 def _publish_table(
-    kind: Literal["poses", "frames"], store: Store, work: Work, job: FinalizeJob, context: RunContext
+    kind: Literal["poses", "frames"], publication: Publication, work: Work, job: FinalizeJob, context: RunContext
 ) -> PublishedObject:
     make, schema = DATA_TABLES[kind]
     info = job.plan.info
@@ -107,23 +110,21 @@ def _publish_table(
     metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         rows = write_parquet(file, schema, pieces, metadata)
-        key = data_key(kind, job.video.output_path)
-        size = store.put(key, file).size_bytes
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return PublishedObject(kind, key, rows, size, context.data_fingerprint, sha256)
+        put = publication.put(kind, file)
+    return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
 
 
 def _publish_preview(
-    work: Work, video: SourceVideo, preview: PreviewOutcome | None, context: RunContext
+    publication: Publication, work: Work, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
-    key = data_key("previews", video.output_path)
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        work.store.delete(key)  # what an older version left would be taken for this one's
+        publication.delete("previews")  # what an older version left would be taken for this one's
         return ()
     gif = work.store.read(work.preview_key)
-    size, sha256 = work.store.put(key, gif).size_bytes, hashlib.sha256(gif).hexdigest()
-    return (PublishedObject("preview", key, preview.frames, size, context.preview_fingerprint, sha256),)
+    put, sha256 = publication.put("previews", gif), hashlib.sha256(gif).hexdigest()
+    return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),)
 
 
 def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:

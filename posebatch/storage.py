@@ -2,6 +2,10 @@
 
 A `Store` is a root with keys below it: list, read, put whole objects, delete. Puts are atomic: a reader sees the old
 object, the new one or none, never a part. `open_source` reads one version of one object by byte ranges.
+
+Whatever a store does not answer is asked again, with pauses that grow and differ, up to `TRIES` times and within
+`PATIENCE_S`; then it is a `StorageUnavailableError`. That is the only place with retries: botocore's own are off,
+because they know nothing of answers that break off, are wrong, or take for ever.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import errno
+import functools
 import io
 import os
 import random
@@ -16,12 +21,12 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from posebatch.errors import (
     AccessDeniedError,
@@ -37,15 +42,42 @@ from posebatch.errors import (
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ListObjectsV2OutputTypeDef
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 READ_AHEAD_BYTES = 1 << 20
 """Bytes of one ranged read: large enough to hide a request's latency, small enough not to read far past a segment."""
 
-BROKEN_READ_ATTEMPTS = 4
-"""How often one byte range is asked for when the connection breaks while it is read."""
+TRIES = 8
+"""How often a store is asked for one thing."""
 
-MULTIPART_BYTES = 32 << 20
-"""From this size on an object goes up in parts."""
+FIRST_PAUSE_S = 0.2
+"""The longest pause before the second try; doubles with each try. Pauses are random: many do not return at once."""
+
+LONGEST_PAUSE_S = 20.0
+
+PATIENCE_S = 120.0
+"""After so many seconds no further try is begun."""
+
+TIMEOUT_S = 30.0
+"""How long a store may say nothing."""
+
+SLOWEST_BYTES_PER_S = 16 << 10
+"""An answer that takes `TIMEOUT_S` longer than this comes over a bad connection; another one may be better."""
+
+BLOCK_BYTES = 16 << 10
+"""Bytes of an answer between two looks at the clock."""
+
+PAGE_KEYS = 1000
+"""Keys of one answer to a listing."""
+
+PART_BYTES = 16 << 20
+"""Larger objects go up in parts of this size."""
+
+PUT_MARK = "posebatch-put"
+"""Names each put in its object's metadata: one whose answer was lost is known again by it."""
 
 SPOOL_BYTES = 16 << 20
 """What is put and larger than this should wait on the disk, not in memory, while it is made."""
@@ -115,8 +147,30 @@ class Store(ABC):
         """Seconds since an object was written, by the store's own clock. Raises `ObjectNotFoundError`."""
 
     @abstractmethod
-    def delete(self, key: str) -> None:
-        """Remove an object; no error when it is not there."""
+    def delete(self, key: str, etag: str | None = None) -> None:
+        """Remove an object, with an ``etag`` only if it has this one; no error when it is not there.
+
+        Raises `PutRefusedError` when something else is there, `UnsupportedError` where the store cannot look.
+        """
+
+
+def _patient(act: Callable[P, T]) -> Callable[P, T]:
+    """Do something again while the store does not answer: the one policy of retries, see `TRIES`."""
+
+    @functools.wraps(act)
+    def patiently(*args: P.args, **kwargs: P.kwargs) -> T:
+        begun = time.monotonic()
+        for tried in range(TRIES - 1):
+            try:
+                return act(*args, **kwargs)
+            except StorageUnavailableError:
+                pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tried))
+                if time.monotonic() - begun + pause > PATIENCE_S:
+                    raise
+                time.sleep(pause)
+        return act(*args, **kwargs)
+
+    return patiently
 
 
 class LocalStore(Store):
@@ -135,16 +189,19 @@ class LocalStore(Store):
                 with contextlib.suppress(FileNotFoundError):  # deleted since the folder was read
                     yield _stat_object(key, path)
 
+    @_patient
     def read(self, key: str) -> bytes:
         """A whole file; see `Store.read`."""
         with _local_errors(self.uri(key)):
             return Path(self.root, key).read_bytes()
 
+    @_patient
     def head(self, key: str) -> StoredObject:
         """See `Store.head`."""
         with _local_errors(self.uri(key)):
             return _stat_object(key, os.path.join(self.root, key))
 
+    @_patient
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """Write beside, flush to the disk, rename; see `Store.put`."""
         with self._written(key, content) as (scratch, target):
@@ -152,6 +209,7 @@ class LocalStore(Store):
             scratch.replace(target)
         return written
 
+    @_patient
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
         """Nothing there: a hard link, which never replaces. Else a rename right after a look; see `Store.put_if`."""
         with self._written(key, content) as (scratch, target):
@@ -160,17 +218,18 @@ class LocalStore(Store):
                 if etag is None:
                     target.hardlink_to(scratch)
                 elif _stat_object(key, str(target)).etag != etag:
-                    raise PutRefusedError(f"{target}: something else was written there meanwhile")
+                    raise _refused(str(target))
                 else:
                     scratch.replace(target)
             except (FileExistsError, FileNotFoundError) as error:
-                raise PutRefusedError(f"{target}: something else was written there meanwhile") from error
+                raise _refused(str(target)) from error
             except OSError as error:
                 if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                     raise UnsupportedError(f"{target}: this file system has no hard links") from error
                 raise
         return written
 
+    @_patient
     def age_s(self, key: str) -> float:
         """By the clock that stamps files, which need not be this machine's; see `Store.age_s`."""
         with self._written(key, b"") as (scratch, target):
@@ -194,10 +253,14 @@ class LocalStore(Store):
             finally:
                 scratch.unlink(missing_ok=True)
 
-    def delete(self, key: str) -> None:
-        """See `Store.delete`."""
-        with _local_errors(self.uri(key)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            Path(self.root, key).unlink()
+    @_patient
+    def delete(self, key: str, etag: str | None = None) -> None:
+        """With an ``etag`` right after a look; see `Store.delete`."""
+        path = Path(self.root, key)
+        with _local_errors(str(path)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if etag is not None and local_etag(path.stat()) != etag:
+                raise _refused(str(path))
+            path.unlink()
 
 
 class S3Store(Store):
@@ -210,71 +273,132 @@ class S3Store(Store):
         self.client = s3_client(endpoint_url)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Pages of a thousand keys; see `Store.list`."""
-        with _s3_errors(self.uri(prefix)):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    if not entry["Key"].endswith("/"):  # the folders that consoles make
-                        yield StoredObject(
-                            entry["Key"][len(self.prefix) :],
-                            entry["ETag"].strip('"'),
-                            entry["Size"],
-                            entry["LastModified"].timestamp(),
-                        )
+        """Pages of a thousand keys, strictly rising: a page that is given twice is asked for again; see `Store.list`.
 
+        That a store left a page out cannot be seen in a listing. So nothing may be done to an object because a listing
+        lacks another one without a look at that one.
+        """
+        last = token = ""
+        while True:
+            page = self._page(prefix, last, token)
+            for entry in page.get("Contents", ()):
+                last = entry["Key"]
+                if not last.endswith("/"):  # the folders that consoles make
+                    yield StoredObject(
+                        last[len(self.prefix) :],
+                        entry["ETag"].strip('"'),
+                        entry["Size"],
+                        entry["LastModified"].timestamp(),
+                    )
+            if not page["IsTruncated"]:
+                return
+            token = page["NextContinuationToken"]
+
+    @_patient
+    def _page(self, prefix: str, last: str, token: str) -> ListObjectsV2OutputTypeDef:
+        """The page of a listing that follows the key ``last``."""
+        follows: Any = {"ContinuationToken": token} if token else {}
+        with _s3_errors(self.uri(prefix)):
+            page = self.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self.prefix + prefix, MaxKeys=PAGE_KEYS, **follows
+            )
+        keys = [last, *(entry["Key"] for entry in page.get("Contents", ()))]
+        if any(key <= before for before, key in pairwise(keys)):
+            raise StorageUnavailableError(f"{self.uri(prefix)}: the store listed a key twice, or not in order")
+        if page["IsTruncated"] and page.get("NextContinuationToken") in (None, token):
+            raise StorageUnavailableError(f"{self.uri(prefix)}: the listing does not get on")
+        return page
+
+    @_patient
     def read(self, key: str) -> bytes:
         """A whole object; see `Store.read`."""
         with _s3_errors(self.uri(key)):
-            return bytes(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read())
+            return _body(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key), self.uri(key))
 
+    @_patient
     def fetch(self, key: str) -> tuple[bytes, str]:
         """In one GET; see `Store.fetch`."""
         with _s3_errors(self.uri(key)):
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
-            return bytes(answer["Body"].read()), answer["ETag"].strip('"')
+            return _body(answer, self.uri(key)), answer["ETag"].strip('"')
 
     def head(self, key: str) -> StoredObject:
         """See `Store.head`."""
-        with _s3_errors(self.uri(key)):
-            found = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        found = _head(self.client, self.bucket, self.prefix + key)
         return StoredObject(key, found["ETag"].strip('"'), found["ContentLength"], found["LastModified"].timestamp())
 
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """One PUT, or a multipart upload that appears when it is complete; see `Store.put`."""
-        body, size = _seekable(content)
-        with _s3_errors(self.uri(key)):
-            if size < MULTIPART_BYTES:
-                return self._put_whole(key, body, size)
-            self.client.upload_fileobj(body, self.bucket, self.prefix + key)
-        return self.head(key)
+        return self._put(key, content, {})
 
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        """One PUT with If-Match or If-None-Match; see `Store.put_if`."""
-        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
-        body, size = _seekable(content)
-        with _s3_errors(self.uri(key), conditional=True):
-            return self._put_whole(key, body, size, condition)
+        """The same with If-Match or If-None-Match; see `Store.put_if`."""
+        return self._put(key, content, {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'})
 
+    def _put(self, key: str, content: bytes | IO[bytes], condition: Mapping[str, str]) -> StoredObject:
+        body, size = _seekable(content)
+        mark = {PUT_MARK: uuid.uuid4().hex}
+        write = self._put_whole if size <= PART_BYTES else self._put_parts
+        try:
+            return write(key, body, size, condition, mark)
+        except (PutRefusedError, ObjectNotFoundError):
+            # What refuses a second try may be our first one, whose answer was lost.
+            try:
+                is_ours = _head(self.client, self.bucket, self.prefix + key)["Metadata"] == mark
+            except ObjectNotFoundError:
+                is_ours = False
+            if not is_ours:
+                raise
+        return self.head(key)
+
+    @_patient
     def _put_whole(
-        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str] = MappingProxyType({})
+        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str], mark: Mapping[str, str]
     ) -> StoredObject:
         put: Any = self.client.put_object  # the condition's names are known only when it runs
-        answer = put(Bucket=self.bucket, Key=self.prefix + key, Body=body.read(), **condition)
+        body.seek(0)
+        with _s3_errors(self.uri(key), conditional=bool(condition)):
+            answer = put(Bucket=self.bucket, Key=self.prefix + key, Body=body.read(), Metadata=mark, **condition)
         return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
+
+    def _put_parts(
+        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str], mark: Mapping[str, str]
+    ) -> StoredObject:
+        upload = self._ask("create_multipart_upload", key, {"Metadata": mark})["UploadId"]
+        parts: list[dict[str, Any]] = []
+        try:
+            while block := body.read(PART_BYTES):
+                number = len(parts) + 1
+                sent = self._ask("upload_part", key, {"UploadId": upload, "PartNumber": number, "Body": block})
+                parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+            done = {"UploadId": upload, "MultipartUpload": {"Parts": parts}, **condition}
+            answer = self._ask("complete_multipart_upload", key, done, conditional=bool(condition))
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self._ask("abort_multipart_upload", key, {"UploadId": upload})
+            raise
+        return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
+
+    @_patient
+    def _ask(self, action: str, key: str, more: Mapping[str, Any], conditional: bool = False) -> Any:
+        """One request about a key, by the name of the client's method."""
+        with _s3_errors(self.uri(key), conditional):
+            return getattr(self.client, action)(Bucket=self.bucket, Key=self.prefix + key, **more)
 
     def age_s(self, key: str) -> float:
         """By the times in the store's answer; see `Store.age_s`."""
-        with _s3_errors(self.uri(key)):
-            found = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        found = _head(self.client, self.bucket, self.prefix + key)
         return _date_of(found) - found["LastModified"].timestamp()
 
-    def delete(self, key: str) -> None:
-        """See `Store.delete`."""
-        with _s3_errors(self.uri(key)):
-            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+    def delete(self, key: str, etag: str | None = None) -> None:
+        """With an ``etag`` by If-Match; see `Store.delete`."""
+        condition = {} if etag is None else {"IfMatch": f'"{etag}"'}
+        try:
+            self._ask("delete_object", key, condition, conditional=bool(condition))
+        except PutRefusedError:
+            with contextlib.suppress(ObjectNotFoundError):  # our first try may have removed it
+                self.head(key)
+                raise
 
 
 def open_store(root: str, endpoint_url: str | None = None) -> Store:
@@ -335,7 +459,7 @@ def local_etag(stat: os.stat_result) -> str:
 
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
-    """A client with boto3's own credentials, region and profile; retries with back-off. Thread-safe, so shared.
+    """A client with boto3's own credentials, region and profile, which tries once. Thread-safe, so shared.
 
     Raises `InputError` for an address that holds a password.
     """
@@ -346,9 +470,9 @@ def s3_client(endpoint_url: str | None = None) -> S3Client:
     import botocore.config  # noqa: PLC0415
 
     config = botocore.config.Config(
-        retries={"mode": "standard", "max_attempts": 6},
-        connect_timeout=10,
-        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 1},  # see `_patient`
+        connect_timeout=min(10.0, TIMEOUT_S),
+        read_timeout=TIMEOUT_S,
         max_pool_connections=64,
         # stores other than AWS often refuse the checksum trailers that boto3 adds by default
         request_checksum_calculation="when_required",
@@ -365,8 +489,7 @@ class _S3Reader(io.RawIOBase):
         self._uri, self._etag = uri, etag
         self._bucket, self._key = split_s3(uri)
         self._client = s3_client(endpoint_url)
-        with _s3_errors(uri):
-            head = self._client.head_object(Bucket=self._bucket, Key=self._key)
+        head = _head(self._client, self._bucket, self._key)
         if head["ETag"].strip('"') != etag:
             raise _changed(uri)
         self._size, self._position = head["ContentLength"], 0
@@ -399,23 +522,48 @@ class _S3Reader(io.RawIOBase):
         content = bytearray(max(0, self._size - self._position))
         return bytes(memoryview(content)[: self.readinto(content)])
 
+    @_patient
     def _read_range(self, first: int, last: int) -> bytes:
-        # botocore retries a request that fails, but not an answer that breaks off while it is read
-        for attempt in range(BROKEN_READ_ATTEMPTS):
-            try:
-                with _s3_errors(self._uri):
-                    answer = self._client.get_object(
-                        Bucket=self._bucket,
-                        Key=self._key,
-                        IfMatch=f'"{self._etag}"',
-                        Range=f"bytes={first}-{last}",
-                    )
-                    return bytes(answer["Body"].read())
-            except StorageUnavailableError:
-                if attempt == BROKEN_READ_ATTEMPTS - 1:
-                    raise
-                time.sleep(2**attempt * random.uniform(0.2, 0.4))
-        raise AssertionError("unreachable")
+        with _s3_errors(self._uri):
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=self._key, IfMatch=f'"{self._etag}"', Range=f"bytes={first}-{last}"
+            )
+            return _body(answer, self._uri, last - first + 1)
+
+
+@_patient
+def _head(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - see `s3_client`
+
+    uri = f"s3://{bucket}/{key}"
+    with _s3_errors(uri):
+        try:
+            return client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if _code_and_status(error)[1] not in {"400", "403"}:
+                raise
+        client.get_object(Bucket=bucket, Key=key)["Body"].close()  # says why; the answer to a HEAD has no room for it
+    raise StorageUnavailableError(f"{uri}: refused, and a moment later not")
+
+
+def _body(answer: Any, uri: str, size: int | None = None) -> bytes:
+    """An answer's body, which must have its whole ``size`` and not come at a crawl."""
+    size = answer.get("ContentLength") if size is None else size
+    deadline = time.monotonic() + TIMEOUT_S + (size or 0) / SLOWEST_BYTES_PER_S
+    blocks = []
+    with contextlib.closing(answer["Body"]) as body:
+        while block := body.read(BLOCK_BYTES):
+            blocks.append(block)
+            if time.monotonic() > deadline:
+                raise StorageUnavailableError(f"{uri}: the store answers too slowly")
+    content = b"".join(blocks)
+    if size is not None and len(content) != size:
+        raise StorageUnavailableError(f"{uri}: the store's answer broke off: {len(content)} bytes of {size}")
+    return content
+
+
+def _refused(uri: str) -> PutRefusedError:
+    return PutRefusedError(f"{uri}: something else was written there meanwhile")
 
 
 def _changed(uri: str) -> ObjectChangedError:
@@ -440,8 +588,8 @@ def _walk(folder: str) -> Iterator[str]:
             is_file = entry.is_file()
         except OSError:  # a link to itself
             continue
-        if below is not None:
-            within.setdefault(below, _entries(entry.path))
+        if below is not None and below not in within:
+            within[below] = _entries(entry.path)
         elif is_file:
             yield entry.path
 
@@ -450,12 +598,13 @@ def _identity(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
+@_patient
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder, by name; read when the first is asked for."""
+    """What lies in a folder, by name."""
     entries: list[os.DirEntry[str]] = []
     with _local_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    yield from (entry for entry in entries if len(os.fsencode(entry.path)) < MAX_LOCAL_PATH_BYTES)
+    return iter([entry for entry in entries if len(os.fsencode(entry.path)) < MAX_LOCAL_PATH_BYTES])
 
 
 def _stat_object(key: str, path: str) -> StoredObject:
@@ -495,10 +644,20 @@ def _local_errors(path: str) -> Iterator[None]:
     except PermissionError as error:
         raise AccessDeniedError(f"{path}: permission denied; check the owner and mode") from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise AccessDeniedError(
+                f"{path}: the file system is read-only; mount it writable or choose another folder, and run the same "
+                "command again"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageUnavailableError(
+                f"{path}: the disk is full; make room, and run the same command again"
+            ) from error
         raise StorageUnavailableError(f"{path}: {error.strerror or error}") from error
 
 
-_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _DENIED = {
     "401",
     "403",
@@ -506,34 +665,32 @@ _DENIED = {
     "Forbidden",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
-    "ExpiredToken",
     "InvalidToken",
     "AccountProblem",
     "AllAccessDisabled",
 }
 _TRANSIENT = {
-    "500",
-    "502",
-    "503",
-    "504",
-    "InternalError",
-    "ServiceUnavailable",
-    "SlowDown",
-    "RequestTimeout",
+    "408",
+    "409",
     "429",
-    "TooManyRequests",
+    "BadDigest",
+    "IncompleteBody",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "SlowDown",
     "Throttling",
     "ThrottlingException",
-    "RequestTimeTooSkewed",
-    "OperationAborted",
-    "409",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
 }
 
 
 @contextlib.contextmanager
 def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
     """Translate what botocore raises, of a conditional put or anything else."""
-    from botocore import exceptions  # noqa: PLC0415 - see `s3_client`
+    from botocore import exceptions, parsers  # noqa: PLC0415 - see `s3_client`
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - which botocore lets pass in bodies that it reads itself
 
     try:
         yield
@@ -548,6 +705,9 @@ def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
         exceptions.ConnectionError,
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
+        parsers.ResponseParserError,
+        HTTPError,
+        OSError,
     ) as error:
         raise StorageUnavailableError(f"{uri}: the store did not answer: {error}") from error
     except exceptions.ParamValidationError as error:
@@ -557,25 +717,32 @@ def _s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
 
 
 def _put_error(error: ClientError, uri: str) -> StorageError:
-    """What a conditional put means by its errors."""
-    code = error.response.get("Error", {}).get("Code", "")
-    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    """What a conditional put or delete means by its errors."""
+    code, status = _code_and_status(error)
     if status in {"409", "412"} or (status == "404" and code == "NoSuchKey"):
-        return PutRefusedError(f"{uri}: something else was written there meanwhile")
+        return _refused(uri)
     if status == "501" or code == "NotImplemented":
         return UnsupportedError(f"{uri}: this store has no conditional puts")
     return _translated(error, uri)
 
 
-def _translated(error: ClientError, uri: str) -> StorageError:
+def _code_and_status(error: ClientError) -> tuple[str, str]:
     code = error.response.get("Error", {}).get("Code", "")
-    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    return code, str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+
+
+def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 - a table, a line for each class
+    code, status = _code_and_status(error)
     if code in {"PreconditionFailed", "412"} or status == "412":
         return _changed(uri)
     if code in _NOT_FOUND or status == "404":
         return ObjectNotFoundError(f"{uri}: no such {'bucket' if code == 'NoSuchBucket' else 'bucket or key'}")
+    if code in _EXPIRED:
+        return AccessDeniedError(f"{uri}: the credentials have expired; renew them, and the same command goes on")
+    if code == "RequestTimeTooSkewed":
+        return StorageUnavailableError(f"{uri}: this machine's clock differs from the store's; set it right ({code})")
+    if code in _TRANSIENT or status in _TRANSIENT or status.startswith("5"):
+        return StorageUnavailableError(f"{uri}: the store is unavailable ({code or status})")
     if code in _DENIED or status in {"401", "403"}:
         return AccessDeniedError(f"{uri}: access denied ({code}); check the credentials and the bucket's policy")
-    if code in _TRANSIENT or status.startswith("5"):
-        return StorageUnavailableError(f"{uri}: the store is unavailable ({code or status})")
     return StorageError(f"{uri}: {code}: {error.response.get('Error', {}).get('Message', error)}")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from posebatch.errors import ObjectNotFoundError
+from posebatch.errors import ObjectNotFoundError, PutRefusedError
 from posebatch.storage import Store, StoredObject
 
 KEYS_OF_A_PAGE = 1000
@@ -46,12 +46,14 @@ class MemoryStore(Store):
         return self._stored(key)
 
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        raise NotImplementedError
+        if etag != (self._stored(key).etag if key in self.contents else None):
+            raise PutRefusedError(key)
+        return self.put(key, content)
 
     def age_s(self, key: str) -> float:
         raise NotImplementedError
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, etag: str | None = None) -> None:
         self.requests["delete"] += 1
         self.contents.pop(key, None)
 

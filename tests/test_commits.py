@@ -4,13 +4,18 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from factories import staged_file
+from faults.s3_proxy import Fault, running_proxy
+from s3_server import S3Server
 
+from posebatch import storage
 from posebatch.commits import (
     DATA_FOLDERS,
+    Publication,
     Tries,
     Work,
     data_key,
@@ -20,11 +25,17 @@ from posebatch.commits import (
     read_record,
     record_key,
 )
-from posebatch.errors import ObjectNotFoundError, StorageError, StorageUnavailableError
+from posebatch.errors import (
+    ObjectNotFoundError,
+    PutRefusedError,
+    StorageError,
+    StorageUnavailableError,
+    UnsupportedError,
+)
 from posebatch.finalize import FinalizeJob, PreviewOutcome, attach_preview, finalize_video
 from posebatch.plan import RunContext
 from posebatch.settings import settings_from
-from posebatch.storage import LocalStore, Store, StoredObject
+from posebatch.storage import LocalStore, S3Store, Store, StoredObject
 from posebatch.types import (
     DecodeReport,
     FramePoses,
@@ -52,6 +63,7 @@ class RecordingStore(Store):
         self.root = self.inner.root
         self.changes: list[tuple[str, str]] = []
         self.fail_at: str | None = None
+        self.unsupporting = False
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         return self.inner.list(prefix)
@@ -71,15 +83,19 @@ class RecordingStore(Store):
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
         if key == self.fail_at:
             raise StorageUnavailableError(f"{key}: scripted")
+        if self.unsupporting:
+            raise UnsupportedError(f"{key}: scripted")
         self.changes.append(("put", key))
         return self.inner.put_if(key, content, etag)
 
     def age_s(self, key: str) -> float:
         return self.inner.age_s(key)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, etag: str | None = None) -> None:
+        if self.unsupporting and etag is not None:
+            raise UnsupportedError(f"{key}: scripted")
         self.changes.append(("delete", key))
-        self.inner.delete(key)
+        self.inner.delete(key, etag)
 
 
 @pytest.fixture
@@ -275,7 +291,9 @@ def test_a_failure_takes_older_data_away_before_it_is_recorded(store: RecordingS
 
 
 def test_the_record_is_put_last(store: RecordingStore):
+    store.put("previews/a.mp4.gif", b"of an older version")
     stage(store)
+    store.changes.clear()
     record = finalize_video(FinalizeJob(VIDEO, PLAN, 2), PLAIN).record
     assert changed(store) == [
         ("put", "poses/a.mp4.parquet"),
@@ -353,6 +371,125 @@ def test_an_older_preview_does_not_outlive_its_tables(store: RecordingStore, pre
     record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, preview), ctx).record
     assert left(store, "previews/") == set()
     assert {one.kind for one in record.objects} == {"poses", "frames"}
+
+
+# --- who comes late ------------------------------------------------------------------------------------------------
+
+HALF = context(stride=2)
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    """Everything that readers see."""
+    return {found.key: store.read(found.key) for found in store.list() if not found.key.startswith("_state/")}
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
+@pytest.mark.parametrize("folder", [*DATA_FOLDERS, "videos"])
+def test_who_began_before_another_published_is_refused(store: RecordingStore, folder: str, older: bool):
+    if older:
+        stage(store, persons=3)
+        store.put(Work.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
+        finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+    late = Publication.begin(store, "a.mp4")
+    work = stage(store, GIF, persons=2)
+    store.put(work.preview_key, b"GIF89a of now")
+    finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+    published = contents(store)
+    with pytest.raises(PutRefusedError):
+        late.commit(RECORD) if folder == "videos" else late.put(folder, b"late")
+    if older and folder != "videos":
+        with pytest.raises(PutRefusedError):
+            late.delete(folder)
+    assert contents(store) == published
+
+
+@pytest.mark.parametrize(
+    ("at", "before"),
+    [
+        ("poses/a.mp4.parquet", True),
+        ("poses/a.mp4.parquet", False),
+        ("frames/a.mp4.parquet", True),
+        ("frames/a.mp4.parquet", False),
+        ("videos/a.mp4.parquet", True),
+    ],
+)
+def test_of_two_who_publish_at_once_the_refused_one_tries_again(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch, at: str, before: bool
+):
+    """Another one publishes another version right before or after one of our puts."""
+    other = LocalStore(store.root)
+    stage(store, HALF, persons=2)
+    stage(store)
+    put_if = store.put_if
+
+    def overtaken(key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        if key != at:
+            return put_if(key, content, etag)
+        monkeypatch.setattr(store, "put_if", put_if)
+        put = None if before else put_if(key, content, etag)
+        with monkeypatch.context() as patch:
+            patch.setattr("posebatch.finalize.open_store", lambda *_: other)
+            finalize_video(FinalizeJob(VIDEO, PLAN, 1), HALF)
+        return put or put_if(key, content, etag)
+
+    monkeypatch.setattr(store, "put_if", overtaken)
+    with pytest.raises(PutRefusedError):
+        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    theirs = read_record(store, "a.mp4")
+    assert theirs is not None
+    assert theirs.settings_fingerprint == HALF.data_fingerprint
+    assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == theirs.persons == 8
+    finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    ours = read_record(store, "a.mp4")
+    assert ours is not None
+    assert ours.settings_fingerprint == PLAIN.data_fingerprint
+    assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == ours.persons == 4
+
+
+def test_a_store_without_conditional_puts_is_written_all_the_same(store: RecordingStore):
+    store.unsupporting = True
+    for persons in (1, 2):
+        store.put("previews/a.mp4.gif", b"of an older version")
+        stage(store, persons=persons)
+        record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
+        assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == record.persons == 4 * persons
+        assert left(store, "previews/") == set()
+    publish_failure(store, "a.mp4", replace(RECORD, status="failed"))
+    assert set(contents(store)) == {"videos/a.mp4.parquet"}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
+@pytest.mark.parametrize("folder", ["poses", "frames", "videos"])
+def test_a_put_of_a_dead_worker_that_arrives_after_its_successors_commit(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, folder: str, older: bool
+):
+    bucket = f"late-{uuid4().hex[:8]}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    monkeypatch.setattr(storage, "TRIES", 1)  # a dead worker does not try again
+    with running_proxy(s3_server, conditional=True) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        storage.s3_client.cache_clear()
+        store, dead, successor = S3Store(f"s3://{bucket}"), in_bucket(PLAIN, bucket), in_bucket(HALF, bucket)
+        if older:
+            stage(store, persons=3)
+            finalize_video(FinalizeJob(VIDEO, PLAN, 1), in_bucket(PLAIN, bucket))
+        stage(store, dead)
+        stage(store, successor, persons=2)
+        proxy.plan.faults.append(Fault("late_put", key=f"/{folder}/", most=1))
+        with pytest.raises(StorageUnavailableError):
+            finalize_video(FinalizeJob(VIDEO, PLAN, 1), dead)
+        record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), successor).record
+        (late,) = [request for request in proxy.log if request.fault == "late_put"]
+        assert late.status == 412, "it has arrived, and was refused"
+        assert read_record(store, "a.mp4") == record
+        assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == record.persons == 8
+    storage.s3_client.cache_clear()
+
+
+def in_bucket(ctx: RunContext, bucket: str) -> RunContext:
+    return replace(ctx, output=f"s3://{bucket}")
 
 
 # --- a preview later -----------------------------------------------------------------------------------------------

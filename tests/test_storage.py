@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +17,13 @@ from typing import Any
 from uuid import uuid4
 
 import botocore.exceptions
+import botocore.parsers
 import numpy as np
 import pytest
+import urllib3
 from factories import frame_number, numbered_image, video_bytes
+from faults import s3_proxy
+from faults.s3_proxy import Fault, FaultPlan, Kind, Proxy, Request, running_proxy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3_server import S3Server
@@ -185,7 +191,7 @@ class Breaks(io.BytesIO):
 
 def test_a_put_that_fails_leaves_the_old_object_and_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("k", b"old")
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 1)  # so that S3 meets the failure amid an upload
+    monkeypatch.setattr(storage, "PART_BYTES", 1)  # so that S3 meets the failure amid an upload
     with pytest.raises((ValueError, StorageError)):
         store.put("k", Breaks(bytes(20 << 20)))
     with pytest.raises((ValueError, StorageError)):
@@ -319,7 +325,9 @@ def test_a_folder_without_permission_is_denied(tmp_path: Path) -> None:
     ("error", "expected"),
     [
         (PermissionError(13, "Permission denied"), AccessDeniedError),
-        (OSError(28, "No space left on device"), StorageUnavailableError),
+        (OSError(errno.EROFS, "Read-only file system"), AccessDeniedError),
+        (OSError(errno.ENOSPC, "No space left on device"), StorageUnavailableError),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageUnavailableError),
         (OSError(5, "Input/output error"), StorageUnavailableError),
     ],
 )
@@ -332,11 +340,42 @@ def test_errors_of_the_disk_are_translated(
     def fail(_: int) -> None:
         raise error
 
+    monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(expected, match=re.escape(store.uri("k"))):
+    with pytest.raises(expected, match=re.escape(store.uri("k"))) as raised:
         store.put("k", b"new")
+    advice = {errno.EROFS: "read-only; mount it writable", errno.ENOSPC: "disk is full; make room"}
+    assert advice.get(error.errno or 0, "") in str(raised.value)
     assert store.read("k") == b"old"
     assert [found.key for found in store.list()] == ["k"]
+
+
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_what_a_disk_refuses_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    fsync, left = os.fsync, [OSError(number, os.strerror(number))]
+
+    def once(file: int) -> None:
+        if left:
+            raise left.pop()
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", once)
+    store = LocalStore(tmp_path)
+    store.put_if("k", io.BytesIO(b"content"), None)
+    assert (store.read("k"), keys_of(store), left) == (b"content", ["k"], [])
+
+
+def test_a_delete_if_the_same_is_there(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.delete("k", "any")
+    first = store.put("k", b"first")
+    second = store.put("k", b"another")
+    with pytest.raises(PutRefusedError, match="something else"):
+        store.delete("k", first.etag)
+    assert store.read("k") == b"another"
+    store.delete("k", second.etag)
+    assert keys_of(store) == []
 
 
 def test_a_folder_is_no_object(tmp_path: Path) -> None:
@@ -498,7 +537,7 @@ def test_reading_all_of_a_source_is_one_request(folder: S3Store, fetched: list[t
 def test_large_objects_go_up_in_parts(
     folder: S3Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 1)
+    monkeypatch.setattr(storage, "PART_BYTES", 8 << 20)
     content = os.urandom(1024) * (size // 1024) + bytes(size % 1024)
     assert folder.put("big", io.BytesIO(content)).size_bytes == size
     head = s3_server.client().head_object(Bucket=folder.bucket, Key=folder.prefix + "big")
@@ -528,12 +567,15 @@ def test_an_object_that_vanishes_while_it_is_read_is_told(folder: S3Store) -> No
 
 
 class BrokenBody:
-    def read(self) -> bytes:
+    def read(self, size: int) -> bytes:
         raise botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("breaks", [1, storage.BROKEN_READ_ATTEMPTS - 1, storage.BROKEN_READ_ATTEMPTS])
+@pytest.mark.parametrize("breaks", [1, storage.TRIES - 1, storage.TRIES])
 def test_an_answer_that_breaks_off_is_asked_for_again(
     folder: S3Store, monkeypatch: pytest.MonkeyPatch, breaks: int
 ) -> None:
@@ -552,7 +594,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     monkeypatch.setattr("time.sleep", lambda _: None)
     with opened(folder) as file:
         file.seek(3)
-        if breaks < storage.BROKEN_READ_ATTEMPTS:
+        if breaks < storage.TRIES:
             assert file.read(4) == b"3456"
         else:
             with pytest.raises(StorageUnavailableError, match=re.escape(folder.uri("film"))):
@@ -565,7 +607,7 @@ ACTS: dict[str, Callable[[S3Store], Any]] = {
     "read": lambda store: store.read("p/k"),
     "head": lambda store: store.head("p/k"),
     "put": lambda store: store.put("p/k", b"x"),
-    "put parts": lambda store: store.put("p/k", io.BytesIO(bytes(storage.MULTIPART_BYTES))),
+    "put parts": lambda store: store.put("p/k", io.BytesIO(bytes(storage.PART_BYTES + 1))),
     "delete": lambda store: store.delete("p/k"),
     "open": lambda store: open_source(store.uri("p/k"), "etag"),
 }
@@ -576,7 +618,7 @@ def elsewhere(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.M
     """For tests that need a client with another environment."""
     storage.s3_client.cache_clear()
     monkeypatch.setattr("time.sleep", lambda _: None)  # retries wait seconds
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 100)
+    monkeypatch.setattr(storage, "PART_BYTES", 100)
     yield monkeypatch
     monkeypatch.undo()
     storage.s3_client.cache_clear()
@@ -625,7 +667,7 @@ def test_a_store_that_does_not_answer_is_unavailable(
 @pytest.mark.s3
 @pytest.mark.parametrize("act", [name for name in ACTS if name != "delete"])
 def test_a_bucket_that_is_not_there_is_not_found(bucket: str, act: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "MULTIPART_BYTES", 100)
+    monkeypatch.setattr(storage, "PART_BYTES", 100)
     with pytest.raises(ObjectNotFoundError, match=f"{bucket}-none"):
         ACTS[act](S3Store(f"s3://{bucket}-none"))
 
@@ -660,6 +702,234 @@ def test_stores_other_than_aws_are_addressed_by_path(elsewhere: pytest.MonkeyPat
     assert sent == ["http://minio.test:9000/archive/k"]
 
 
+# --- what a store does wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The server behind a proxy that injects faults; waits are shorter."""
+    with running_proxy(s3_server, conditional=True) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(storage, "FIRST_PAUSE_S", 0.001)
+        monkeypatch.setattr(storage, "LONGEST_PAUSE_S", 0.01)
+        storage.s3_client.cache_clear()
+        yield proxy
+        monkeypatch.undo()
+        storage.s3_client.cache_clear()
+
+
+PARTS = bytes((5 << 20) + 1)
+
+ASKED: dict[str, Callable[[S3Store], Any]] = {
+    "list": lambda store: keys_of(store, "p/"),
+    "read": lambda store: store.read("p/k"),
+    "head": lambda store: store.head("p/k").size_bytes,
+    "age": lambda store: store.age_s("p/k") < PATIENCE_S,
+    "ranges": lambda store: opened(store, "p/k").read(),
+    "put": lambda store: store.put("p/k", b"new").etag == store.head("p/k").etag,
+    "put parts": lambda store: store.put("p/k", PARTS).etag == store.head("p/k").etag,
+    "put if nothing is there": lambda store: store.put_if("p/n", b"new", None).etag == store.head("p/n").etag,
+    "put parts if": lambda store: store.put_if("p/n", PARTS, None).etag == store.head("p/n").etag,
+    "put if this is there": lambda store: store.put_if("p/k", b"x", store.head("p/k").etag).etag,
+    "delete": lambda store: store.delete("p/k"),
+    "delete if this is there": lambda store: store.delete("p/k", store.head("p/k").etag),
+}
+PASSING: list[Kind] = ["error_500", "slow_down", "skewed", "reset_request", "reset_answer", "truncated", "lost_answer"]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("kind", PASSING)
+@pytest.mark.parametrize("act", ASKED.values(), ids=ASKED)
+def test_what_passes_is_not_noticed(
+    proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[S3Store], Any], kind: Kind
+) -> None:
+    monkeypatch.setattr(storage, "PART_BYTES", 5 << 20)
+    outcomes = []
+    for faults in ([], [Fault(kind, chance=0.6, most=4)]):
+        store = S3Store(f"s3://{bucket}/{uuid4().hex[:8]}")
+        for key in ("p/k", "p/l"):
+            store.put(key, b"0123456789")
+        proxy.plan = FaultPlan(faults, seed=2)
+        answer = act(store)
+        proxy.plan = FaultPlan()
+        outcomes.append((answer, [(one.key, one.size_bytes, one.etag) for one in store.list()]))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("kind", ["error_500", "slow_down", "skewed"])
+@pytest.mark.parametrize("act", [name for name in ASKED if "if this" not in name])
+def test_what_does_not_pass_is_told_after_so_many_tries(proxy: Proxy, folder: S3Store, act: str, kind: Kind) -> None:
+    store = S3Store(folder.root)
+    etag = store.put("p/k", b"0123456789").etag
+    proxy.plan = FaultPlan([Fault(kind)])
+    with pytest.raises(StorageUnavailableError, match="clock" if kind == "skewed" else re.escape(store.root)) as raised:
+        open_source(store.uri("p/k"), etag) if act == "ranges" else ASKED[act](store)
+    assert raised.value.retryable
+    assert max(Counter(request.what for request in proxy.log if request.fault).values()) == storage.TRIES
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("kind", ["expired", "denied"])
+@pytest.mark.parametrize("act", [name for name in ASKED if "if this" not in name])
+def test_what_is_denied_is_told_at_once(proxy: Proxy, folder: S3Store, act: str, kind: Kind) -> None:
+    store = S3Store(folder.root)
+    etag = store.put("p/k", b"0123456789").etag
+    proxy.plan = FaultPlan([Fault(kind)])
+    with pytest.raises(AccessDeniedError, match="expired; renew them, and" if kind == "expired" else "access denied"):
+        open_source(store.uri("p/k"), etag) if act == "ranges" else ASKED[act](store)
+    assert len(proxy.requests("HEAD")) <= 1
+
+
+def test_pauses_grow_differ_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept, drawn = [0.0], list[float](), list[tuple[float, float]]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    def draw(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return most
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(storage.random, "uniform", draw)
+    tried = []
+
+    @storage._patient
+    def in_vain(seconds: float) -> None:
+        tried.append(None)
+        now[0] += seconds
+        raise StorageUnavailableError("no")
+
+    with pytest.raises(StorageUnavailableError):
+        in_vain(0.0)
+    assert slept == [min(storage.LONGEST_PAUSE_S, storage.FIRST_PAUSE_S * 2**i) for i in range(storage.TRIES - 1)]
+    assert {least for least, _ in drawn} == {0}, "full jitter"
+    assert len(tried) == storage.TRIES
+    tried.clear()
+    with pytest.raises(StorageUnavailableError):
+        in_vain(storage.PATIENCE_S / 2)
+    assert len(tried) == 2, "when the patience is used up, nothing new is begun"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("content", [b"mine", PARTS], ids=["whole", "parts"])
+def test_a_conditional_put_whose_answer_was_lost_is_known_again(
+    proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(storage, "PART_BYTES", 5 << 20)
+    store, begun = S3Store(folder.root), "PUT" if len(content) < 100 else "POST"
+    proxy.plan = FaultPlan([Fault("lost_answer", what=begun, skip=0 if begun == "PUT" else 1, most=1)])
+    put = store.put_if("k", content, None)
+    assert (proxy.injected["lost_answer"], store.head("k").etag) == (1, put.etag)
+    for etag in (None, "0" * 32):
+        with pytest.raises(PutRefusedError):
+            store.put_if("k", content, etag)  # equal, but not ours
+    assert store.read("k") == content
+
+
+@pytest.mark.s3
+def test_a_conditional_put_that_somebody_else_overtakes_is_refused(
+    proxy: Proxy, folder: S3Store, s3_server: S3Server
+) -> None:
+    def overtake(request: Request) -> None:
+        if request.what == "PUT":
+            s3_server.client().put_object(Bucket=folder.bucket, Key=f"{folder.prefix}k", Body=b"theirs")
+
+    proxy.before = overtake
+    proxy.plan = FaultPlan([Fault("error_500", what="PUT", most=1)])
+    with pytest.raises(PutRefusedError):
+        folder.put_if("k", b"mine", None)
+    assert folder.read("k") == b"theirs"
+
+
+@pytest.mark.s3
+def test_a_delete_of_what_somebody_else_replaced_is_refused(proxy: Proxy, folder: S3Store) -> None:
+    store = S3Store(folder.root)
+    old = store.put("k", b"old")
+    new = store.put("k", b"new")
+    with pytest.raises(PutRefusedError):
+        store.delete("k", old.etag)
+    proxy.plan = FaultPlan([Fault("lost_answer", what="DELETE", most=1)])
+    store.delete("k", new.etag)
+    assert keys_of(store) == []
+    store.delete("k", new.etag)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("most", [1, 3, None])
+def test_a_page_that_is_listed_again_is_asked_for_again(
+    proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch, most: int | None
+) -> None:
+    monkeypatch.setattr(storage, "PAGE_KEYS", 2)
+    keys = [f"k{number}" for number in range(7)]
+    for key in keys:
+        folder.put(key, b"")
+    proxy.plan = FaultPlan([Fault("repeated_page", most=most)])
+    listing = S3Store(folder.root).list()
+    if most is None:
+        with pytest.raises(StorageUnavailableError, match="listed a key twice"):
+            list(listing)
+        return
+    assert [found.key for found in listing] == keys
+    assert proxy.injected["repeated_page"] == most
+
+
+@pytest.mark.s3
+def test_a_page_that_is_left_out_cannot_be_seen(proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from that is said with `S3Store.list`."""
+    monkeypatch.setattr(storage, "PAGE_KEYS", 2)
+    for number in range(5):
+        folder.put(f"k{number}", b"")
+    proxy.plan = FaultPlan([Fault("missed_page", skip=1, most=1)])
+    store = S3Store(folder.root)
+    assert keys_of(store) == ["k0", "k1", "k4"]
+    assert keys_of(store) == [f"k{number}" for number in range(5)]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("token", ["same", None])
+def test_a_listing_that_does_not_get_on_ends(
+    proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    store = S3Store(folder.root)
+    page = {"IsTruncated": True, "Contents": []} | ({"NextContinuationToken": token} if token else {})
+    monkeypatch.setattr(store.client, "list_objects_v2", lambda **_: page)
+    with pytest.raises(StorageUnavailableError, match="does not get on"):
+        list(store.list())
+
+
+@pytest.mark.s3
+def test_an_answer_at_a_crawl_is_asked_for_again(
+    proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(20_000)
+    folder.put("k", content)
+    monkeypatch.setattr(s3_proxy, "SLOW_MOST_S", PATIENCE_S)  # it would come to its end
+    monkeypatch.setattr(storage, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(storage, "SLOWEST_BYTES_PER_S", 1 << 20)
+    monkeypatch.setattr(storage, "BLOCK_BYTES", 1 << 10)
+    store = S3Store(folder.root)  # whose client has been made with another patience
+    proxy.plan = FaultPlan([Fault("slow", most=1)])
+    assert store.read("k") == content
+    assert len(proxy.requests("GET")) == 2
+
+
+@pytest.mark.s3
+def test_a_store_that_falls_silent_is_asked_again(
+    proxy: Proxy, folder: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.put("k", b"content")
+    monkeypatch.setattr(storage, "TIMEOUT_S", 1.0)
+    storage.s3_client.cache_clear()
+    proxy.plan = FaultPlan([Fault("stall", most=2)])
+    assert S3Store(folder.root).read("k") == b"content"
+    assert proxy.injected["stall"] == 2
+
+
 @pytest.mark.parametrize(
     ("code", "status", "expected"),
     [
@@ -667,10 +937,15 @@ def test_stores_other_than_aws_are_addressed_by_path(elsewhere: pytest.MonkeyPat
         ("InternalError", 500, StorageUnavailableError),
         ("", 502, StorageUnavailableError),
         ("Throttling", 400, StorageUnavailableError),
+        ("RequestTimeout", 400, StorageUnavailableError),
+        ("IncompleteBody", 400, StorageUnavailableError),
+        ("RequestTimeTooSkewed", 403, StorageUnavailableError),
+        ("", 429, StorageUnavailableError),
         ("NoSuchKey", 404, ObjectNotFoundError),
         ("", 404, ObjectNotFoundError),
         ("AccessDenied", 403, AccessDeniedError),
         ("ExpiredToken", 400, AccessDeniedError),
+        ("NoSuchUpload", 404, ObjectNotFoundError),
         ("PreconditionFailed", 412, ObjectChangedError),
         ("InvalidRequest", 400, StorageError),
     ],
@@ -680,3 +955,20 @@ def test_answers_of_s3_are_translated(code: str, status: int, expected: type[Sto
     with pytest.raises(expected, match="s3://b/k") as raised, storage._s3_errors("s3://b/k"):
         raise botocore.exceptions.ClientError(answer, "GetObject")
     assert type(raised.value) is expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib3.exceptions.ProtocolError("Connection broken"),
+        botocore.parsers.ResponseParserError("no element found"),
+        botocore.exceptions.ResponseStreamingError(error="broken"),
+        botocore.exceptions.ReadTimeoutError(endpoint_url="x"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        InterruptedError(4, "Interrupted system call"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_connections_that_break_are_translated(error: Exception) -> None:
+    with pytest.raises(StorageUnavailableError, match="s3://b/k"), storage._s3_errors("s3://b/k"):
+        raise error

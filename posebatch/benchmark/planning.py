@@ -17,15 +17,12 @@ from posebatch.plan import Action, RunContext
 from posebatch.planner import Passed, Planned, Planner
 from posebatch.settings import Settings
 from posebatch.standings import Standings
-from posebatch.storage import MULTIPART_BYTES, LocalStore, Store, StoredObject
+from posebatch.storage import PART_BYTES, LocalStore, Store, StoredObject
 from posebatch.tables import record_to_bytes
 from posebatch.types import SourceVideo, VideoRecord
 
 PAGE_KEYS: Final = 1000
 """Keys that S3 lists with one request."""
-
-PART_BYTES: Final = 8 << 20
-"""Of a part of a large object, as boto3 sends it."""
 
 DOLLARS: Final = {"list": 5e-6, "put": 5e-6, "get": 4e-7, "head": 4e-7}
 """Of one request: S3 Standard's list prices in us-east-1 in November 2026. Bytes cost nothing within a region."""
@@ -131,7 +128,7 @@ class GeneratedOutput(LocalStore):
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """See `Store.put`."""
         stored = super().put(key, content)
-        parts = math.ceil(stored.size_bytes / PART_BYTES) + 2 if stored.size_bytes >= MULTIPART_BYTES else 1
+        parts = math.ceil(stored.size_bytes / PART_BYTES) + 2 if stored.size_bytes > PART_BYTES else 1
         self.requests.update({"put": parts, "head": int(parts > 1)})
         self.bytes_written += stored.size_bytes
         return stored

@@ -151,7 +151,7 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
     assert posebatch("verify", "--output", output) == 0
     assert posebatch("gc", "--output", output, "--delete") == 0
     assert len(read_poses(output))
-    patch.setattr(storage, "MULTIPART_BYTES", 1)  # as for the tables of a very long video
+    patch.setattr(storage, "PART_BYTES", 5 << 20)  # as for the tables of a very long video
     large = io.BytesIO(bytes(9 << 20))
     S3Store(output).put("poses/long.mp4.parquet", large)
     recorder.failing = "UploadPart"

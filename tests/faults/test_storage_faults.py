@@ -1,0 +1,366 @@
+"""Whatever a store does to a run, nothing is lost and nothing doubled: at the end the dataset is the undisturbed one.
+
+Whole runs (the policy, the real CPU tasks, real videos; only the networks are left out) on a real S3 server, through a
+proxy that injects faults, and on a disk that is full or read-only now and then. What passes within seconds must not
+even be noticed. With POSEBATCH_FAULTS=full a thousand faults and more, else each kind a few times.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from factories import staged_file
+from faults import s3_proxy
+from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
+from s3_server import S3Server
+from test_runner import Archive, FakePool, facts, no_fault
+from tiny_video import write_tiny_video
+
+from posebatch import runner as runner_module
+from posebatch import storage
+from posebatch.commits import Work, read_record
+from posebatch.errors import PosebatchError
+from posebatch.inputs import list_videos, parse_inputs
+from posebatch.plan import RunContext
+from posebatch.progress import Progress, Tally
+from posebatch.runner import Outcome, Runner
+from posebatch.settings import settings_from
+from posebatch.storage import Store, check_unchanged, open_source, open_store
+from posebatch.tasks import perform
+from posebatch.types import FramePoses, SegmentDone, SegmentJob, SegmentReport, StageSeconds, VideoRecord
+from posebatch.verify import verify
+from posebatch.video import SegmentDecoder
+
+FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
+SEED = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
+MOST_NIGHTS = 12
+WANTED_FAULTS = 1000 if FULL else 0
+WANTED_KINDS = 15
+ROUNDS = 60
+
+VIDEOS = {"a.mp4": 6, "dt=1/b.mp4": 9 if FULL else 3, "dt=1/c d.mp4": 3}
+"""Frames of each; a segment has three."""
+
+PREVIEW = "gif" if FULL else "none"
+
+QUIET = [  # ends within the patience of one request, so a run does not even notice
+    Fault("error_500", chance=0.06),
+    Fault("slow_down", chance=0.06),
+    Fault("skewed", chance=0.04),
+    Fault("stall", chance=0.004),
+    Fault("reset_request", chance=0.08),
+    Fault("reset_answer", chance=0.08),
+    Fault("truncated", chance=0.08),
+    Fault("slow", chance=0.05),
+    Fault("lost_answer", chance=0.08),
+    Fault("late_put", chance=0.08),
+    Fault("repeated_page", chance=0.5),
+]
+LOUD = [  # a try of a video ends, or a run
+    Fault("missed_page", chance=0.1),
+    Fault("replaced", key="/in/", chance=0.03),
+    Fault("deleted", key="/in/", chance=0.02),
+    Fault("expired", what="GET|PUT", chance=0.006),
+    Fault("denied", what="PUT", key="/frames/", chance=0.1),
+]
+
+pytestmark = pytest.mark.s3
+injected: Counter[str] = Counter()
+"""Of all tests here."""
+
+
+def process(job: SegmentJob, context: RunContext) -> SegmentDone:
+    """What a worker does with a segment, but for the networks: everybody stands at the number of their frame."""
+    with open_source(job.video.uri, job.video.etag) as file:
+        decoder = SegmentDecoder(file, job.video.uri, job.segment, job.info, context.settings.sampling, 4)
+        records = [record for batch in decoder for record in batch.records]
+    check_unchanged(job.video.uri, job.video.etag)
+    ones = np.ones(1, np.float32)
+    joints = np.ones((1, 17, 3), np.float32)
+    frames = [
+        FramePoses(record, np.full((1, 4), record.frame_index, np.float32), ones, ones, joints) for record in records
+    ]
+    work = Work.of(open_store(context.output), job.video, context.data_fingerprint)
+    work.stage(job.segment, staged_file(frames, SegmentReport(decoder.report)))
+    return SegmentDone(len(frames), len(frames), 0.1)
+
+
+@dataclass
+class Nights:
+    """Runs over the archive in the bucket, into one output, night after night."""
+
+    source: str
+    output: str
+    said: io.StringIO = field(default_factory=io.StringIO)
+
+    def run(self, **chosen: Any) -> Outcome:
+        settings = settings_from({"segment_seconds": 0.2, "preview": PREVIEW, **chosen})
+        context = RunContext("run-1", settings, self.output, "d@1", "p@1")
+
+        def really(job: Any) -> object:
+            return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
+
+        runner = Runner(
+            context,
+            open_store(self.output),
+            lambda: FakePool(context, no_fault, lambda _: False, really),
+            Progress(Tally(), self.said),
+        )
+        return runner.run(iter(list_videos(parse_inputs([self.source]), settings.selection)))
+
+    def until_nothing_is_left(self) -> None:
+        """What the next nights do, when the store is well again."""
+        self.run(retry_failed=True)
+        assert facts(self.run()) == (0, len(VIDEOS), 0, 0)
+
+
+@dataclass
+class World:
+    """An archive in a bucket behind the proxy, and what an undisturbed run makes of it."""
+
+    proxy: Proxy
+    bucket: str
+    films: dict[str, bytes]
+    expected: dict[str, object] = field(default_factory=dict)
+    outputs: Iterator[int] = field(default_factory=itertools.count)
+    """So that each name, and with it what the plan of faults decides, is the same in every run of the tests."""
+
+    def nights(self) -> Nights:
+        return Nights(f"s3://{self.bucket}/in/", f"s3://{self.bucket}/out-{next(self.outputs)}")
+
+    def restore(self) -> None:
+        """Every source is what it was."""
+        for name, film in self.films.items():
+            self.proxy.server.client().put_object(Bucket=self.bucket, Key=f"in/{name}", Body=film)
+
+    def disturb(self, kind: str, request: Request) -> None:
+        bucket, _, key = request.key.partition("/")
+        client = self.proxy.server.client()
+        if kind == "deleted":
+            client.delete_object(Bucket=bucket, Key=key)
+        else:  # an empty box at the end of an MP4: the same frames, other bytes
+            client.put_object(Bucket=bucket, Key=key, Body=self.films[key.removeprefix("in/")] + b"\0\0\0\x08free")
+
+    def meet(self, faults: list[Fault], seed: int = SEED) -> None:
+        self.proxy.plan, self.proxy.disturb = FaultPlan(faults, seed), self.disturb
+        self.proxy.injected.clear()
+
+    def calm_down(self) -> Counter[str]:
+        """No faults any more; returns what was injected."""
+        self.proxy.plan = FaultPlan()
+        self.proxy.deliver_late()
+        met = Counter(self.proxy.injected)
+        injected.update(met)
+        self.restore()
+        return met
+
+
+@pytest.fixture(scope="module")
+def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder, bucket = tmp_path_factory.mktemp("films"), "storage-faults"
+    films = {name: write_tiny_video(folder / name, frames).read_bytes() for name, frames in VIDEOS.items()}
+    with running_proxy(s3_server, conditional=True) as proxy, pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        patch.delenv("AWS_PROFILE", raising=False)
+        for variable, value in proxy.environment().items():
+            patch.setenv(variable, value)
+        storage.s3_client.cache_clear()
+        world = World(proxy, bucket, films)
+        s3_server.client().create_bucket(Bucket=bucket)
+        world.restore()
+        nights = world.nights()
+        assert facts(nights.run()) == (len(VIDEOS), 0, 0, 0)
+        world.expected = dataset(open_store(nights.output))
+        yield world
+    storage.s3_client.cache_clear()
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """The same waits, but shorter; and so few keys a page that there are several."""
+    patch.setattr(runner_module, "RETRY_SECONDS", 0.0)
+    patch.setattr(runner_module, "POLL_SECONDS", 0.01)
+    patch.setattr(storage, "FIRST_PAUSE_S", 0.01)
+    patch.setattr(storage, "LONGEST_PAUSE_S", 0.2)
+    patch.setattr(storage, "TIMEOUT_S", 4.0)
+    patch.setattr(storage, "BLOCK_BYTES", 256)
+    patch.setattr(storage, "PAGE_KEYS", 2)
+    patch.setattr(s3_proxy, "STALL_S", 4.2)
+
+
+def dataset(store: Store) -> dict[str, object]:
+    """Everything that readers see; of records what does not tell of the run that wrote them."""
+    found: dict[str, object] = {}
+    for key in [one.key for one in store.list()]:
+        if key.startswith(("poses/", "frames/", "previews/")):
+            found[key] = store.read(key)
+        elif key.startswith("videos/"):
+            record = read_record(store, key.removeprefix("videos/").removesuffix(".parquet"))
+            found[key] = None if record is None else timeless(record)
+    return found
+
+
+def timeless(record: VideoRecord) -> VideoRecord:
+    return replace(record, run_id="", attempts=0, seconds=StageSeconds(), last_modified=0.0)
+
+
+def check_whole(store: Store, expected: dict[str, object]) -> None:
+    """Nothing lost, nothing doubled: the undisturbed dataset, byte for byte."""
+    found = dataset(store)
+    assert sorted(found) == sorted(expected)
+    assert [key for key in expected if found[key] != expected[key]] == []
+    assert verify(store).problems == ()
+
+
+# --- S3 ------------------------------------------------------------------------------------------------------------
+
+
+def few(faults: list[Fault]) -> list[list[Fault]]:
+    """Faults often enough to be met: one kind after the other, or several in a run where time is short."""
+    often = [replace(fault, chance=min(1.0, 4 * fault.chance), most=4) for fault in faults]
+    often = [replace(fault, chance=0.1, most=2) if fault.kind == "stall" else fault for fault in often]
+    return [[one] for one in often] if FULL else [often[first::3] for first in range(3)]
+
+
+def kinds(faults: list[Fault]) -> str:
+    return " ".join(fault.kind for fault in faults)
+
+
+@pytest.mark.parametrize("faults", few(QUIET), ids=kinds)
+def test_what_passes_soon_is_not_even_noticed(world: World, faults: list[Fault]) -> None:
+    nights = world.nights()
+    world.meet(faults)
+    outcome = nights.run()
+    met = world.calm_down()
+    assert all(met[fault.kind] >= 2 for fault in faults), met
+    assert (facts(outcome), outcome.complaints) == ((len(VIDEOS), 0, 0, 0), ()), nights.said.getvalue()
+    assert "failed" not in nights.said.getvalue()
+    assert facts(nights.run()) == (0, len(VIDEOS), 0, 0)
+    check_whole(open_store(nights.output), world.expected)
+
+
+@pytest.mark.parametrize("faults", few(LOUD), ids=kinds)
+def test_what_ends_a_try_or_a_night_is_made_up_for(world: World, faults: list[Fault]) -> None:
+    met, night = Counter[str](), 0
+    nights = world.nights()
+    while not all(met[fault.kind] for fault in faults) and night < MOST_NIGHTS:
+        world.meet(faults, SEED + night)
+        end_of(lambda: nights.run(on_existing="overwrite", retry_failed=True))
+        met += world.calm_down()
+        night += 1
+    assert all(met[fault.kind] for fault in faults), met
+    nights.until_nothing_is_left()
+    check_whole(open_store(nights.output), world.expected)
+
+
+def end_of(night: Callable[[], object]) -> str:
+    """What a night says that ends early, which it may only do in words."""
+    try:
+        night()
+    except PosebatchError as error:
+        return str(error)
+    return ""
+
+
+def test_everything_at_once(world: World) -> None:
+    """Night after night into one output; each begins where the last one broke off, and some do everything anew."""
+    nights = world.nights()
+    for round_ in range(ROUNDS if FULL else 1):
+        world.meet([*LOUD, *QUIET], 1000 * SEED + round_)
+        end_of(lambda: nights.run(on_existing="overwrite", retry_failed=True))
+        world.calm_down()
+        nights.until_nothing_is_left()
+        check_whole(open_store(nights.output), world.expected)
+        if FULL and injected.total() >= WANTED_FAULTS:
+            return
+
+
+@pytest.mark.parametrize("name", ["dt=1/b.mp4"])
+def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -> None:
+    nights = world.nights()
+    world.meet([Fault("denied", what="PUT|DELETE", key=f"/poses/.*{name}")])
+    outcome = nights.run()
+    world.calm_down()
+    assert facts(outcome) == (len(VIDEOS) - 1, 0, 1, 0)
+    (complaint,) = outcome.complaints
+    assert complaint.video.endswith(name)
+    assert "access denied" in complaint.reason
+    nights.until_nothing_is_left()
+    check_whole(open_store(nights.output), world.expected)
+
+
+def test_credentials_that_expire_end_the_night_and_say_how_it_goes_on(world: World) -> None:
+    nights = world.nights()
+    world.meet([Fault("expired", skip=40)])
+    with pytest.raises(PosebatchError, match=r"credentials.*expired"):
+        nights.run()
+    world.calm_down()
+    nights.run()
+    nights.until_nothing_is_left()
+    check_whole(open_store(nights.output), world.expected)
+
+
+# --- a disk --------------------------------------------------------------------------------------------------------
+
+DISK = {"disk_full": errno.ENOSPC, "read_only": errno.EROFS}
+
+
+@pytest.mark.parametrize("kind", DISK)
+@pytest.mark.parametrize("chance", [0.3, 1.0])
+def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chance: float) -> None:
+    hurry(monkeypatch)
+    archive = Archive(tmp_path)
+    for name, frames in VIDEOS.items():
+        archive.add(name, frames=frames)
+    archive.run()
+    expected = dataset(archive.store)
+    archive.store = storage.LocalStore(tmp_path / "disturbed")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refusing(kind, chance))
+        for _ in range(3 if FULL else 1):
+            said = end_of(lambda: archive.run(on_existing="overwrite", retry_failed=True))
+            assert not said or {"disk_full": "the disk is full", "read_only": "read-only"}[kind] in said
+    archive.run(retry_failed=True)
+    assert facts(archive.run()) == (0, len(VIDEOS), 0, 0)
+    check_whole(archive.store, expected)
+
+
+def refusing(kind: str, chance: float) -> Callable[[int], None]:
+    """Flushing to a disk, as it is when the disk takes nothing, with a chance."""
+    rng, fsync = np.random.default_rng(SEED), os.fsync
+
+    def flush(file: int) -> None:
+        if rng.random() < chance:
+            injected[kind] += 1
+            raise OSError(DISK[kind], os.strerror(DISK[kind]))
+        fsync(file)
+
+    return flush
+
+
+# --- the sum -------------------------------------------------------------------------------------------------------
+
+
+def test_enough_was_injected() -> None:
+    """Last: counts what the tests above have injected."""
+    assert injected.total() >= WANTED_FAULTS
+    assert len(injected) >= WANTED_KINDS, injected
+    figures = os.environ.get("POSEBATCH_FAULTS_FIGURES")
+    if FULL and figures:
+        line = {
+            "figure": f"storage faults injected, of {len(injected)} kinds",
+            "goal": f">= {WANTED_FAULTS:,}; 0 lost, 0 doubled",
+            "measured": f"{injected.total():,}; 0 lost, 0 doubled ({dict(sorted(injected.items()))})",
+        }
+        with open(figures, "a") as file:
+            file.write(json.dumps(line) + "\n")
