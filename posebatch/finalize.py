@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 from posebatch.commits import Publication, Work, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
-from posebatch.storage import SPOOL_BYTES, open_store
+from posebatch.storage import open_store, spooled
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     DecodeReport,
@@ -104,7 +103,7 @@ def _publish_table(
     pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
     metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
-    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+    with spooled() as file:
         rows = write_parquet(file, schema, pieces, metadata)
         put = publication.put(kind, file)
     return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint)

@@ -1,4 +1,6 @@
+import errno
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -337,6 +339,19 @@ def test_a_publication_that_breaks_off_is_no_commit_and_can_be_repeated(store: R
     store.fail_at = None
     record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
     assert read_record(store, "a.mp4") == record
+
+
+def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stage(store)
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    with pytest.raises(StorageUnavailableError, match="the disk is full; make room"):
+        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    assert read_record(store, "a.mp4") is None
 
 
 def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Path):
