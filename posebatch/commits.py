@@ -19,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Final
 
 from posebatch.errors import NewerOutputError, ObjectNotFoundError, StagedError, StorageError, UnsupportedError
@@ -133,9 +133,26 @@ class Publication:
         """Write the video's object in one of `DATA_FOLDERS`."""
         return self._put(data_key(folder, self.output_path), content)
 
+    def withdrawn(self) -> Publication:
+        """The same, once an older commit record has been taken away.
+
+        To be done before anything that it vouches for changes: should this process die amid that, no record vouches for
+        tables of another version.
+        """
+        key = record_key(self.output_path)
+        self._delete(key)
+        return replace(self, seen={**self.seen, key: None})
+
     def delete(self, folder: str) -> None:
         """Remove the video's object in one of `DATA_FOLDERS`, if there was one."""
-        key = data_key(folder, self.output_path)
+        self._delete(data_key(folder, self.output_path))
+
+    def commit(self, record: VideoRecord) -> Committed:
+        """Write the commit record: from here on the video is done."""
+        put = self._put(record_key(self.output_path), record_to_bytes(record))
+        return Committed(self.output_path, put.etag, record)
+
+    def _delete(self, key: str) -> None:
         etag = self.seen[key]
         if etag is None:
             return
@@ -143,11 +160,6 @@ class Publication:
             self.store.delete(key, etag)
         except UnsupportedError:
             self.store.delete(key)
-
-    def commit(self, record: VideoRecord) -> Committed:
-        """Write the commit record: from here on the video is done."""
-        put = self._put(record_key(self.output_path), record_to_bytes(record))
-        return Committed(self.output_path, put.etag, record)
 
     def _put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         try:
@@ -172,7 +184,7 @@ def publish_failure(store: Store, output_path: str, record: VideoRecord) -> Comm
     """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
     reader of the folders must not take it for current.
     """
-    publication = Publication.begin(store, output_path)
+    publication = Publication.begin(store, output_path).withdrawn()
     for folder in DATA_FOLDERS:
         publication.delete(folder)
     return publication.commit(record)

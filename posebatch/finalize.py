@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 from posebatch.commits import Committed, Publication, Work, read_record
 from posebatch.errors import StorageUnavailableError
 from posebatch.plan import RunContext
-from posebatch.storage import SPOOL_BYTES, open_store
+from posebatch.storage import open_store, spooled
 from posebatch.tables import DATA_TABLES, provenance, write_parquet
 from posebatch.types import (
     DecodeReport,
@@ -71,6 +70,7 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
     work = Work.of(store, job.video, context.data_fingerprint)
     publication = Publication.begin(store, job.video.output_path)
     totals = _totals(work, job.plan)
+    publication = publication.withdrawn()
     objects = (
         _publish_table("poses", publication, work, job, context),
         _publish_table("frames", publication, work, job, context),
@@ -108,7 +108,7 @@ def _publish_table(
     pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
     metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
-    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+    with spooled() as file:
         rows = write_parquet(file, schema, pieces, metadata)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ import io
 import os
 import random
 import re
+import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -399,6 +400,16 @@ class S3Store(Store):
             with contextlib.suppress(ObjectNotFoundError):  # our first try may have removed it
                 self.head(key)
                 raise
+
+
+@contextlib.contextmanager
+def spooled() -> Iterator[tempfile.SpooledTemporaryFile[bytes]]:
+    """A temporary file to make in it what is to be put; in memory up to `SPOOL_BYTES`.
+
+    Raises `StorageUnavailableError` when its disk is full: that is no fault of what is written.
+    """
+    with _local_errors(tempfile.gettempdir()), tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+        yield file
 
 
 def open_store(root: str, endpoint_url: str | None = None) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from posebatch.errors import PoisonError, WorkerDiedError
 from posebatch.estimator import PoseEstimator
 from posebatch.pixels import Uploads, pinned_array
 from posebatch.plan import RunContext
-from posebatch.storage import SPOOL_BYTES, check_unchanged, open_source, open_store
+from posebatch.storage import check_unchanged, open_source, open_store, spooled
 from posebatch.tables import StagedWriter
 from posebatch.types import FrameBatch, SegmentDone, SegmentJob, SegmentReport, StageSeconds
 from posebatch.video import RGB, Packing, SegmentDecoder, use_nvdec
@@ -94,7 +93,7 @@ class SegmentProcessor:
         in the store; when it raises, nothing of this segment is under way any more.
         """
         context = self._context
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with spooled() as spool:
             writer = StagedWriter(spool)
             decoder, estimated = self._run(job, writer)
             seconds = replace(estimated.seconds, decode=decoder.seconds)

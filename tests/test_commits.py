@@ -1,4 +1,6 @@
+import errno
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -343,6 +345,36 @@ def test_a_publication_that_breaks_off_is_no_commit_and_can_be_repeated(store: R
     store.fail_at = None
     record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
     assert read_record(store, "a.mp4") == record
+
+
+def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stage(store)
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    with pytest.raises(StorageUnavailableError, match="the disk is full; make room"):
+        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    assert read_record(store, "a.mp4") is None
+
+
+@pytest.mark.parametrize("fails_at", ["poses", "frames", "videos"])
+def test_what_is_half_overwritten_nobody_vouches_for(store: RecordingStore, fails_at: str):
+    """Else a run with the settings of before would find its record, and take tables of other settings for its own."""
+    stage(store)
+    finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    other = context(stride=2)
+    work = Work.of(store, VIDEO, other.data_fingerprint)
+    for segment in PLAN.segments:
+        work.stage(segment, staged_file(frames_of(segment, persons=2)))
+    store.fail_at = f"{fails_at}/a.mp4.parquet"
+    with pytest.raises(StorageUnavailableError):
+        finalize_video(FinalizeJob(VIDEO, PLAN, 1), other)
+    assert read_record(store, "a.mp4") is None
+    store.fail_at = None
+    assert finalize_video(FinalizeJob(VIDEO, PLAN, 1), other).record == read_record(store, "a.mp4")
 
 
 def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Path):

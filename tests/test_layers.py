@@ -157,6 +157,7 @@ OWNERS = {
     | {f"video.{name}" for name in ("rgb", "packing", "cutting", "decoder")},
     "boto3": {"storage"},
     "botocore": {"storage"},
+    "urllib3": {"storage"},
     "mypy_boto3_s3": {"storage"},
     "pyarrow": {"tables", "checks", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
     | {"benchmark.ray_data"},
