@@ -59,7 +59,6 @@ def points() -> list[Deed]:
         ("delete", r"/staging/"),
         ("delete", r"/attempts/"),
         ("put", r"^videos/(empty|text)"),
-        ("delete", r"^(poses|frames|previews)/(empty|text|audio)"),
         ("put", r"/attempts/"),
     ]
     points = [(f"{when} {act}", key) for act, key in keys for when in ("before", "after")]
