@@ -315,11 +315,31 @@ def test_commands_parse():
         assert callable(build_parser().parse_args(arguments).command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/models.md", "docs/upkeep.md", "infra/README.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/design.md",
+        "docs/models.md",
+        "docs/upkeep.md",
+        "docs/reliability.md",
+        "docs/options.md",
+        "infra/README.md",
+    ],
+)
 def test_links_lead_somewhere(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+def test_tests_that_stand_for_a_promise_are_there():
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"`(?:faults/)?(test_\w+)(?:\.py)?`", page))
+    missing = [name for name in named if f"def {name}(" not in sources and not [*(ROOT / "tests").rglob(f"{name}.py")]]
+    assert len(named) > 50
+    assert missing == []
 
 
 def test_readme_stays_readable():

@@ -78,8 +78,8 @@ def test_killed_before_and_after_each_put(nights: Nights, undisturbed: Nights) -
 
 POISON = {
     "probe": "segfault",
-    "decode": "segfault|abort|sleep|spin|stand still|take memory",
-    "networks": "fail as CUDA does|segfault",
+    "decode": "segfault|abort|sleep|spin|stand still|take memory" if FULL else "segfault|sleep|take memory",
+    "networks": "fail as CUDA does|segfault" if FULL else "fail as CUDA does",
 }
 TOLD = {
     "segfault": "crashed (Segmentation fault)",
@@ -109,7 +109,8 @@ def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Ni
         assert deed in ("fail as CUDA does", "take memory") or f"in step '{stage}'" in row["error"], row
         assert "stack: " in row["error"] or deed in ("fail as CUDA does", "take memory"), row
         assert stage == "probe" or row["codec"], "what the probe found is recorded too"
-        assert row["attempts"] == 2
+        # a helper may die at its first task before it could say where its box lies: then that try stays unexplained
+        assert row["attempts"] == 2 or (stage, row["attempts"]) == ("probe", 3)
     assert len(failed) == len(planned) + 4, "no bystander failed"
     kills = sum(nights.done().values())
     assert kills <= 3 * len(planned), nights.done()
