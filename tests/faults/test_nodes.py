@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nights import BIN, Nights, assert_same, finish, kill, make_archive, note_figure, wait_for
+from nights import BIN, FULL, Nights, assert_same, finish, kill, make_archive, note_figure, wait_for
 from ray_head import RayHead, running_ray_head
 
 from posebatch import read_videos
@@ -21,7 +21,7 @@ RUN = ("--workers", "2", "--segment-seconds", "2", "--preview", "gif")
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_archive(tmp_path_factory.mktemp("archive"), 14, 6)
+    return make_archive(tmp_path_factory.mktemp("archive"), 14 if FULL else 5, 6)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nigh
 
 @pytest.fixture
 def nights(archive: Path, tmp_path: Path) -> Nights:
-    slowly = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.05"}
+    slowly = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.1"}
     return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN, slowly, cluster=True)
 
 
@@ -81,7 +81,7 @@ def cluster(nights: Nights) -> Iterator[Cluster]:
                     node.wait()
 
 
-@pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])
+@pytest.mark.parametrize("graceful", [False, True] if FULL else [False])
 def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool) -> None:
     going = cluster.add_node()
     cluster.add_node()
@@ -106,6 +106,7 @@ def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undistu
         )
 
 
+@pytest.mark.skipif(not FULL, reason="takes a minute: make test-faults")
 def test_a_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
     process = nights.start()
     with pytest.raises(AssertionError, match="waited in vain"):
