@@ -13,6 +13,7 @@ import contextlib
 import faulthandler
 import glob
 import json
+import math
 import os
 import re
 import shutil
@@ -68,6 +69,7 @@ class _Step:
     stage: str
     subject: str
     since: float
+    """By the monotonic clock; infinity while it waits for others."""
 
 
 class Watch:
@@ -100,15 +102,14 @@ class Watch:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """This thread waits for others, while the block runs: that is no step."""
-        thread = threading.get_ident()
-        step = self._steps.pop(thread, None)
+        """This thread waits for others, while the block runs: its step takes no time."""
+        step = self._steps.get(threading.get_ident())
+        if step is not None:
+            step.since = math.inf
         try:
             yield
         finally:
-            if step is not None:
-                self._steps[thread] = step
-                self.moved()
+            self.moved()
 
     def start(self, max_step_seconds: float, max_memory_bytes: float) -> str:
         """Begin to watch, until the process ends; returns the box's path."""

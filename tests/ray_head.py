@@ -54,7 +54,7 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
     """Start a head node with a dashboard; stop it and everything it started on leaving."""
     # not pytest's folder: Ray puts sockets there, whose paths must be short
     folder = tempfile.mkdtemp(prefix="pb")
-    port, dashboard_port, client_port = (_free_port() for _ in range(3))
+    port, dashboard_port, agent_port, client_port = (_free_port() for _ in range(4))
     head = RayHead(
         f"127.0.0.1:{port}",
         f"http://127.0.0.1:{dashboard_port}",
@@ -68,6 +68,7 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client_port}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}",
+        f"--dashboard-agent-listen-port={agent_port}",
         f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}", f"--temp-dir={folder}",
     ]  # fmt: skip
     log = Path(folder, "head.log")

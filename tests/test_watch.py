@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def test_steps_lie_within_each_other_and_beat() -> None:
     watch.moved()
     with watch.step("outer", "a"):
         with watch.step("inner", "b"), watch.waiting():
-            assert watch._steps == {}
+            (step,) = watch._steps.values()
+            assert (step.stage, step.subject, step.since) == ("inner", "b", math.inf)
         (step,) = watch._steps.values()
         assert (step.stage, step.subject) == ("outer", "a")
     assert watch._steps == {}
@@ -116,6 +118,21 @@ def test_who_is_to_blame(noted: list[dict[str, str]], stack: str, subject: str |
     trace = trace_of({"steps": noted}, stack)
     assert (trace.subject, trace.stack) == (subject, calls)
     assert bool(trace.reason) == ("Fatal" in stack)
+
+
+def test_a_step_that_has_waited_is_still_known(tmp_path: Path) -> None:
+    """Another thread's step may be noted just while this one waits."""
+    deed = """
+    def other():
+        with watch.step("decode", "another one"):
+            time.sleep(60)
+    with watch.waiting():
+        threading.Thread(target=other, daemon=True).start()
+        time.sleep(0.5)
+    ctypes.string_at(0)"""
+    _, trace = run(tmp_path, "pass\n" + deed)
+    assert trace is not None
+    assert (trace.stage, trace.subject) == ("decode", "a.mp4 segment 3")
 
 
 def test_a_box_that_is_not_there_or_damaged(tmp_path: Path) -> None:
