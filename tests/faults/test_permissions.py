@@ -152,6 +152,7 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
     assert posebatch("gc", "--output", output, "--delete") == 0
     assert len(read_poses(output))
     patch.setattr(storage, "PART_BYTES", 5 << 20)  # as for the tables of a very long video
+    patch.setattr(storage, "TRIES", 1)
     large = io.BytesIO(bytes(9 << 20))
     S3Store(output).put("poses/long.mp4.parquet", large)
     recorder.failing = "UploadPart"
