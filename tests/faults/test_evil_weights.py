@@ -250,4 +250,10 @@ def test_nobody_unpickles() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
     }
     assert uses == {"pickle.UnpicklingError"}
-    assert not any(name in RUN_WHAT_THEY_READ for source in SOURCES.values() for name, _ in calls(source))
+    suspects = {
+        ast.unparse(call)
+        for source in SOURCES.values()
+        for name, call in calls(source)
+        if name in RUN_WHAT_THEY_READ and not (name == "np.load" and "allow_pickle=False" in ast.unparse(call))
+    }
+    assert suspects == set()
