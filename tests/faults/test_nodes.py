@@ -14,14 +14,14 @@ from ray_head import RayHead, running_ray_head
 
 from posebatch import read_videos
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")]
 
 RUN = ("--workers", "2", "--segment-seconds", "2", "--preview", "gif")
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_archive(tmp_path_factory.mktemp("archive"), 14 if FULL else 5, 6)
+    return make_archive(tmp_path_factory.mktemp("archive"), 14, 6)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def cluster(nights: Nights) -> Iterator[Cluster]:
                     node.wait()
 
 
-@pytest.mark.parametrize("graceful", [False, True] if FULL else [False])
+@pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])
 def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool) -> None:
     going = cluster.add_node()
     cluster.add_node()
@@ -106,7 +106,6 @@ def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undistu
         )
 
 
-@pytest.mark.skipif(not FULL, reason="takes a minute: make test-faults")
 def test_a_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
     process = nights.start()
     with pytest.raises(AssertionError, match="waited in vain"):
