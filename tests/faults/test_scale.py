@@ -19,8 +19,8 @@ from posebatch.standings import FEW_VIDEOS
 FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
 VIDEOS = 1_000_000 if FULL else 20_000
 NEW = 500
-LEDGER_PUTS = {"put": 9, "head": 1} if FULL else {"put": 1, "head": 0}
-"""52 MB go up in seven parts, between a beginning and an end."""
+LEDGER_PUTS = {"put": 6, "head": 1} if FULL else {"put": 1, "head": 0}
+"""52 MB go up in four parts, between a beginning and an end."""
 MEMORY_MB = 1000
 
 
