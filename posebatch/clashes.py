@@ -6,13 +6,13 @@ ways to write ``é``. There, one video's tables would silently replace another's
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from posebatch.digests import digest
 from posebatch.errors import InputError
 from posebatch.storage import SCRATCH_FOLDER, LocalStore, Store
 from posebatch.types import SourceVideo
@@ -55,5 +55,4 @@ def check_kept_apart(
 
 
 def _mark(video: SourceVideo) -> bytes:
-    alike = unicodedata.normalize("NFD", unicodedata.normalize("NFD", video.output_path).casefold())
-    return hashlib.sha256(alike.encode()).digest()[:16]
+    return digest(unicodedata.normalize("NFD", unicodedata.normalize("NFD", video.output_path).casefold()))

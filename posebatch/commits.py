@@ -175,11 +175,6 @@ def _etag(store: Store, key: str) -> str | None:
         return None
 
 
-def publish_record(store: Store, output_path: str, record: VideoRecord) -> Committed:
-    """Commit a record alone; see `Publication.commit`."""
-    return Publication.begin(store, output_path).commit(record)
-
-
 def publish_failure(store: Store, output_path: str, record: VideoRecord) -> Committed:
     """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
     reader of the folders must not take it for current.

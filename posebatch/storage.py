@@ -310,11 +310,9 @@ class S3Store(Store):
             raise StorageUnavailableError(f"{self.uri(prefix)}: the listing does not get on")
         return page
 
-    @_patient
     def read(self, key: str) -> bytes:
         """A whole object; see `Store.read`."""
-        with _s3_errors(self.uri(key)):
-            return _body(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key), self.uri(key))
+        return self.fetch(key)[0]
 
     @_patient
     def fetch(self, key: str) -> tuple[bytes, str]:

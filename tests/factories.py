@@ -21,8 +21,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from posebatch.commits import Committed, Publication
+from posebatch.storage import Store
 from posebatch.tables import StagedWriter
-from posebatch.types import FramePoses, SegmentReport
+from posebatch.types import FramePoses, SegmentReport, VideoRecord
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -236,3 +238,8 @@ def staged_file(frames: Sequence[FramePoses], report: SegmentReport | None = Non
         writer.add(frame)
     writer.close(report or SegmentReport())
     return sink
+
+
+def publish_record(store: Store, output_path: str, record: VideoRecord) -> Committed:
+    """Commit a record alone."""
+    return Publication.begin(store, output_path).commit(record)

@@ -126,7 +126,8 @@ def test_plan_refuses_what_run_refuses(archive: Path, capsys: pytest.CaptureFixt
 
 
 def test_on_existing_error(archive: Path, capsys: pytest.CaptureFixture[str]):
-    from posebatch.commits import publish_record  # noqa: PLC0415
+    from factories import publish_record  # noqa: PLC0415
+
     from posebatch.storage import LocalStore  # noqa: PLC0415
     from posebatch.types import VideoRecord  # noqa: PLC0415
 

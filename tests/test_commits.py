@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from factories import staged_file
+from factories import publish_record, staged_file
 from faults.s3_proxy import Fault, running_proxy
 from s3_server import S3Server
 
@@ -22,7 +22,6 @@ from posebatch.commits import (
     Work,
     data_key,
     publish_failure,
-    publish_record,
     read_published_frames,
     read_record,
     record_key,

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
+from factories import publish_record
 from memory_store import MemoryStore
 
 from posebatch import planner as planner_module
 from posebatch import standings as standings_module
-from posebatch.commits import Tries, Work, publish_record
+from posebatch.commits import Tries, Work
 from posebatch.errors import RunAbortedError, StorageUnavailableError
 from posebatch.plan import RunContext
 from posebatch.planner import Notice, Passed, Planned, Planner

@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from factories import publish_record
 
 from posebatch.cli import build_parser
-from posebatch.commits import data_key, publish_record
+from posebatch.commits import data_key
 from posebatch.models.listing import ModelRow, list_models
 from posebatch.models.zoo import PUBLISHED_POSES
 from posebatch.settings import PRESETS, Option, options

@@ -56,7 +56,7 @@ from posebatch.runner import (
     Runner,
 )
 from posebatch.settings import settings_from
-from posebatch.storage import LocalStore, check_unchanged, open_source
+from posebatch.storage import LocalStore, check_unchanged, open_source, open_store
 from posebatch.tables import read_poses
 from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob, perform
 from posebatch.types import (
@@ -87,7 +87,7 @@ def no_fault(_: Job) -> None:
 
 def process(job: SegmentJob, context: RunContext) -> SegmentDone:
     """What a worker does with a segment, but for the networks: everybody stands at the number of their frame."""
-    with open_source(job.video.uri, job.video.etag) as file:
+    with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(file, job.video.uri, job.segment, job.info, context.settings.sampling, 4)
         records = [record for batch in decoder for record in batch.records]
     check_unchanged(job.video.uri, job.video.etag)
@@ -101,7 +101,7 @@ def process(job: SegmentJob, context: RunContext) -> SegmentDone:
         )
         for record in records
     ]
-    work = Work.of(LocalStore(context.output), job.video, context.data_fingerprint)
+    work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
     work.stage(job.segment, staged_file(frames, SegmentReport(decoder.report)))
     return SegmentDone(len(frames), len(frames), 0.1)
 

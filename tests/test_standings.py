@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from factories import publish_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 
 from posebatch import commits
 from posebatch import standings as standings_module
-from posebatch.commits import LEDGER_KEY, Committed, Tries, Work, publish_record, record_key
+from posebatch.commits import LEDGER_KEY, Committed, Tries, Work, record_key
 from posebatch.errors import StorageError, StorageUnavailableError
 from posebatch.ledger import Ledger
 from posebatch.plan import Action, RunContext

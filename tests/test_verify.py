@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from factories import publish_record
 from upkeep_factories import EARLIER_VIDEOS, publish, publish_earlier, with_version
 
 from posebatch import tables
-from posebatch.commits import publish_failure, publish_record, read_record, record_key
+from posebatch.commits import publish_failure, read_record, record_key
 from posebatch.errors import NewerOutputError
 from posebatch.render import count_gif_frames
 from posebatch.storage import LocalStore

@@ -20,27 +20,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import staged_file
 from faults import s3_proxy
 from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
 from s3_server import S3Server
-from test_runner import Archive, FakePool, facts, no_fault
+from test_runner import Archive, FakePool, facts, no_fault, process
 from tiny_video import write_tiny_video
 
 from posebatch import runner as runner_module
 from posebatch import storage
-from posebatch.commits import Work, read_record
+from posebatch.commits import read_record
 from posebatch.errors import PosebatchError
 from posebatch.inputs import list_videos, parse_inputs
 from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally
 from posebatch.runner import Outcome, Runner
 from posebatch.settings import settings_from
-from posebatch.storage import Store, check_unchanged, open_source, open_store
+from posebatch.storage import Store, open_store
 from posebatch.tasks import perform
-from posebatch.types import FramePoses, SegmentDone, SegmentJob, SegmentReport, StageSeconds, VideoRecord
+from posebatch.types import SegmentJob, StageSeconds, VideoRecord
 from posebatch.verify import verify
-from posebatch.video import SegmentDecoder
 
 FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
 SEED = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
@@ -78,22 +76,6 @@ LOUD = [  # a try of a video ends, or a run
 pytestmark = pytest.mark.s3
 injected: Counter[str] = Counter()
 """Of all tests here."""
-
-
-def process(job: SegmentJob, context: RunContext) -> SegmentDone:
-    """What a worker does with a segment, but for the networks: everybody stands at the number of their frame."""
-    with open_source(job.video.uri, job.video.etag) as file:
-        decoder = SegmentDecoder(file, job.video.uri, job.segment, job.info, context.settings.sampling, 4)
-        records = [record for batch in decoder for record in batch.records]
-    check_unchanged(job.video.uri, job.video.etag)
-    ones = np.ones(1, np.float32)
-    joints = np.ones((1, 17, 3), np.float32)
-    frames = [
-        FramePoses(record, np.full((1, 4), record.frame_index, np.float32), ones, ones, joints) for record in records
-    ]
-    work = Work.of(open_store(context.output), job.video, context.data_fingerprint)
-    work.stage(job.segment, staged_file(frames, SegmentReport(decoder.report)))
-    return SegmentDone(len(frames), len(frames), 0.1)
 
 
 @dataclass
