@@ -82,7 +82,7 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
             folder.add(done.record)
             prepared.standings.note(done)
 
-        runner = Runner(context, store, start_pool, progress, note, prepared.standings)
+        runner = Runner(context, prepared.standings, start_pool, progress, note)
         with held(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
             folder.open(named)
             check_kept_apart(store, prepared.videos)

@@ -33,7 +33,6 @@ from posebatch.plan import Action, RunContext
 from posebatch.planner import Notice, Passed, Planned, Planner
 from posebatch.progress import Progress, Tally
 from posebatch.standings import Standings
-from posebatch.storage import Store
 from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob
 from posebatch.types import Segment, SegmentDone, SegmentJob, SourceVideo, VideoPlan, VideoRecord
 from posebatch.version import __version__
@@ -170,14 +169,12 @@ class Runner:
     def __init__(
         self,
         context: RunContext,
-        store: Store,
+        standings: Standings,
         start_pool: Callable[[], Pool],
         progress: Progress,
         on_record: Callable[[Committed], None] = lambda _: None,
-        standings: Standings | None = None,
     ) -> None:
-        self._context, self._progress = context, progress
-        self._standings = standings or Standings(store)
+        self._context, self._standings, self._progress = context, standings, progress
         self._start_pool, self._on_record = start_pool, on_record
         self._tally = progress.tally
         self._flights: dict[str, _Flight] = {}

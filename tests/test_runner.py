@@ -56,6 +56,7 @@ from posebatch.runner import (
     Runner,
 )
 from posebatch.settings import settings_from
+from posebatch.standings import Standings
 from posebatch.storage import LocalStore, check_unchanged, open_source, open_store
 from posebatch.tables import read_poses
 from posebatch.tasks import AttachJob, FailJob, NoteAttemptJob, PreviewJob, Probed, ProbeJob, TaskJob, perform
@@ -233,7 +234,9 @@ class Archive:
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        runner = Runner(context, self.store, start_pool, progress, lambda done: self.records.append(done.record))
+        runner = Runner(
+            context, Standings(self.store), start_pool, progress, lambda done: self.records.append(done.record)
+        )
         watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
         watchdog.start()
         try:
@@ -983,7 +986,9 @@ def test_stopping_before_there_is_anything_to_do(archive: Archive):
     archive.run()
     (video,) = archive.videos()
     runner_context = archive.context()
-    runner = Runner(runner_context, archive.store, lambda: pytest.fail("no pool"), Progress(Tally(), io.StringIO()))
+    runner = Runner(
+        runner_context, Standings(archive.store), lambda: pytest.fail("no pool"), Progress(Tally(), io.StringIO())
+    )
 
     def endless() -> Iterator[SourceVideo]:
         for i in range(10**9):

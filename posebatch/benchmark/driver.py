@@ -154,7 +154,7 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
         standings = Standings(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Runner(context, store, lambda: pool, progress, note, standings).run(_listed(archive, settings))
+        Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))
         standings.save()
         return time.perf_counter() - started
 

@@ -61,7 +61,7 @@ def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -
     found = prepared.survey.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _Watched(start_pool())
-    outcome = Runner(prepared.context, prepared.store, lambda: cast(Pool, pool), progress).run(prepared.videos())
+    outcome = Runner(prepared.context, prepared.standings, lambda: cast(Pool, pool), progress).run(prepared.videos())
     if outcome.complaints or pool.first_segment is None:
         reasons = [complaint.reason for complaint in outcome.complaints] or ["there was nothing to do"]
         raise RunAbortedError(f"the measured run did not succeed: {reasons[0]}")

@@ -92,10 +92,10 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
             memory.append(memory_mb())
 
     pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
-    Runner(context, store, lambda: pool, progress, note, standings).run(found)
+    Runner(context, standings, lambda: pool, progress, note).run(found)
     seconds = time.perf_counter() - marks[0]
     standings.save()
-    again = Runner(context, store, lambda: pool, progress, note, Standings(store, len(found))).run(found)
+    again = Runner(context, Standings(store, len(found)), lambda: pool, progress, note).run(found)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
 

@@ -35,6 +35,7 @@ from posebatch.plan import RunContext
 from posebatch.progress import Progress, Tally
 from posebatch.runner import Outcome, Runner
 from posebatch.settings import settings_from
+from posebatch.standings import Standings
 from posebatch.storage import Store, open_store
 from posebatch.tasks import perform
 from posebatch.types import SegmentJob, StageSeconds, VideoRecord
@@ -95,7 +96,7 @@ class Nights:
 
         runner = Runner(
             context,
-            open_store(self.output),
+            Standings(open_store(self.output)),
             lambda: FakePool(context, no_fault, lambda _: False, really),
             Progress(Tally(), self.said),
         )
