@@ -17,6 +17,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import processes_with
+
 START_SECONDS = 120
 MARK = "POSEBATCH_TEST_CLUSTER"
 
@@ -46,7 +48,7 @@ class RayHead:
 
     def workers(self) -> list[int]:
         """Process ids of the actors that hold the networks."""
-        return [pid for pid, title in _processes(self.mark) if title.startswith("ray::SegmentWorker")]
+        return [pid for pid, title in processes_with(MARK, self.mark) if title.startswith("ray::SegmentWorker")]
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-        for pid, _ in _processes(head.mark):
+        for pid, _ in processes_with(MARK, head.mark):
             if pid != os.getpid():
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,12 +107,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _processes(mark: str) -> Iterator[tuple[int, str]]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue

@@ -19,6 +19,7 @@ import pytest
 from factories import audio_only, corrupt_middle, encode_video, video_bytes
 from leaks import assert_no_secrets, everything_in, everything_of
 from PIL import Image
+from processes import wait_for
 from ray_head import RayHead
 from s3_server import S3Server
 
@@ -302,7 +303,7 @@ def test_killed_drivers_cost_nothing(
                "--workers", "1")  # fmt: skip
     for _ in range(KILLS):
         process = start(ray_head, command)
-        _wait_for(lambda process=process: bool(ray_head.workers()) or process.poll() is not None)
+        wait_for(lambda process=process: bool(ray_head.workers()) or process.poll() is not None)
         time.sleep(chance.uniform(0, 12))
         process.kill()
         process.communicate()
@@ -332,7 +333,7 @@ def test_a_terminated_run_stops_cleanly_and_goes_on(
 ) -> None:
     command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--workers", "1")
     process = start(ray_head, command)
-    _wait_for(lambda: any(tmp_path.rglob("*.arrow")))
+    wait_for(lambda: any(tmp_path.rglob("*.arrow")))
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, "stopped by SIGTERM" in output, "Traceback" in output) == (1, True, False), output
@@ -350,10 +351,3 @@ def test_without_a_cluster_it_starts_a_ray_of_its_own(tmp_path: Path) -> None:
     assert job.returncode == 0, job.stdout + job.stderr
     assert not (home / ".ray").exists()  # no token that a later cluster would ask for
     assert len(read_frames(str(tmp_path / "out"))) == 5
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)

@@ -8,14 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from factories import audio_only, corrupt_middle, video_bytes
+from processes import processes_with
 
 from posebatch import read_videos
 from posebatch.storage import open_store
@@ -184,17 +184,8 @@ def assert_same(output: str, reference: str) -> None:
 
 def processes(title: str) -> list[int]:
     """Process ids of these tests' processes whose command line begins so, as ``ray::SegmentWorker``."""
-    return [pid for pid, line in _processes() if line.startswith(title)]
-
-
-def _processes() -> Iterator[tuple[int, str]]:
-    mark = f"{MARK}={os.getpid()}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
-                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
+    own = os.getpid()
+    return [pid for pid, line in processes_with(MARK, str(own)) if pid != own and line.startswith(title)]
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> bool:
@@ -204,14 +195,6 @@ def kill(pid: int, number: int = signal.SIGKILL) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def note_figure(figure: str, goal: str, measured: str) -> None:

@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from nights import FULL, SEED, Deed, Nights, assert_same, finish, kill, make_archive, note_figure, processes, wait_for
+from nights import FULL, SEED, Deed, Nights, assert_same, finish, kill, make_archive, note_figure, processes
+from processes import wait_for
 
 pytestmark = pytest.mark.ray
 

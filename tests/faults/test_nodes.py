@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nights import BIN, FULL, Nights, assert_same, finish, kill, make_archive, note_figure, wait_for
+from nights import BIN, FULL, Nights, assert_same, finish, kill, make_archive, note_figure
+from processes import wait_for
 from ray_head import RayHead, running_ray_head
 
 from posebatch import read_videos
