@@ -323,8 +323,7 @@ class S3Store(Store):
 
     def head(self, key: str) -> StoredObject:
         """See `Store.head`."""
-        found = _head(self.client, self.bucket, self.prefix + key)
-        return StoredObject(key, found["ETag"].strip('"'), found["ContentLength"], found["LastModified"].timestamp())
+        return _stored_as(key, _head(self.client, self.bucket, self.prefix + key))
 
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
         """One PUT, or a multipart upload that appears when it is complete; see `Store.put`."""
@@ -342,13 +341,12 @@ class S3Store(Store):
             return write(key, body, size, condition, mark)
         except (PutRefusedError, ObjectNotFoundError):
             # What refuses a second try may be our first one, whose answer was lost.
-            try:
-                is_ours = _head(self.client, self.bucket, self.prefix + key)["Metadata"] == mark
-            except ObjectNotFoundError:
-                is_ours = False
-            if not is_ours:
+            found = None
+            with contextlib.suppress(ObjectNotFoundError):
+                found = _head(self.client, self.bucket, self.prefix + key)
+            if found is None or found["Metadata"] != mark:
                 raise
-        return self.head(key)
+        return _stored_as(key, found)
 
     @_patient
     def _put_whole(
@@ -553,6 +551,10 @@ def _head(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
                 raise
         client.get_object(Bucket=bucket, Key=key)["Body"].close()  # says why; the answer to a HEAD has no room for it
     raise StorageUnavailableError(f"{uri}: refused, and a moment later not")
+
+
+def _stored_as(key: str, found: HeadObjectOutputTypeDef) -> StoredObject:
+    return StoredObject(key, found["ETag"].strip('"'), found["ContentLength"], found["LastModified"].timestamp())
 
 
 def _body(answer: Any, uri: str, size: int | None = None) -> bytes:

@@ -3,7 +3,6 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -13,6 +12,7 @@ import pytest
 from factories import publish_record, staged_file
 from faults.s3_proxy import Fault, running_proxy
 from s3_server import S3Server
+from upkeep_factories import INFO, PLAN
 
 from posebatch import storage
 from posebatch.commits import (
@@ -45,15 +45,12 @@ from posebatch.types import (
     SegmentReport,
     SourceVideo,
     StageSeconds,
-    VideoInfo,
     VideoPlan,
     VideoRecord,
 )
 
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.5)
-INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
-FIRST, SECOND = Segment(0, 0, 2, None, 20), Segment(1, 2, 2, 20, None)
-PLAN = VideoPlan(INFO, (FIRST, SECOND))
+FIRST, SECOND = PLAN.segments
 
 
 class RecordingStore(Store):
