@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -75,7 +75,7 @@ class _Worker:
     """An actor that is ready."""
 
     actor: Any
-    place: Place | None
+    place: Place
     jobs: dict[Any, SegmentJob] = field(default_factory=dict)
     """By the ref of their end."""
 
@@ -89,7 +89,7 @@ class _Helper:
     """An actor for CPU tasks, one at a time."""
 
     actor: Any
-    place_ref: Any
+    place: Place
     has_worked: bool = False
     """Then it may have died since, through no fault of its next task."""
 
@@ -112,6 +112,7 @@ class RayPool:
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
         self._workers: list[_Worker] = []
         self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
+        self._starting_helpers: dict[Any, tuple[TaskJob, Any]] = {}  # ref of place() -> its first task, actor
         self._idle_helpers: list[_Helper] = []
         self._tasks: dict[Any, tuple[TaskJob, _Helper]] = {}  # by the ref of perform()
         self._task_slots = max(2, workers)
@@ -141,7 +142,7 @@ class RayPool:
 
     def idle_task_slots(self) -> int:
         """See `runner.Pool`."""
-        return self._task_slots - len(self._tasks)
+        return self._task_slots - len(self._tasks) - len(self._starting_helpers)
 
     def submit(self, job: SegmentJob | TaskJob) -> None:
         """See `runner.Pool`."""
@@ -150,12 +151,14 @@ class RayPool:
             worker = min(places, key=lambda worker: len(worker.jobs))
             ref = worker.actor.process.remote(job)
             worker.jobs[ref], self._busy[ref] = job, worker
+        elif self._idle_helpers:
+            self._help(job, self._idle_helpers.pop())
         else:
-            self._help(job, self._idle_helpers.pop() if self._idle_helpers else self._new_helper())
+            self._start_helper(job)
 
     def wait(self, timeout_s: float) -> list[Completion]:
         """See `runner.Pool`."""
-        refs = [*self._starting, *self._busy, *self._tasks, *self._inquests]
+        refs = [*self._starting, *self._busy, *self._starting_helpers, *self._tasks, *self._inquests]
         if not refs:  # every worker idle, nothing to wait for but time
             time.sleep(timeout_s)
             return []
@@ -172,8 +175,9 @@ class RayPool:
 
     def close(self) -> None:
         """End the actors, and with them what is under way."""
+        workers = [*self._starting.values(), *(worker.actor for worker in self._workers)]
         helpers = [helper.actor for helper in (*self._idle_helpers, *(helper for _, helper in self._tasks.values()))]
-        for actor in [*self._starting.values(), *(worker.actor for worker in self._workers), *helpers]:
+        for actor in [*workers, *helpers, *(actor for _, actor in self._starting_helpers.values())]:
             ray.kill(actor)
 
     def _start_worker(self) -> None:
@@ -185,29 +189,43 @@ class RayPool:
         actor = concurrent.remote(self._shared_context, self._device, threads)
         self._starting[actor.load.remote()] = actor
 
-    def _new_helper(self) -> _Helper:
+    def _start_helper(self, first: TaskJob) -> None:
+        """It is given its first task when it has said where its box lies: a task may end it at once."""
         helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
         actor = helper.options(max_concurrency=2).remote(self._shared_context)  # one call for its beats
-        return _Helper(actor, actor.place.remote())
+        self._starting_helpers[actor.place.remote()] = first, actor
 
     def _help(self, job: TaskJob, helper: _Helper) -> None:
         self._tasks[helper.actor.perform.remote(job)] = job, helper
 
     def _ended(self, ref: Any) -> list[Completion]:
-        if ref in self._starting:
-            self._worker_started(ref)
-            return []
-        if ref in self._inquests:
-            return self._inquest_ended(ref)
-        if ref in self._tasks:
-            return self._task_ended(ref)
-        if ref not in self._busy:
-            return []  # told with the other segment of a worker that died
+        kinds: list[tuple[Container[Any], Callable[[Any], list[Completion]]]] = [
+            (self._starting, self._worker_started),
+            (self._starting_helpers, self._helper_started),
+            (self._busy, self._segment_ended),
+            (self._tasks, self._task_ended),
+            (self._inquests, self._inquest_ended),
+        ]
+        for waited_for, end in kinds:
+            if ref in waited_for:
+                return end(ref)
+        return []  # told with the other segment of a worker that died
+
+    def _segment_ended(self, ref: Any) -> list[Completion]:
         worker = self._busy.pop(ref)
         completion = _completion(worker.jobs.pop(ref), ref)
         if not isinstance(completion.error, WorkerDiedError):
             return [completion]
         return self._worker_died(worker, completion)
+
+    def _helper_started(self, ref: Any) -> list[Completion]:
+        job, actor = self._starting_helpers.pop(ref)
+        try:
+            place = ray.get(ref)
+        except WORKER_DEATHS as death:
+            return [Completion(job, error=TakenAwayError(f"{job.name}: the process for it died early: {_why(death)}"))]
+        self._help(job, _Helper(actor, place))
+        return []
 
     def _task_ended(self, ref: Any) -> list[Completion]:
         job, helper = self._tasks.pop(ref)
@@ -217,9 +235,9 @@ class RayPool:
             return [completion]
         ray.kill(helper.actor)
         if helper.has_worked:
-            self._help(job, self._new_helper())  # tasks may be done twice; what dies in a new process is to blame
+            self._start_helper(job)  # tasks may be done twice; what dies in a new process is to blame
             return []
-        return self._hold_inquest(_place_of(helper), [completion])
+        return self._hold_inquest(helper.place, [completion])
 
     def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
         """The end of all segments that were in it; one may have ended well just before."""
@@ -237,10 +255,8 @@ class RayPool:
             return well + verdicts(died, None, node_is_alive=True)
         return well + self._hold_inquest(worker.place, died)
 
-    def _hold_inquest(self, place: Place | None, died: list[Completion]) -> list[Completion]:
+    def _hold_inquest(self, place: Place, died: list[Completion]) -> list[Completion]:
         """What is known at once; else it is told later, when a process on that node has looked into the box."""
-        if place is None:
-            return verdicts(died, None, node_is_alive=True)
         if place.node_id == ray.get_runtime_context().get_node_id():
             return verdicts(died, read_trace(place.box), node_is_alive=True)
         there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
@@ -256,7 +272,7 @@ class RayPool:
         except NO_ANSWER:
             return verdicts(inquest.ends, None, node_is_alive=False)
 
-    def _worker_started(self, ref: Any) -> None:
+    def _worker_started(self, ref: Any) -> list[Completion]:
         actor = self._starting.pop(ref)
         try:
             outcome = ray.get(ref)
@@ -267,11 +283,13 @@ class RayPool:
                     f"{self._failed_starts} workers in a row died while they loaded the networks: {_why(death)}"
                 ) from death
             self._start_worker()
-            return
+            return []
         if outcome.error is not None:
             raise RunAbortedError(f"a worker cannot load the networks: {outcome.error}") from outcome.error
+        assert isinstance(outcome.result, Place)
         self._failed_starts = 0
         self._workers.append(_Worker(actor, outcome.result))
+        return []
 
 
 def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
@@ -307,15 +325,6 @@ def _verdict(end: Completion, guilty: set[str], trace: Trace | None, node_is_ali
     if not node_is_alive:
         return replace(end, error=TakenAwayError(f"{name}: the node working on it is gone"))
     return replace(end, shared=shared)
-
-
-def _place_of(helper: _Helper) -> Place | None:
-    """None when it died before it could say."""
-    try:
-        place: Place = ray.get(helper.place_ref, timeout=0)
-    except NO_ANSWER:
-        return None
-    return place
 
 
 class _Pulse:

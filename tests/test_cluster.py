@@ -24,6 +24,7 @@ from posebatch.watch import Trace
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
 CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
 DONE = SegmentDone(1, 0, 0.1)
+HERE, ELSEWHERE = Place("here", "box"), Place("e1" * 28, "box")
 
 
 def segment(index: int, alone: bool = False) -> SegmentJob:
@@ -54,7 +55,7 @@ class Actor:
     told: dict[str, Asked] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("place", "beats", "autopsy"):
+        if name in ("beats", "autopsy"):
             return SimpleNamespace(remote=lambda *_: self.told.setdefault(name, Asked()))
         return SimpleNamespace(remote=self._call)
 
@@ -122,7 +123,7 @@ def pool_of(played: PlayedRay, workers: int) -> RayPool:
     """A pool whose workers are ready."""
     pool = RayPool(CONTEXT, workers, "cpu")
     for actor in played.actors:
-        actor.end(0, Outcome())
+        actor.end(0, Outcome(HERE))
     assert pool.wait(0) == []
     return pool
 
@@ -132,7 +133,7 @@ def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) 
     pool = RayPool(CONTEXT, workers, "cpu")
     assert (pool.workers(), pool.idle_workers(), pool.second_places()) == (workers, 0, 0)
     for ready, actor in enumerate(played.actors, start=1):
-        actor.end(0, Outcome())
+        actor.end(0, Outcome(HERE))
         assert pool.wait(0) == []
         assert pool.idle_workers() == ready
     assert played.options["max_concurrency"] == 3, "two segments, and a call for its beats"
@@ -238,17 +239,18 @@ def test_closing_kills_the_actors(played: PlayedRay) -> None:
     pool.submit(segment(0))
     pool.submit(task("a"))
     pool.submit(task("b"))
-    played.actors[2].end(0, Outcome())
+    helped(played, pool, played.actors[2]).end(1, Outcome())
     pool.wait(0)
+    pool.submit(task("c"))
+    pool.submit(task("d"))
     pool.close()
-    assert len(played.actors) == 4
+    assert len(played.actors) == 5
     assert all(actor.killed for actor in played.actors)
 
 
 # --- who is to blame ----------------------------------------------------------------------------------------------
 
 
-HERE, ELSEWHERE = Place("here", "box"), Place("e1" * 28, "box")
 CRASHED = "crashed (Segmentation fault)"
 
 
@@ -325,16 +327,6 @@ def test_somebody_looks_into_the_box(
     assert pool.wait(0) == []
 
 
-def test_a_helper_that_dies_is_looked_into_too(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "read_trace", lambda _: Trace(CRASHED, "probe"))
-    pool = RayPool(CONTEXT, 1, "cpu")
-    pool.submit(task("a"))
-    played.actors[-1].told["place"].outcome = HERE
-    played.actors[-1].die()
-    (end,) = pool.wait(0)
-    assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
-
-
 def test_beats_tell_that_something_moves(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.0)
     pool = pool_of(played, 1)
@@ -356,6 +348,14 @@ def task(name: str) -> ProbeJob:
     return ProbeJob(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
 
 
+def helped(played: PlayedRay, pool: RayPool, helper: Actor | None = None) -> Actor:
+    """The helper that was asked for last, or this one, has begun and has its first task."""
+    helper = helper or played.actors[-1]
+    helper.calls[0].outcome = HERE
+    assert pool.wait(0) == []
+    return helper
+
+
 def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
     pool = RayPool(CONTEXT, 3, "cpu")
     workers = len(played.actors)
@@ -363,23 +363,42 @@ def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
     pool.submit(task("a"))
     pool.submit(task("b"))
     assert (pool.idle_task_slots(), len(played.actors)) == (1, workers + 2)
-    first, second = played.actors[workers:]
-    second.end(0, Outcome("probed"))
+    first, second = (helped(played, pool, helper) for helper in played.actors[workers:])
+    assert pool.idle_task_slots() == 1
+    second.end(1, Outcome("probed"))
     assert pool.wait(0) == [Completion(task("b"), "probed")]
     pool.submit(task("c"))
-    assert [call.arguments[0].video.output_path for call in second.calls] == ["b", "c"]
-    first.end(0, Outcome(error=DamagedVideoError("bad")))
+    assert [call.arguments[0].video.output_path for call in second.calls[1:]] == ["b", "c"]
+    first.end(1, Outcome(error=DamagedVideoError("bad")))
     (end,) = pool.wait(0)
     assert (end.job, type(end.error)) == (task("a"), DamagedVideoError)
     assert (pool.idle_task_slots(), len(played.actors)) == (2, workers + 2)
 
 
-def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay) -> None:
+def test_a_helper_has_no_task_before_its_box_is_known(played: PlayedRay) -> None:
+    """Else a task that ends it at once would leave no explanation, each time anew."""
+    pool = RayPool(CONTEXT, 1, "cpu")
+    pool.submit(task("a"))
+    assert pool.wait(0) == []
+    assert [call.arguments for call in played.actors[-1].calls] == [()], "it was only asked for its place"
+
+
+def test_a_task_is_not_to_blame_for_a_helper_that_never_began(played: PlayedRay) -> None:
     pool = RayPool(CONTEXT, 1, "cpu")
     pool.submit(task("a"))
     played.actors[-1].die()
     (end,) = pool.wait(0)
-    assert isinstance(end.error, WorkerDiedError)
+    assert (end.job, type(end.error), pool.idle_task_slots()) == (task("a"), TakenAwayError, 2)
+
+
+def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "read_trace", lambda box: Trace(CRASHED, "probe") if box == HERE.box else None)
+    pool = RayPool(CONTEXT, 1, "cpu")
+    pool.submit(task("a"))
+    helped(played, pool).die()
+    (end,) = pool.wait(0)
+    assert isinstance(end.error, PoisonError)
+    assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
     assert played.actors[-1].killed
     pool.submit(task("b"))
     assert len(played.actors) == 3, "a new one"
@@ -388,13 +407,13 @@ def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay) -> None:
 def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
     pool = RayPool(CONTEXT, 1, "cpu")
     pool.submit(task("a"))
-    played.actors[-1].end(0, Outcome())
+    helped(played, pool).end(1, Outcome())
     assert len(pool.wait(0)) == 1
     pool.submit(task("b"))
     played.actors[-1].die()
     assert pool.wait(0) == [], "it is tried in a new process"
     assert pool.idle_task_slots() == 1
-    played.actors[-1].die()
+    helped(played, pool).die()
     (end,) = pool.wait(0)
     assert isinstance(end.error, WorkerDiedError), "and that one it has killed itself"
     assert (pool.idle_task_slots(), len(played.actors)) == (2, 3)
