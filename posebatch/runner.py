@@ -107,8 +107,8 @@ class _Flight:
     """In vain, in earlier runs."""
     tries: Counter[object] = field(default_factory=Counter)
     """In vain, in this run, by the piece of work."""
-    kills: Counter[object] = field(default_factory=Counter)
-    """Among them, those that ended the process."""
+    kills: int = 0
+    """Those among them that ended the process, of all pieces: one that is bad all over must not end one for each."""
     taken_away: Counter[object] = field(default_factory=Counter)
     """How often a process was taken away from under a piece of work."""
     unstaged: set[Segment] = field(default_factory=set)
@@ -120,14 +120,14 @@ class _Flight:
 
     @property
     def attempts(self) -> int:
-        """Tries in vain of the piece that was tried most, over all runs."""
+        """Tries in vain of the piece that was tried most, or as many as ended the process, over all runs."""
         return self.in_vain.attempts
 
     @property
     def in_vain(self) -> Tries:
-        """The same, and how many of a piece's tries ended the process."""
-        attempts, kills = (max(counted.values(), default=0) for counted in (self.tries, self.kills))
-        return Tries(self.before.attempts + attempts, self.before.kills + kills)
+        """The same, and how many tries ended the process."""
+        attempts = max([self.kills, *self.tries.values()])
+        return Tries(self.before.attempts + attempts, self.before.kills + self.kills)
 
 
 def _piece(job: SegmentJob | TaskJob) -> object:
@@ -275,7 +275,9 @@ class Runner:
             self._pool.submit(self._segments.popleft())
 
     def _enqueue(self, job: SegmentJob | TaskJob) -> None:
-        if isinstance(job, SegmentJob):
+        if isinstance(job, SegmentJob) and job.alone:
+            self._segments.appendleft(job)  # under suspicion: find out before more of its kind are begun
+        elif isinstance(job, SegmentJob):
             self._segments.append(job)
         else:
             self._tasks.append(job)
@@ -414,7 +416,7 @@ class Runner:
         a segment can die without being counted only once.
         """
         self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
-        self._segments.append(replace(job, alone=True))
+        self._enqueue(replace(job, alone=True))
 
     def _bear(self, flight: _Flight, job: SegmentJob | TaskJob) -> bool:
         """Try again what was no fault of the video, within reason."""
@@ -467,7 +469,7 @@ class Runner:
     def _exhausted(self, flight: _Flight, piece: object, error: PosebatchError) -> bool:
         """Count a try in vain; when it was the last one, record the video as failed."""
         flight.tries[piece] += 1
-        flight.kills[piece] += isinstance(error, PoisonError)
+        flight.kills += isinstance(error, PoisonError)
         in_vain = flight.in_vain
         self._progress.say(f"try {in_vain.attempts} of {self._max_attempts} failed: {error}")
         if in_vain.attempts >= self._max_attempts or in_vain.kills >= POISON_KILLS:
