@@ -553,9 +553,7 @@ def test_what_kills_its_process_twice_is_given_up(archive: Archive, kind: type, 
 
 
 @pytest.mark.parametrize(("error", "most"), [(PoisonError, 2), (WorkerDiedError, 6)])
-def test_a_video_that_is_bad_all_over_does_not_end_a_process_for_each_segment(
-    archive: Archive, error: type, most: int
-):
+def test_a_video_that_is_bad_all_over_does_not_end_a_process_for_each_segment(archive: Archive, error: type, most: int):
     archive.add("a.mp4", frames=60)
     fault = Times(error, SegmentJob, "a", ALWAYS)
     assert facts(archive.run(fault, workers=1, max_attempts=3)) == (0, 0, 1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -215,30 +216,51 @@ def test_a_run_whose_processes_all_stand_still_gives_up(few_nights: Nights) -> N
 
 
 KILLS = 160
+"""At random; with those of the tests above, more than 200."""
+
+PAUSE_SECONDS = 6.0
+"""At most, between one volley and the next: enough for a worker to load and get something done, now and then."""
+
+SLOWLY = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.05"}
+PATIENT = ("--max-attempts", "1000")
+"""What is killed from outside counts as a try in vain."""
+
+SHARES = {"ray::SegmentWorker": 0.5, "ray::TaskHelper": 0.5, "driver": 0.1}
+"""How many of these die in one volley."""
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")
-def test_random_kills_cost_nothing(few_nights: Nights, few_undisturbed: Nights) -> None:
-    """Of workers, helpers and drivers, at any moment, again and again."""
+def test_random_kills_cost_nothing(few: Path, few_undisturbed: Nights, tmp_path: Path) -> None:
+    """Of workers, helpers and drivers, at any moment, again and again; one dataset after another."""
     chance = random.Random(SEED)
-    few_nights.environment = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.02"}
     killed: Counter[str] = Counter()
+    repeated = datasets = 0
     while killed.total() < KILLS:
-        process = few_nights.start("--max-attempts", "1000")
-        while killed.total() < KILLS and process.poll() is None:
-            time.sleep(chance.uniform(0, 1.5))
-            title = chance.choices(["ray::SegmentWorker", "ray::TaskHelper", "driver"], [6, 4, 1])[0]
-            there = [process.pid] if title == "driver" else processes(title)
-            killed[title] += bool(there) and kill(chance.choice(there))
-        if process.poll() is None and killed.total() >= KILLS:
-            process.kill()
-        process.communicate(timeout=60)
-        if len(few_nights.staged()) == len(few_undisturbed.staged()):
-            break  # all is done before so many could be killed
-    few_nights.environment = {}
-    few_nights.until_settled("--max-attempts", "1000")
-    assert_same(few_nights.output, few_undisturbed.output)
-    repeated = few_nights.staged().total() - len(few_undisturbed.staged())
+        place = tmp_path / str(datasets)
+        nights = Nights(str(few), str(place / "out"), place / "scratch", RUN, SLOWLY)
+        _kill_at_random(nights, chance, killed)
+        nights.until_settled(*PATIENT)
+        assert_same(nights.output, few_undisturbed.output)
+        repeated += nights.staged().total() - len(few_undisturbed.staged())
+        datasets += 1
+    each = ", ".join(f"{count} {title.removeprefix('ray::')}" for title, count in killed.items())
     note_figure("random kills of processes", ">= 200 in all; 0 rows lost, doubled or half-written",
-                f"{killed.total()} ({', '.join(f'{count} {title}' for title, count in killed.items())}); "
-                f"{repeated} segments done again; the same dataset, byte for byte")  # fmt: skip
+                f"{killed.total()} ({each}); {repeated} segments done again; {datasets} datasets, each the same "
+                "byte for byte")  # fmt: skip
+
+
+def _kill_at_random(nights: Nights, chance: random.Random, killed: Counter[str]) -> None:
+    """Runs with kills among them, until one comes to its end, or there have been enough."""
+    while killed.total() < KILLS:
+        process = nights.start(*PATIENT)
+        while process.returncode is None:
+            pause = chance.uniform(0, PAUSE_SECONDS) if killed.total() < KILLS else None
+            try:
+                said, _ = process.communicate(timeout=pause)
+            except subprocess.TimeoutExpired:
+                there = {title: processes(title) for title in SHARES} | {"driver": [process.pid]}
+                for title, pids in there.items():
+                    killed[title] += sum(kill(pid) for pid in pids if chance.random() < SHARES[title])
+        assert process.returncode in (1, 3, -signal.SIGKILL), said
+        if process.returncode == 3:
+            return
