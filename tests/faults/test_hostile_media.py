@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-import json
 import os
 import socket
 from collections import Counter
@@ -34,6 +33,7 @@ from factories import corrupt_middle, video_bytes
 from media_child import Outcome
 from media_pool import child, outcomes
 from mutated_media import BASES, MUTATIONS, Mutant, base, mutants
+from suite import FULL, SEED, note_figure
 from test_runner import Archive, facts
 
 from posebatch.errors import DamagedVideoError, LimitError
@@ -42,18 +42,10 @@ from posebatch.types import FrameBatch, Segment
 from posebatch.video import SegmentDecoder, decoder, foresight, presentation, probe
 from posebatch.video.limits import Limits
 
-FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
-SEED = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
 SHORT_MUTANTS = 23 * 7 * 5
 FULL_MUTANTS = 20_000
 MOST_MEGABYTES = 1000
 """Of one process that works through mutants. Those that are told to be larger say so below."""
-
-
-def say(figure: str, goal: str, measured: str) -> None:
-    if path := os.environ.get("POSEBATCH_FAULTS_FIGURES"):
-        with open(path, "a") as file:
-            file.write(json.dumps({"figure": figure, "goal": goal, "measured": measured}) + "\n")
 
 
 def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
@@ -78,7 +70,8 @@ def test_the_worst_that_comes_of_a_mutant_is_one_failed_video(tmp_path: Path):
     }, "every harm to every codec in every container"
     found = outcomes(written(tmp_path, {one.name: one.content(SEED) for one in chosen}))
     verdicts = Counter(outcome.verdict for outcome in found.values())
-    say("hostile media tried", ">= 2,000; 0 deaths, 0 hangs, 0 bugs", f"{len(found)}: {dict(verdicts.most_common())}")
+    told = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+    note_figure("hostile media tried", ">= 2,000; 0 deaths, 0 hangs, 0 bugs", f"{len(found):,}: {told}")
     assert len(found) == len(chosen)
     bad = {path.name: one.detail for path, one in found.items() if one.verdict in ("bug", "crash", "hang")}
     assert bad == {}
@@ -180,7 +173,7 @@ def test_a_bomb_takes_no_memory(name: str, tmp_path: Path):
     [path] = written(tmp_path, {"bomb": make()})
     with child() as process:
         found = process.outcome(path)
-    say(f"memory: {name}", f"< {megabytes} MB", f"{found.megabytes:.0f} MB, {found.verdict}")
+    note_figure(f"memory: {name}", f"< {megabytes} MB", f"{found.megabytes:.0f} MB, {found.verdict}")
     assert found.verdict == verdict, found.detail
     assert said in found.detail
     assert found.megabytes < megabytes
@@ -333,7 +326,7 @@ def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
         found = outcomes(paths)
         assert not opened.seen()
         assert not knocked(server)
-        say("reads outside", "0", f"0 files and 0 addresses, of {len(files)} playlists and references")
+        note_figure("reads outside", "0", f"0 files and 0 addresses, of {len(files)} playlists and references")
     opened.close()
     assert {
         name for path, one in found.items() if one.verdict in ("bug", "crash", "hang") for name in (path.name,)

@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from nights import FULL, SEED, Deed, Nights, assert_same, finish, kill, make_archive, note_figure, processes
+from nights import Deed, Nights, assert_same, finish, kill, make_archive, processes
 from processes import wait_for
+from suite import FULL, SEED, note_figure
 
 pytestmark = pytest.mark.ray
 
@@ -92,8 +93,9 @@ def test_killed_before_and_after_each_put(nights: Nights, undisturbed: Nights) -
     assert_same(nights.output, undisturbed.output)
     missed = [deed for number, deed in enumerate(planned) if not nights.done()[number]]
     assert missed == [], "every one of these points has been met"
+    kills = nights.done().total()
     note_figure("publication points at which a process was killed", "every put, before and after",
-                f"{sum(nights.done().values())} kills at {len(planned)} points, {runs} runs, 0 rows lost")  # fmt: skip
+                f"{kills} kills at {len(planned)} points, {runs} runs, 0 rows lost", kills)  # fmt: skip
 
 
 POISON = {
@@ -140,7 +142,8 @@ def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Ni
     note_figure(
         "bystander videos failed by another's poison",
         "0",
-        f"0 beside {len(planned)} poisonous videos of {len(TOLD)} kinds, which ended {kills} processes",
+        f"0 beside {len(planned)} poisonous videos of {len(TOLD)} kinds, which ended processes {kills} times",
+        kills,
     )
 
 
@@ -170,7 +173,7 @@ def test_a_killed_driver_costs_what_was_in_flight(few_nights: Nights, few_undist
     assert repeated <= kills * IN_FLIGHT
     if number == signal.SIGKILL:
         note_figure("work repeated after a driver kill", "<= the segments in flight",
-                    f"{repeated} segments after {kills} kills with {IN_FLIGHT} in flight")  # fmt: skip
+                    f"{repeated} segments after {kills} kills with {IN_FLIGHT} in flight", kills)  # fmt: skip
 
 
 def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbed: Nights) -> None:
@@ -246,7 +249,7 @@ def test_random_kills_cost_nothing(few: Path, few_undisturbed: Nights, tmp_path:
     each = ", ".join(f"{count} {title.removeprefix('ray::')}" for title, count in killed.items())
     note_figure("random kills of processes", ">= 200 in all; 0 rows lost, doubled or half-written",
                 f"{killed.total()} ({each}); {repeated} segments done again; {datasets} datasets, each the same "
-                "byte for byte")  # fmt: skip
+                "byte for byte", killed.total())  # fmt: skip
 
 
 def _kill_at_random(nights: Nights, chance: random.Random, killed: Counter[str]) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_runs import plain_command
 from s3_server import S3Server
+from suite import FULL
 from tiny_video import write_tiny_video
 
 from posebatch import storage
@@ -100,8 +101,6 @@ OVERLONG_FOR_A_FILE_SYSTEM = 255
 
 FRAMES = 2
 """Of each video here."""
-
-FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
 
 
 # --- output paths ----------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nights import BIN, FULL, Nights, assert_same, finish, kill, make_archive, note_figure
+from nights import BIN, Nights, assert_same, finish, kill, make_archive
 from processes import wait_for
 from ray_head import RayHead, running_ray_head
+from suite import FULL, note_figure
 
 from posebatch import read_videos
 

@@ -4,19 +4,16 @@ With POSEBATCH_FAULTS=full over a million videos, with figures; else over 20,000
 only stated.
 """
 
-import json
-import os
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from suite import FULL, note_figure
 
 from posebatch.benchmark.child import in_child
 from posebatch.benchmark.planning import NightFigures, plan_a_night
 from posebatch.settings import settings_from
 from posebatch.standings import FEW_VIDEOS
 
-FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
 VIDEOS = 1_000_000 if FULL else 20_000
 NEW = 500
 LEDGER_PUTS = {"put": 6, "head": 1} if FULL else {"put": 1, "head": 0}
@@ -24,20 +21,16 @@ LEDGER_PUTS = {"put": 6, "head": 1} if FULL else {"put": 1, "head": 0}
 MEMORY_MB = 1000
 
 
-def figure(goal: str, found: NightFigures) -> None:
-    target = os.environ.get("POSEBATCH_FAULTS_FIGURES")
-    if FULL and target:
-        measured = {**asdict(found), "beyond_wall_s": found.beyond_wall_s, "beyond_cpu_s": found.beyond_cpu_s}
-        line = {"figure": found.name, "goal": goal, "measured": json.dumps(measured | {"dollars": found.dollars})}
-        with Path(target).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
 def night(name: str, folder: Path, videos: int, published: int, goal: str = "") -> NightFigures:
     found = in_child(plan_a_night, name, str(folder), settings_from({}), videos, published, then_publish=True)
     assert (found.to_do, found.passed) == (videos - published, published)
     assert found.peak_mb < MEMORY_MB
-    figure(goal, found)
+    measured = (
+        f"{found.beyond_wall_s:.0f} s beyond the listing ({found.beyond_cpu_s:.0f} of CPU), {found.peak_mb:.0f} MB, "
+        f"{sum(found.requests.values()):,} requests beside it, {found.bytes_read / 1e6:.0f} MB read, "
+        f"{found.bytes_written / 1e6:.0f} MB written, {found.dollars:.3f} dollars with it"
+    )
+    note_figure(f"{name}, {videos:,} videos", goal, measured)
     return found
 
 

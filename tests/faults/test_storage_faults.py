@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import io
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import pytest
 from faults import s3_proxy
 from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
 from s3_server import S3Server
+from suite import FULL, SEED, note_figure
 from test_runner import Archive, FakePool, facts, no_fault, process
 from tiny_video import write_tiny_video
 
@@ -41,8 +41,6 @@ from posebatch.tasks import perform
 from posebatch.types import SegmentJob, StageSeconds, VideoRecord
 from posebatch.verify import verify
 
-FULL = os.environ.get("POSEBATCH_FAULTS") == "full"
-SEED = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
 MOST_NIGHTS = 12
 WANTED_FAULTS = 1000 if FULL else 0
 WANTED_KINDS = 15
@@ -338,12 +336,8 @@ def test_enough_was_injected() -> None:
     """Last: counts what the tests above have injected."""
     assert injected.total() >= WANTED_FAULTS
     assert len(injected) >= WANTED_KINDS, injected
-    figures = os.environ.get("POSEBATCH_FAULTS_FIGURES")
-    if FULL and figures:
-        line = {
-            "figure": f"storage faults injected, of {len(injected)} kinds",
-            "goal": f">= {WANTED_FAULTS:,}; 0 lost, 0 doubled",
-            "measured": f"{injected.total():,}; 0 lost, 0 doubled ({dict(sorted(injected.items()))})",
-        }
-        with open(figures, "a") as file:
-            file.write(json.dumps(line) + "\n")
+    note_figure(
+        f"storage faults injected, of {len(injected)} kinds",
+        f">= {WANTED_FAULTS:,}; 0 lost, 0 doubled",
+        f"{injected.total():,}; 0 lost, 0 doubled ({', '.join(f'{n} {kind}' for kind, n in sorted(injected.items()))})",
+    )

@@ -6,8 +6,8 @@ the folder, whose making only one process can succeed in. Places are ``before pu
 ``after delete`` (matched against the key), and ``probe``, ``decode``, ``networks`` (against the video's address). All
 that is staged is noted in the file ``staged`` beside the marks.
 
-The networks are replaced by something that reads the numbers in the frames, so that a process starts fast and each row
-can be checked. All else is real.
+The networks are replaced by something that reads the numbers in the frames, so that a process starts fast (the module
+that would load them is not even executed) and each row can be checked. All else is real.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def patch_tasks(module):
     module.probe = probed
 
 
-def patch_worker(module):
+def replace_estimator(module):
     import_what_readers_need()
     module.PoseEstimator = Readers
 
@@ -164,18 +164,23 @@ PATCHES = {
     "posebatch.storage": patch_storage,
     "posebatch.video.decoder": patch_decoder,
     "posebatch.tasks": patch_tasks,
-    "posebatch.worker": patch_worker,
     "posebatch.lease": patch_lease,
 }
 
 
+REPLACED = {"posebatch.estimator": replace_estimator}
+
+
 class Patching(importlib.abc.MetaPathFinder):
-    """Patches the modules in question once they have been loaded."""
+    """Patches the modules in question once they have been loaded, or puts something else in their place."""
 
     def find_spec(self, name, path, target=None):
-        if name not in PATCHES:
+        if name not in PATCHES and name not in REPLACED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if name in REPLACED:
+            spec.loader.exec_module = REPLACED[name]
+            return spec
         execute = spec.loader.exec_module
 
         def exec_module(module):

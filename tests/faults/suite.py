@@ -1,23 +1,40 @@
-"""The table of what the fault suite measured: ``python tests/faults/figures.py FOLDER SECONDS``."""
+"""The form in which the fault suite is run, and the table of what it measured:
+``python tests/faults/suite.py FOLDER SECONDS``.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+FULL: Final = os.environ.get("POSEBATCH_FAULTS") == "full"
+SEED: Final = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
+_NOTES: Final = os.environ.get("POSEBATCH_FAULTS_FIGURES")
+
+KILLS: Final = "processes killed in all"
 
 
-def figures(folder: Path) -> list[dict[str, str]]:
+def note_figure(figure: str, goal: str, measured: str, kills: int = 0) -> None:
+    """A row of the table, where one is asked for; ``kills`` are summed up over all rows."""
+    if _NOTES:
+        with open(_NOTES, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"figure": figure, "goal": goal, "measured": measured, "kills": kills}) + "\n")
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
     """What the tests have noted, in their order, and the coverage."""
     path = folder / "figures.jsonl"
     noted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return noted + coverage(folder)
+    kills = {"figure": KILLS, "goal": ">= 200", "measured": str(sum(row["kills"] for row in noted))}
+    return [*noted, kills, *coverage(folder)]
 
 
-def coverage(folder: Path) -> list[dict[str, str]]:
+def coverage(folder: Path) -> list[dict[str, Any]]:
     """Branch coverage of each module that was measured."""
     target = folder / "coverage.json"
     command = [sys.executable, "-m", "coverage", "json", "-q", f"--data-file={folder / 'coverage'}", "-o", str(target)]
@@ -29,7 +46,7 @@ def coverage(folder: Path) -> list[dict[str, str]]:
     return [{"figure": "branch coverage", "goal": ">= 95 %", "measured": told}]
 
 
-def table(rows: list[dict[str, str]], seconds: float) -> str:
+def table(rows: list[dict[str, Any]], seconds: float) -> str:
     """The figures as Markdown."""
     lines = ["| | goal | measured |", "|---|---|---|"]
     lines += [f"| {row['figure']} | {row['goal']} | {row['measured']} |" for row in rows]
