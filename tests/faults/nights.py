@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from factories import audio_only, corrupt_middle, video_bytes
 from processes import processes_with
+from ray_head import RayHead, running_ray_head
 
 from posebatch import read_videos
 from posebatch.storage import open_store
@@ -76,6 +79,35 @@ class Deed:
     times: int | None = 1
 
 
+def obedient(plan_file: Path) -> dict[str, str]:
+    """Environment in which a process does as a plan says, and is known as one of these tests'."""
+    paths = [str(TESTS / "faults" / "injection"), str(TESTS), str(ROOT)]
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "POSEBATCH_TEST_INJECTION": str(plan_file),
+        MARK: str(os.getpid()),
+    }
+
+
+@dataclass(frozen=True)
+class SharedRay:
+    """A Ray that several nights use, so that not each of them pays for its start. Only one plan holds at a time."""
+
+    head: RayHead
+    plan_file: Path
+
+
+@contextmanager
+def shared_ray(folder: Path, num_cpus: int) -> Iterator[SharedRay]:
+    """A head node whose workers do as they are told."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in obedient(folder / "plan.json").items():
+            patch.setenv(name, value)
+        (folder / "plan.json").write_text(json.dumps({"marks": str(folder), "deeds": []}))
+        with running_ray_head(num_cpus) as head:
+            yield SharedRay(head, folder / "plan.json")
+
+
 @dataclass
 class Nights:
     """Runs over one archive into one output, disturbed as planned."""
@@ -84,12 +116,15 @@ class Nights:
     output: str
     scratch: Path
     options: tuple[str, ...] = ()
+    ray: SharedRay | None = None
+    """Else each run has a Ray of its own."""
+    seconds_per_frame: float = 0.0
+    """How slow the networks are."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    cluster: bool = False
-    """Whether the runs use the cluster that the environment names, instead of a Ray of their own."""
+    """Of the driver alone."""
 
     def __post_init__(self) -> None:
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.marks.mkdir(parents=True, exist_ok=True)
         self.plan()
 
     @property
@@ -97,11 +132,8 @@ class Nights:
         return self.scratch / "marks"
 
     def plan(self, *deeds: Deed) -> None:
-        """From now on, these faults."""
-        self.marks.mkdir(exist_ok=True)
-        plan = {"marks": str(self.marks), "deeds": [vars(deed) for deed in deeds]}
-        (self.scratch / "new").write_text(json.dumps(plan))
-        (self.scratch / "new").replace(self.scratch / "plan.json")
+        """In the runs that begin from now on, these faults."""
+        self._deeds = [vars(deed) for deed in deeds]
 
     def done(self) -> Counter[int]:
         """How often each planned fault has happened."""
@@ -116,21 +148,18 @@ class Nights:
         """A run that has begun."""
         of_run = (*self.options, *options) if command == "run" else options
         inputs = (self.archive,) if command in ("run", "plan") else ()
+        plan = {"marks": str(self.marks), "deeds": self._deeds, "seconds_per_frame": self.seconds_per_frame}
+        self._plan_file.write_text(json.dumps(plan))
         arguments = [str(BIN / "posebatch"), command, *inputs, "--output", self.output, *of_run]
-        return subprocess.Popen(arguments, env=self.variables(), text=True, stdin=subprocess.DEVNULL,
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        of_ray = self.ray.head.environment() if self.ray else {}
+        environment = {**kept, **obedient(self._plan_file), **of_ray, **self.environment}
+        return subprocess.Popen(arguments, env=environment, text=True, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
-    def variables(self) -> dict[str, str]:
-        """The environment of the processes."""
-        kept = {name: value for name, value in os.environ.items() if self.cluster or not name.startswith("RAY_")}
-        paths = [str(TESTS / "faults" / "injection"), str(TESTS), str(ROOT)]
-        return {
-            **kept,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "POSEBATCH_TEST_INJECTION": str(self.scratch / "plan.json"),
-            MARK: str(os.getpid()),
-            **self.environment,
-        }
+    @property
+    def _plan_file(self) -> Path:
+        return self.ray.plan_file if self.ray else self.scratch / "plan.json"
 
     def run(self, *options: str) -> tuple[int, str]:
         """A run to its end: exit code, and what it said."""

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nights import Deed, Nights, assert_same, finish, kill, make_archive, processes
+from nights import Deed, Nights, SharedRay, assert_same, finish, kill, make_archive, processes, shared_ray
 from processes import wait_for
 from suite import FULL, SEED, note_figure
 
@@ -37,8 +38,17 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_archive(tmp_path_factory.mktemp("few"), 15 if FULL else 5, 20 if FULL else 5)
 
 
-def _undisturbed(archive: Path, place: Path) -> Nights:
-    nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
+    with shared_ray(tmp_path_factory.mktemp("ray"), WORKERS) as ray:
+        yield ray
+
+
+def _nights(ray: SharedRay, archive: Path, place: Path) -> Nights:
+    return Nights(str(archive), str(place / "out"), place / "scratch", RUN, ray)
+
+
+def _undisturbed(nights: Nights) -> Nights:
     code, said = nights.run()
     assert code == 3, said
     assert "4 failed" in said
@@ -47,25 +57,25 @@ def _undisturbed(archive: Path, place: Path) -> Nights:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+def undisturbed(ray: SharedRay, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
     """The archive's dataset, by a run that nothing disturbed."""
-    return _undisturbed(archive, tmp_path_factory.mktemp("undisturbed"))
+    return _undisturbed(_nights(ray, archive, tmp_path_factory.mktemp("undisturbed")))
 
 
 @pytest.fixture(scope="module")
-def few_undisturbed(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    return _undisturbed(few, tmp_path_factory.mktemp("few-undisturbed"))
+def few_undisturbed(ray: SharedRay, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    return _undisturbed(_nights(ray, few, tmp_path_factory.mktemp("few-undisturbed")))
 
 
 @pytest.fixture
-def nights(archive: Path, undisturbed: Nights, tmp_path: Path) -> Nights:
+def nights(ray: SharedRay, archive: Path, undisturbed: Nights, tmp_path: Path) -> Nights:
     """The same archive, into an output of its own."""
-    return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN)
+    return _nights(ray, archive, tmp_path)
 
 
 @pytest.fixture
-def few_nights(few: Path, few_undisturbed: Nights, tmp_path: Path) -> Nights:
-    return Nights(str(few), str(tmp_path / "out"), tmp_path / "scratch", RUN)
+def few_nights(ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path) -> Nights:
+    return _nights(ray, few, tmp_path)
 
 
 def points() -> list[Deed]:
@@ -186,6 +196,7 @@ def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbe
 
 
 def test_a_second_driver_is_told_or_waits(few_nights: Nights, few_undisturbed: Nights) -> None:
+    few_nights.seconds_per_frame = 0.05  # the second one is to come while it is at work
     first = few_nights.start()
     wait_for(lambda: (Path(few_nights.output) / "_state" / "leases").exists() or first.poll() is not None)
     wait_for(lambda: any((Path(few_nights.output) / "_state" / "leases").iterdir()))
@@ -224,7 +235,6 @@ KILLS = 160
 PAUSE_SECONDS = 6.0
 """At most, between one volley and the next: enough for a worker to load and get something done, now and then."""
 
-SLOWLY = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.05"}
 PATIENT = ("--max-attempts", "1000")
 """What is killed from outside counts as a try in vain."""
 
@@ -233,14 +243,14 @@ SHARES = {"ray::SegmentWorker": 0.5, "ray::TaskHelper": 0.5, "driver": 0.1}
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")
-def test_random_kills_cost_nothing(few: Path, few_undisturbed: Nights, tmp_path: Path) -> None:
+def test_random_kills_cost_nothing(ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path) -> None:
     """Of workers, helpers and drivers, at any moment, again and again; one dataset after another."""
     chance = random.Random(SEED)
     killed: Counter[str] = Counter()
     repeated = datasets = 0
     while killed.total() < KILLS:
-        place = tmp_path / str(datasets)
-        nights = Nights(str(few), str(place / "out"), place / "scratch", RUN, SLOWLY)
+        nights = _nights(ray, few, tmp_path / str(datasets))
+        nights.seconds_per_frame = 0.05
         _kill_at_random(nights, chance, killed)
         nights.until_settled(*PATIENT)
         assert_same(nights.output, few_undisturbed.output)

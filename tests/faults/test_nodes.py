@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nights import BIN, Nights, assert_same, finish, kill, make_archive
+from nights import BIN, Nights, SharedRay, assert_same, finish, kill, make_archive, obedient, shared_ray
 from processes import wait_for
-from ray_head import RayHead, running_ray_head
 from suite import FULL, note_figure
 
 from posebatch import read_videos
@@ -35,23 +34,18 @@ def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nigh
     return nights
 
 
-@pytest.fixture
-def nights(archive: Path, tmp_path: Path) -> Nights:
-    slowly = {"POSEBATCH_TEST_SECONDS_PER_FRAME": "0.1"}
-    return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN, slowly, cluster=True)
-
-
 @dataclass
 class Cluster:
     """A head without room for workers, to which a test adds nodes; all on this machine."""
 
-    head: RayHead
+    ray: SharedRay
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def add_node(self, num_cpus: int = 1) -> subprocess.Popen[bytes]:
-        command = [BIN / "ray", "start", "--block", f"--address={self.head.address}", f"--num-cpus={num_cpus}",
+        command = [BIN / "ray", "start", "--block", f"--address={self.ray.head.address}", f"--num-cpus={num_cpus}",
                    "--disable-usage-stats", f"--object-store-memory={100 << 20}"]  # fmt: skip
-        environment = {**os.environ, **self.head.environment()}
+        environment = {**os.environ, **obedient(self.ray.plan_file), **self.ray.head.environment()}
+        environment["RAY_raylet_start_wait_time_s"] = "120"  # several start at once
         del environment["RAY_ADDRESS"]
         self.nodes.append(
             subprocess.Popen(
@@ -66,21 +60,21 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(nights: Nights) -> Iterator[Cluster]:
-    """Its processes are told of the planned faults too."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in nights.variables().items():
-            patch.setenv(name, value)
-        with running_ray_head(num_cpus=0) as head:
-            nights.environment = {**nights.environment, **head.environment()}
-            cluster = Cluster(head)
-            try:
-                yield cluster
-            finally:
-                for node in cluster.nodes:
-                    node.terminate()
-                for node in cluster.nodes:
-                    node.wait()
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with shared_ray(tmp_path_factory.mktemp("ray"), num_cpus=0) as ray:
+        cluster = Cluster(ray)
+        try:
+            yield cluster
+        finally:
+            for node in cluster.nodes:
+                node.kill()  # what it has started ends with the head
+            for node in cluster.nodes:
+                node.wait()
+
+
+@pytest.fixture
+def nights(cluster: Cluster, archive: Path, tmp_path: Path) -> Nights:
+    return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN, cluster.ray, seconds_per_frame=0.1)
 
 
 @pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])

@@ -1,10 +1,11 @@
 """Faults from within: with this folder on PYTHONPATH, every process of a run does as the plan in a file says.
 
-The plan is JSON: ``{"marks": FOLDER, "deeds": [{"at": ..., "match": REGEX, "deed": ..., "times": N}, ...]}``. A deed is
-done where it says, ``times`` times in all processes together (always, when it says nothing): each time leaves a mark in
-the folder, whose making only one process can succeed in. Places are ``before put``, ``after put``, ``before delete``,
-``after delete`` (matched against the key), and ``probe``, ``decode``, ``networks`` (against the video's address). All
-that is staged is noted in the file ``staged`` beside the marks.
+The plan is JSON: ``{"marks": FOLDER, "deeds": [{"at": ..., "match": REGEX, "deed": ..., "times": N}, ...],
+"seconds_per_frame": S}``, where the last says how slow the networks are. A deed is done where it says, ``times`` times
+in all processes together (always, when it says nothing): each time leaves a mark in the folder, whose making only one
+process can succeed in. Places are ``before put``, ``after put``, ``before delete``, ``after delete`` (matched against
+the key), and ``probe``, ``decode``, ``networks`` (against the video's address). All that is staged is noted in the file
+``staged`` beside the marks.
 
 The networks are replaced by something that reads the numbers in the frames, so that a process starts fast (the module
 that would load them is not even executed) and each row can be checked. All else is real.
@@ -55,10 +56,14 @@ DEEDS = {
 }
 
 
+def read_plan():
+    with open(PLAN) as file:
+        return json.load(file)
+
+
 def meet(place, name):
     """Do what the plan says of this place."""
-    with open(PLAN) as file:
-        plan = json.load(file)
+    plan = read_plan()
     for number, deed in enumerate(plan["deeds"]):
         if deed["at"] == place and re.search(deed["match"], name) and may(plan["marks"], number, deed.get("times")):
             DEEDS[deed["deed"]]()
@@ -86,9 +91,7 @@ def around(method, act):
 
 
 def note_staged(key):
-    with open(PLAN) as file:
-        folder = json.load(file)["marks"]
-    with open(os.path.join(folder, "staged"), "a") as file:
+    with open(os.path.join(read_plan()["marks"], "staged"), "a") as file:
         file.write(key + "\n")
 
 
@@ -142,11 +145,11 @@ class Readers:
         for batch in batches:
             meet("networks", watch._steps[threading.get_ident()].subject)
             images = iter(batch.images)
+            time.sleep(len(batch.records) * read_plan()["seconds_per_frame"])
             for record in batch.records:
                 yield self.read(record, next(images) if record.status == "ok" else None)
 
     def read(self, record, image):
-        time.sleep(float(os.environ.get("POSEBATCH_TEST_SECONDS_PER_FRAME", "0")))
         try:
             number = frame_number(image)
         except (AttributeError, ValueError):  # no frame, or one that is smeared
