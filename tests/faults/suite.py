@@ -16,8 +16,6 @@ FULL: Final = os.environ.get("POSEBATCH_FAULTS") == "full"
 SEED: Final = int(os.environ.get("POSEBATCH_FAULTS_SEED", "0"))
 _NOTES: Final = os.environ.get("POSEBATCH_FAULTS_FIGURES")
 
-KILLS: Final = "processes killed in all"
-
 
 def note_figure(figure: str, goal: str, measured: str, kills: int = 0) -> None:
     """A row of the table, where one is asked for; ``kills`` are summed up over all rows."""
@@ -30,7 +28,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
     """What the tests have noted, in their order, and the coverage."""
     path = folder / "figures.jsonl"
     noted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    kills = {"figure": KILLS, "goal": ">= 200", "measured": str(sum(row["kills"] for row in noted))}
+    kills = {"figure": "processes killed in all", "goal": ">= 200", "measured": str(sum(row["kills"] for row in noted))}
     return [*noted, kills, *coverage(folder)]
 
 
