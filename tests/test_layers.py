@@ -104,6 +104,8 @@ LAYERS = {
     "training.recipes": "a training from its files to its result",
     "training.plots": "history to a picture",
     "training.launch": "here or on Ray Train",
+    "training.embedded": "the larger embedded network's training in stages",
+    "training.background": "a training beside other work",
     "training.command_line": "what both trainings are told",
     "tasks": "the CPU tasks, finalize among them",
     "progress": "says how a run is going",

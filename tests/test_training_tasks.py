@@ -1,6 +1,7 @@
 """What the two networks learn: losses against plain arithmetic, and which weights a step may change."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from training_factories import write_persons, write_scenes
 
 from posebatch.geometry import apply_affine, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
-from posebatch.models.pose_resnet import PoseMobileNet
+from posebatch.models.pose_resnet import MobileNetShape, PoseMobileNet
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.skeleton import NUM_KEYPOINTS
@@ -20,6 +21,7 @@ from posebatch.training.loop import LoopSettings, train
 from posebatch.training.mosaic import NO_SCENE_AUGMENTATION, SceneAugmentation
 from posebatch.training.pose_examples import read_pose_examples
 from posebatch.training.pose_task import (
+    BatchNorms,
     PoseTask,
     PoseTaskSettings,
     heatmap_targets,
@@ -47,7 +49,7 @@ def scenes(tmp_path_factory):
 
 def pose_task(persons, augmentation=NO_AUGMENTATION, width=8, **settings):
     torch.manual_seed(0)
-    network = PoseMobileNet(width)
+    network = PoseMobileNet(MobileNetShape(deconv_width=width))
     for index in (0, 3, 6):  # a head of tiny weights hands back gradients that are too small to see
         torch.nn.init.kaiming_normal_(network.deconv_layers[index].weight)
     return PoseTask(network, POSE, persons, PoseTaskSettings(**settings), augmentation, seed=0)
@@ -151,15 +153,15 @@ def changed(task, folder):
     return {key for key in before if not torch.equal(before[key], after[key])}, set(before)
 
 
-@pytest.mark.parametrize("fold", [True, False])
-def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, fold):
-    moved, known = changed(pose_task(persons, frozen_blocks=3, fold_batch_norms=fold), tmp_path)
+@pytest.mark.parametrize("batch_norms", get_args(BatchNorms))
+def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, batch_norms):
+    moved, known = changed(pose_task(persons, frozen_blocks=3, batch_norms=batch_norms), tmp_path)
     frozen = {key for key in known if key.startswith(("backbone.0.", "backbone.1.", "backbone.2."))}
     assert frozen
     assert not moved & frozen
     assert {"final_layer.weight", "deconv_layers.0.weight", "backbone.17.conv.2.weight"} <= moved
-    if not fold:
-        assert "backbone.17.conv.3.running_mean" in moved
+    assert ("backbone.17.conv.3.running_mean" in moved) == (batch_norms == "all")
+    assert ("deconv_layers.1.running_mean" in moved) == (batch_norms != "folded")
 
 
 @pytest.mark.parametrize("fold", [True, False])
@@ -173,7 +175,7 @@ def test_a_step_leaves_the_frozen_blocks_of_a_detector(scenes, tmp_path, fold):
 
 
 def test_everything_that_learns_is_in_one_group():
-    network = PoseMobileNet(8)
+    network = PoseMobileNet(MobileNetShape(deconv_width=8))
     backbone, head = split_parameters(network, frozen_blocks=2)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert len(backbone) + len(head) == len(learning)

@@ -46,9 +46,12 @@ POSE_ARCHITECTURES: Final = (
     "mobilenet_v2",
     "mobilenet_v2_d128",
     "mobilenet_v2_1280",
+    "mobilenet_v2_w175_d128_centred",
 )
-"""Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256; ``1280``: on
-MobileNetV2's last convolution, of 1280 channels, which the others leave out."""
+"""Backbones of SimpleBaseline. ``w175``: 1.75 times as many channels in the backbone. ``d128``: deconvolutions of 128
+channels instead of the paper's 256. ``1280``: on MobileNetV2's last convolution, of 1280 channels, which the others
+leave out. ``centred``: padding on the right and bottom alone at the last convolution of stride 2, see
+`posebatch.models.pose_resnet.RightBottomPadding`."""
 
 
 SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")

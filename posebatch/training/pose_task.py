@@ -1,14 +1,14 @@
 """Learning to find keypoints: SimpleBaseline's recipe (Xiao et al., ECCV 2018, section 4), and what helps small data.
 
-When a trained network is trained further, its batch norms are folded into the convolutions first: small batches of few
-persons would blur their statistics, and on a CPU they are a fifth of the time.
+When a trained network is trained further, its batch norms are folded into the convolutions first (`BatchNorms`): small
+batches of few persons would blur their statistics, and on a CPU they are a fifth of the time.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -35,14 +35,20 @@ _SQUARED_ERROR_SCALE: Final = 500.0
 """The mean over a map of few non-zero pixels is tiny; this brings it near 1, beside the cross-entropy."""
 
 
+BatchNorms = Literal["folded", "head", "all"]
+"""Which batch norms are trained. ``folded``: none, for a network that has been trained before. ``head``: those of the
+deconvolutions, for a new head on a trained backbone. ``all``: as in the paper, for random weights."""
+
+_HEAD: Final = ("deconv_layers", "final_layer")
+
+
 @dataclass(frozen=True)
 class PoseTaskSettings:
     """What belongs to the task, not to the loop."""
 
     backbone_rate: float = 0.25
     """The learning rate of the backbone, times the head's."""
-    fold_batch_norms: bool = True
-    """For a network that has been trained before; one with random weights needs its batch norms, as the paper does."""
+    batch_norms: BatchNorms = "folded"
     frozen_blocks: int = 4
     """First blocks of the backbone that keep their weights: edges and colours need not be learnt again."""
     cross_entropy: float = 0.3
@@ -62,9 +68,9 @@ class PoseTask:
         seed: int,
         validation: LabelledDataset | None = None,
     ) -> None:
+        if settings.batch_norms != "all":
+            fold_batch_norms(network.eval(), besides=_HEAD if settings.batch_norms == "head" else ())
         network.train()
-        if settings.fold_batch_norms:
-            fold_batch_norms(network.eval())
         self.network = network
         self._record, self._examples, self._settings = record, examples, settings
         self._augmentation, self._seed, self._validation = augmentation, seed, validation
@@ -139,11 +145,10 @@ def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: 
 
 def split_parameters(network: nn.Module, frozen_blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning, statistics too."""
-    head_modules = ("deconv_layers", "final_layer")
-    children = [child for name, child in network.named_children() if name not in head_modules]
+    children = [child for name, child in network.named_children() if name not in _HEAD]
     blocks = [block for child in children for block in (child.children() if len(children) == 1 else (child,))]
     for block in blocks[:frozen_blocks]:
         block.requires_grad_(False).eval()
     backbone = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
-    head = [parameter for name in head_modules for parameter in network.get_submodule(name).parameters()]
+    head = [parameter for name in _HEAD for parameter in network.get_submodule(name).parameters()]
     return backbone, head
