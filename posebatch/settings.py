@@ -42,7 +42,7 @@ def option(
 
 
 PRESETS: Final[Mapping[str, tuple[str, str]]] = {
-    "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192"),
+    "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled"),
     "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "mmpose_resnet50_256x192"),
     "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
 }

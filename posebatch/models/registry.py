@@ -60,10 +60,11 @@ SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fp
 DETECTOR_ARCHITECTURES: Final = (*SSDLITE_ARCHITECTURES, *TORCHVISION_DETECTORS)
 
 EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "pose": ("simplebaseline_mobilenet_v2_256x192",),
+    "pose": ("simplebaseline_mobilenet_v2_256x192_relabelled", "simplebaseline_mobilenet_v2_256x192"),
     "detector": ("ssdlite_mobilenet_v2_320",),
 }
-"""Names of the weights that are part of the package."""
+"""Names of the weights that are part of the package, the default first. Former defaults stay, so that a run can go on
+with a dataset that was made with them."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
