@@ -133,6 +133,15 @@ def test_unfolded_batch_norms_do_what_folded_ones_did(build, size, besides):
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.std().item())
 
 
+def test_fold_batch_norms_leaves_the_new_biases_to_learn():
+    network = PoseMobileNet(MobileNetShape(deconv_width=8)).eval()
+    network.backbone[0].requires_grad_(False)
+    fold_batch_norms(network)
+    assert not network.backbone[0][0].bias.requires_grad
+    assert network.backbone[1].conv[0][0].bias.requires_grad
+    assert network.deconv_layers[0].bias.requires_grad
+
+
 def flat(output):
     return output if isinstance(output, tuple) else (output,)
 

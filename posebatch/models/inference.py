@@ -32,6 +32,8 @@ def fold_batch_norms(module: nn.Module, besides: Collection[str] = ()) -> None:
     for (name, child), (norm_name, norm) in pairwise(list(module.named_children())):
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(child, norm, transpose=isinstance(child, nn.ConvTranspose2d))
+            assert fused.bias is not None
+            fused.bias.requires_grad_(child.weight.requires_grad)  # torch leaves a bias that is new out of training
             setattr(module, name, fused)
             setattr(module, norm_name, nn.Identity())
     for name, child in module.named_children():
