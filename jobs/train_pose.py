@@ -52,6 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cross-entropy", type=float, default=0.3, metavar="W", help="beside the squared error (0.3)")
     parser.add_argument(
+        "--crops-on-device", action="store_true", help="cut out and vary persons where the network is: for GPUs"
+    )
+    parser.add_argument(
         "--batch-norms",
         choices=get_args(BatchNorms),
         help="which learn: none, as they are folded (default with --start); the head's; all (default without)",
@@ -78,6 +81,7 @@ def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
     task = PoseTaskSettings(
         **backbone_settings(chosen, trained_before=bool(chosen.start or chosen.backbone)),
         cross_entropy=chosen.cross_entropy,
+        crops_on_device=chosen.crops_on_device,
         batch_norms=chosen.batch_norms or ("all" if chosen.start is None else "folded"),
     )
     return PoseRecipe(

@@ -93,6 +93,7 @@ LAYERS = {
     "training": "the package itself holds nothing",
     "training.pose_examples": "files to labelled persons",
     "training.augment": "persons to crops, at random",
+    "training.device_crops": "the same where the network is",
     "training.detector_examples": "files to pictures with marked persons",
     "training.mosaic": "pictures to canvases, at random",
     "training.shuffle": "arithmetic",
@@ -173,7 +174,10 @@ OWNERS = {
     "torch": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
     | {"models.pose", "models.benchmark", "models.engines", "models.quantize", "models.peaks"}
     | {"planes", "pixels", "estimator", "worker", "evaluation.detections", "evaluation.calibration"}
-    | {f"training.{name}" for name in ("loop", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")}
+    | {
+        f"training.{name}"
+        for name in ("loop", "device_crops", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")
+    }
     | {f"benchmark.{name}" for name in ("networks", "gemm", "stages", "end_to_end", "plain", "ray_data", "report")}
     | {f"benchmark.{name}" for name in ("timing", "traffic", "ways", "outside")},
     "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}

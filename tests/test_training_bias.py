@@ -33,7 +33,7 @@ class CopyOfTargets:
         self._next += 1
         image, targets = self._examples.read_image(number), self._examples.targets[number]
         crop = cut_person(image, targets, self._size_wh, NO_AUGMENTATION, random)
-        maps, _, _ = heatmap_targets([crop], self._size_wh)
+        maps, _, _ = heatmap_targets([crop.person], self._size_wh)
         return [maps.roll(self._shift_cells, dims=2)]
 
 

@@ -14,7 +14,7 @@ from posebatch.models.pose_resnet import MobileNetShape, PoseMobileNet
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.skeleton import NUM_KEYPOINTS
-from posebatch.training.augment import NO_AUGMENTATION, PoseAugmentation, PoseCrop
+from posebatch.training.augment import NO_AUGMENTATION, PlacedPerson, PoseAugmentation
 from posebatch.training.detector_examples import SceneTargets, read_scenes
 from posebatch.training.detector_task import DetectorTask, DetectorTaskSettings, class_loss, match_anchors
 from posebatch.training.loop import LoopSettings, train
@@ -106,8 +106,8 @@ def test_where_nothing_is_known_nothing_is_lost(loss):
 def test_heatmaps_lie_edge_on_edge_with_the_crop():
     keypoints = np.random.default_rng(1).uniform([10, 10], [50, 80], (1, NUM_KEYPOINTS, 2))
     present = np.arange(NUM_KEYPOINTS) != 5
-    crop = PoseCrop(np.zeros((96, 64, 3), np.uint8), keypoints[0], np.linspace(0, 1, NUM_KEYPOINTS), present)
-    maps, weight, there = heatmap_targets([crop], SIZE)
+    person = PlacedPerson(np.eye(2, 3), keypoints[0], np.linspace(0, 1, NUM_KEYPOINTS), present)
+    maps, weight, there = heatmap_targets([person], SIZE)
     assert maps.shape == (1, NUM_KEYPOINTS, 24, 16)
     assert weight[0].tolist() == pytest.approx(np.linspace(0, 1, NUM_KEYPOINTS).tolist())
     assert there[0].bool().tolist() == present.tolist()
@@ -128,8 +128,9 @@ def test_a_batch_has_the_losses_it_adds_up(persons):
     assert task.evaluate(task.network) == {}
 
 
-def test_an_example_is_the_same_whenever_it_comes(persons):
-    one, other = (pose_task(persons, PoseAugmentation()) for _ in range(2))
+@pytest.mark.parametrize("crops_on_device", [False, True])
+def test_an_example_is_the_same_whenever_it_comes(persons, crops_on_device):
+    one, other = (pose_task(persons, PoseAugmentation(), crops_on_device=crops_on_device) for _ in range(2))
     numbers = [one.loss(one.network, range(first, first + 2), 0)["loss"].item() for first in (0, 4)]
     assert [other.loss(other.network, range(first, first + 2), 0)["loss"].item() for first in (4, 0)] == numbers[::-1]
     assert numbers[0] != numbers[1]
@@ -138,9 +139,11 @@ def test_an_example_is_the_same_whenever_it_comes(persons):
 def test_channels_come_in_the_order_of_the_record(persons):
     plain, swapped = pose_task(persons), pose_task(persons)
     swapped._record = replace(POSE, channel_order="BGR")
-    crop = [plain._crop(0)]
+    crop, _ = plain._crops([0], torch.device("cpu"))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (POSE.mean, POSE.std))
-    assert torch.allclose(plain._images(crop) * std + mean, (swapped._images(crop) * std + mean).flip(1), atol=1e-6)
+    assert torch.allclose(
+        plain._normalised(crop) * std + mean, (swapped._normalised(crop) * std + mean).flip(1), atol=1e-6
+    )
 
 
 # What a step changes

@@ -7,6 +7,7 @@ batches of few persons would blur their statistics, and on a CPU they are a fift
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,7 +24,8 @@ from posebatch.models.pose import PoseNetwork
 from posebatch.models.pose_resnet import HEATMAP_STRIDE
 from posebatch.models.registry import PoseRecord
 from posebatch.settings import EstimatorSettings
-from posebatch.training.augment import PoseAugmentation, PoseCrop, cut_person
+from posebatch.training.augment import PlacedPerson, PoseAugmentation, cut_person, place_person
+from posebatch.training.device_crops import DevicePictures, vary_crops
 from posebatch.training.loop import Row
 from posebatch.training.pose_examples import PoseExamples
 from posebatch.training.shuffle import shuffled
@@ -53,6 +55,8 @@ class PoseTaskSettings:
     """First blocks of the backbone that keep their weights: edges and colours need not be learnt again."""
     cross_entropy: float = 0.3
     """Weight of the spatial cross-entropy beside the squared error; a third of it in the last seventh."""
+    crops_on_device: bool = False
+    """Whether persons are cut out and varied where the network is, for a GPU; else by Pillow on the processor."""
 
 
 class PoseTask:
@@ -74,6 +78,7 @@ class PoseTask:
         self.network = network
         self._record, self._examples, self._settings = record, examples, settings
         self._augmentation, self._seed, self._validation = augmentation, seed, validation
+        self._pictures: DevicePictures | None = None
         self._mean = torch.tensor(record.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(record.std).view(1, 3, 1, 1)
 
@@ -84,10 +89,10 @@ class PoseTask:
 
     def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
         """Squared error of the heatmaps, plus spatial cross-entropy."""
-        crops = [self._crop(number) for number in example_numbers]
         device = next(self.network.parameters()).device
-        heatmaps = network(self._images(crops).to(device, memory_format=torch.channels_last)).float()
-        target, weight, present = (tensor.to(device) for tensor in heatmap_targets(crops, self._record.input_size_wh))
+        pixels, persons = self._crops(example_numbers, device)
+        heatmaps = network(self._normalised(pixels).to(memory_format=torch.channels_last)).float()
+        target, weight, present = (tensor.to(device) for tensor in heatmap_targets(persons, self._record.input_size_wh))
         squared = squared_error(heatmaps, target, weight)
         entropy = spatial_cross_entropy(heatmaps, target, weight * present)
         share = self._settings.cross_entropy / (3 if progress > 6 / 7 else 1)
@@ -104,27 +109,40 @@ class PoseTask:
         figures = accuracy.average_precision
         return {"AP": figures.ap, "AP50": figures.ap50, "AR": figures.ar}
 
-    def _crop(self, number: int) -> PoseCrop:
-        index = shuffled(number, len(self._examples), self._seed)
-        random = np.random.default_rng([self._seed, number])
-        targets = self._examples.targets[index]
-        return cut_person(
-            self._examples.read_image(index), targets, self._record.input_size_wh, self._augmentation, random
-        )
+    def _crops(self, example_numbers: Sequence[int], device: torch.device) -> tuple[torch.Tensor, list[PlacedPerson]]:
+        """The crops of examples, (n, 3, h, w) RGB in 0..255 on the device, and the persons in them."""
+        indices = [shuffled(number, len(self._examples), self._seed) for number in example_numbers]
+        randoms = [np.random.default_rng([self._seed, number]) for number in example_numbers]
+        size, augmentation = self._record.input_size_wh, self._augmentation
+        if not self._settings.crops_on_device:
+            crops = [
+                cut_person(self._examples.read_image(index), self._examples.targets[index], size, augmentation, random)
+                for index, random in zip(indices, randoms, strict=True)
+            ]
+            pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
+            return pixels.to(device).float(), [crop.person for crop in crops]
+        persons = [
+            place_person(self._examples.targets[index], size, augmentation, random)
+            for index, random in zip(indices, randoms, strict=True)
+        ]
+        if self._pictures is None:
+            self._pictures = DevicePictures(self._examples, device)
+        return vary_crops(self._pictures.crops(indices, persons, size), augmentation, randoms), persons
 
-    def _images(self, crops: list[PoseCrop]) -> torch.Tensor:
-        pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._record.channel_order == "BGR":
             pixels = pixels.flip(1)
-        return (pixels.float() / 255 - self._mean) / self._std
+        return (pixels / 255 - self._mean.to(pixels.device)) / self._std.to(pixels.device)
 
 
-def heatmap_targets(crops: list[PoseCrop], size_wh: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def heatmap_targets(
+    persons: Sequence[PlacedPerson], size_wh: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Heatmaps (n, 17, h/4, w/4), weights (n, 17) and presence (n, 17) of crops; crop and heatmap lie edge on edge."""
-    keypoints = (np.stack([crop.keypoints for crop in crops]) + 0.5) / HEATMAP_STRIDE - 0.5
+    keypoints = (np.stack([person.keypoints for person in persons]) + 0.5) / HEATMAP_STRIDE - 0.5
     maps = encode_heatmaps(keypoints, (size_wh[0] // HEATMAP_STRIDE, size_wh[1] // HEATMAP_STRIDE))
-    present = np.stack([crop.present for crop in crops]).astype(np.float32)
-    weights = np.stack([crop.weights for crop in crops]).astype(np.float32)
+    present = np.stack([person.present for person in persons]).astype(np.float32)
+    weights = np.stack([person.weights for person in persons]).astype(np.float32)
     return torch.from_numpy(maps * present[..., None, None]), torch.from_numpy(weights), torch.from_numpy(present)
 
 
