@@ -106,6 +106,9 @@ def test_sole_process_is_alone_until_it_is_killed(tmp_path):
             time.sleep(0.05)
         assert running_process(tmp_path) == process
         assert os.getpriority(os.PRIO_PROCESS, process) == 19
+        group = Path(f"/proc/{process}/autogroup")
+        if group.exists():
+            assert group.read_text().split()[-1] == "19"
         with pytest.raises(TrainingError, match=f"process {process} trains there already"), sole_process(tmp_path):
             pass
     finally:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +69,17 @@ def start_background(command: Sequence[str], folder: Path) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _yield_to_other_sessions(process.pid)
     return process.pid
+
+
+def _yield_to_other_sessions(process: int) -> None:
+    """Give a process's session the lowest priority too: Linux shares processors among sessions first, then inside one.
+
+    Where the kernel does not group by session there is no such file, and nothing to do.
+    """
+    with suppress(OSError):
+        Path(f"/proc/{process}/autogroup").write_text(str(_LOWEST_PRIORITY))
 
 
 @dataclass(frozen=True)
