@@ -42,7 +42,7 @@ import sys, time
 from pathlib import Path
 from posebatch.training.background import sole_process
 with sole_process(Path(sys.argv[1])):
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -101,7 +101,7 @@ def test_sole_process_is_alone_until_it_is_killed(tmp_path):
     assert running_process(tmp_path) is None
     process = start_background(["-c", HOLDER, str(tmp_path)], tmp_path)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while running_process(tmp_path) != process and time.monotonic() < deadline:
             time.sleep(0.05)
         assert running_process(tmp_path) == process

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from posebatch.errors import TrainingError
-from posebatch.training.loop import Row
 
 LOG_NAME: Final = "log.txt"
 _LOCK_NAME: Final = "lock"
@@ -99,7 +98,7 @@ class StageStatus:
 def read_status(folder: Path, stage: str, batch_size: int) -> StageStatus | None:
     """How far a stage is, from its history; None when it has none yet."""
     path = folder / stage / "history.json"
-    history: list[Row] = json.loads(path.read_text()) if path.exists() else []
+    history: list[dict[str, float]] = json.loads(path.read_text()) if path.exists() else []
     if not history:
         return None
     recent = history[-_RECENT_ROWS:]
@@ -116,7 +115,7 @@ def read_status(folder: Path, stage: str, batch_size: int) -> StageStatus | None
     )
 
 
-def _mean(rows: Sequence[Row], name: str) -> float:
+def _mean(rows: Sequence[dict[str, float]], name: str) -> float:
     return sum(row[name] for row in rows) / len(rows)
 
 
