@@ -171,7 +171,9 @@ def _add_option(parser: argparse.ArgumentParser, item: Option) -> None:
 
 def _settings(chosen: argparse.Namespace) -> Settings:
     names = {item.name for item in options()}
-    from_file = settings_from(read_config(chosen.config), f"--config {chosen.config}").flat() if chosen.config else {}
+    from_file = read_config(chosen.config) if chosen.config else {}
+    settings_from(from_file, f"--config {chosen.config}")  # so that what is wrong in the file is said of the file
+    from_file = {str(key).replace("-", "_"): value for key, value in from_file.items()}
     from_flags = {name: value for name, value in vars(chosen).items() if name in names}
     return settings_from({**from_file, **from_flags}, "command line")
 

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from posebatch.decoding import DECODINGS
 from posebatch.geometry import apply_affine, crop_regions, grid_to_frame
-from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
+from posebatch.models.detector import DetectorSettings, PersonDetector
 from posebatch.models.engines import Placement, place
 from posebatch.models.peaks import find_peaks
 from posebatch.models.pose import PoseNetwork, load_pose_network
+from posebatch.models.tiled import load_tiled
 from posebatch.pixels import JoinedPixels, Pixels, on_device
 from posebatch.propagation import Followed, follow, joint_confidence, somebody_lost
 from posebatch.scoring import oks_nms, rescore
@@ -55,8 +56,7 @@ class PoseEstimator:
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
         """Load both networks. Raises `WeightsError` or `SettingsError`."""
         placement = place(device, settings.precision, engine)
-        kept = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
-        detector = load_detector(settings.detector_name, kept)
+        detector = _load_detector(settings, placement)
         return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
 
     @property
@@ -111,6 +111,12 @@ class PoseEstimator:
         started = time.perf_counter()
         yield
         setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
+
+
+def _load_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:
+    """The detector of the settings, on tiles if they want it."""
+    wanted = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
+    return load_tiled(settings.detector_name, wanted, settings.grid, settings.detect_size)
 
 
 @dataclass(eq=False)
@@ -320,4 +326,5 @@ def _ranked(
     areas = regions[:, 2:].prod(axis=1)
     rank = oks_nms(keypoints[:, :, :2], pose_scores, areas, settings.oks_nms_thr)
     boxes, box_scores = detections.bbox_xyxy[rank], detections.scores[rank]
-    return FramePoses(record, boxes, box_scores, pose_scores[rank], keypoints[rank]), rank
+    poses = FramePoses(record, boxes, box_scores, pose_scores[rank], keypoints[rank], detections.left_out)
+    return poses, rank

@@ -19,6 +19,7 @@ from torch.utils.dlpack import from_dlpack
 
 from posebatch.geometry import GridAlignment, grid_to_frame
 from posebatch.planes import YuvPixels
+from posebatch.tiling import Tile
 from posebatch.types import DeviceImages, DevicePlane, FrameBatch, Images, YuvImages
 
 
@@ -36,6 +37,10 @@ class Pixels(Protocol):
 
     def __getitem__(self, frames: slice) -> Pixels:
         """A few of the frames, in the same memory."""
+        ...
+
+    def cut(self, tile: Tile) -> Pixels:
+        """The same part of every frame, in the same memory, as frames of the part's size."""
         ...
 
     def resized(self, size_wh: tuple[int, int]) -> torch.Tensor:
@@ -73,6 +78,10 @@ class RgbPixels:
     def __getitem__(self, frames: slice) -> RgbPixels:
         """See `Pixels.__getitem__`."""
         return RgbPixels(self._images[frames])
+
+    def cut(self, tile: Tile) -> RgbPixels:
+        """See `Pixels.cut`."""
+        return RgbPixels(self._images[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width])
 
     def used_by(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory from others until the stream has done what it has been told by then."""
@@ -118,6 +127,10 @@ class JoinedPixels:
         first, end, _ = frames.indices(len(self))
         starts = zip(self._parts, self._starts[:-1], strict=True)
         return JoinedPixels([part[max(0, first - start) : max(0, end - start)] for part, start in starts])
+
+    def cut(self, tile: Tile) -> JoinedPixels:
+        """See `Pixels.cut`."""
+        return JoinedPixels([part.cut(tile) for part in self._parts])
 
     def resized(self, size_wh: tuple[int, int]) -> torch.Tensor:
         """See `Pixels.resized`."""

@@ -11,7 +11,7 @@ so sampling and converting may change places. What differs is that values outsid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from posebatch.colour import Coding
 from posebatch.geometry import GridAlignment, grid_to_frame
+from posebatch.tiling import Tile
 
 
 class YuvPixels:
@@ -40,6 +41,19 @@ class YuvPixels:
     def __getitem__(self, frames: slice) -> YuvPixels:
         """See `Pixels.__getitem__`."""
         return YuvPixels(self._coding, [plane[frames] for plane in self._planes])
+
+    def cut(self, tile: Tile) -> YuvPixels:
+        """See `Pixels.cut`. The tile must begin at a sample of the colours, counted from the planes' own corner."""
+        placed = _tile_before_turning(tile, self._coding)
+        coding = replace(self._coding, size_wh=placed.size_wh)
+        steps = [(1, 1), *[self._coding.chroma_step_xy or (1, 1)] * (len(self._planes) - 1)]
+        if any(placed.left % x or placed.top % y for x, y in steps):
+            raise ValueError(f"{tile} does not begin at a sample of the colours of {self._coding}")
+        planes = []
+        for plane, (step_x, step_y), shape in zip(self._planes, steps, coding.plane_shapes, strict=True):
+            left, top = placed.left // step_x, placed.top // step_y
+            planes.append(plane[:, top : top + shape[0], left : left + shape[1]])
+        return YuvPixels(coding, planes)
 
     def used_by(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory from others until the stream has done what it has been told by then."""
@@ -145,6 +159,14 @@ def _upsampling(coding: Coding, axis: int, device: torch.device) -> _Taps:
         return _Taps(index, torch.ones_like(index, dtype=torch.float32))
     positions = (np.arange(length) + 0.5) * chroma_length / length - 0.5
     return _Taps.at(positions.clip(0, chroma_length - 1)[None], chroma_length, device)
+
+
+def _tile_before_turning(tile: Tile, coding: Coding) -> Tile:
+    """A part of the displayed frame -> the part of the planes that is shown there."""
+    x, y = np.array([tile.left, tile.left + tile.width - 1]), np.array([tile.top, tile.top + tile.height - 1])
+    columns, rows = _before_turning(x.astype(np.float64), y.astype(np.float64), coding)
+    left, top = int(columns.min()), int(rows.min())
+    return Tile(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
 
 
 def _before_turning(

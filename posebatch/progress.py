@@ -33,6 +33,8 @@ class Tally:
     frames: int = 0
     """Frames processed in this run."""
     persons: int = 0
+    frames_cut: int = 0
+    """Frames processed in this run with more persons than ``max_persons``, of whom only the best are in the rows."""
     video_seconds: float = 0.0
     """Seconds of video processed in this run."""
     bytes_passed: float = 0.0

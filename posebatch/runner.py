@@ -112,6 +112,8 @@ class _Flight:
     taken_away: Counter[object] = field(default_factory=Counter)
     """How often a process was taken away from under a piece of work."""
     unstaged: set[Segment] = field(default_factory=set)
+    frames_cut: int = 0
+    """See `SegmentDone.frames_cut`; of the segments that this run has staged."""
     only_preview: bool = False
     preview: PreviewOutcome | None = None
     preview_tries: int = 0
@@ -351,6 +353,8 @@ class Runner:
         flight.unstaged.discard(job.segment)
         self._tally.frames += done.frames
         self._tally.persons += done.persons
+        self._tally.frames_cut += done.frames_cut
+        flight.frames_cut += done.frames_cut
         self._tally.video_seconds += done.video_seconds
         self._tally.bytes_done += flight.video.size_bytes / len(flight.plan.segments)
         self._finish_if_staged(flight)
@@ -382,6 +386,12 @@ class Runner:
             self._complain(flight.video, "failed", str(record.error))
             return
         self._tally.published += 1
+        if flight.frames_cut:
+            most = self._context.settings.estimator.max_persons
+            self._progress.say(
+                f"{flight.video.uri}: {flight.frames_cut} frames hold more than {most} persons, of whom only the best "
+                f"{most} are in the table; --max-persons raises that"
+            )
         if record.status == "partial":
             self._tally.partial += 1
             self._complain(flight.video, "partial", str(record.error))

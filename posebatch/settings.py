@@ -22,6 +22,7 @@ import yaml
 
 from posebatch.decoding import DECODINGS
 from posebatch.errors import SettingsError
+from posebatch.tiling import Grid
 
 PIPELINE_VERSION: Final = 1
 """Raised whenever a change of the code changes published rows, so that old results are recomputed."""
@@ -45,17 +46,38 @@ PRESETS: Final[Mapping[str, tuple[str, str]]] = {
     "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled"),
     "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "mmpose_resnet50_256x192"),
     "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
+    "far": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192"),
 }
-"""Detector and pose network of each preset. Only ``embedded`` works without any download; the others fetch once."""
+"""Detector and pose network of each preset. Only those of ``embedded`` need no download; the others fetch once."""
+
+PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"tiles": "2x4", "max_persons": 100}}
+"""What a preset sets besides its networks, where nothing else is said; see `settings_from`."""
+
+DETECT_SIZE: Final = "320"
+"""The input size of the embedded detector that it is trained for."""
 
 
 @dataclass(frozen=True)
 class EstimatorSettings:
     """What turns a frame into persons. Every field shapes the published rows."""
 
-    preset: str = option("embedded", "a detector and a pose network that go together", choices=tuple(PRESETS))
+    preset: str = option(
+        "embedded",
+        "a detector and a pose network that go together; far: the embedded ones with --tiles 2x4 --max-persons 100",
+        choices=tuple(PRESETS),
+    )
     detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|FILE|s3://...")
     pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|FILE|s3://...")
+    detect_size: str = option(
+        DETECT_SIZE,
+        "side of the embedded detector's input, pixels; auto: 640 for frames, or tiles, whose longer side is over 640",
+        choices=(DETECT_SIZE, "480", "640", "auto"),
+    )
+    tiles: str = option(
+        "1x1",
+        "rows x columns of overlapping tiles in which persons are detected; 1x1: in the whole frame",
+        metavar="RxC",
+    )
     bbox_thr: float = option(0.3, "lowest score of a person's box", low=0, high=1)
     nms_thr: float = option(0.5, "boxes that overlap more than this (IoU) are one person", low=0, high=1)
     kpt_thr: float = option(0.2, "lowest score of a keypoint that counts in pose_score and is drawn", low=0, high=1)
@@ -75,6 +97,17 @@ class EstimatorSettings:
         "number format of the networks; auto: bf16 on GPUs and processors with AMX, else fp32",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
+
+    def __post_init__(self) -> None:
+        try:
+            Grid.parse(self.tiles)
+        except ValueError as error:
+            raise SettingsError(f"tiles {error}") from error
+
+    @property
+    def grid(self) -> Grid:
+        """The tiles in force."""
+        return Grid.parse(self.tiles)
 
     @property
     def detector_name(self) -> str:
@@ -221,7 +254,7 @@ def options() -> tuple[Option, ...]:
 
 
 def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settings:
-    """Settings from flat values; what is not named keeps its default.
+    """Settings from flat values; what is not named is the preset's (`PRESET_VALUES`), or keeps its default.
 
     Keys may be written with dashes or underscores. Raises `SettingsError` for an unknown key (naming the nearest one),
     a value of the wrong type, outside its limits or not among its choices. ``source`` is named in the message.
@@ -233,6 +266,8 @@ def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settin
         if name not in known:
             raise SettingsError(f"{source}: unknown setting {key!r}{nearest(name, known)}")
         groups[known[name].group][name] = _checked(known[name], value, source)
+    for name, value in PRESET_VALUES.get(groups["estimator"].get("preset", ""), {}).items():
+        groups[known[name].group].setdefault(name, value)
     hints = typing.get_type_hints(Settings)
     return Settings(**{group: hints[group](**chosen) for group, chosen in groups.items()})
 
@@ -264,6 +299,9 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
     estimator = dataclasses.asdict(settings.estimator)
     for key in ("preset", "detector", "pose"):
         del estimator[key]
+    for key in ("detect_size", "tiles"):  # newer than many datasets, whose rows are those of the defaults
+        if estimator[key] == getattr(EstimatorSettings, key):
+            del estimator[key]
     shaping = {
         "pipeline": PIPELINE_VERSION,
         "detector": detector_identity,

@@ -205,6 +205,8 @@ class Detections:
     """(n, 4) x1, y1, x2, y2 in pixels."""
     scores: NDArray[np.float32]
     """(n,) in 0..1, descending."""
+    left_out: int = 0
+    """Persons who were found besides, and are more than were wanted."""
 
     def __post_init__(self) -> None:
         check_array("bbox_xyxy", self.bbox_xyxy, np.float32, (None, 4))
@@ -227,6 +229,9 @@ class FramePoses:
     """(n,) box score times the mean of the confident keypoints' scores."""
     keypoints: NDArray[np.float32]
     """(n, 17, 3) x, y in pixels, score."""
+    left_out: int = 0
+    """Persons whom the detector found in this frame besides, more than were wanted. Known to who computed the frame; no
+    table holds it."""
 
     def __post_init__(self) -> None:
         n = len(self.bbox_xyxy)
@@ -355,6 +360,8 @@ class SegmentDone:
     persons: int
     video_seconds: float
     """How much of the video the segment covers."""
+    frames_cut: int = 0
+    """Frames in which the detector found more persons than are wanted, so that some are in no row."""
 
 
 @dataclass(frozen=True)

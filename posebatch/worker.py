@@ -40,6 +40,8 @@ class _Estimated:
 
     frames: int
     persons: int
+    frames_cut: int
+    """See `SegmentDone.frames_cut`."""
     seconds: StageSeconds
 
 
@@ -102,7 +104,8 @@ class SegmentProcessor:
             work = Work.of(open_store(context.output, context.endpoint_url), job.video, context.data_fingerprint)
             with watch.step("stage", job.name):
                 work.stage(job.segment, spool)
-        return SegmentDone(estimated.frames, estimated.persons, _covered_seconds(decoder))
+        covered = _covered_seconds(decoder)
+        return SegmentDone(estimated.frames, estimated.persons, covered, estimated.frames_cut)
 
     def _run(self, job: SegmentJob, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
         """Send a segment through both stages; whichever fails stops the other."""
@@ -170,19 +173,20 @@ class SegmentProcessor:
         started = time.perf_counter()
         estimator = self._estimator
         detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
-        count = persons = 0
+        count = persons = frames_cut = 0
         for frame in estimator.estimate(_awaited(frames)):
             writer.add(frame)
             watch.moved()
             count += 1
             persons += len(frame)
+            frames_cut += frame.left_out > 0
         seconds = StageSeconds(
             wait=frames.waited_s,
             detect=estimator.detect_seconds - detect_before,
             pose=estimator.pose_seconds - pose_before,
             total=time.perf_counter() - started,
         )
-        return _Estimated(count, persons, seconds)
+        return _Estimated(count, persons, frames_cut, seconds)
 
 
 def _awaited(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:

@@ -5,9 +5,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
+from posebatch.errors import SettingsError
 from posebatch.models.detector import (
+    BoxNetwork,
     DetectorSettings,
     TorchvisionDetector,
+    anchor_boxes,
     build_torchvision_detector,
     load_detector,
 )
@@ -131,6 +134,55 @@ def test_a_frames_persons_do_not_depend_on_the_other_frames(detector):
     np.testing.assert_allclose(moved[3].bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
     (alone,) = detector.detect(RgbPixels(frames[:1]))
     np.testing.assert_allclose(alone.bbox_xyxy, together[0].bbox_xyxy, atol=0.01)
+
+
+def on_canvas(picture, side, left, top):
+    """A square picture (1, h, w, 3) on a larger grey one."""
+    canvas = torch.full((1, side, side, 3), 128, dtype=torch.uint8)
+    canvas[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
+    return canvas
+
+
+@pytest.mark.parametrize(("size", "left", "top"), [(480, 0, 0), (480, 64, 96), (640, 128, 128), (640, 320, 0)])
+def test_a_person_of_the_trained_size_has_the_same_box_in_a_larger_input(size, left, top):
+    """The input is the canvas, pixel for pixel: there the person is as large as in an input of 320."""
+    person = drawn_person(200, 160)
+    (small,) = load_detector(NAME, DetectorSettings()).detect(RgbPixels(on_canvas(person, 320, 64, 64)))
+    larger = load_detector(NAME, DetectorSettings(input_size=size))
+    (found,) = larger.detect(RgbPixels(on_canvas(person, size, 64 + left, 64 + top)))
+    assert len(small) == 1
+    assert len(found) == 1
+    assert found.scores[0] == pytest.approx(small.scores[0], abs=0.05)
+    np.testing.assert_allclose(found.bbox_xyxy - [left, top, left, top], small.bbox_xyxy, atol=4)
+
+
+@pytest.mark.parametrize("size", [320, 480, 640])
+def test_anchors_keep_their_size_in_pixels(size):
+    ssd = build_person_ssd()
+    boxes, trained = size * anchor_boxes(ssd, size), 320 * anchor_boxes(ssd)
+    with torch.inference_mode():
+        logits, _ = BoxNetwork(ssd.eval())(torch.zeros(1, 3, size, size))
+    assert len(boxes) == logits.shape[1]
+    kinds = torch.unique(trained[:, 2:].round(decimals=2), dim=0)
+    assert torch.equal(torch.unique(boxes[:, 2:].round(decimals=2), dim=0), kinds)
+    finest = (size // 8) ** 2 * 6
+    assert boxes[:finest:6, 0].unique().tolist() == pytest.approx([4 + 8 * i for i in range(size // 8)])
+
+
+def test_another_size_is_refused_where_the_network_has_its_own(tmp_path):
+    network = build_torchvision_detector(TORCHVISION_NAME, DetectorSettings())
+    path = tmp_path / "copy.safetensors"
+    save_weights(path, resolve("detector", TORCHVISION_NAME), network.state_dict())
+    with pytest.raises(SettingsError, match=r"--detect-size 640: .* chooses its own input size"):
+        load_detector(str(path), DetectorSettings(input_size=640))
+
+
+def test_persons_beyond_the_most_are_counted():
+    picture = RgbPixels(noise(1))
+    (many,) = load_detector(NAME, DetectorSettings(bbox_thr=0.01, max_persons=200)).detect(picture)
+    (few,) = load_detector(NAME, DetectorSettings(bbox_thr=0.01, max_persons=2)).detect(picture)
+    assert many.left_out == 0
+    assert (len(few), few.left_out) == (2, len(many) - 2)
 
 
 class StubNetwork(nn.Module):

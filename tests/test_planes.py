@@ -10,6 +10,7 @@ from av.video.reformatter import Interpolation
 from posebatch.colour import Coding, coding_of
 from posebatch.pixels import JoinedPixels, RgbPixels
 from posebatch.planes import YuvPixels
+from posebatch.tiling import Grid, Tile, tiles_of
 
 FORMATS = [
     *("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuv440p", "yuv411p", "gray"),
@@ -222,6 +223,31 @@ def test_a_crop_depends_on_no_other():
     together = whole.crops([3, 1, 0], REGIONS[:3] / 2, CROP_WH, "edges")
     for number, (frame, region) in enumerate(zip([3, 1, 0], REGIONS[:3] / 2, strict=True)):
         assert torch.equal(whole.crops([frame], region[None], CROP_WH, "edges")[0], together[number])
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("size", [EVEN, ODD_WIDTH, ODD_HEIGHT, ODD])
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_a_tile_of_planes_is_that_of_the_picture(pixel_format, size, turns):
+    """But for its outermost pixels, whose colours lack a neighbour."""
+    _, coding, planes = coded(pixel_format, size, smooth, turns=turns)
+    pixels = YuvPixels(coding, [plane[None] for plane in planes])
+    tiles = tiles_of(pixels.size_wh, Grid(2, 2))
+    assert len(tiles) == 4
+    whole = pixels.rgb()
+    for tile in tiles:
+        cut = pixels.cut(tile)
+        assert cut.size_wh == tile.size_wh
+        expected = RgbPixels(whole.permute(0, 2, 3, 1)).cut(tile).rgb()
+        inner = slice(2, -2)
+        torch.testing.assert_close(cut.rgb()[:, :, inner, inner], expected[:, :, inner, inner], atol=5, rtol=0)
+        assert cut.resized((32, 24)).shape == (1, 3, 24, 32)
+
+
+def test_a_tile_that_begins_between_samples_of_the_colours_is_refused():
+    _, coding, planes = coded("yuv420p", EVEN, smooth)
+    with pytest.raises(ValueError, match="does not begin at a sample"):
+        YuvPixels(coding, [plane[None] for plane in planes]).cut(Tile(3, 0, 8, 8))
 
 
 @pytest.mark.gpu

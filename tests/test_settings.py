@@ -11,6 +11,7 @@ from posebatch import settings as settings_module
 from posebatch.cli import build_parser
 from posebatch.errors import SettingsError, UsageError
 from posebatch.settings import (
+    PRESET_VALUES,
     PRESETS,
     EstimatorSettings,
     Option,
@@ -44,7 +45,7 @@ PROMISED = {
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
-    *("decoding", "oks_nms_thr", "engine"),
+    *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles"),
 }
 
 
@@ -65,6 +66,7 @@ def another(item: Option) -> typing.Any:
 
 SPECIAL: dict[str, typing.Any] = {
     "workers": "3",
+    "tiles": "2x4",
     "preview": ["gif"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],
@@ -148,7 +150,10 @@ def test_the_documentation_has_each_flag(item: Option, capsys: pytest.CaptureFix
             ["precision must be one of auto, fp32, bf16, fp16, int8", "did you mean 'fp"],
             id="choice",
         ),
-        pytest.param({"preset": "fast"}, ["preset must be one of embedded, balanced, accurate"], id="preset"),
+        pytest.param({"preset": "fast"}, ["preset must be one of embedded, balanced, accurate, far"], id="preset"),
+        pytest.param({"detect_size": 400}, ["detect_size must be one of 320, 480, 640, auto, got '400'"], id="size"),
+        pytest.param({"tiles": "2"}, ["tiles must be rows x columns such as 2x4, 1 to 8 of each, got '2'"], id="tiles"),
+        pytest.param({"tiles": "0x2"}, ["tiles must be rows x columns"], id="no tiles"),
         pytest.param({"preview": "mp4"}, ["preview must be one of none, gif, got 'mp4'"], id="not yet"),
         pytest.param({"preview": ["gif", "webp"]}, ["got 'webp'"], id="each of a list is checked"),
         pytest.param({"workers": "0"}, ["workers must be auto or a whole number above 0, got '0'"], id="no workers"),
@@ -277,6 +282,25 @@ def test_a_preset_is_a_pair_and_names_win_over_it(preset):
     assert EstimatorSettings(preset, pose="b").pose_name == "b"
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ("1x1", 20)),
+        ({"preset": "embedded"}, ("1x1", 20)),
+        ({"preset": "far"}, (PRESET_VALUES["far"].get("tiles", "1x1"), 100)),
+        ({"preset": "far", "tiles": "1x1"}, ("1x1", 100)),
+        ({"preset": "far", "tiles": "3x3", "max-persons": 20}, ("3x3", 20)),
+    ],
+)
+def test_a_preset_sets_what_is_not_said(values, expected, tmp_path: Path):
+    found = settings_from(values).estimator
+    assert (found.tiles, found.max_persons) == expected
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({name: value for name, value in values.items() if name != "preset"}))
+    preset = ["--preset", values["preset"]] if "preset" in values else []
+    assert parse("--config", str(config), *preset).estimator == found
+
+
 @pytest.mark.parametrize(("preview", "wanted"), [((), False), (("none",), False), (("gif",), True)])
 def test_preview_wanted(preview, wanted):
     assert settings_from({"preview": preview}).preview.wanted is wanted
@@ -306,9 +330,9 @@ def other_value(item: Option) -> typing.Any:
 
 def test_fingerprints_are_pinned():
     """They decide what is recomputed: a change must be meant, and come with a new PIPELINE_VERSION."""
-    assert fingerprint(Settings()) == data_fingerprint(Settings(), "d@1", "p@1")
-    assert len(fingerprint(Settings())) == 16
-    int(fingerprint(Settings()), 16)
+    assert fingerprint(Settings()) == "dcf588b5d8e73178"
+    assert fingerprint(settings_from({"stride": 2, "bbox_thr": 0.5, "max_persons": 50})) == "ce2e5d63edae09f0"
+    assert fingerprint(settings_from({"detect_size": "320", "tiles": "1x1"})) == "dcf588b5d8e73178"
 
 
 @pytest.mark.parametrize("item", fields_of("estimator", "sampling"), ids=lambda item: item.name)

@@ -17,11 +17,12 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
+from posebatch.errors import SettingsError
 from posebatch.models.engines import DTYPES, PLAIN, Engine, Placement, start_engine, start_quantized
 from posebatch.models.inference import pad_batch
 from posebatch.models.quantized import load_quantized
 from posebatch.models.registry import SSDLITE_ARCHITECTURES, DetectorRecord, resolve
-from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.models.ssdlite import INPUT_SIZE, STRIDES, build_person_ssd
 from posebatch.models.weights import load_into, load_weights
 from posebatch.pixels import Pixels
 from posebatch.types import Detections
@@ -50,6 +51,8 @@ class DetectorSettings:
     max_persons: int = 20
     """Boxes kept in one frame, the best ones."""
     placement: Placement = PLAIN
+    input_size: int = INPUT_SIZE
+    """Side of the square to which our SSDLite resizes every picture, pixels; a multiple of 160 from `INPUT_SIZE` on."""
 
 
 class PersonDetector(Protocol):
@@ -83,6 +86,12 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
         ssd = build_person_ssd(record.architecture)
         load_into(ssd, state, name_or_path)
         return SSDLitePersonDetector.of(record, ssd, settings)
+    if settings.input_size != INPUT_SIZE:
+        known = ", ".join(SSDLITE_ARCHITECTURES)
+        raise SettingsError(
+            f"--detect-size {settings.input_size}: {name_or_path} chooses its own input size; only detectors of the "
+            f"kinds {known} take another. --tiles works with every detector"
+        )
     network = build_torchvision_detector(record.architecture, settings)
     load_into(network, state, name_or_path)
     return TorchvisionDetector(record, network, settings)
@@ -91,8 +100,9 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
 def _load_quantized_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetector:
     record = resolve("detector", name_or_path)
     network = load_quantized("detector", name_or_path)
-    anchors = anchor_boxes(build_person_ssd(record.architecture))
-    engine = start_quantized(network, (INPUT_SIZE, INPUT_SIZE), settings.placement)
+    size = settings.input_size
+    anchors = anchor_boxes(build_person_ssd(record.architecture), size)
+    engine = start_quantized(network, (size, size), settings.placement)
     return SSDLitePersonDetector(record, engine, anchors, settings)
 
 
@@ -106,6 +116,7 @@ class SSDLitePersonDetector:
         self, record: DetectorRecord, engine: Engine, anchors: torch.Tensor, settings: DetectorSettings
     ) -> None:
         self.record, self._engine, self._settings = record, engine, settings
+        self._size_wh = (settings.input_size, settings.input_size)
         self._anchors = anchors.to(engine.device)
         self._mean = 255 * torch.tensor(record.mean, device=engine.device).view(1, 3, 1, 1)
         self._std = 255 * torch.tensor(record.std, device=engine.device).view(1, 3, 1, 1)
@@ -113,8 +124,9 @@ class SSDLitePersonDetector:
     @classmethod
     def of(cls, record: DetectorRecord, ssd: SSD, settings: DetectorSettings) -> SSDLitePersonDetector:
         """With the network of a torchvision SSD, which is changed: it is made ready to run."""
-        anchors = anchor_boxes(ssd)
-        engine = start_engine(BoxNetwork(ssd), (INPUT_SIZE, INPUT_SIZE), settings.placement)
+        size = settings.input_size
+        anchors = anchor_boxes(ssd, size)
+        engine = start_engine(BoxNetwork(ssd), (size, size), settings.placement)
         return cls(record, engine, anchors, settings)
 
     @property
@@ -139,17 +151,17 @@ class SSDLitePersonDetector:
         return _split_by_image(image[kept], edges[kept], score[kept], n, self._settings.max_persons)
 
     def _preprocess(self, frames: Pixels) -> torch.Tensor:
-        """-> (n, 3, 320, 320) normalised."""
+        """-> (n, 3, side, side) normalised."""
         # Antialiased, because boxes should not depend on how large the frame is, and because it is the cheap one.
         # Against torchvision's plain bilinear resize, on 178 images of COCO val2017 (388 persons): AP50 .731 / .735
         # and recall at score .3 .755 / .747; on the same images enlarged 3 times, as large as HD video, AP50
         # .729 / .726 and recall .753 / .727.
-        resized = frames.resized((INPUT_SIZE, INPUT_SIZE)).to(self._engine.device)
+        resized = frames.resized(self._size_wh).to(self._engine.device)
         return resized.sub_(self._mean).div_(self._std)
 
 
 class BoxNetwork(nn.Module):
-    """What of an SSD is a network: (n, 3, 320, 320) -> class logits (n, anchors, 2), box codes (n, anchors, 4)."""
+    """What of an SSD is a network: (n, 3, side, side) -> class logits (n, anchors, 2), box codes (n, anchors, 4)."""
 
     def __init__(self, ssd: SSD) -> None:
         super().__init__()
@@ -205,13 +217,36 @@ def build_torchvision_detector(architecture: str, settings: DetectorSettings) ->
     return network
 
 
-def anchor_boxes(ssd: SSD) -> torch.Tensor:
-    """The default boxes (anchors, 4) as centre x, y, width, height in units of the frame."""
+def anchor_boxes(ssd: SSD, input_size: int = INPUT_SIZE) -> torch.Tensor:
+    """The default boxes (anchors, 4) as centre x, y, width, height in units of the picture.
+
+    At a larger input size than the trained one they keep their size in pixels of the input, and there are more of them.
+    """
+    trained, map_sides = _trained_boxes(ssd)
+    if input_size == INPUT_SIZE:
+        return trained
+    larger, first, device = [], 0, trained.device
+    locations = zip(map_sides, STRIDES, ssd.anchor_generator.num_anchors_per_location(), strict=True)
+    for map_side, stride, each in locations:
+        sizes = INPUT_SIZE * trained[first : first + each, 2:]  # (each, 2) pixels, the same at every location
+        first += map_side**2 * each
+        # Each map looks at every second location of the one before, from the first on. So the first location of the two
+        # coarsest maps looks where that of the map of stride 64 does; there, at 320, the mean of their boxes lies too.
+        places = torch.arange(-(-input_size // stride), device=device) * stride + min(stride, STRIDES[3]) / 2
+        y, x = torch.meshgrid(places, places, indexing="ij")
+        centres = torch.stack([x.flatten(), y.flatten()], dim=1)  # (locations, 2)
+        larger.append(torch.cat([centres.repeat_interleave(each, dim=0), sizes.repeat(len(centres), 1)], dim=1))
+    return torch.cat(larger) / input_size
+
+
+def _trained_boxes(ssd: SSD) -> tuple[torch.Tensor, list[int]]:
+    """torchvision's default boxes at the trained size, in units of the picture, and the side of each feature map."""
     blank = torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE, device=next(ssd.parameters()).device)
     with torch.inference_mode():
         maps = list(ssd.backbone.eval()(blank).values())
     corners = ssd.anchor_generator(ImageList(blank, [(INPUT_SIZE, INPUT_SIZE)]), maps)[0] / INPUT_SIZE
-    return torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1)
+    boxes = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1)
+    return boxes, [feature_map.shape[-1] for feature_map in maps]
 
 
 def _best_candidates(scores: torch.Tensor, bbox_thr: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -274,5 +309,7 @@ def _split_by_image(
     """Boxes sorted by image and falling score -> the best of each image, in pixel coordinates."""
     kept = _rank_in_image(image, num_images) < max_persons
     counts = image[kept].bincount(minlength=num_images).tolist()
+    left_out = image[~kept].bincount(minlength=num_images).tolist()
     boxes, scores = torch.split((edges[kept] - 0.5).cpu(), counts), torch.split(score[kept].cpu(), counts)
-    return [Detections(b.numpy(), s.numpy()) for b, s in zip(boxes, scores, strict=True)]
+    parts = zip(boxes, scores, left_out, strict=True)
+    return [Detections(box.numpy(), score.numpy(), more) for box, score, more in parts]

@@ -22,12 +22,17 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops.misc import Conv2dNormActivation
 
 INPUT_SIZE: Final = 320
-"""Pixels, both ways; the frame's aspect is not kept."""
+"""Pixels, both ways; the frame's aspect is not kept. For this size the network is trained."""
 
 NUM_CLASSES: Final = 2
 """Background and person."""
 
+STRIDES: Final = (8, 16, 32, 64, 128, 256)
+"""Pixels of the input from one location of a feature map to the next, of each map."""
+
 _STEPS = [8, 16, 32, 64, 107, 160]
+"""Where the default boxes lie at 320: those of the two coarsest maps are spread evenly over the picture."""
+
 _SCALES = [0.06, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
 _MAP_CHANNELS = [32, 576, 320, 256, 256, 128]
 _TOP_DOWN_CHANNELS = 96
