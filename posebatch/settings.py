@@ -50,7 +50,7 @@ PRESETS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Detector and pose network of each preset. Only those of ``embedded`` need no download; the others fetch once."""
 
-PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"tiles": "2x4", "max_persons": 100}}
+PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"detect_size": "640", "max_persons": 100}}
 """What a preset sets besides its networks, where nothing else is said; see `settings_from`."""
 
 DETECT_SIZE: Final = "320"
@@ -63,7 +63,7 @@ class EstimatorSettings:
 
     preset: str = option(
         "embedded",
-        "a detector and a pose network that go together; far: the embedded ones with --tiles 2x4 --max-persons 100",
+        "a detector and a pose network that go together; far: the embedded ones, --detect-size 640, --max-persons 100",
         choices=tuple(PRESETS),
     )
     detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|FILE|s3://...")
