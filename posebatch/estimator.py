@@ -56,7 +56,7 @@ class PoseEstimator:
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
         """Load both networks. Raises `WeightsError` or `SettingsError`."""
         placement = place(device, settings.precision, engine)
-        detector = _load_detector(settings, placement)
+        detector = load_person_detector(settings, placement)
         return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
 
     @property
@@ -113,8 +113,8 @@ class PoseEstimator:
         setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
 
 
-def _load_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:
-    """The detector of the settings, on tiles if they want it."""
+def load_person_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:
+    """The detector of the settings, on tiles if they want it. Raises `WeightsError` or `SettingsError`."""
     wanted = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
     return load_tiled(settings.detector_name, wanted, settings.grid, settings.detect_size)
 

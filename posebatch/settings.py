@@ -42,11 +42,13 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+_EMBEDDED_PAIR: Final = ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled")
+
 PRESETS: Final[Mapping[str, tuple[str, str]]] = {
-    "embedded": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled"),
+    "embedded": _EMBEDDED_PAIR,
     "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "mmpose_resnet50_256x192"),
     "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
-    "far": ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192"),
+    "far": _EMBEDDED_PAIR,
 }
 """Detector and pose network of each preset. Only those of ``embedded`` need no download; the others fetch once."""
 
@@ -63,7 +65,7 @@ class EstimatorSettings:
 
     preset: str = option(
         "embedded",
-        "a detector and a pose network that go together; far: the embedded ones with --tiles 2x4 --max-persons 100",
+        "a detector and a pose network that go together; far: the embedded ones, --tiles 2x4, --max-persons 100",
         choices=tuple(PRESETS),
     )
     detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|FILE|s3://...")

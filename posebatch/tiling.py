@@ -129,9 +129,10 @@ def merge(
     """The persons of one frame, from the boxes of its tiles and those of the overview, the whole frame at small size.
 
     Large persons, at least `LARGE` of the frame tall or wide, are those of the overview: it sees them whole, where a
-    tile takes arms and bags for people. Its boxes of them come first, and tiles give none. Then come the other boxes that are not
-    cut, by score, and then those that are. A box drops out that overlaps one that stays by more than ``nms_thr`` (IoU);
-    a cut one also when `CONTAINED` of its area lies in one, and a tile's when `INSIDE` of it lies in a large person.
+    tile takes arms and bags for people. Its boxes of them come first, and tiles give none. Then come the other boxes
+    that are not cut, by score, and then those that are. A box drops out that overlaps one that stays by more than
+    ``nms_thr`` (IoU); a cut one also when `CONTAINED` of its area lies in one, and a tile's when `INSIDE` of it lies in
+    a large person.
     Equals keep their order.
     """
     boxes = np.concatenate([*(part.bbox_xyxy for part in parts), overview.bbox_xyxy]).astype(np.float64)

@@ -138,3 +138,14 @@ def test_one_person_in_two_boxes_is_two_or_one_as_asked(oks_nms_thr, kept):
     boxes = [(BOX, 0.9), (again, 0.8), (other, 0.7)]
     (frame,) = estimate([frame_with(DOT, (170, 75))], [boxes], oks_nms_thr=oks_nms_thr, decoding="dark")
     assert frame.bbox_scores.tolist() == pytest.approx(kept)
+
+
+def test_persons_beyond_the_most_are_known_of_their_frame():
+    class Crowd(GivenBoxes):
+        def detect(self, images):
+            return [replace(found, left_out=number) for number, found in enumerate(super().detect(images))]
+
+    estimator = PoseEstimator(Crowd([[(BOX, 0.9)], [(BOX, 0.9)]]), BrightestPoint(), EstimatorSettings(), PLAIN)
+    records = tuple(FrameRecord(number, number, True, "ok") for number in range(2))
+    frames = estimator.estimate([FrameBatch(records, np.stack([frame_with(DOT)] * 2))])
+    assert [frame.left_out for frame in frames] == [0, 1]

@@ -87,6 +87,7 @@ LAYERS = {
     "evaluation.joints": "figures of joints",
     "evaluation.agreement": "figures of one table against another",
     "evaluation.detections": "runs and measures detectors",
+    "evaluation.finding": "figures of boxes by size",
     "evaluation.poses": "runs and measures pose networks, through the estimator",
     "evaluation.calibration": "what networks get to see of labelled images, and 8-bit networks from it",
     "evaluation.report": "figures to text",
@@ -167,6 +168,7 @@ OWNERS = {
     "pyarrow": {"tables", "checks", "evaluation.readers", "training.pose_examples", "training.detector_examples"}
     | {"benchmark.ray_data"},
     "pycocotools": {"evaluation.average_precision"},
+    "scipy": {"evaluation.finding"},
     "matplotlib": {"evaluation.plots", "training.plots", "benchmark.plots"},
     "pandas": {"tables"},
     "yaml": {"settings", "runs"},

@@ -25,7 +25,7 @@ from posebatch.cli import build_parser
 from posebatch.commits import data_key
 from posebatch.models.listing import ModelRow, list_models
 from posebatch.models.zoo import PUBLISHED_POSES
-from posebatch.settings import PRESETS, Option, options
+from posebatch.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, Option, options
 from posebatch.skeleton import KEYPOINT_NAMES
 from posebatch.storage import open_store
 from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
@@ -81,7 +81,10 @@ def presets_table() -> str:
     ]
     for preset, names in PRESETS.items():
         detector, pose = (rows[name] for name in names)
-        cost = f"{detector.gflops:.1f} + {pose.gflops:.1f}"
+        size = int(PRESET_VALUES.get(preset, {}).get("detect_size", DETECT_SIZE))
+        plain = int(DETECT_SIZE)
+        passes = 1 if size == plain else 1 + (size / plain) ** 2  # the overview is one more
+        cost = f"{passes * detector.gflops:.1f} + {pose.gflops:.1f}"
         megabytes = sum(row.parameters * 4 / 1e6 for row in (detector, pose) if row.weights != "package")
         download = f"{megabytes:.0f} MB" if megabytes else "none"
         lines.append(f"| `{preset}` | {_with_ap(detector)} | {_with_ap(pose)} | {cost} | {download} |")

@@ -1205,3 +1205,15 @@ def test_a_file_whose_name_is_no_text(archive: Archive):
     assert facts(archive.run(preview="gif")) == (1, 0, 0, 0)
     assert facts(archive.run(preview="gif")) == (0, 1, 0, 0)
     assert verify(archive.store).problems == ()
+
+
+def test_frames_with_too_many_persons_are_said_of_each_video_and_counted(archive, monkeypatch):
+    monkeypatch.setitem(
+        globals(), "process", lambda job, context, true=process: replace(true(job, context), frames_cut=2)
+    )
+    archive.add("a.mp4", "b.mp4")
+    archive.run(max_persons=7, segment_seconds=1000)
+    for name in ("a.mp4", "b.mp4"):
+        said = f"{archive.video(name).uri}: 2 frames hold more than 7 persons"
+        assert said in archive.said.getvalue()
+    assert archive.tally.frames_cut == 4

@@ -11,7 +11,6 @@ from posebatch import settings as settings_module
 from posebatch.cli import build_parser
 from posebatch.errors import SettingsError, UsageError
 from posebatch.settings import (
-    PRESET_VALUES,
     PRESETS,
     EstimatorSettings,
     Option,
@@ -285,16 +284,16 @@ def test_a_preset_is_a_pair_and_names_win_over_it(preset):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({}, ("1x1", 20)),
-        ({"preset": "embedded"}, ("1x1", 20)),
-        ({"preset": "far"}, (PRESET_VALUES["far"].get("tiles", "1x1"), 100)),
-        ({"preset": "far", "tiles": "1x1"}, ("1x1", 100)),
-        ({"preset": "far", "tiles": "3x3", "max-persons": 20}, ("3x3", 20)),
+        ({}, ("320", "1x1", 20)),
+        ({"preset": "embedded"}, ("320", "1x1", 20)),
+        ({"preset": "far"}, ("320", "2x4", 100)),
+        ({"preset": "far", "tiles": "1x1"}, ("320", "1x1", 100)),
+        ({"preset": "far", "detect_size": "640", "max-persons": 20}, ("640", "2x4", 20)),
     ],
 )
 def test_a_preset_sets_what_is_not_said(values, expected, tmp_path: Path):
     found = settings_from(values).estimator
-    assert (found.tiles, found.max_persons) == expected
+    assert (found.detect_size, found.tiles, found.max_persons) == expected
     config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump({name: value for name, value in values.items() if name != "preset"}))
     preset = ["--preset", values["preset"]] if "preset" in values else []

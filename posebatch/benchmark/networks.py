@@ -15,13 +15,13 @@ from posebatch.models.quantize import quantize_network
 from posebatch.models.quantized import quantized_file, save_quantized
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.weights import load_into, load_weights, save_weights
-from posebatch.settings import PRESETS
+from posebatch.settings import PRESET_VALUES, PRESETS
 
 RANDOM_RESNET: Final = "resnet50"
 """The embedded detector with a ResNet-50 pose network of random weights: as fast as a trained one, its joints mean
 nothing."""
 
-NETWORKS: Final = (*PRESETS, RANDOM_RESNET)
+NETWORKS: Final = (*(name for name in PRESETS if name not in PRESET_VALUES), RANDOM_RESNET)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def networks_named(name: str, folder: Path) -> Networks:
 
     Raises `SettingsError` for a name that is neither.
     """
-    if name in PRESETS:
+    if name in PRESETS and name not in PRESET_VALUES:
         return Networks(name, *PRESETS[name])
     detector, comma, pose = name.partition(",")
     if comma:
