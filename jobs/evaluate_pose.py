@@ -181,7 +181,7 @@ def _poses(
     poses = list(progress.watched(found))
     if sheet:
         write_sheet(dataset, poses, pictures, estimator.kpt_thr, sheet)
-    accuracy = measure_poses(dataset, poses)
+    accuracy = measure_poses(network, dataset, poses)
     name = _short(estimator.pose_name)
     return PoseMeasurement(name, network.record.identity, boxes.name, flip_test, estimator.decoding, accuracy)
 

@@ -13,13 +13,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from posebatch.models.registry import EMBEDDED, POSE_ARCHITECTURES, resolve
 from posebatch.training.augment import PoseAugmentation
 from posebatch.training.command_line import add_common_options, backbone_settings, loop_settings, run
-from posebatch.training.pose_task import PoseTaskSettings
+from posebatch.training.pose_task import BatchNorms, PoseTaskSettings
 from posebatch.training.recipes import PoseRecipe
 
 
@@ -42,11 +43,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME|PATH",
         help="only the backbone: a torchvision classifier such as resnet50, or a file",
     )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="Parquet with keypoints that replace those of --data, row by row"
+    )
     parser.add_argument("--architecture", choices=POSE_ARCHITECTURES, help="default: that of --start, else resnet50")
     parser.add_argument(
         "--input-size", type=int, nargs=2, default=(192, 256), metavar=("W", "H"), help="default: 192 256"
     )
     parser.add_argument("--cross-entropy", type=float, default=0.3, metavar="W", help="beside the squared error (0.3)")
+    parser.add_argument(
+        "--crops-on-device", action="store_true", help="cut out and vary persons where the network is: for GPUs"
+    )
+    parser.add_argument(
+        "--batch-norms",
+        choices=get_args(BatchNorms),
+        help="which learn: none, as they are folded (default with --start); the head's; all (default without)",
+    )
     parser.add_argument(
         "--repeat", nargs="*", type=_times, default=(), metavar="SOURCE=N", help="persons of that column source N times"
     )
@@ -69,12 +81,14 @@ def recipe_of(chosen: argparse.Namespace) -> PoseRecipe:
     task = PoseTaskSettings(
         **backbone_settings(chosen, trained_before=bool(chosen.start or chosen.backbone)),
         cross_entropy=chosen.cross_entropy,
-        fold_batch_norms=chosen.start is not None,
+        crops_on_device=chosen.crops_on_device,
+        batch_norms=chosen.batch_norms or ("all" if chosen.start is None else "folded"),
     )
     return PoseRecipe(
         name=chosen.name,
         data=chosen.data,
         images=chosen.images,
+        labels=chosen.labels,
         start=chosen.start,
         backbone=chosen.backbone,
         architecture=architecture,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 
+from posebatch.commits import fetch_record
 from posebatch.errors import PosebatchError
 from posebatch.job import prepare
-from posebatch.plan import Action, RunContext
+from posebatch.plan import SETTINGS_CHANGED, Action, RunContext, name_changed_networks
 from posebatch.planner import Planned, decisions
 from posebatch.progress import duration_text
 from posebatch.redaction import visible
@@ -33,6 +35,7 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
     coming = decisions(prepared.videos(), standings, context)
     with ThreadPoolExecutor(PROBE_THREADS) as threads:
         while together := list(islice(coming, 4 * PROBE_THREADS)):
+            together = list(threads.map(lambda planned: _explained(planned, store, context), together))
             looks = threads.map(lambda planned: _look(planned, context), together)
             for planned, looked in zip(together, looks, strict=True):
                 video, decision = planned.video, planned.decision
@@ -44,6 +47,15 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
                     frames += _frames_to_process(looked, settings)
     print("\n" + ", ".join(f"{count} {action.value}" for action, count in counts.items() if count))
     print(f"{seconds / 3600:.2f} hours of video to do, {frames:.0f} frames; {_estimate(store, context, frames)}")
+
+
+def _explained(planned: Planned, store: Store, context: RunContext) -> Planned:
+    """The same, with the networks named that are not those of the commit record."""
+    if planned.decision.reason != SETTINGS_CHANGED:
+        return planned
+    committed = fetch_record(store, planned.video.output_path)
+    changed = committed and name_changed_networks(committed.record, context)
+    return replace(planned, decision=replace(planned.decision, reason=changed)) if changed else planned
 
 
 def _look(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError | None:

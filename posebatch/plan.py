@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Final
 
 from posebatch.digests import digest
 from posebatch.settings import Settings, data_fingerprint, preview_fingerprint
@@ -55,6 +56,9 @@ class Action(Enum):
     """Published and up to date."""
     QUARANTINED = "quarantined"
     """Failed before, and nothing has changed since."""
+
+
+SETTINGS_CHANGED: Final = "settings or weights have changed"
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,39 @@ def decide(video: SourceVideo, standing: Standing | None, context: RunContext) -
 
 def _decide_published(ending: Ending, context: RunContext) -> Decision:
     if ending.settings_fingerprint != context.data_fingerprint:
-        return Decision(Action.COMPUTE, "settings or weights have changed")
+        return Decision(Action.COMPUTE, SETTINGS_CHANGED)
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
     if not _preview_is_current(ending, context):
         return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
     return Decision(Action.DONE, "up to date", ending.error if ending.status == "partial" else None)
+
+
+def name_changed_networks(record: VideoRecord, context: RunContext) -> str | None:
+    """Which networks a video was done with that the run would not use; None when they are the same.
+
+    ``record`` is the commit record of a video whose decision says `SETTINGS_CHANGED`.
+    """
+    changes = [
+        f"{kind} was {_short(before)}, is {_short(now)}{_hint(kind, before, now)}"
+        for kind, before, now in (
+            ("detector", record.detector, context.detector),
+            ("pose", record.pose, context.pose),
+        )
+        if before and before != now
+    ]
+    return "; ".join(changes) or None
+
+
+def _hint(kind: str, before: str, now: str) -> str:
+    """How to keep what is there, where the former network has a name of its own."""
+    former, _, _ = before.partition("@")
+    return "" if now.startswith(f"{former}@") else f", --{kind} {former} keeps it"
+
+
+def _short(identity: str) -> str:
+    name, _, sha256 = identity.partition("@")
+    return f"{name}@{sha256[:8]}"
 
 
 def _preview_is_current(ending: Ending, context: RunContext) -> bool:

@@ -199,7 +199,7 @@ def test_joint_figures_by_hand():
     estimate[0, 12, :2] = [30, 51]
     estimate[1] = np.nan  # was not found
     estimate[2, 5, :2] = [0, 4]
-    rows = {row.joint: row for row in joint_accuracy(truth, estimate)}
+    rows = {row.joint: row for row in joint_accuracy(truth, estimate, np.full(3, 2.0))}
     assert len(rows) == 18
 
     shoulder, hip, every, nose = (rows[name] for name in ("left_shoulder", "right_hip", "all joints", "nose"))
@@ -210,8 +210,10 @@ def test_joint_figures_by_hand():
     assert hip.mean_torso == pytest.approx(0.22)
     assert (every.labelled, every.found, every.with_torso, every.pck) == (5, 3, 4, 0.25)
     assert (every.median_px, every.mean_px) == (10.0, 25 / 3)
+    assert (shoulder.bias_x_cells, shoulder.bias_y_cells) == (1.5, 3.0)
+    assert (every.bias_x_cells, every.bias_y_cells) == (0.0, 4.0)
     assert (nose.labelled, nose.found) == (0, 0)
-    assert all(math.isnan(value) for value in (nose.pck, nose.median_px, nose.mean_torso))
+    assert all(math.isnan(value) for value in (nose.pck, nose.median_px, nose.mean_torso, nose.bias_y_cells))
 
 
 @pytest.mark.parametrize(
@@ -228,13 +230,14 @@ def test_torso_length(shown, length):
     truth = np.zeros((1, 17, 3))
     for name in shown:
         truth[0, KEYPOINT_NAMES.index(name)] = [*places[name], 2]
-    (*_, every) = joint_accuracy(truth, truth + np.array([7.5, 0, 0]))
+    (*_, every) = joint_accuracy(truth, truth + np.array([7.5, 0, 0]), np.array([2.5]))
     assert every.mean_torso == pytest.approx(7.5 / length, nan_ok=True)
     assert every.mean_px == 7.5
+    assert (every.bias_x_cells, every.bias_y_cells) == (3.0, 0.0)
 
 
 def test_joint_figures_of_nobody():
-    rows = joint_accuracy(np.zeros((0, 17, 3)), np.zeros((0, 17, 3)))
+    rows = joint_accuracy(np.zeros((0, 17, 3)), np.zeros((0, 17, 3)), np.zeros(0))
     assert {row.labelled for row in rows} == {0}
 
 

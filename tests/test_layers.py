@@ -57,6 +57,7 @@ LAYERS = {
     "models.zoo": "what others publish, as data",
     "models.download": "brings weight files here, without torch",
     "models.registry": "records of weights, without torch",
+    "models.input_size": "who may be told one, without torch",
     "models.layouts": "names of tensors, without torch",
     "models.listing": "the table of networks, without torch",
     "models.pose_resnet": "a network",
@@ -96,6 +97,7 @@ LAYERS = {
     "training": "the package itself holds nothing",
     "training.pose_examples": "files to labelled persons",
     "training.augment": "persons to crops, at random",
+    "training.device_crops": "the same where the network is",
     "training.detector_examples": "files to pictures with marked persons",
     "training.mosaic": "pictures to canvases, at random",
     "training.shuffle": "arithmetic",
@@ -107,6 +109,8 @@ LAYERS = {
     "training.recipes": "a training from its files to its result",
     "training.plots": "history to a picture",
     "training.launch": "here or on Ray Train",
+    "training.embedded": "the larger embedded network's training in stages",
+    "training.background": "a training beside other work",
     "training.command_line": "what both trainings are told",
     "tasks": "the CPU tasks, finalize among them",
     "progress": "says how a run is going",
@@ -175,7 +179,10 @@ OWNERS = {
     "torch": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}
     | {"models.pose", "models.benchmark", "models.engines", "models.quantize", "models.peaks"}
     | {"planes", "pixels", "estimator", "worker", "evaluation.detections", "evaluation.calibration"}
-    | {f"training.{name}" for name in ("loop", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")}
+    | {
+        f"training.{name}"
+        for name in ("loop", "device_crops", "pose_task", "detector_task", "narrow", "widen", "recipes", "launch")
+    }
     | {f"benchmark.{name}" for name in ("networks", "gemm", "stages", "end_to_end", "plain", "ray_data", "report")}
     | {f"benchmark.{name}" for name in ("timing", "traffic", "ways", "outside")},
     "torchvision": {"models.pose_resnet", "models.ssdlite", "models.weights", "models.inference", "models.detector"}

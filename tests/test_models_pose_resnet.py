@@ -65,4 +65,6 @@ def test_new_layers_start_as_in_the_papers_code(architecture):
 def test_architectures_are_those_of_the_paper_and_mobilenets():
     paper, mobilenets = POSE_ARCHITECTURES[:5], POSE_ARCHITECTURES[5:]
     assert paper == ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-    assert mobilenets == ("mobilenet_v2", "mobilenet_v2_d128", "mobilenet_v2_1280")
+    assert mobilenets == (
+        "mobilenet_v2", "mobilenet_v2_d128", "mobilenet_v2_1280", "mobilenet_v2_w175_d128_centred"
+    )  # fmt: skip

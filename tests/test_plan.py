@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from posebatch.plan import Action, RunContext, Standing, decide
+from posebatch.plan import Action, RunContext, Standing, decide, name_changed_networks
 from posebatch.settings import settings_from
 from posebatch.types import PublishedObject, SourceVideo, VideoRecord
 
@@ -104,3 +104,23 @@ def test_context():
     assert GIF.preview_fingerprint
     assert GIF.data_fingerprint == PLAIN.data_fingerprint
     assert context(endpoint_url="http://x").endpoint_url == "http://x"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (("d@11112222333", "p@1"), ("d@11112222333", "p@1"), None),
+        (("", ""), ("d@1", "p@1"), None),  # a record of a video that no network has seen
+        (("d@1", "p@1111222233"), ("d@1", "q@5"), "pose was p@11112222, is q@5, --pose p keeps it"),
+        (("d@1", "p@1"), ("d@1", "p@5"), "pose was p@1, is p@5"),
+        (
+            ("d@1", "p@1"),
+            ("e@2", "q@5"),
+            "detector was d@1, is e@2, --detector d keeps it; pose was p@1, is q@5, --pose p keeps it",
+        ),
+    ],
+)
+def test_name_changed_networks_says_how_to_keep_the_former_ones(before, now, told):
+    record = replace(RECORD, detector=before[0], pose=before[1])
+    asked = RunContext("run", settings_from({}), "out", *now)
+    assert name_changed_networks(record, asked) == told

@@ -51,13 +51,13 @@ def test_a_keypoint_stays_on_what_it_marks(mirrored, seed, joint):
     augmentation = PoseAugmentation(flip=float(mirrored), rotation=1, half_body=0.5, shift=0.2, **PLACEMENT_ONLY)
     crop = cut_person(dotted(*points[joint]), targets(points, BOX), SIZE, augmentation, random)
     marked = FLIP_ORDER[joint] if mirrored else joint
-    where = crop.keypoints[marked]
+    where = crop.person.keypoints[marked]
     far_inside = ((where > 14) & (where < np.array(SIZE) - 15)).all()
     if far_inside:
-        assert crop.weights[marked] == 1
+        assert crop.person.weights[marked] == 1
         assert centre_of_mass(crop.pixels) == pytest.approx(where, abs=1.0)
     if not ((where > -1) & (where < SIZE)).all():
-        assert crop.weights[marked] == 0
+        assert crop.person.weights[marked] == 0
 
 
 def test_left_and_right_change_places_in_the_mirror():
@@ -70,10 +70,12 @@ def test_left_and_right_change_places_in_the_mirror():
     person = targets(points, BOX, weights, present)
     plain = cut_person(dotted(90, 100), person, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
     mirror = cut_person(dotted(90, 100), person, SIZE, flip, np.random.default_rng(0))
-    assert mirror.keypoints[right] == pytest.approx([SIZE[0] - 1 - plain.keypoints[left, 0], plain.keypoints[left, 1]])
-    assert mirror.weights[right] == 0.4
-    assert mirror.weights[left] == 1
-    assert not mirror.present[left]
+    assert mirror.person.keypoints[right] == pytest.approx(
+        [SIZE[0] - 1 - plain.person.keypoints[left, 0], plain.person.keypoints[left, 1]]
+    )
+    assert mirror.person.weights[right] == 0.4
+    assert mirror.person.weights[left] == 1
+    assert not mirror.person.present[left]
     assert np.abs(mirror.pixels.astype(int) - plain.pixels[:, ::-1]).max() <= 1
 
 
@@ -119,7 +121,7 @@ def test_joints_outside_do_not_count():
     crop = cut_person(
         dotted(0, 0), targets(points, BOX, weights, present), SIZE, NO_AUGMENTATION, np.random.default_rng(0)
     )
-    assert crop.weights.tolist() == [0.5] * 3 + [0.0] + [0.5] * 13
+    assert crop.person.weights.tolist() == [0.5] * 3 + [0.0] + [0.5] * 13
 
 
 def test_half_of_a_body_is_the_box_of_its_joints():

@@ -116,12 +116,12 @@ def test_parquet_and_coco_say_the_same(tmp_path):
         assert from_parquet.read_image(i) == from_coco.read_image(i)
 
 
-def test_labels_count_from_the_edge_and_targets_from_pixel_centres(tmp_path):
+def test_read_pose_examples_moves_boxes_and_no_keypoints_to_pixel_centres(tmp_path):
     [first, *_] = read_pose_examples(write_persons(tmp_path / "data.parquet")).targets
     _, (x, y, width, height), keypoints = drawn_persons()[0]
     assert first.bbox_xyxy == pytest.approx([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5])
     labelled = keypoints[:, 2] > 0
-    assert first.keypoints[labelled] == pytest.approx(keypoints[labelled, :2] - 0.5)
+    assert first.keypoints[labelled] == pytest.approx(keypoints[labelled, :2])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,37 @@ def test_a_teacher_in_the_file_is_heard(tmp_path):
     path = write_persons(tmp_path / "data.parquet", keypoints=[0.0] * 51, teacher_keypoints=teacher)
     [first, *_] = read_pose_examples(path).targets
     assert first.weights == pytest.approx(np.full(NUM_KEYPOINTS, 0.8))
-    assert first.keypoints == pytest.approx(np.tile([29.5, 39.5], (NUM_KEYPOINTS, 1)))
+    assert first.keypoints == pytest.approx(np.tile([30.0, 40.0], (NUM_KEYPOINTS, 1)))
+
+
+def labels_file(folder, ids, x):
+    rows = [{"id": name, "keypoints": [x, 5.0, 2.0] * NUM_KEYPOINTS, "teacher_keypoints": [x, 5.0, 0.9] * NUM_KEYPOINTS}
+            for name in ids]  # fmt: skip
+    path = folder / "labels.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_read_pose_examples_takes_keypoints_from_a_second_file(tmp_path):
+    persons = parquet(tmp_path, [{**PERSON, "id": "a"}, {**PERSON, "id": "b"}])
+    plain = read_pose_examples(persons)
+    relabelled = read_pose_examples(persons, labels=labels_file(tmp_path, ["a", "b"], 7.0))
+    assert plain.targets[0].keypoints[0].tolist() == [4, 4]
+    assert relabelled.targets[0].keypoints[0].tolist() == [7, 5]
+    assert relabelled.read_image(1) == plain.read_image(1)
+
+
+@pytest.mark.parametrize("ids", [[], ["a"], ["b", "a"], ["a", "c"]])
+def test_read_pose_examples_refuses_labels_of_other_persons(tmp_path, ids):
+    persons = parquet(tmp_path, [{**PERSON, "id": "a"}, {**PERSON, "id": "b"}])
+    with pytest.raises(InputError, match=r"labels\.parquet: .*id"):
+        read_pose_examples(persons, labels=labels_file(tmp_path, ids, 7.0))
+
+
+def test_read_pose_examples_refuses_labels_beside_coco(tmp_path):
+    path, images = write_coco(tmp_path)
+    with pytest.raises(InputError, match="leave out --labels"):
+        read_pose_examples(path, images, labels=labels_file(tmp_path, ["a"], 7.0))
 
 
 def test_sources_come_as_often_as_asked(tmp_path):

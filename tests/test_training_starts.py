@@ -14,7 +14,7 @@ from posebatch.errors import InputError, TrainingError, WeightsError
 from posebatch.models.detector import DetectorSettings, load_detector
 from posebatch.models.inference import fold_batch_norms, unfold_batch_norms
 from posebatch.models.pose import load_pose_network
-from posebatch.models.pose_resnet import PoseMobileNet, build_pose_network
+from posebatch.models.pose_resnet import MobileNetShape, PoseMobileNet, build_pose_network
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.ssdlite import build_person_ssd
 from posebatch.models.weights import load_into, load_weights, save_weights
@@ -93,7 +93,7 @@ def test_the_top_down_path_of_a_start_can_learn():
 
 @torch.no_grad()
 def test_narrower_deconvolutions_lose_nothing_where_half_of_the_channels_are_copies():
-    wide, narrow = lively(PoseMobileNet(8)), PoseMobileNet(4)
+    wide, narrow = lively(PoseMobileNet(MobileNetShape(deconv_width=8))), PoseMobileNet(MobileNetShape(deconv_width=4))
     for index in (0, 3, 6):
         deconv, norm = wide.deconv_layers[index], wide.deconv_layers[index + 1]
         deconv.weight[:, 4:] = deconv.weight[:, :4]
@@ -107,29 +107,39 @@ def test_narrower_deconvolutions_lose_nothing_where_half_of_the_channels_are_cop
 
 @torch.no_grad()
 def test_what_cannot_be_kept_is_approximated():
-    wide, narrow = lively(PoseMobileNet(8)), PoseMobileNet(4)
+    wide, narrow = lively(PoseMobileNet(MobileNetShape(deconv_width=8))), PoseMobileNet(MobileNetShape(deconv_width=4))
     narrow_deconvolutions(wide, [images(4, 64, 64)], narrow)
     wanted, found = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
     assert (found - wanted).std() < 0.7 * wanted.std()
 
 
 @pytest.mark.parametrize(
-    ("build", "size"),
+    ("build", "size", "besides"),
     [
-        (lambda: PoseMobileNet(8), 64),
-        (lambda: build_pose_network("resnet18"), 64),
-        (lambda: DetectorNetwork(build_person_ssd("ssdlite_mobilenet_v2_fpn")), 320),
+        (lambda: PoseMobileNet(MobileNetShape(deconv_width=8)), 64, ()),
+        (lambda: PoseMobileNet(MobileNetShape(deconv_width=8, centred=True)), 64, ("deconv_layers",)),
+        (lambda: build_pose_network("resnet18"), 64, ("deconv_layers",)),
+        (lambda: DetectorNetwork(build_person_ssd("ssdlite_mobilenet_v2_fpn")), 320, ()),
     ],
 )
 @torch.no_grad()
-def test_unfolded_batch_norms_do_what_folded_ones_did(build, size):
+def test_unfolded_batch_norms_do_what_folded_ones_did(build, size, besides):
     network = lively(build())
     folded = copy.deepcopy(network)
-    fold_batch_norms(folded)
+    fold_batch_norms(folded, besides)
     unfolded = build().eval()
     load_into(unfolded, unfold_batch_norms(build(), folded.state_dict()), "unfolded")
     for wanted, found in zip(flat(network(images(1, size, size))), flat(unfolded(images(1, size, size))), strict=True):
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.std().item())
+
+
+def test_fold_batch_norms_leaves_the_new_biases_to_learn():
+    network = PoseMobileNet(MobileNetShape(deconv_width=8)).eval()
+    network.backbone[0].requires_grad_(False)
+    fold_batch_norms(network)
+    assert not network.backbone[0][0].bias.requires_grad
+    assert network.backbone[1].conv[0][0].bias.requires_grad
+    assert network.deconv_layers[0].bias.requires_grad
 
 
 def flat(output):
@@ -175,7 +185,7 @@ def test_the_result_is_the_averaged_detector(persons, scenes, tmp_path):
 
 
 def test_a_training_from_random_weights_starts_where_its_seed_says(persons):
-    fresh = {"start": None, "architecture": "mobilenet_v2_d128", "task": PoseTaskSettings(fold_batch_norms=False)}
+    fresh = {"start": None, "architecture": "mobilenet_v2_d128", "task": PoseTaskSettings(batch_norms="all")}
     one, other, third = (
         pose_recipe(persons, **fresh, loop=LoopSettings(steps=1, seed=seed)).prepare("cpu").network.state_dict()
         for seed in (0, 0, 1)
@@ -185,7 +195,7 @@ def test_a_training_from_random_weights_starts_where_its_seed_says(persons):
 
 
 def test_a_backbone_is_taken_without_its_head(persons):
-    unfolded = PoseTaskSettings(fold_batch_norms=False)
+    unfolded = PoseTaskSettings(batch_norms="all")
     recipe = pose_recipe(persons, start=None, backbone=POSE, task=unfolded)
     network = recipe.prepare("cpu").network
     _, state = load_weights("pose", POSE)

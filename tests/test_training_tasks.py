@@ -1,6 +1,7 @@
 """What the two networks learn: losses against plain arithmetic, and which weights a step may change."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,17 +10,18 @@ from training_factories import write_persons, write_scenes
 
 from posebatch.geometry import apply_affine, grid_to_frame
 from posebatch.heatmaps import decode_heatmaps
-from posebatch.models.pose_resnet import PoseMobileNet
+from posebatch.models.pose_resnet import MobileNetShape, PoseMobileNet
 from posebatch.models.registry import EMBEDDED, resolve
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.skeleton import NUM_KEYPOINTS
-from posebatch.training.augment import NO_AUGMENTATION, PoseAugmentation, PoseCrop
+from posebatch.training.augment import NO_AUGMENTATION, PlacedPerson, PoseAugmentation
 from posebatch.training.detector_examples import SceneTargets, read_scenes
 from posebatch.training.detector_task import DetectorTask, DetectorTaskSettings, class_loss, match_anchors
 from posebatch.training.loop import LoopSettings, train
 from posebatch.training.mosaic import NO_SCENE_AUGMENTATION, SceneAugmentation
 from posebatch.training.pose_examples import read_pose_examples
 from posebatch.training.pose_task import (
+    BatchNorms,
     PoseTask,
     PoseTaskSettings,
     heatmap_targets,
@@ -47,7 +49,7 @@ def scenes(tmp_path_factory):
 
 def pose_task(persons, augmentation=NO_AUGMENTATION, width=8, **settings):
     torch.manual_seed(0)
-    network = PoseMobileNet(width)
+    network = PoseMobileNet(MobileNetShape(deconv_width=width))
     for index in (0, 3, 6):  # a head of tiny weights hands back gradients that are too small to see
         torch.nn.init.kaiming_normal_(network.deconv_layers[index].weight)
     return PoseTask(network, POSE, persons, PoseTaskSettings(**settings), augmentation, seed=0)
@@ -104,8 +106,8 @@ def test_where_nothing_is_known_nothing_is_lost(loss):
 def test_heatmaps_lie_edge_on_edge_with_the_crop():
     keypoints = np.random.default_rng(1).uniform([10, 10], [50, 80], (1, NUM_KEYPOINTS, 2))
     present = np.arange(NUM_KEYPOINTS) != 5
-    crop = PoseCrop(np.zeros((96, 64, 3), np.uint8), keypoints[0], np.linspace(0, 1, NUM_KEYPOINTS), present)
-    maps, weight, there = heatmap_targets([crop], SIZE)
+    person = PlacedPerson(np.eye(2, 3), keypoints[0], np.linspace(0, 1, NUM_KEYPOINTS), present)
+    maps, weight, there = heatmap_targets([person], SIZE)
     assert maps.shape == (1, NUM_KEYPOINTS, 24, 16)
     assert weight[0].tolist() == pytest.approx(np.linspace(0, 1, NUM_KEYPOINTS).tolist())
     assert there[0].bool().tolist() == present.tolist()
@@ -126,8 +128,9 @@ def test_a_batch_has_the_losses_it_adds_up(persons):
     assert task.evaluate(task.network) == {}
 
 
-def test_an_example_is_the_same_whenever_it_comes(persons):
-    one, other = (pose_task(persons, PoseAugmentation()) for _ in range(2))
+@pytest.mark.parametrize("crops_on_device", [False, True])
+def test_an_example_is_the_same_whenever_it_comes(persons, crops_on_device):
+    one, other = (pose_task(persons, PoseAugmentation(), crops_on_device=crops_on_device) for _ in range(2))
     numbers = [one.loss(one.network, range(first, first + 2), 0)["loss"].item() for first in (0, 4)]
     assert [other.loss(other.network, range(first, first + 2), 0)["loss"].item() for first in (4, 0)] == numbers[::-1]
     assert numbers[0] != numbers[1]
@@ -136,9 +139,11 @@ def test_an_example_is_the_same_whenever_it_comes(persons):
 def test_channels_come_in_the_order_of_the_record(persons):
     plain, swapped = pose_task(persons), pose_task(persons)
     swapped._record = replace(POSE, channel_order="BGR")
-    crop = [plain._crop(0)]
+    crop, _ = plain._crops([0], torch.device("cpu"))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (POSE.mean, POSE.std))
-    assert torch.allclose(plain._images(crop) * std + mean, (swapped._images(crop) * std + mean).flip(1), atol=1e-6)
+    assert torch.allclose(
+        plain._normalised(crop) * std + mean, (swapped._normalised(crop) * std + mean).flip(1), atol=1e-6
+    )
 
 
 # What a step changes
@@ -151,15 +156,15 @@ def changed(task, folder):
     return {key for key in before if not torch.equal(before[key], after[key])}, set(before)
 
 
-@pytest.mark.parametrize("fold", [True, False])
-def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, fold):
-    moved, known = changed(pose_task(persons, frozen_blocks=3, fold_batch_norms=fold), tmp_path)
+@pytest.mark.parametrize("batch_norms", get_args(BatchNorms))
+def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, batch_norms):
+    moved, known = changed(pose_task(persons, frozen_blocks=3, batch_norms=batch_norms), tmp_path)
     frozen = {key for key in known if key.startswith(("backbone.0.", "backbone.1.", "backbone.2."))}
     assert frozen
     assert not moved & frozen
     assert {"final_layer.weight", "deconv_layers.0.weight", "backbone.17.conv.2.weight"} <= moved
-    if not fold:
-        assert "backbone.17.conv.3.running_mean" in moved
+    assert ("backbone.17.conv.3.running_mean" in moved) == (batch_norms == "all")
+    assert ("deconv_layers.1.running_mean" in moved) == (batch_norms != "folded")
 
 
 @pytest.mark.parametrize("fold", [True, False])
@@ -173,7 +178,7 @@ def test_a_step_leaves_the_frozen_blocks_of_a_detector(scenes, tmp_path, fold):
 
 
 def test_everything_that_learns_is_in_one_group():
-    network = PoseMobileNet(8)
+    network = PoseMobileNet(MobileNetShape(deconv_width=8))
     backbone, head = split_parameters(network, frozen_blocks=2)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert len(backbone) + len(head) == len(learning)

@@ -31,7 +31,7 @@ def targets(keypoints=None, box=(0, 0, 99, 99), weights=None, present=None):
 
 @functools.cache
 def drawn_persons(count=4, scale=0.4):
-    """Pictures of a walking figure: (pixels, box x, y, w, h, keypoints (17, 3)), counted from the picture's edge."""
+    """Pictures of a walking figure: pixels, box x, y, w, h from the edge, keypoints (17, 3) at pixel centres."""
     sprites = walk_cycle(Outfit(shirt=(176, 52, 46), trousers=(58, 78, 120), hair=(62, 42, 28)), 0.4, count)
     random = np.random.default_rng(3)
     return [_drawn(sprite, scale, random) for sprite in sprites]
@@ -45,7 +45,7 @@ def _drawn(sprite, scale, random):
     picture.paste(small, (0, 0), small)
     factor = np.array([width, height]) / sprite.image.size
     corners = (sprite.box_xyxy.reshape(2, 2) + CENTRE_TO_EDGE) * factor
-    points = (sprite.joints + CENTRE_TO_EDGE) * factor
+    points = (sprite.joints + CENTRE_TO_EDGE) * factor - CENTRE_TO_EDGE
     keypoints = np.concatenate([points, 2.0 * sprite.visible[:, None]], axis=1)
     keypoints[~sprite.visible] = 0
     return np.asarray(picture), [*corners[0], *(corners[1] - corners[0])], keypoints

@@ -1,4 +1,4 @@
-"""How far each joint lies from its label, in pixels and in torso lengths."""
+"""How far each joint lies from its label, in pixels, in torso lengths and in heatmap cells."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ class JointAccuracy:
     median_torso: float
     """Torso lengths."""
     mean_torso: float
+    bias_x_cells: float
+    """Median of estimate minus label, heatmap cells of the person's crop: positive when joints lie too far right."""
+    bias_y_cells: float
+    """The same downward."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class PairedPoses:
     """(n, 17, 3) x, y, visibility."""
     estimate: NDArray[np.float64]
     """(n, 17, 3) x, y, score; nan for a person who was not found."""
+    bbox_xyxy: NDArray[np.float64]
+    """(n, 4) the pose's box; nan for a person who was not found."""
     oks: NDArray[np.float64]
     """(n,) object keypoint similarity; 0 for a person who was not found."""
 
@@ -73,7 +79,7 @@ def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedP
 
     The largest overlap of an image is settled first. Poses whose box overlaps nobody's enough are left over.
     """
-    images, persons, truths, estimates, similarities = [], [], [], [], []
+    images, persons, truths, estimates, boxes, similarities = [], [], [], [], [], []
     for number, (image, found) in enumerate(zip(dataset.images, poses, strict=True)):
         labels, posed = image.persons, image.persons.posed
         overlaps = box_iou(labels.bbox_xyxy[posed], found.bbox_xyxy)
@@ -86,6 +92,7 @@ def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedP
             persons.append(person)
             truths.append(truth)
             estimates.append(pose)
+            boxes.append(np.full(4, np.nan) if match is None else found.bbox_xyxy[match].astype(np.float64))
             similarities.append(alike)
     shape = (-1, NUM_KEYPOINTS, 3)
     return PairedPoses(
@@ -93,27 +100,32 @@ def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedP
         np.array(persons, np.intp),
         np.array(truths, np.float64).reshape(shape),
         np.array(estimates, np.float64).reshape(shape),
+        np.array(boxes, np.float64).reshape(-1, 4),
         np.array(similarities, np.float64),
     )
 
 
-def joint_accuracy(truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> tuple[JointAccuracy, ...]:
+def joint_accuracy(
+    truth: NDArray[np.float64], estimate: NDArray[np.float64], cell_px: NDArray[np.float64]
+) -> tuple[JointAccuracy, ...]:
     """Figures of each joint in COCO's order, then of all together.
 
-    ``truth`` (n, 17, 3) x, y, visibility; ``estimate`` (n, 17, 3) x, y, score, nan for a person who was not found. A
-    torso is as long as from a shoulder to the opposite hip (Toshev & Szegedy, CVPR 2014): the mean of both sides, or
-    the one that is labelled.
+    ``truth`` (n, 17, 3) x, y, visibility; ``estimate`` (n, 17, 3) x, y, score, nan for a person who was not found;
+    ``cell_px`` (n,) width and height of a heatmap cell of each person's crop, pixels. A torso is as long as from a
+    shoulder to the opposite hip (Toshev & Szegedy, CVPR 2014): the mean of both sides, or the one that is labelled.
     """
     labelled = truth[:, :, 2] > 0
-    distance = np.linalg.norm(estimate[:, :, :2] - truth[:, :, :2], axis=2)
+    difference = estimate[:, :, :2] - truth[:, :, :2]
+    distance = np.linalg.norm(difference, axis=2)
+    cells = difference / cell_px[:, None, None]
     torso = _torso_lengths(truth, labelled)
     relative = distance / torso[:, None]
     has_torso = labelled & ~np.isnan(torso)[:, None]
     rows = [
-        _row(name, labelled[:, [k]], has_torso[:, [k]], distance[:, [k]], relative[:, [k]])
+        _row(name, labelled[:, [k]], has_torso[:, [k]], distance[:, [k]], relative[:, [k]], cells[:, [k]])
         for k, name in enumerate(KEYPOINT_NAMES)
     ]
-    return (*rows, _row("all joints", labelled, has_torso, distance, relative))
+    return (*rows, _row("all joints", labelled, has_torso, distance, relative, cells))
 
 
 def _torso_lengths(truth: NDArray[np.float64], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -130,8 +142,11 @@ def _row(
     has_torso: NDArray[np.bool_],
     distance: NDArray[np.float64],
     relative: NDArray[np.float64],
+    cells: NDArray[np.float64],
 ) -> JointAccuracy:
-    pixels = distance[labelled & ~np.isnan(distance)]
+    found = labelled & ~np.isnan(distance)
+    pixels = distance[found]
+    bias = np.median(cells[found], axis=0) if found.any() else np.full(2, np.nan)
     torsos = relative[has_torso & ~np.isnan(relative)]
     right = int((torsos <= PCK_TORSO).sum())
     with_torso = int(has_torso.sum())
@@ -143,6 +158,8 @@ def _row(
         right / with_torso if with_torso else float("nan"),
         *_middle_and_mean(pixels),
         *_middle_and_mean(torsos),
+        float(bias[0]),
+        float(bias[1]),
     )
 
 

@@ -13,6 +13,7 @@ from posebatch.estimator import PoseEstimator
 from posebatch.evaluation.average_precision import AveragePrecision, pose_average_precision
 from posebatch.evaluation.dataset import LabelledDataset, true_boxes
 from posebatch.evaluation.joints import JointAccuracy, joint_accuracy, pair_poses
+from posebatch.geometry import crop_regions
 from posebatch.models.detector import PersonDetector
 from posebatch.models.engines import PLAIN, Placement
 from posebatch.models.pose import PoseNetwork
@@ -59,7 +60,7 @@ def evaluate_keypoints(
     Raises `InputError` when an image cannot be decoded.
     """
     boxes = true_boxes(dataset) if detections is None else detections
-    return measure_poses(dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, placement)))
+    return measure_poses(network, dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, placement)))
 
 
 def keypoints_for_boxes(
@@ -82,16 +83,22 @@ def keypoints_for_boxes(
     return PoseEstimator(given, network, settings, placement).estimate(batches)
 
 
-def measure_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PoseAccuracy:
-    """How good the poses of each image are."""
+def measure_poses(network: PoseNetwork, dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PoseAccuracy:
+    """How good the poses of each image are. ``network`` found them; its heatmap cells are the unit of the bias."""
     pairs = pair_poses(dataset, poses)
     return PoseAccuracy(
         len(dataset.images),
         len(pairs),
         int(pairs.found.sum()),
         pose_average_precision(dataset, poses),
-        joint_accuracy(pairs.truth, pairs.estimate),
+        joint_accuracy(pairs.truth, pairs.estimate, _cell_px(network, pairs.bbox_xyxy)),
     )
+
+
+def _cell_px(network: PoseNetwork, bbox_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) side of a heatmap cell in the crops of boxes (n, 4), pixels of the image."""
+    width, height = network.heatmap_size_wh
+    return crop_regions(bbox_xyxy, width / height, network.record.box_padding)[:, 2] / width
 
 
 def _one_frame(number: int, pixels: NDArray[np.uint8] | None) -> FrameBatch:

@@ -113,17 +113,30 @@ def _detector_text(measurement: DetectorMeasurement) -> str:
 
 
 def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
-    heads = ["poses", "AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "PCK", "found"]
+    heads = ["poses", "AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "PCK", "bias x", "bias y", "found"]
     rows = []
     for measurement in measurements:
         accuracy, figures = measurement.accuracy, measurement.accuracy.average_precision
         values = (figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar, figures.ar50)
-        rows.append([measurement.label, *_shares(*values, accuracy.joints[-1].pck), str(accuracy.found)])
-    return table_text(heads, rows)
+        everything = accuracy.joints[-1]
+        shares = _shares(*values, everything.pck, everything.bias_x_cells, everything.bias_y_cells)
+        rows.append([measurement.label, *shares, str(accuracy.found)])
+    return f"{table_text(heads, rows)}\nbias: median of estimate minus label, heatmap cells, right and down positive"
 
 
 def _joint_text(measurement: PoseMeasurement) -> str:
-    heads = ["joint", "labels", "found", f"PCK@{PCK_TORSO:g}", "median px", "mean px", "median torso", "mean torso"]
+    heads = [
+        "joint",
+        "labels",
+        "found",
+        f"PCK@{PCK_TORSO:g}",
+        "median px",
+        "mean px",
+        "median torso",
+        "mean torso",
+        "bias x",
+        "bias y",
+    ]
     rows = [
         [
             row.joint,
@@ -131,7 +144,7 @@ def _joint_text(measurement: PoseMeasurement) -> str:
             str(row.found),
             *_shares(row.pck),
             *(_number(value, 1) for value in (row.median_px, row.mean_px)),
-            *_shares(row.median_torso, row.mean_torso),
+            *_shares(row.median_torso, row.mean_torso, row.bias_x_cells, row.bias_y_cells),
         ]
         for row in measurement.accuracy.joints
     ]

@@ -59,6 +59,7 @@ _MOBILENETS: Mapping[tuple[int, ...], str] = {
     (320, 256, 4, 4): "mobilenet_v2",
     (320, 128, 4, 4): "mobilenet_v2_d128",
     (1280, 256, 4, 4): "mobilenet_v2_1280",
+    (560, 128, 4, 4): "mobilenet_v2_w175_d128_centred",
 }
 _MOBILENET_STAGES = (1, 2, 3, 4, 3, 3, 1)
 """Blocks in each of mmpose's ``layer1`` to ``layer7``; they are 1 to 17 of torchvision's ``features``."""

@@ -46,9 +46,12 @@ POSE_ARCHITECTURES: Final = (
     "mobilenet_v2",
     "mobilenet_v2_d128",
     "mobilenet_v2_1280",
+    "mobilenet_v2_w175_d128_centred",
 )
-"""Backbones of SimpleBaseline; ``d128``: with deconvolutions of 128 channels instead of the paper's 256; ``1280``: on
-MobileNetV2's last convolution, of 1280 channels, which the others leave out."""
+"""Backbones of SimpleBaseline. ``w175``: 1.75 times as many channels in the backbone. ``d128``: deconvolutions of 128
+channels instead of the paper's 256. ``1280``: on MobileNetV2's last convolution, of 1280 channels, which the others
+leave out. ``centred``: padding on the right and bottom alone at the last convolution of stride 2, see
+`posebatch.models.pose_resnet.RightBottomPadding`."""
 
 
 SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")
@@ -57,10 +60,11 @@ SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fp
 DETECTOR_ARCHITECTURES: Final = (*SSDLITE_ARCHITECTURES, *TORCHVISION_DETECTORS)
 
 EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "pose": ("simplebaseline_mobilenet_v2_256x192",),
+    "pose": ("simplebaseline_mobilenet_v2_256x192_relabelled", "simplebaseline_mobilenet_v2_256x192"),
     "detector": ("ssdlite_mobilenet_v2_320",),
 }
-"""Names of the weights that are part of the package."""
+"""Names of the weights that are part of the package, the default first. Former defaults stay, so that a run can go on
+with a dataset that was made with them."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

@@ -179,6 +179,7 @@ POSE_PARAMETERS: Final[Mapping[str, int]] = {
     "mobilenet_v2": 5_225_489,
     "mobilenet_v2_d128": 2_994_321,
     "mobilenet_v2_1280": 9_569_809,
+    "mobilenet_v2_w175_d128_centred": 7_094_321,
 }
 """Of SimpleBaseline, by architecture."""
 
@@ -191,6 +192,7 @@ POSE_GFLOPS_256X192: Final[Mapping[str, float]] = {
     "mobilenet_v2": 2.713,
     "mobilenet_v2_d128": 1.127,
     "mobilenet_v2_1280": 3.130,
+    "mobilenet_v2_w175_d128_centred": 2.250,
 }
 """Of one crop of 192 x 256 (w x h), a multiplication and an addition counted as two. Proportional to the area."""
 

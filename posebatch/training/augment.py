@@ -58,17 +58,43 @@ NO_AUGMENTATION: Final = PoseAugmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class PoseCrop:
-    """One training example, ready for the network."""
+class PlacedPerson:
+    """Where one training example is cut out of its image, and its joints there."""
 
-    pixels: NDArray[np.uint8]
-    """(height, width, 3) RGB."""
+    to_image: NDArray[np.float64]
+    """(2, 3) affine map from pixels of the crop to pixels of the image."""
     keypoints: NDArray[np.float64]
     """(17, 2) pixels of the crop."""
     weights: NDArray[np.float64]
     """(17,)"""
     present: NDArray[np.bool_]
     """(17,)"""
+
+
+@dataclass(frozen=True)
+class PoseCrop:
+    """One training example, ready for the network."""
+
+    pixels: NDArray[np.uint8]
+    """(height, width, 3) RGB."""
+    person: PlacedPerson
+
+
+def place_person(
+    targets: PoseTargets, size_wh: tuple[int, int], augmentation: PoseAugmentation, random: np.random.Generator
+) -> PlacedPerson:
+    """Choose at random, within ``augmentation``, how a person is cut out.
+
+    Joints that fall outside the crop do not count any more.
+    """
+    to_image, mirrored = random_placement(targets, size_wh, augmentation, random)
+    points = apply_affine(invert_affine(to_image[None]), targets.keypoints[None])[0]
+    weights, present = targets.weights, targets.present
+    if mirrored:
+        order = list(FLIP_ORDER)
+        points, weights, present = points[order], weights[order], present[order]
+    inside = ((points > -1) & (points < np.asarray(size_wh))).all(axis=1)
+    return PlacedPerson(to_image, points, np.where(present & ~inside, 0.0, weights), present)
 
 
 def cut_person(
@@ -78,21 +104,12 @@ def cut_person(
     augmentation: PoseAugmentation,
     random: np.random.Generator,
 ) -> PoseCrop:
-    """Cut one person out of its encoded image, at random within ``augmentation``; black outside the image.
-
-    Joints that fall outside the crop do not count any more.
-    """
-    to_image, mirrored = random_placement(targets, size_wh, augmentation, random)
+    """Cut one person out of its encoded image, at random within ``augmentation``; black outside the image."""
+    person = place_person(targets, size_wh, augmentation, random)
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
-    crop = image.transform(size_wh, Image.Transform.AFFINE, _pillow_affine(to_image), Image.Resampling.BILINEAR)
-    points = apply_affine(invert_affine(to_image[None]), targets.keypoints[None])[0]
-    weights, present = targets.weights, targets.present
-    if mirrored:
-        order = list(FLIP_ORDER)
-        points, weights, present = points[order], weights[order], present[order]
-    inside = ((points > -1) & (points < np.asarray(size_wh))).all(axis=1)
-    weights = np.where(present & ~inside, 0.0, weights)
-    return PoseCrop(vary_pixels(crop, augmentation, random), points, weights, present)
+    inverse = _pillow_affine(person.to_image)
+    crop = image.transform(size_wh, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+    return PoseCrop(vary_pixels(crop, augmentation, random), person)
 
 
 def random_placement(

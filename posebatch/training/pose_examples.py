@@ -1,6 +1,7 @@
 """Labelled persons: what a pose network is trained on, read from Parquet or from COCO's annotations.
 
-Labels count pixels from an image's edge; here integer = pixel centre, so half a pixel is taken off.
+Coordinates are pixels with integer = pixel centre, as in `posebatch.evaluation.dataset`: COCO's boxes count from a
+pixel's edge, so half a pixel is taken off; keypoints name pixels and stay as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,6 +22,8 @@ from posebatch.errors import InputError
 from posebatch.skeleton import NUM_KEYPOINTS
 
 _HALF_PIXEL = 0.5
+
+_LABEL_COLUMNS: Final = ("keypoints", "teacher_keypoints")
 
 TEACHER_SEES: Final = 0.2
 """Score from which a teacher's keypoint counts as seen."""
@@ -92,21 +96,29 @@ def blend_labels(
 
 
 def read_pose_examples(
-    path: Path, images: Path | None = None, repeats: Mapping[str, int] = MappingProxyType({})
+    path: Path,
+    images: Path | None = None,
+    repeats: Mapping[str, int] = MappingProxyType({}),
+    labels: Path | None = None,
 ) -> PoseExamples:
     """Labelled persons from a Parquet file, or from a COCO keypoint annotation file and its folder of ``images``.
 
-    Persons whose column ``source`` is a key of ``repeats`` come that often in each round, all others once.
+    ``labels`` is a second Parquet file with the same persons in the same order, checked by the column ``id``. Its
+    ``keypoints`` and ``teacher_keypoints`` replace those of ``path``. Persons whose column ``source`` is a key of
+    ``repeats`` come that often in each round, all others once.
 
-    Raises `InputError` when the file cannot be read, lacks what is needed, or holds no labelled person.
+    Raises `InputError` when a file cannot be read, lacks what is needed, or holds no labelled person, and when the
+    two files hold other persons.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .parquet file of persons or a COCO keypoint annotation .json")
     in_parquet = path.suffix.lower() == ".parquet"
+    if labels is not None and not in_parquet:
+        raise InputError(f"{path}: labels in a second file belong to persons in Parquet; leave out --labels {labels}")
     if not in_parquet and images is None:
         raise InputError(f"{path}: COCO annotations name image files; say in which folder they are with --images")
     try:
-        examples = _read_parquet(path, repeats) if in_parquet or images is None else _read_coco(path, images)
+        examples = _read_parquet(path, labels, repeats) if in_parquet or images is None else _read_coco(path, images)
     except (OSError, ValueError, KeyError, TypeError) as error:
         wanted = (
             "Parquet with image, bbox and keypoints of each person" if in_parquet else "COCO's keypoint annotations"
@@ -117,9 +129,11 @@ def read_pose_examples(
     return examples
 
 
-def _read_parquet(path: Path, repeats: Mapping[str, int]) -> PoseExamples:
+def _read_parquet(path: Path, labels_path: Path | None, repeats: Mapping[str, int]) -> PoseExamples:
     """Columns image (encoded), bbox (x, y, w, h), keypoints (17 x x, y, v), optionally teacher_keypoints and source."""
     table = pq.read_table(path)
+    if labels_path is not None:
+        table = _with_labels(table, path, labels_path)
     if repeats:
         sources = table["source"].to_pylist()
         if unknown := repeats.keys() - set(sources):
@@ -131,11 +145,27 @@ def _read_parquet(path: Path, repeats: Mapping[str, int]) -> PoseExamples:
     column = "teacher_keypoints" if has_teacher else "keypoints"
     teachers = _matrix(table, column, 3 * NUM_KEYPOINTS).reshape(-1, NUM_KEYPOINTS, 3)
     targets = tuple(
-        blend_labels(_xyxy(box), _to_centres(label), _to_centres(teacher) if has_teacher else None)
+        blend_labels(_xyxy(box), label, teacher if has_teacher else None)
         for box, label, teacher in zip(boxes, labels, teachers, strict=True)
     )
     encoded = table["image"]
     return PoseExamples(targets, lambda index: encoded[index].as_py())
+
+
+def _with_labels(table: pa.Table, path: Path, labels_path: Path) -> pa.Table:
+    """The persons of ``table`` with the keypoints of a second file, row by row."""
+    try:
+        labels = pq.read_table(labels_path)
+        if not labels["id"].equals(table["id"]):
+            raise InputError(f"{labels_path}: its column id does not name the persons of {path} in their order")
+        for name in _LABEL_COLUMNS:
+            given = labels[name]
+            table = table.drop_columns([name] if name in table.column_names else []).append_column(name, given)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{labels_path}: cannot be read as Parquet with id, {' and '.join(_LABEL_COLUMNS)} of each person ({error})"
+        ) from error
+    return table
 
 
 def _matrix(table: Any, column: str, width: int) -> NDArray[np.float64]:
@@ -150,7 +180,7 @@ def _read_coco(path: Path, images: Path) -> PoseExamples:
     targets = tuple(
         blend_labels(
             _xyxy(np.asarray(person["bbox"], np.float64)),
-            _to_centres(np.asarray(person["keypoints"], np.float64).reshape(NUM_KEYPOINTS, 3)),
+            np.asarray(person["keypoints"], np.float64).reshape(NUM_KEYPOINTS, 3),
         )
         for person in persons
     )
@@ -175,7 +205,3 @@ def _teaches(annotation: Mapping[str, Any]) -> bool:
 def _xyxy(box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y, width, height = box_xywh
     return np.array([x, y, x + width, y + height]) - _HALF_PIXEL
-
-
-def _to_centres(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return points - np.array([_HALF_PIXEL, _HALF_PIXEL, 0])

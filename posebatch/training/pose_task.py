@@ -1,14 +1,15 @@
 """Learning to find keypoints: SimpleBaseline's recipe (Xiao et al., ECCV 2018, section 4), and what helps small data.
 
-When a trained network is trained further, its batch norms are folded into the convolutions first: small batches of few
-persons would blur their statistics, and on a CPU they are a fifth of the time.
+When a trained network is trained further, its batch norms are folded into the convolutions first (`BatchNorms`): small
+batches of few persons would blur their statistics, and on a CPU they are a fifth of the time.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from posebatch.models.pose import PoseNetwork
 from posebatch.models.pose_resnet import HEATMAP_STRIDE
 from posebatch.models.registry import PoseRecord
 from posebatch.settings import EstimatorSettings
-from posebatch.training.augment import PoseAugmentation, PoseCrop, cut_person
+from posebatch.training.augment import PlacedPerson, PoseAugmentation, cut_person, place_person
+from posebatch.training.device_crops import DevicePictures, vary_crops
 from posebatch.training.loop import Row
 from posebatch.training.pose_examples import PoseExamples
 from posebatch.training.shuffle import shuffled
@@ -35,18 +37,26 @@ _SQUARED_ERROR_SCALE: Final = 500.0
 """The mean over a map of few non-zero pixels is tiny; this brings it near 1, beside the cross-entropy."""
 
 
+BatchNorms = Literal["folded", "head", "all"]
+"""Which batch norms are trained. ``folded``: none, for a network that has been trained before. ``head``: those of the
+deconvolutions, for a new head on a trained backbone. ``all``: as in the paper, for random weights."""
+
+_HEAD: Final = ("deconv_layers", "final_layer")
+
+
 @dataclass(frozen=True)
 class PoseTaskSettings:
     """What belongs to the task, not to the loop."""
 
     backbone_rate: float = 0.25
     """The learning rate of the backbone, times the head's."""
-    fold_batch_norms: bool = True
-    """For a network that has been trained before; one with random weights needs its batch norms, as the paper does."""
+    batch_norms: BatchNorms = "folded"
     frozen_blocks: int = 4
     """First blocks of the backbone that keep their weights: edges and colours need not be learnt again."""
     cross_entropy: float = 0.3
     """Weight of the spatial cross-entropy beside the squared error; a third of it in the last seventh."""
+    crops_on_device: bool = False
+    """Whether persons are cut out and varied where the network is, for a GPU; else by Pillow on the processor."""
 
 
 class PoseTask:
@@ -62,12 +72,13 @@ class PoseTask:
         seed: int,
         validation: LabelledDataset | None = None,
     ) -> None:
+        if settings.batch_norms != "all":
+            fold_batch_norms(network.eval(), besides=_HEAD if settings.batch_norms == "head" else ())
         network.train()
-        if settings.fold_batch_norms:
-            fold_batch_norms(network.eval())
         self.network = network
         self._record, self._examples, self._settings = record, examples, settings
         self._augmentation, self._seed, self._validation = augmentation, seed, validation
+        self._pictures: DevicePictures | None = None
         self._mean = torch.tensor(record.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(record.std).view(1, 3, 1, 1)
 
@@ -78,10 +89,10 @@ class PoseTask:
 
     def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
         """Squared error of the heatmaps, plus spatial cross-entropy."""
-        crops = [self._crop(number) for number in example_numbers]
         device = next(self.network.parameters()).device
-        heatmaps = network(self._images(crops).to(device, memory_format=torch.channels_last)).float()
-        target, weight, present = (tensor.to(device) for tensor in heatmap_targets(crops, self._record.input_size_wh))
+        pixels, persons = self._crops(example_numbers, device)
+        heatmaps = network(self._normalised(pixels).to(memory_format=torch.channels_last)).float()
+        target, weight, present = (tensor.to(device) for tensor in heatmap_targets(persons, self._record.input_size_wh))
         squared = squared_error(heatmaps, target, weight)
         entropy = spatial_cross_entropy(heatmaps, target, weight * present)
         share = self._settings.cross_entropy / (3 if progress > 6 / 7 else 1)
@@ -98,27 +109,40 @@ class PoseTask:
         figures = accuracy.average_precision
         return {"AP": figures.ap, "AP50": figures.ap50, "AR": figures.ar}
 
-    def _crop(self, number: int) -> PoseCrop:
-        index = shuffled(number, len(self._examples), self._seed)
-        random = np.random.default_rng([self._seed, number])
-        targets = self._examples.targets[index]
-        return cut_person(
-            self._examples.read_image(index), targets, self._record.input_size_wh, self._augmentation, random
-        )
+    def _crops(self, example_numbers: Sequence[int], device: torch.device) -> tuple[torch.Tensor, list[PlacedPerson]]:
+        """The crops of examples, (n, 3, h, w) RGB in 0..255 on the device, and the persons in them."""
+        indices = [shuffled(number, len(self._examples), self._seed) for number in example_numbers]
+        randoms = [np.random.default_rng([self._seed, number]) for number in example_numbers]
+        size, augmentation = self._record.input_size_wh, self._augmentation
+        if not self._settings.crops_on_device:
+            crops = [
+                cut_person(self._examples.read_image(index), self._examples.targets[index], size, augmentation, random)
+                for index, random in zip(indices, randoms, strict=True)
+            ]
+            pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
+            return pixels.to(device).float(), [crop.person for crop in crops]
+        persons = [
+            place_person(self._examples.targets[index], size, augmentation, random)
+            for index, random in zip(indices, randoms, strict=True)
+        ]
+        if self._pictures is None:
+            self._pictures = DevicePictures(self._examples, device)
+        return vary_crops(self._pictures.crops(indices, persons, size), augmentation, randoms), persons
 
-    def _images(self, crops: list[PoseCrop]) -> torch.Tensor:
-        pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._record.channel_order == "BGR":
             pixels = pixels.flip(1)
-        return (pixels.float() / 255 - self._mean) / self._std
+        return (pixels / 255 - self._mean.to(pixels.device)) / self._std.to(pixels.device)
 
 
-def heatmap_targets(crops: list[PoseCrop], size_wh: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def heatmap_targets(
+    persons: Sequence[PlacedPerson], size_wh: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Heatmaps (n, 17, h/4, w/4), weights (n, 17) and presence (n, 17) of crops; crop and heatmap lie edge on edge."""
-    keypoints = (np.stack([crop.keypoints for crop in crops]) + 0.5) / HEATMAP_STRIDE - 0.5
+    keypoints = (np.stack([person.keypoints for person in persons]) + 0.5) / HEATMAP_STRIDE - 0.5
     maps = encode_heatmaps(keypoints, (size_wh[0] // HEATMAP_STRIDE, size_wh[1] // HEATMAP_STRIDE))
-    present = np.stack([crop.present for crop in crops]).astype(np.float32)
-    weights = np.stack([crop.weights for crop in crops]).astype(np.float32)
+    present = np.stack([person.present for person in persons]).astype(np.float32)
+    weights = np.stack([person.weights for person in persons]).astype(np.float32)
     return torch.from_numpy(maps * present[..., None, None]), torch.from_numpy(weights), torch.from_numpy(present)
 
 
@@ -139,11 +163,10 @@ def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: 
 
 def split_parameters(network: nn.Module, frozen_blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning, statistics too."""
-    head_modules = ("deconv_layers", "final_layer")
-    children = [child for name, child in network.named_children() if name not in head_modules]
+    children = [child for name, child in network.named_children() if name not in _HEAD]
     blocks = [block for child in children for block in (child.children() if len(children) == 1 else (child,))]
     for block in blocks[:frozen_blocks]:
         block.requires_grad_(False).eval()
     backbone = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
-    head = [parameter for name in head_modules for parameter in network.get_submodule(name).parameters()]
+    head = [parameter for name in _HEAD for parameter in network.get_submodule(name).parameters()]
     return backbone, head

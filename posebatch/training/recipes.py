@@ -18,7 +18,7 @@ from posebatch.evaluation.dataset import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
 from posebatch.geometry import BOX_PADDING
 from posebatch.models.inference import unfold_batch_norms
-from posebatch.models.pose_resnet import PAPER_WIDTH, PoseMobileNet, build_pose_network
+from posebatch.models.pose_resnet import PoseMobileNet, build_pose_network
 from posebatch.models.registry import AnyRecord, DetectorRecord, PoseRecord
 from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights import StateDict, load_backbone, load_into, load_weights, save_weights
@@ -77,6 +77,8 @@ class PoseRecipe:
     architecture: str
     input_size_wh: tuple[int, int]
     loop: LoopSettings
+    labels: Path | None = None
+    """Labels made anew for the persons of ``data``; see `read_pose_examples`."""
     repeats: tuple[tuple[str, int], ...] = ()
     """How often persons of a source come in each round, by their column ``source``; others come once."""
     validation: Path | None = None
@@ -92,7 +94,7 @@ class PoseRecipe:
     def prepare(self, device: str) -> PoseTask:
         """See `Recipe.prepare`."""
         torch.manual_seed(self.loop.seed)
-        examples = read_pose_examples(self.data, self.images, dict(self.repeats))
+        examples = read_pose_examples(self.data, self.images, dict(self.repeats), self.labels)
         network = build_pose_network(self.architecture)
         if self.start is not None:
             _start_pose_network(network, self.start, self.architecture, self._calibration(examples))
@@ -106,7 +108,7 @@ class PoseRecipe:
         """See `Recipe.finish`."""
         plain = build_pose_network(self.architecture)
         record = replace(self._record(), accuracy=_accuracy(history, self.validation))
-        return save_weights(path, record, _compact(_unfolded(plain, averaged, self.task)))
+        return save_weights(path, record, _compact(unfold_batch_norms(plain, averaged)))
 
     def _record(self) -> PoseRecord:
         return PoseRecord(
@@ -128,7 +130,8 @@ class PoseRecipe:
 
     def _origin(self) -> str:
         repeats = [f"{source} {count} times" for source, count in self.repeats]
-        return ", ".join([self.data.name, *repeats])
+        labels = [] if self.labels is None else [f"labels of {self.labels.name}"]
+        return ", ".join([self.data.name, *labels, *repeats])
 
     def _calibration(self, examples: PoseExamples) -> Iterator[torch.Tensor]:
         """A few batches of undisturbed persons, normalised."""
@@ -191,7 +194,7 @@ class DetectorRecipe:
         """See `Recipe.finish`."""
         plain = DetectorNetwork(build_person_ssd(self.architecture))
         record = replace(self._record(), accuracy=_accuracy(history, self.validation))
-        return save_weights(path, record, _compact(_unfolded(plain, averaged, self.task)))
+        return save_weights(path, record, _compact(unfold_batch_norms(plain, averaged)))
 
     def _examples(self) -> SceneExamples:
         scenes = read_scenes(self.data, self.images)
@@ -226,8 +229,10 @@ _NARROWED = ("mobilenet_v2", "mobilenet_v2_d128")
 
 def _start_pose_network(network: nn.Module, start: str, architecture: str, calibration: Iterator[torch.Tensor]) -> None:
     record, state = load_weights("pose", start)
-    if isinstance(network, PoseMobileNet) and (record.architecture, architecture) == _NARROWED:
-        wide = PoseMobileNet(PAPER_WIDTH)
+    if (record.architecture, architecture) == _NARROWED:
+        wide = build_pose_network(record.architecture)
+        assert isinstance(wide, PoseMobileNet)
+        assert isinstance(network, PoseMobileNet)
         load_into(wide, state, start)
         narrow_deconvolutions(wide, calibration, network)
         return
@@ -285,10 +290,6 @@ def _accuracy(history: list[Row], validation: Path | None) -> dict[str, float | 
         return {}
     found: dict[str, float | str] = {key: round(value, 3) for key, value in measured[-1].items() if key in figures}
     return {**found, "measured on": validation.name}
-
-
-def _unfolded(plain: nn.Module, averaged: StateDict, task: PoseTaskSettings | DetectorTaskSettings) -> StateDict:
-    return unfold_batch_norms(plain, averaged) if task.fold_batch_norms else averaged
 
 
 def _compact(state: StateDict) -> StateDict:

@@ -1,0 +1,119 @@
+"""Train the larger embedded pose network beside other work, for days, over any number of kills.
+
+    python jobs/train_embedded.py start --data persons.parquet --labels labels.parquet --backbone features.safetensors \
+        --validate validation.parquet --output FOLDER      start it in the background
+    python jobs/train_embedded.py start --output FOLDER    go on after a kill or a restart of the machine
+    python jobs/train_embedded.py status --output FOLDER   where it stands
+    python jobs/train_embedded.py export --output FOLDER   write the averaged weights of the last checkpoint
+
+The background process has the lowest priority and one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from posebatch.errors import PosebatchError, UsageError
+from posebatch.models.engines import resolve_device
+from posebatch.training.background import (
+    LOG_NAME,
+    read_status,
+    running_process,
+    sole_process,
+    start_background,
+    status_text,
+)
+from posebatch.training.embedded import (
+    STAGES,
+    TrainingFiles,
+    export_weights,
+    recipe_of_stage,
+    remember_files,
+    train_stages,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; returns 0, or 2 when it cannot be done as asked, or 1."""
+    chosen = build_parser().parse_args(arguments)
+    try:
+        chosen.command(chosen)
+    except PosebatchError as error:
+        print(f"train_embedded: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("start", start, "start or resume in the background"),
+        ("run", run, "start or resume in this process"),
+        ("status", status, "say where it stands"),
+        ("export", export, "write the averaged weights of the last checkpoint"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(command=command)
+        sub.add_argument(
+            "--output", required=True, type=Path, metavar="FOLDER", help="checkpoints, history, log, result"
+        )
+        if name in ("start", "run"):
+            sub.add_argument("--data", type=Path, metavar="FILE", help="Parquet of persons; known when resuming")
+            sub.add_argument("--labels", type=Path, metavar="FILE", help="Parquet of labels made anew for them")
+            sub.add_argument("--backbone", type=Path, metavar="FILE", help="weights of the backbone")
+            sub.add_argument("--validate", type=Path, metavar="FILE", help="labelled images to measure on")
+            sub.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="default: cpu")
+    return parser
+
+
+def start(chosen: argparse.Namespace) -> None:
+    """Start or resume in the background."""
+    remember_files(chosen.output, _files(chosen))
+    process = running_process(chosen.output)
+    if process is None:
+        command = [str(Path(__file__).resolve()), "run", "--output", str(chosen.output.resolve())]
+        process = start_background([*command, "--device", chosen.device], chosen.output)
+    print(f"process {process} trains; it writes to {chosen.output / LOG_NAME}")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Start or resume in this process."""
+    files = remember_files(chosen.output, _files(chosen))
+    with sole_process(chosen.output):
+        train_stages(files, chosen.output, resolve_device(chosen.device))
+
+
+def status(chosen: argparse.Namespace) -> None:
+    """Say where the training stands."""
+    files = remember_files(chosen.output, None)
+    found = [
+        read_status(chosen.output, stage, recipe_of_stage(stage, files, chosen.output).loop.batch_size)
+        for stage in STAGES
+    ]
+    print(status_text(running_process(chosen.output), [stage for stage in found if stage is not None]))
+
+
+def export(chosen: argparse.Namespace) -> None:
+    """Write the averaged weights of the last checkpoint."""
+    print(export_weights(remember_files(chosen.output, None), chosen.output))
+
+
+def _files(chosen: argparse.Namespace) -> TrainingFiles | None:
+    if chosen.data is None and chosen.backbone is None:
+        return None
+    if chosen.data is None or chosen.backbone is None:
+        raise UsageError("--data and --backbone go together; leave both out to resume")
+    return TrainingFiles(chosen.data, chosen.labels, chosen.backbone, chosen.validate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
