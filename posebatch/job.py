@@ -14,6 +14,7 @@ from posebatch.commits import Committed, record_key
 from posebatch.errors import OutputError, PosebatchError, StorageError
 from posebatch.inputs import Survey, check_apart, parse_inputs, survey
 from posebatch.lease import held
+from posebatch.models.input_size import check_detect_size
 from posebatch.models.quantized import quantized_identity
 from posebatch.models.registry import Kind, resolve, weight_file
 from posebatch.plan import RunContext
@@ -50,8 +51,10 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     Raises `UsageError`, and `StorageError` when an input's store cannot be asked.
     """
     endpoint_url = settings.selection.endpoint_url
-    detector = _identity("detector", settings.estimator.detector_name, settings)
-    pose = _identity("pose", settings.estimator.pose_name, settings)
+    wanted = settings.estimator
+    detector = _identity("detector", wanted.detector_name, settings)
+    check_detect_size(wanted.detect_size, wanted.detector_name, resolve("detector", wanted.detector_name).architecture)
+    pose = _identity("pose", wanted.pose_name, settings)
     store = open_store(output, endpoint_url)
     inputs = parse_inputs(named, endpoint_url)
     check_apart(inputs, store.root)
@@ -189,6 +192,9 @@ def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: 
         f"{tally.quarantined} failed before, {tally.partial} partial; {tally.frames} frames, {tally.persons} persons "
         f"in {duration_text(outcome.elapsed_s)}"
     )
+    if tally.frames_cut:
+        most = settings.estimator.max_persons
+        print(f"  cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}")
     for complaint in outcome.complaints:
         about = "" if complaint.video in complaint.reason else f"{complaint.video}: "
         print(f"  {complaint.status}: {visible(about + complaint.reason)}")

@@ -72,12 +72,12 @@ class EstimatorSettings:
     pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|FILE|s3://...")
     detect_size: str = option(
         DETECT_SIZE,
-        "side of the embedded detector's input, pixels; auto: 640 for frames, or tiles, whose longer side is over 640",
+        "side of the embedded detector's input, pixels; auto: 640 for frames whose longer side is over 640",
         choices=(DETECT_SIZE, "480", "640", "auto"),
     )
     tiles: str = option(
         "1x1",
-        "rows x columns of overlapping tiles in which persons are detected; 1x1: in the whole frame",
+        "rows x columns of overlapping tiles to detect in, besides the whole frame; 1x1: in it alone",
         metavar="RxC",
     )
     bbox_thr: float = option(0.3, "lowest score of a person's box", low=0, high=1)

@@ -57,6 +57,7 @@ LAYERS = {
     "models.zoo": "what others publish, as data",
     "models.download": "brings weight files here, without torch",
     "models.registry": "records of weights, without torch",
+    "models.input_size": "who may be told one, without torch",
     "models.layouts": "names of tensors, without torch",
     "models.listing": "the table of networks, without torch",
     "models.pose_resnet": "a network",

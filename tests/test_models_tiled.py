@@ -99,14 +99,9 @@ def test_nothing_wanted_is_the_plain_detector():
     assert not isinstance(load_tiled(NAME, DetectorSettings(), Grid(1, 1), "320"), TiledDetector)
 
 
-def test_another_size_is_refused_where_the_network_has_its_own(monkeypatch):
-    monkeypatch.setattr("posebatch.models.detector.load_weights", _torchvisions)
-    with pytest.raises(SettingsError, match="--detect-size 640"):
-        load_tiled("ssdlite320_mobilenet_v3_large", DetectorSettings(), Grid(1, 1), "auto")
-
-
-def _torchvisions(kind, name):
-    return SimpleNamespace(architecture=name), {}
+def test_another_size_is_refused_before_weights_are_fetched():
+    with pytest.raises(SettingsError, match="--detect-size auto: ssdlite320_mobilenet_v3_large chooses its own"):
+        load_tiled("ssdlite320_mobilenet_v3_large", DetectorSettings(), Grid(2, 2), "auto")
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

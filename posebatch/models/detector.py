@@ -17,9 +17,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
-from posebatch.errors import SettingsError
 from posebatch.models.engines import DTYPES, PLAIN, Engine, Placement, start_engine, start_quantized
 from posebatch.models.inference import pad_batch
+from posebatch.models.input_size import check_detect_size
 from posebatch.models.quantized import load_quantized
 from posebatch.models.registry import SSDLITE_ARCHITECTURES, DetectorRecord, resolve
 from posebatch.models.ssdlite import INPUT_SIZE, STRIDES, build_person_ssd
@@ -77,7 +77,8 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
     """A detector ready to run, by registered name or weight file.
 
     Raises `WeightsError` when the name is unknown, the file does not hold exactly this network's weights, or
-    torchvision's weights cannot be downloaded, or an 8-bit version is asked for and not there.
+    torchvision's weights cannot be downloaded, or an 8-bit version is asked for and not there; `SettingsError` when the
+    network does not take the input size.
     """
     if settings.placement.precision == "int8":
         return _load_quantized_detector(name_or_path, settings)
@@ -86,12 +87,7 @@ def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetect
         ssd = build_person_ssd(record.architecture)
         load_into(ssd, state, name_or_path)
         return SSDLitePersonDetector.of(record, ssd, settings)
-    if settings.input_size != INPUT_SIZE:
-        known = ", ".join(SSDLITE_ARCHITECTURES)
-        raise SettingsError(
-            f"--detect-size {settings.input_size}: {name_or_path} chooses its own input size; only detectors of the "
-            f"kinds {known} take another. --tiles works with every detector"
-        )
+    check_detect_size(str(settings.input_size), name_or_path, record.architecture)
     network = build_torchvision_detector(record.architecture, settings)
     load_into(network, state, name_or_path)
     return TorchvisionDetector(record, network, settings)

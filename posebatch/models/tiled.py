@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from posebatch.models.detector import DetectorSettings, PersonDetector, load_detector
+from posebatch.models.input_size import check_detect_size
+from posebatch.models.registry import resolve
 from posebatch.models.ssdlite import INPUT_SIZE
 from posebatch.pixels import JoinedPixels, Pixels
 from posebatch.tiling import Grid, TileBoxes, in_frame, merge, tiles_of
@@ -34,6 +36,8 @@ def load_tiled(name_or_path: str, settings: DetectorSettings, grid: Grid, detect
 
     Raises `WeightsError` as `load_detector` does, and `SettingsError` for a size that the detector does not take.
     """
+    record = resolve("detector", name_or_path)
+    check_detect_size(detect_size, name_or_path, record.architecture)
     auto = detect_size == AUTO
     size = AUTO_INPUT_SIZE if auto else int(detect_size)
     if grid == WHOLE and size == INPUT_SIZE:
