@@ -29,6 +29,7 @@ from posebatch.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, Option, opti
 from posebatch.skeleton import KEYPOINT_NAMES
 from posebatch.storage import open_store
 from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
+from posebatch.tiling import Grid
 from posebatch.types import FramePoses, FrameRecord, PublishedObject, SourceVideo, VideoInfo, VideoRecord
 from posebatch.verify import verify
 
@@ -81,9 +82,10 @@ def presets_table() -> str:
     ]
     for preset, names in PRESETS.items():
         detector, pose = (rows[name] for name in names)
-        size = int(PRESET_VALUES.get(preset, {}).get("detect_size", DETECT_SIZE))
-        plain = int(DETECT_SIZE)
-        passes = 1 if size == plain else 1 + (size / plain) ** 2  # the overview is one more
+        values = PRESET_VALUES.get(preset, {})
+        grid = Grid.parse(values.get("tiles", "1x1"))
+        inputs = grid.rows * grid.columns * (int(values.get("detect_size", DETECT_SIZE)) / int(DETECT_SIZE)) ** 2
+        passes = 1 if inputs == 1 else 1 + inputs  # the overview is one more
         cost = f"{passes * detector.gflops:.1f} + {pose.gflops:.1f}"
         megabytes = sum(row.parameters * 4 / 1e6 for row in (detector, pose) if row.weights != "package")
         download = f"{megabytes:.0f} MB" if megabytes else "none"
