@@ -443,7 +443,7 @@ class Runner:
         whole = Segment()
         self._drop_waiting(flight)
         flight.plan = replace(flight.plan, segments=(whole,))
-        flight.unstaged = {whole}
+        flight.unstaged, flight.frames_cut = {whole}, 0
         self._segments.append(SegmentJob(flight.video, flight.plan.info, whole))
 
     def _start_again(self, flight: _Flight, error: PosebatchError) -> None:
@@ -451,7 +451,7 @@ class Runner:
         if self._exhausted(flight, "source", error):
             return
         self._drop_waiting(flight)
-        flight.plan, flight.unstaged, flight.only_preview = None, set(), False
+        flight.plan, flight.unstaged, flight.only_preview, flight.frames_cut = None, set(), False, 0
         self._later.append((time.monotonic() + RETRY_SECONDS, ProbeJob(flight.video, relist=True)))
 
     def _try_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:

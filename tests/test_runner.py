@@ -299,6 +299,27 @@ def facts(outcome: Outcome) -> tuple[int, int, int, int]:
 # --- all goes well -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cut", [0, 1, 3])
+@pytest.mark.parametrize("recut", [False, True])
+def test_frames_with_more_persons_than_wanted_are_named_once(archive: Archive, cut: int, recut: bool):
+    """Also when the video is decoded again, as one segment."""
+    archive.add("a.mp4")
+    context = archive.context(max_persons=7)
+
+    def perform_job(job: Job) -> object:
+        if isinstance(job, SegmentJob):
+            return replace(process(job, context), frames_cut=cut)
+        return perform(job, context)
+
+    fault = Times(IndexDisagreesError, SegmentJob, "a", 1, segment=1) if recut else no_fault
+    outcome = archive.run(fault, perform_job=perform_job, max_persons=7)
+    segments = 1 if recut else len(archive.submitted(SegmentJob))
+    assert facts(outcome) == (1, 0, 0, 0)
+    said = archive.said.getvalue()
+    assert (f"{cut * segments} frames hold more than 7 persons" in said) is (cut > 0)
+    assert said.count("more than 7 persons") == (cut > 0)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 def test_every_video_is_published_once(archive: Archive, count: int):
     archive.add(*(f"{i}.mp4" for i in range(count)))
