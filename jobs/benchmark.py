@@ -37,17 +37,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.benchmark.child import cores, in_child
-from posebatch.benchmark.driver import the_driver
-from posebatch.benchmark.end_to_end import in_this_process, on_ray
-from posebatch.benchmark.measured import EndToEnd, Peer, Scenario, StageTimes
-from posebatch.benchmark.networks import NETWORKS, Networks, networks_named
-from posebatch.benchmark.others import other_program
-from posebatch.benchmark.outside import PROGRAMS
-from posebatch.benchmark.plain import plain_loop
-from posebatch.benchmark.planning import plan_a_night
-from posebatch.benchmark.publication import publish_tiny_videos
-from posebatch.benchmark.report import (
+from benchmarks.child_process import cores, in_child
+from benchmarks.driver_throughput import the_driver
+from benchmarks.figures import EndToEnd, Peer, Scenario, StageTimes
+from benchmarks.network_engines import measure_ways
+from benchmarks.network_pairs import NETWORKS, Networks, networks_named
+from benchmarks.nightly_planning import plan_a_night
+from benchmarks.other_programs import other_program
+from benchmarks.other_programs_entry import PROGRAMS
+from benchmarks.plain_loop import plain_loop
+from benchmarks.publication_rate import publish_tiny_videos
+from benchmarks.rendered_scenes import ENCODERS, RESOLUTIONS, Scene, write_scene
+from benchmarks.report import (
     as_json,
     driver_text,
     machine_text,
@@ -60,15 +61,15 @@ from posebatch.benchmark.report import (
     this_machine,
     ways_text,
 )
-from posebatch.benchmark.scaling import Scaling, ray_overhead
-from posebatch.benchmark.scenes import ENCODERS, RESOLUTIONS, Scene, write_scene
-from posebatch.benchmark.stages import measure_stages
-from posebatch.benchmark.ways import measure_ways
-from posebatch.errors import PosebatchError, SettingsError, WeightsError
-from posebatch.models.engines import resolve_device
-from posebatch.models.registry import Kind
-from posebatch.settings import Settings, settings_from
-from posebatch.video import probe
+from benchmarks.scaling import Scaling, ray_overhead
+from benchmarks.stage_costs import measure_stages
+from benchmarks.whole_job import in_this_process, on_ray
+
+from posebatch.core.errors import PosebatchError, SettingsError, WeightsError
+from posebatch.core.settings import Settings, settings_from
+from posebatch.models.networks.engines import resolve_device
+from posebatch.models.weights.records import Kind
+from posebatch.video.probe import probe
 
 
 class Archive:
@@ -192,7 +193,7 @@ def _speed(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 print(f"\n{scenario_text(scenario)}", flush=True)
     print(f"\n{summary_text(scenarios)}")
     if chosen.picture and scenarios:
-        from posebatch.benchmark.plots import write_plot  # noqa: PLC0415 - matplotlib is not needed otherwise
+        from benchmarks.plots import write_plot  # noqa: PLC0415 - matplotlib is not needed otherwise
 
         write_plot(scenarios, Path(chosen.picture))
     return {"scenarios": as_json(scenarios), "left_out": left_out}
@@ -238,7 +239,7 @@ def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, fol
     _say(f"{archive.name}, {networks.name}: plain loop")
     peers = [in_child(plain_loop, archive.videos, networks, device, cores(), chosen.peer_frames)]
     if not chosen.no_ray and device == "cpu":
-        from posebatch.benchmark.ray_data import ray_data  # noqa: PLC0415 - where there is a Ray
+        from benchmarks.ray_data import ray_data  # noqa: PLC0415 - where there is a Ray
 
         _say("Ray Data")
         peers.append(in_child(ray_data, archive.videos, networks, Path(next(_outputs(folder)))))

@@ -27,14 +27,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from posebatch.errors import InputError, OutputError, PosebatchError, UsageError
-from posebatch.estimator import PoseEstimator
+from posebatch.core.errors import InputError, OutputError, PosebatchError, UsageError
+from posebatch.core.frames import Detections, FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.options import Option
+from posebatch.core.settings import SamplingSettings, Settings, options, settings_from
+from posebatch.core.videos import Segment
 from posebatch.evaluation.agreement import NOTICEABLE_PX, Agreement, compare
 from posebatch.evaluation.report import plain_values, table_text
-from posebatch.pixels import Pixels
-from posebatch.settings import Option, SamplingSettings, Settings, options, settings_from
-from posebatch.types import Detections, FrameBatch, FramePoses, Segment
-from posebatch.video import RGB, Packing, SegmentDecoder, probe
+from posebatch.models.networks.pixels import Pixels
+from posebatch.pose.estimator import PoseEstimator
+from posebatch.video.frame_images import RGB, Packing
+from posebatch.video.options import DecodeOptions
+from posebatch.video.probe import probe
+from posebatch.video.segment_decoder import SegmentDecoder
 
 MACHINE_SETTINGS: Final = ("device", "engine")
 
@@ -213,7 +219,11 @@ def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: P
             info = probe(file, str(video), math.inf).info
             sampling = SamplingSettings(stride=chosen.stride)
             decoder = SegmentDecoder(
-                file, str(video), Segment(), info, sampling, estimator.batch_frames, packing=packing
+                file,
+                str(video),
+                Segment(),
+                info,
+                DecodeOptions(sampling=sampling, batch_frames=estimator.batch_frames, packing=packing),
             )
             poses = tuple(estimator.estimate(_first(decoder, chosen.frames)))
         seconds = estimator.detect_seconds + estimator.pose_seconds - before[0]

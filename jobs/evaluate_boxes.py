@@ -22,18 +22,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from posebatch.errors import InputError, PosebatchError, UsageError
-from posebatch.estimator import load_person_detector
-from posebatch.evaluation.detections import detect_persons
-from posebatch.evaluation.finding import HEIGHTS, NOBODY, Finding, finding, read_truth, true_boxes_of
+from posebatch.core.errors import InputError, PosebatchError, UsageError
+from posebatch.core.frames import Detections
+from posebatch.core.settings import SamplingSettings, options, settings_from
+from posebatch.core.videos import Segment
+from posebatch.evaluation.boxes_found import HEIGHTS, NOBODY, Finding, finding, read_truth, true_boxes_of
+from posebatch.evaluation.detector_accuracy import detect_persons
 from posebatch.evaluation.readers import read_dataset
 from posebatch.evaluation.report import table_text
-from posebatch.models.detector import PersonDetector
-from posebatch.models.engines import place
-from posebatch.pixels import Pixels, on_device
-from posebatch.settings import SamplingSettings, options, settings_from
-from posebatch.types import Detections, Segment
-from posebatch.video import RGB, SegmentDecoder, probe
+from posebatch.models.networks.engines import place
+from posebatch.models.networks.person_detector import PersonDetector
+from posebatch.models.networks.pixels import Pixels
+from posebatch.pose.estimator import load_person_detector
+from posebatch.pose.uploads import on_device
+from posebatch.video.frame_images import RGB
+from posebatch.video.options import DecodeOptions
+from posebatch.video.probe import probe
+from posebatch.video.segment_decoder import SegmentDecoder
 
 NAMES = ("preset", "detector", "detect_size", "tiles", "bbox_thr", "nms_thr", "max_persons")
 MACHINE = ("precision", "device", "engine")
@@ -118,7 +123,13 @@ def _detected(
     with video.open("rb") as file:
         info = probe(file, str(video), math.inf).info
         sampling = SamplingSettings(stride=stride)
-        decoder = SegmentDecoder(file, str(video), Segment(), info, sampling, detector.batch_size, packing=RGB)
+        decoder = SegmentDecoder(
+            file,
+            str(video),
+            Segment(),
+            info,
+            DecodeOptions(sampling=sampling, batch_frames=detector.batch_size, packing=RGB),
+        )
         for batch in decoder:
             numbers = [record.frame_index for record in batch.records if record.status == "ok"]
             found = detector.detect(on_device(batch.images, device))

@@ -21,20 +21,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.errors import InputError, OutputError, PosebatchError, UsageError
-from posebatch.evaluation.dataset import LabelledDataset, best_boxes, true_boxes
-from posebatch.evaluation.detections import MOST_PERSONS, detect_persons, inclusive_settings, measure_detections
-from posebatch.evaluation.pictures import write_sheet
+from posebatch.core.errors import InputError, OutputError, PosebatchError, UsageError
+from posebatch.core.frames import Detections, FramePoses
+from posebatch.core.settings import Settings, options, settings_from
+from posebatch.evaluation.contact_sheets import write_sheet
+from posebatch.evaluation.detector_accuracy import MOST_PERSONS, detect_persons, inclusive_settings, measure_detections
+from posebatch.evaluation.labels import LabelledDataset, best_boxes, true_boxes
 from posebatch.evaluation.plots import write_plot
-from posebatch.evaluation.poses import keypoints_for_boxes, measure_poses
+from posebatch.evaluation.pose_accuracy import keypoints_for_boxes, measure_poses
 from posebatch.evaluation.readers import read_dataset, read_detections
 from posebatch.evaluation.report import DetectorMeasurement, PoseMeasurement, Report, report_json, report_text
-from posebatch.models.detector import load_detector
-from posebatch.models.engines import Placement, place
-from posebatch.models.pose import load_pose_network
-from posebatch.progress import LINE_SECONDS, LOG_SECONDS, duration_text
-from posebatch.settings import Settings, options, settings_from
-from posebatch.types import Detections, FramePoses
+from posebatch.models.networks.engines import Placement, place
+from posebatch.models.networks.person_detector import load_detector
+from posebatch.models.networks.pose_network import load_pose_network
+from posebatch.run.progress import LINE_SECONDS, LOG_SECONDS, duration_text
 
 GROUND_TRUTH, DETECTOR = "gt", "detector"
 

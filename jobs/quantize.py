@@ -16,12 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.errors import OutputError, PosebatchError, UsageError
-from posebatch.evaluation.calibration import quantize_detector, quantize_pose, some_images
-from posebatch.evaluation.dataset import LabelledDataset
+from posebatch.core.errors import OutputError, PosebatchError, UsageError
+from posebatch.evaluation.labels import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
-from posebatch.models.quantized import QuantizedNetwork, quantized_file, save_quantized
-from posebatch.models.registry import Kind
+from posebatch.models.weights.quantized import QuantizedNetwork, quantized_file, save_quantized
+from posebatch.models.weights.records import Kind
+from posebatch.training.int8_calibration import quantize_detector, quantize_pose, some_images
 
 Quantize = Callable[[str, LabelledDataset, LabelledDataset | None], QuantizedNetwork]
 

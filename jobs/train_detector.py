@@ -16,10 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.models.registry import EMBEDDED, SSDLITE_ARCHITECTURES, resolve
-from posebatch.training.command_line import add_common_options, backbone_settings, loop_settings, run
+from posebatch.models.weights.names import EMBEDDED, resolve
+from posebatch.models.weights.records import SSDLITE_ARCHITECTURES
+from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.detector_task import DetectorTaskSettings
-from posebatch.training.mosaic import SceneAugmentation
+from posebatch.training.options import add_common_options, backbone_settings, loop_settings, run
 from posebatch.training.recipes import DetectorRecipe
 
 

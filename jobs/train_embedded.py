@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.errors import PosebatchError, UsageError
-from posebatch.models.engines import resolve_device
+from posebatch.core.errors import PosebatchError, UsageError
+from posebatch.models.networks.engines import resolve_device
 from posebatch.training.background import (
     LOG_NAME,
     read_status,

@@ -17,9 +17,10 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.models.registry import EMBEDDED, POSE_ARCHITECTURES, resolve
-from posebatch.training.augment import PoseAugmentation
-from posebatch.training.command_line import add_common_options, backbone_settings, loop_settings, run
+from posebatch.models.weights.names import EMBEDDED, resolve
+from posebatch.models.weights.records import POSE_ARCHITECTURES
+from posebatch.training.options import add_common_options, backbone_settings, loop_settings, run
+from posebatch.training.pose_augmentation import PoseAugmentation
 from posebatch.training.pose_task import BatchNorms, PoseTaskSettings
 from posebatch.training.recipes import PoseRecipe
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from ray_head import RayHead, running_ray_head
-from s3_server import S3Server, running_s3_server
+from support.ray_head import RayHead, running_ray_head
+from support.s3_server import S3Server, running_s3_server
 
 hypothesis.settings.register_profile("posebatch", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("posebatch")

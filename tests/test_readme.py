@@ -19,19 +19,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from factories import publish_record
+from support.factories import publish_record
 
-from posebatch.cli import build_parser
-from posebatch.commits import data_key
-from posebatch.models.listing import ModelRow, list_models
-from posebatch.models.zoo import PUBLISHED_POSES
-from posebatch.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, Option, options
-from posebatch.skeleton import KEYPOINT_NAMES
-from posebatch.storage import open_store
-from posebatch.tables import FRAMES_SCHEMA, POSES_SCHEMA, frames_table, poses_table, provenance, write_parquet
-from posebatch.tiling import Grid
-from posebatch.types import FramePoses, FrameRecord, PublishedObject, SourceVideo, VideoInfo, VideoRecord
-from posebatch.verify import verify
+from posebatch.cli.entry import build_parser
+from posebatch.core.frames import FramePoses, FrameRecord
+from posebatch.core.options import Option
+from posebatch.core.records import PublishedObject, VideoRecord
+from posebatch.core.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, options
+from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.core.tiling import Grid
+from posebatch.core.videos import SourceVideo, VideoInfo
+from posebatch.dataset.layout import data_key
+from posebatch.dataset.tables.parquet import write_parquet
+from posebatch.dataset.tables.rows import frames_table, poses_table, provenance
+from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA
+from posebatch.dataset.verify import verify
+from posebatch.models.weights.listing import ModelRow, list_models
+from posebatch.models.weights.published import PUBLISHED_POSES
+from posebatch.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

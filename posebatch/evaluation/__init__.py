@@ -1,1 +1,1 @@
-"""How good the networks are: figures against labelled images. Not part of a run; needs the extra ``train``."""
+"""Accuracy of the networks on labelled images. Not part of a run; needs the extra ``train``."""

@@ -10,14 +10,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from posebatch.core.frames import FramePoses
+from posebatch.core.similarity import greedy_pairs, oks
 from posebatch.evaluation.average_precision import pose_average_precision
-from posebatch.evaluation.dataset import AREA_OF_BOX, LabelledDataset, LabelledImage, LabelledPersons
-from posebatch.evaluation.joints import greedy_pairs
-from posebatch.skeleton import oks
-from posebatch.types import FramePoses
+from posebatch.evaluation.labels import AREA_OF_BOX, LabelledDataset, LabelledImage, LabelledPersons
 
 SAME_PERSON_OKS: Final = 0.5
 """Poses at least this much alike are of one person."""
+
 
 NOTICEABLE_PX: Final = 0.5
 """Joints that lie farther from the reference's are counted."""

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from posebatch.evaluation.dataset import LabelledDataset, xyxy_to_xywh
-from posebatch.skeleton import KEYPOINT_NAMES
-from posebatch.types import Detections, FramePoses
+from posebatch.core.frames import Detections, FramePoses
+from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.evaluation.labels import LabelledDataset, xyxy_to_xywh
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """The similarities (OKS or IoU) over which COCO averages."""
 
+
 _PERSON: Final = 1
+
+
 _DETECTIONS_PER_IMAGE: Final = 100
 """COCO's limit for boxes; it is 20 for poses."""
 

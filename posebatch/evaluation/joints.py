@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.evaluation.dataset import LabelledDataset
-from posebatch.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, oks
-from posebatch.types import FramePoses
+from posebatch.core.frames import FramePoses
+from posebatch.core.similarity import box_iou, greedy_pairs, oks
+from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
+from posebatch.evaluation.labels import LabelledDataset
 
 PCK_TORSO: Final = 0.2
 """A joint is right when it lies within this many torso lengths of its label."""
 
+
 SAME_PERSON_IOU: Final = 0.5
 """A pose belongs to the labelled person whose box it overlaps at least this much."""
 
+
 _SHOULDERS: Final = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]
+
+
 _OPPOSITE_HIPS: Final = [KEYPOINT_NAMES.index("right_hip"), KEYPOINT_NAMES.index("left_hip")]
 
 
@@ -165,25 +170,3 @@ def _row(
 
 def _middle_and_mean(values: NDArray[np.float64]) -> tuple[float, float]:
     return (float(np.median(values)), float(values.mean())) if len(values) else (float("nan"), float("nan"))
-
-
-def box_iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Intersection over union of boxes (n, 4) and (m, 4), edges in pixels -> (n, m)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    total = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1)[None] - shared
-    iou: NDArray[np.float64] = shared / np.maximum(total, np.finfo(np.float64).tiny)
-    return iou
-
-
-def greedy_pairs(alike: NDArray[np.float64], least: float) -> list[int | None]:
-    """For each row the column it is paired with, each column once, largest values first, none below ``least``."""
-    pairs: list[int | None] = [None] * len(alike)
-    for index in np.argsort(-alike, axis=None, kind="stable"):
-        row, column = divmod(int(index), alike.shape[1])
-        if alike[row, column] < least:
-            break
-        if pairs[row] is None and column not in pairs:
-            pairs[row] = column
-    return pairs

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from posebatch.evaluation.average_precision import THRESHOLDS
-from posebatch.evaluation.detections import WANTED_PRECISION
+from posebatch.evaluation.detector_accuracy import WANTED_PRECISION
 from posebatch.evaluation.joints import PCK_TORSO
 from posebatch.evaluation.report import Report
 

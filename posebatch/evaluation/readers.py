@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posebatch.errors import InputError
-from posebatch.evaluation.dataset import LabelledDataset, LabelledImage, LabelledPersons, xywh_to_xyxy
-from posebatch.skeleton import NUM_KEYPOINTS
-from posebatch.types import Detections
+from posebatch.core.errors import InputError
+from posebatch.core.frames import Detections
+from posebatch.core.skeleton import NUM_KEYPOINTS
+from posebatch.evaluation.labels import LabelledDataset, LabelledImage, LabelledPersons, xywh_to_xyxy
 
 _PARQUET_COLUMNS: Final = ("image", "width", "height", "boxes")
+
+
 _OPTIONAL_COLUMNS: Final = ("keypoints", "area", "iscrowd", "ignore", "image_id", "file_name")
 
 

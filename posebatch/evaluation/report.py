@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from posebatch.evaluation.average_precision import THRESHOLDS
-from posebatch.evaluation.detections import WANTED_PRECISION, DetectorAccuracy
+from posebatch.evaluation.detector_accuracy import WANTED_PRECISION, DetectorAccuracy
 from posebatch.evaluation.joints import PCK_TORSO
-from posebatch.evaluation.poses import PoseAccuracy
+from posebatch.evaluation.pose_accuracy import PoseAccuracy
 
 
 @dataclass(frozen=True)

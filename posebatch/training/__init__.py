@@ -1,1 +1,1 @@
-"""Training the two networks: examples, augmentation, losses, and a loop that survives being killed."""
+"""Training of the two networks: examples, augmentation, losses, and a loop that survives a kill."""

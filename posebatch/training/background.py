@@ -17,11 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from posebatch.errors import TrainingError
+from posebatch.core.errors import TrainingError
 
 LOG_NAME: Final = "log.txt"
+
+
 _LOCK_NAME: Final = "lock"
+
+
 _RECENT_ROWS: Final = 20
+
+
 _LOWEST_PRIORITY: Final = 19
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posebatch.errors import InputError
+from posebatch.core.errors import InputError
 from posebatch.training.pose_examples import check_images
 
 _PERSON_CATEGORY = 1

@@ -15,24 +15,31 @@ from torch import nn
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from posebatch.evaluation.dataset import LabelledDataset
-from posebatch.evaluation.detections import evaluate_detector, inclusive_settings
-from posebatch.models.detector import SSDLitePersonDetector, anchor_boxes, decode_boxes
-from posebatch.models.engines import Placement
-from posebatch.models.inference import fold_batch_norms
-from posebatch.models.registry import DetectorRecord
-from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.evaluation.detector_accuracy import evaluate_detector, inclusive_settings
+from posebatch.evaluation.labels import LabelledDataset
+from posebatch.models.networks.boxes import anchor_boxes, decode_boxes
+from posebatch.models.networks.engines import Placement
+from posebatch.models.networks.person_detector import SSDLitePersonDetector
+from posebatch.models.networks.preparation import fold_batch_norms
+from posebatch.models.networks.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.models.weights.records import DetectorRecord
+from posebatch.training.detector_augmentation import Canvas, SceneAugmentation, compose
 from posebatch.training.detector_examples import SceneExamples, SceneTargets
-from posebatch.training.loop import Row
-from posebatch.training.mosaic import Canvas, SceneAugmentation, compose
-from posebatch.training.shuffle import shuffled
+from posebatch.training.loop import Row, shuffled
 
 _POSITIVE_IOU: Final = 0.5
+
+
 _NEGATIVE_IOU: Final = 0.4
+
+
 _IGNORED_SHARE: Final = 0.5
 """An anchor of which more lies in a region to ignore is no negative."""
 
+
 _NEGATIVES_PER_POSITIVE: Final = 3
+
+
 _LEAST_NEGATIVES: Final = 10
 """Of a picture without persons."""
 

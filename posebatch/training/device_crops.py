@@ -15,10 +15,12 @@ import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from numpy.typing import NDArray
 from PIL import Image
 
-from posebatch.training.augment import PlacedPerson, PoseAugmentation
+from posebatch.training.pose_augmentation import PlacedPerson, PoseAugmentation
 from posebatch.training.pose_examples import PoseExamples
 
 _LUMINANCE = (0.299, 0.587, 0.114)
+
+
 _MOST_RECTANGLES = 3
 
 
@@ -53,7 +55,7 @@ def _decoded(encoded: bytes) -> NDArray[np.uint8]:
 def vary_crops(
     crops: torch.Tensor, augmentation: PoseAugmentation, randoms: Sequence[np.random.Generator]
 ) -> torch.Tensor:
-    """Colour, detail and occlusion at random, as `posebatch.training.augment.vary_pixels` does for one crop.
+    """Colour, detail and occlusion at random, as `posebatch.training.pose_augmentation.vary_pixels` does for one crop.
 
     ``crops`` (n, 3, h, w) float32, 0..255, on any device; ``randoms`` one generator for each. Detail is lost by one
     factor for all crops of a batch that lose any.

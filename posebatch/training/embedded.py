@@ -14,31 +14,50 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from posebatch.errors import TrainingError
-from posebatch.models.pose_resnet import HEATMAP_STRIDE
-from posebatch.models.registry import PoseRecord
-from posebatch.training.augment import PoseAugmentation
+from posebatch.core.errors import TrainingError
+from posebatch.models.networks.pose_resnet import HEATMAP_STRIDE
+from posebatch.models.weights.records import PoseRecord
 from posebatch.training.launch import finish, train_here
 from posebatch.training.loop import CHECKPOINT_NAME, LoopSettings
+from posebatch.training.pose_augmentation import PoseAugmentation
 from posebatch.training.pose_task import PoseTaskSettings
 from posebatch.training.recipes import PoseRecipe
 
 NAME: Final = "simplebaseline_mobilenet_v2_w175_256x192"
+
+
 ARCHITECTURE: Final = "mobilenet_v2_w175_d128_centred"
+
 
 STAGES: Final = ("head", "whole")
 """In their order; each has a folder of its name."""
 
+
 _FILES_NAME: Final = "files.json"
+
+
 _INPUT_SIZE_WH: Final = (48 * HEATMAP_STRIDE, 64 * HEATMAP_STRIDE)
+
+
 _BACKBONE_BLOCKS: Final = 18
+
+
 _BATCH: Final = 16
+
+
 _HEAD_STEPS: Final = 20_000 // _BATCH
+
+
 _WHOLE_STEPS: Final = 1_000_000 // _BATCH
+
+
 _EVALUATE_STEPS: Final = 3150
 """50,400 samples: the labelled images are looked at rarely, since each look chooses a little."""
+
+
 _REPEATS: Final = (("coco_train2017", 6), ("flickr8k_quantumnaan", 3))
 """The sources with the best labels and the most varied pictures come more often."""
+
 
 _AUGMENTATION: Final = PoseAugmentation(
     scale=0.25, rotation=0.35, rotation_degrees=30, half_body=0.25, shift=0.05, occlusion=0.15, colour=0.4

@@ -6,6 +6,7 @@ same examples in the same order as one that was not. A checkpoint replaces the l
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -15,15 +16,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from posebatch.errors import TrainingError
+from posebatch.core.errors import TrainingError
 
 Row = dict[str, float]
 """What is known of a run at one step, by name."""
+
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
 
@@ -226,3 +230,14 @@ def _restore(
         ) from error
     history[:] = content["history"]
     return int(content["step"])
+
+
+def shuffled(number: int, length: int, seed: int) -> int:
+    """Which of ``length`` examples stands at a place of the stream: each once in every round of ``length`` places."""
+    round_number, place = divmod(number, length)
+    return int(_permutation(length, seed, round_number)[place])
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, round_number, length]).permutation(length)

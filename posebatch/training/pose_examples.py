@@ -1,6 +1,6 @@
 """Labelled persons: what a pose network is trained on, read from Parquet or from COCO's annotations.
 
-Coordinates are pixels with integer = pixel centre, as in `posebatch.evaluation.dataset`: COCO's boxes count from a
+Coordinates are pixels with integer = pixel centre, as in `posebatch.evaluation.labels`: COCO's boxes count from a
 pixel's edge, so half a pixel is taken off; keypoints name pixels and stay as they are.
 """
 
@@ -18,18 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posebatch.errors import InputError
-from posebatch.skeleton import NUM_KEYPOINTS
+from posebatch.core.errors import InputError
+from posebatch.core.skeleton import NUM_KEYPOINTS
 
 _HALF_PIXEL = 0.5
 
+
 _LABEL_COLUMNS: Final = ("keypoints", "teacher_keypoints")
+
 
 TEACHER_SEES: Final = 0.2
 """Score from which a teacher's keypoint counts as seen."""
 
+
 ABSENT_WEIGHT: Final = 0.15
 """How much it counts that a joint is not there, where nobody labelled it and the teacher sees nothing."""
+
 
 AGREEMENT: Final = 0.06
 """Label and teacher agree when they are closer than this share of the person's box diagonal: then their mean is

@@ -15,23 +15,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from posebatch.evaluation.dataset import LabelledDataset
-from posebatch.evaluation.poses import evaluate_keypoints
-from posebatch.heatmaps import encode_heatmaps
-from posebatch.models.engines import Placement, start_engine
-from posebatch.models.inference import fold_batch_norms
-from posebatch.models.pose import PoseNetwork
-from posebatch.models.pose_resnet import HEATMAP_STRIDE
-from posebatch.models.registry import PoseRecord
-from posebatch.settings import EstimatorSettings
-from posebatch.training.augment import PlacedPerson, PoseAugmentation, cut_person, place_person
+from posebatch.core.settings import EstimatorSettings
+from posebatch.evaluation.labels import LabelledDataset
+from posebatch.evaluation.pose_accuracy import evaluate_keypoints
+from posebatch.models.networks.engines import Placement, start_engine
+from posebatch.models.networks.pose_network import PoseNetwork
+from posebatch.models.networks.pose_resnet import HEATMAP_STRIDE
+from posebatch.models.networks.preparation import fold_batch_norms
+from posebatch.models.weights.records import PoseRecord
+from posebatch.pose.heatmaps import encode_heatmaps
 from posebatch.training.device_crops import DevicePictures, vary_crops
-from posebatch.training.loop import Row
+from posebatch.training.loop import Row, shuffled
+from posebatch.training.pose_augmentation import PlacedPerson, PoseAugmentation, cut_person, place_person
 from posebatch.training.pose_examples import PoseExamples
-from posebatch.training.shuffle import shuffled
 
 _TEMPERATURE: Final = 12.0
 """Heatmaps end near 1; times this they make a softmax that is sharp, but not too sharp to learn from."""
+
 
 _SQUARED_ERROR_SCALE: Final = 500.0
 """The mean over a map of few non-zero pixels is tiny; this brings it near 1, beside the cross-entropy."""
@@ -40,6 +40,7 @@ _SQUARED_ERROR_SCALE: Final = 500.0
 BatchNorms = Literal["folded", "head", "all"]
 """Which batch norms are trained. ``folded``: none, for a network that has been trained before. ``head``: those of the
 deconvolutions, for a new head on a trained backbone. ``all``: as in the paper, for random weights."""
+
 
 _HEAD: Final = ("deconv_layers", "final_layer")
 

@@ -13,29 +13,31 @@ import torch
 from torch import nn
 from torchvision.models.detection.ssd import SSD
 
-from posebatch.errors import TrainingError
-from posebatch.evaluation.dataset import LabelledDataset
+from posebatch.core.errors import TrainingError
+from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.evaluation.labels import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
-from posebatch.geometry import BOX_PADDING
-from posebatch.models.inference import unfold_batch_norms
-from posebatch.models.pose_resnet import PoseMobileNet, build_pose_network
-from posebatch.models.registry import AnyRecord, DetectorRecord, PoseRecord
-from posebatch.models.ssdlite import INPUT_SIZE, build_person_ssd
-from posebatch.models.weights import StateDict, load_backbone, load_into, load_weights, save_weights
-from posebatch.skeleton import KEYPOINT_NAMES
-from posebatch.training.augment import NO_AUGMENTATION, PoseAugmentation, cut_person
+from posebatch.models.networks.pose_resnet import PoseMobileNet, build_pose_network
+from posebatch.models.networks.preparation import unfold_batch_norms
+from posebatch.models.networks.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.models.weights.files import StateDict, load_backbone, load_into, load_weights, save_weights
+from posebatch.models.weights.records import AnyRecord, DetectorRecord, PoseRecord
+from posebatch.pose.crops import BOX_PADDING
+from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.detector_examples import SceneExamples, join, read_person_crops, read_scenes
 from posebatch.training.detector_task import DetectorNetwork, DetectorTask, DetectorTaskSettings
 from posebatch.training.loop import LoopSettings, Row, Task
-from posebatch.training.mosaic import SceneAugmentation
-from posebatch.training.narrow import narrow_deconvolutions
+from posebatch.training.pose_augmentation import NO_AUGMENTATION, PoseAugmentation, cut_person
 from posebatch.training.pose_examples import PoseExamples, read_pose_examples
 from posebatch.training.pose_task import PoseTask, PoseTaskSettings
-from posebatch.training.widen import widen_detector
+from posebatch.training.warm_start import narrow_deconvolutions, widen_detector
 
 _CALIBRATION_BATCHES, _CALIBRATION_BATCH = 8, 16
 
+
 _LICENCE: Final = "that of the images it was trained on, and of the weights it started from"
+
+
 _COLOUR_MEAN, _COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

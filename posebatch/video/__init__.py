@@ -8,11 +8,3 @@ Frames that nobody wants need not be decoded, but count as if they were.
 
 Foreign errors are translated here: no FFmpeg error leaves this package.
 """
-
-from posebatch.video.cutting import probe
-from posebatch.video.decoder import SegmentDecoder
-from posebatch.video.hardware import use_nvdec
-from posebatch.video.packing import RGB, Packing
-from posebatch.video.rgb import to_rgb
-
-__all__ = ["RGB", "Packing", "SegmentDecoder", "probe", "to_rgb", "use_nvdec"]

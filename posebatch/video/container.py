@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import IO, Final
@@ -20,21 +20,27 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from posebatch.errors import DamagedVideoError, NotAVideoError, NoVideoStreamError
+from posebatch.core.errors import DamagedVideoError, NotAVideoError, NoVideoStreamError
 from posebatch.video.limits import Limits
-from posebatch.watch import watch
 
 CONTAINER_FORMATS: Final = "asf,avi,dv,flv,matroska,mov,mpeg,mpegts,mxf,ogg"
 """The demuxers that may open an input. Playlists (HLS, DASH, concat), which make FFmpeg open other files and addresses,
 are not among them, whatever an input is called."""
 
+
 INDEXED_FORMATS: Final = frozenset({"mov"})
 """Formats whose header lists every packet, so that a keyframe's position says which frame it is."""
+
 
 UNTIMED_FORMATS: Final = frozenset({"avi"})
 """Formats without presentation times: the k-th frame shown takes the k-th time slot."""
 
+
 av.logging.set_level(av.logging.PANIC)  # what matters reaches the caller as an error or a frame's status
+
+
+def ignore() -> None:
+    """Do nothing: the default for callbacks."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class OpenVideo:
     time_base: Fraction
     """Seconds per tick."""
     limits: Limits
+    on_frame: Callable[[], None]
+    """Called after each decoded frame, as a sign of life."""
 
     @property
     def name(self) -> str:
@@ -73,7 +81,7 @@ class OpenVideo:
             raise
         for frame in frames:
             self.limits.check_picture(frame.width, frame.height)
-            watch.moved()
+            self.on_frame()
         return frames
 
     def check_frame(self, frame_index: int, pts: int) -> None:
@@ -83,8 +91,13 @@ class OpenVideo:
 
 
 @contextlib.contextmanager
-def open_video(file: IO[bytes], limits: Limits, accelerator: HWAccel | None = None) -> Iterator[OpenVideo]:
-    """The container and its main video stream, to be decoded by the accelerator if there is one."""
+def open_video(
+    file: IO[bytes], limits: Limits, accelerator: HWAccel | None = None, on_frame: Callable[[], None] = ignore
+) -> Iterator[OpenVideo]:
+    """The container and its main video stream, to be decoded by the accelerator if there is one.
+
+    ``on_frame`` is called after each decoded frame.
+    """
     size = file.seek(0, io.SEEK_END)
     if size == 0:
         raise NotAVideoError(f"{limits.name}: the file is empty (0 bytes)")
@@ -102,7 +115,7 @@ def open_video(file: IO[bytes], limits: Limits, accelerator: HWAccel | None = No
         limits.check_index(len(stream.index_entries), size)
         stream.codec_context.options = limits.decoder_options
         try:
-            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits)
+            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame)
         finally:
             # Waits for the decoder's threads without Python's lock. PyAV frees a decoder while holding that lock, and a
             # thread that meets damage needs it for its message: the two would wait for each other for ever.

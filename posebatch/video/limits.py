@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from posebatch.errors import DamagedVideoError, LimitError
-from posebatch.settings import LimitSettings
+from posebatch.core.errors import DamagedVideoError, LimitError
+from posebatch.core.settings import LimitSettings
 
 MAX_TICKS: Final = 1 << 62
 """Times beyond it, of either sign, are nonsense: with room for a frame's duration, what is below fits 64 bits."""
 
+
 _INT_MAX: Final = (1 << 31) - 1
+
 
 _SIZE_IN_LOG = re.compile(r"(\d+)x(\d+)")
 """How FFmpeg's decoders name the size of a picture that they refuse."""

@@ -10,8 +10,8 @@ import av.error
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from posebatch.errors import IndexDisagreesError
-from posebatch.types import Segment
+from posebatch.core.errors import IndexDisagreesError
+from posebatch.core.videos import Segment
 from posebatch.video.container import INDEXED_FORMATS, OpenVideo
 
 MAX_DEMUX_FAILURES: Final = 16

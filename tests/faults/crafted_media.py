@@ -7,8 +7,8 @@ import struct
 from typing import Any, Final
 
 import av
-from factories import video_bytes
-from mutated_media import CODECS, base
+from faults.mutated_media import CODECS, base
+from support.factories import video_bytes
 
 GROWING: Final = {"h264": "mpegts", "hevc": "mpegts", "mpeg4": "avi", "mjpeg": "avi", "vp9": "mkv"}
 """Containers in which a stream of each codec may change its size."""

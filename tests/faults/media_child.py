@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from posebatch.errors import IndexDisagreesError, VideoError
-from posebatch.settings import LimitSettings, SamplingSettings
-from posebatch.types import FrameRecord, Segment, VideoPlan
-from posebatch.video import SegmentDecoder, probe
+from posebatch.core.errors import IndexDisagreesError, VideoError
+from posebatch.core.frames import FrameRecord
+from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.videos import Segment, VideoPlan
+from posebatch.video.options import DecodeOptions
+from posebatch.video.probe import probe
+from posebatch.video.segment_decoder import SegmentDecoder
 
 STRIDES = (1, 5)
 BATCH_FRAMES = 4
@@ -99,7 +102,13 @@ def _decoded(file: Any, name: str, plan: VideoPlan, stride: int, threads: int, l
     found = _Rows()
     sampling, records = SamplingSettings(stride), []
     for segment in plan.segments:
-        decoder = SegmentDecoder(file, name, segment, plan.info, sampling, BATCH_FRAMES, threads, limits=limits)
+        decoder = SegmentDecoder(
+            file,
+            name,
+            segment,
+            plan.info,
+            DecodeOptions(sampling=sampling, batch_frames=BATCH_FRAMES, threads=threads, limits=limits),
+        )
         for batch in decoder:
             records += batch.records
             found.digest.update(repr(batch.records).encode() + batch.images.tobytes())

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from media_child import Outcome
+from faults.media_child import Outcome
 
 HANG_SECONDS = 120
 """On a busy machine; alone the slowest take some seconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from factories import video_bytes
+from support.factories import video_bytes
 
 os.environ.setdefault("SVT_LOG", "-2")  # the AV1 encoder tells its whole life otherwise
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from factories import audio_only, corrupt_middle, video_bytes
-from processes import processes_with
-from ray_head import RayHead, running_ray_head
+from support.factories import audio_only, corrupt_middle, video_bytes
+from support.processes import processes_with
+from support.ray_head import RayHead, running_ray_head
 
 from posebatch import read_videos
-from posebatch.storage import open_store
-from posebatch.verify import verify
+from posebatch.dataset.verify import verify
+from posebatch.storage.open import open_store
 
 BIN: Final = Path(sys.executable).parent
 TESTS: Final = Path(__file__).resolve().parents[1]

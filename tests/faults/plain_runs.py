@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from test_runner import FakePool, Fault, Job, no_fault, process
+from support.fake_pool import FakePool, Fault, Job, no_fault, process
 
-from posebatch import job as job_module
-from posebatch import runner as runner_module
-from posebatch.cli import main
-from posebatch.plan import RunContext
-from posebatch.runner import Runner
-from posebatch.tasks import perform
-from posebatch.types import SegmentJob
+from posebatch.cli.entry import main
+from posebatch.run import driver, scheduler
+from posebatch.run.context import RunContext
+from posebatch.run.scheduler import Runner
+from posebatch.run.tasks import SegmentJob
+from posebatch.run.workers.video_tasks import perform
 
 Command = Callable[..., int]
 
@@ -38,7 +37,7 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    patch.setattr(job_module, "_ray_pool", pool)
-    patch.setattr(runner_module, "RETRY_SECONDS", 0.0)
-    patch.setattr(runner_module, "POLL_SECONDS", 0.01)
+    patch.setattr(driver, "_ray_pool", pool)
+    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
+    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
     return command

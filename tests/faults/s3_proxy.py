@@ -35,7 +35,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from s3_server import LOOPBACK, S3Server
+from support.s3_server import LOOPBACK, S3Server
 
 Kind = Literal[
     "error_500",  # not done, InternalError

@@ -15,21 +15,21 @@ from uuid import uuid4
 
 import pytest
 import torch
-from s3_server import S3Server
-from test_layers import SOURCES, imported
-from test_training_jobs import module_of
-from test_training_loop import Line
-from tiny_video import write_tiny_video
-from weight_files import PAPER, PAPER_FILE, content, running_weight_server
+from support.line import Line
+from support.s3_server import S3Server
+from support.scripts import module_of
+from support.sources import SOURCES, imported
+from support.tiny_video import write_tiny_video
+from support.weight_files import PAPER, PAPER_FILE, content, running_weight_server
 
-from posebatch import storage
-from posebatch.cli import main
-from posebatch.errors import TrainingError, WeightsError
-from posebatch.models import download
-from posebatch.models.convert import convert
-from posebatch.models.pose_resnet import build_pose_network
-from posebatch.models.quantized import load_quantized
-from posebatch.models.weights import load_backbone, load_weights, read_tensors
+from posebatch.cli.entry import main
+from posebatch.core.errors import TrainingError, WeightsError
+from posebatch.models.networks.pose_resnet import build_pose_network
+from posebatch.models.weights import cache
+from posebatch.models.weights.convert import convert
+from posebatch.models.weights.files import load_backbone, load_weights, read_tensors
+from posebatch.models.weights.quantized import load_quantized
+from posebatch.storage import s3
 from posebatch.training.loop import CHECKPOINT_NAME, LoopSettings, averaged_weights, train
 
 
@@ -123,7 +123,7 @@ def test_an_8_bit_network_is_no_pickle_either(
     tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Evil], bytes]
 ) -> None:
     path = write(tmp_path, "x.int8.safetensors", make)
-    monkeypatch.setattr("posebatch.models.quantized.quantized_file", lambda *_: path)
+    monkeypatch.setattr("posebatch.models.weights.quantized.quantized_file", lambda *_: path)
     with pytest.raises(WeightsError):
         load_quantized("pose", "simplebaseline_mobilenet_v2_256x192")
 
@@ -173,8 +173,8 @@ def test_a_training_refuses_it_as_a_start(
 @pytest.fixture
 def fetched_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "RETRY_PAUSES_S", ())
-    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setattr(cache, "RETRY_PAUSES_S", ())
+    monkeypatch.delenv(cache.MIRROR_VARIABLE, raising=False)
 
 
 @pytest.mark.usefixtures("fetched_here")
@@ -184,7 +184,7 @@ def test_a_mirror_cannot_make_it_run(
 ) -> None:
     with running_weight_server() as server:
         server.files[PAPER_FILE] = content(make(Evil(canary)))
-        monkeypatch.setenv(download.MIRROR_VARIABLE, server.url)
+        monkeypatch.setenv(cache.MIRROR_VARIABLE, server.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with pytest.raises(WeightsError):
             load_weights("pose", PAPER)
@@ -200,13 +200,13 @@ def test_nor_can_a_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, 
     s3_server.client().put_object(Bucket=bucket, Key=name, Body=CHECKPOINTS["by torch"](Evil(canary)))
     for variable, value in s3_server.environment().items():
         monkeypatch.setenv(variable, value)
-    storage.s3_client.cache_clear()
+    s3.s3_client.cache_clear()
     try:
         for kind in ("pose", "detector"):
             with pytest.raises(WeightsError):
                 load_weights(kind, f"s3://{bucket}/{name}")  # type: ignore[call-overload]
     finally:
-        storage.s3_client.cache_clear()
+        s3.s3_client.cache_clear()
 
 
 # --- and nobody begins to ---------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_nobody_unpickles() -> None:
     assert users == set(MAY_IMPORT_PICKLE)
     uses = {
         ast.unparse(node)
-        for node in ast.walk(ast.parse(SOURCES["models.weights"]))
+        for node in ast.walk(ast.parse(SOURCES["models.weights.files"]))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
     }
     assert uses == {"pickle.UnpicklingError"}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import av
 import pytest
-from crafted_media import (
+from faults.crafted_media import (
     GROWING,
     growing,
     huge_h264,
@@ -29,18 +29,22 @@ from crafted_media import (
     patched,
     playlists,
 )
-from factories import corrupt_middle, video_bytes
-from media_child import Outcome
-from media_pool import child, outcomes
-from mutated_media import BASES, MUTATIONS, Mutant, base, mutants
-from suite import FULL, SEED, note_figure
-from test_runner import Archive, facts
+from faults.media_child import Outcome
+from faults.media_pool import child, outcomes
+from faults.mutated_media import BASES, MUTATIONS, Mutant, base, mutants
+from faults.suite import FULL, SEED, note_figure
+from support.factories import corrupt_middle, video_bytes
+from support.fake_pool import Archive, facts
 
-from posebatch.errors import DamagedVideoError, LimitError
-from posebatch.settings import LimitSettings, SamplingSettings
-from posebatch.types import FrameBatch, Segment
-from posebatch.video import SegmentDecoder, decoder, foresight, presentation, probe
+from posebatch.core.errors import DamagedVideoError, LimitError
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.videos import Segment
+from posebatch.video import frame_numbers, full_decode, segment_decoder
 from posebatch.video.limits import Limits
+from posebatch.video.options import DecodeOptions
+from posebatch.video.probe import probe
+from posebatch.video.segment_decoder import SegmentDecoder
 
 SHORT_MUTANTS = 23 * 7 * 5
 FULL_MUTANTS = 20_000
@@ -124,9 +128,11 @@ def test_an_index_that_points_outside_the_file_is_no_failure_of_the_storage():
 def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=24, b_frames=2)
     expected = [batch.records for batch in decoded(video, LimitSettings(), stride=6)]
-    monkeypatch.setattr(foresight, "MAX_HELD_PACKETS", 1)
+    monkeypatch.setattr(frame_numbers, "MAX_HELD_PACKETS", 1)
     info = probe(io.BytesIO(video), "clip", 20).info
-    slow = SegmentDecoder(io.BytesIO(video), "clip", Segment(), info, SamplingSettings(6), 1)
+    slow = SegmentDecoder(
+        io.BytesIO(video), "clip", Segment(), info, DecodeOptions(sampling=SamplingSettings(6), batch_frames=1)
+    )
     assert [batch.records for batch in slow] == expected
     assert slow.frames_out == 24, "everything was decoded"
 
@@ -135,14 +141,14 @@ def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeyp
     video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
     expected = [batch.records for batch in decoded(video, LimitSettings())]
     assert {record.status for records in expected for record in records} > {"missing"}
-    monkeypatch.setattr(presentation, "MAX_AWAITED", 4)
+    monkeypatch.setattr(full_decode, "MAX_AWAITED", 4)
     assert [batch.records for batch in decoded(video, LimitSettings())] == expected
 
 
 def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=10)
     assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [4, 4, 2]
-    monkeypatch.setattr(decoder, "MAX_BATCH_PIXELS", 128 * 96)
+    monkeypatch.setattr(segment_decoder, "MAX_BATCH_PIXELS", 128 * 96)
     assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [2] * 5
 
 
@@ -185,7 +191,15 @@ def test_a_bomb_takes_no_memory(name: str, tmp_path: Path):
 def decoded(video: bytes, limits: LimitSettings, stride: int = 1, batch_frames: int = 1) -> list[FrameBatch]:
     info = probe(io.BytesIO(video), "clip", 20, limits).info
     sampling = SamplingSettings(stride)
-    return list(SegmentDecoder(io.BytesIO(video), "clip", Segment(), info, sampling, batch_frames, limits=limits))
+    return list(
+        SegmentDecoder(
+            io.BytesIO(video),
+            "clip",
+            Segment(),
+            info,
+            DecodeOptions(sampling=sampling, batch_frames=batch_frames, limits=limits),
+        )
+    )
 
 
 @pytest.mark.parametrize("codec", GROWING)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nights import Deed, Nights, SharedRay, assert_same, finish, kill, make_archive, processes, shared_ray
-from processes import wait_for
-from suite import FULL, SEED, note_figure
+from faults.nights import Deed, Nights, SharedRay, assert_same, finish, kill, make_archive, processes, shared_ray
+from faults.suite import FULL, SEED, note_figure
+from support.processes import wait_for
 
 pytestmark = pytest.mark.ray
 

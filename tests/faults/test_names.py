@@ -13,21 +13,28 @@ from uuid import uuid4
 import duckdb
 import pandas as pd
 import pytest
+from faults.plain_runs import plain_command
+from faults.suite import FULL
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_runs import plain_command
-from s3_server import S3Server
-from suite import FULL
-from tiny_video import write_tiny_video
+from support.s3_server import S3Server
+from support.tiny_video import write_tiny_video
 
-from posebatch import storage
-from posebatch.clashes import check_kept_apart, merges_names
-from posebatch.commits import DATA_FOLDERS, data_key, record_key
-from posebatch.errors import InputError
-from posebatch.inputs import HASH_DIGITS, MAX_SEGMENT_BYTES, encode_output_path
-from posebatch.storage import LocalStore, S3Store
-from posebatch.tables import COLUMNS, read_videos
-from posebatch.types import SourceVideo
+from posebatch.core.errors import InputError
+from posebatch.core.videos import SourceVideo
+from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
+from posebatch.dataset.output_paths import (
+    HASH_DIGITS,
+    MAX_SEGMENT_BYTES,
+    check_kept_apart,
+    encode_output_path,
+    merges_names,
+)
+from posebatch.dataset.tables.readers import read_videos
+from posebatch.dataset.tables.schemas import COLUMNS
+from posebatch.storage import s3 as s3_module
+from posebatch.storage.local import LocalStore
+from posebatch.storage.s3 import S3Store
 
 LONG = "n" * 250
 SHORTENED = encode_output_path(LONG)
@@ -238,7 +245,7 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    storage.s3_client.cache_clear()
+    s3_module.s3_client.cache_clear()
     return s3_server
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nights import BIN, Nights, SharedRay, assert_same, finish, kill, make_archive, obedient, shared_ray
-from processes import wait_for
-from suite import FULL, note_figure
+from faults.nights import BIN, Nights, SharedRay, assert_same, finish, kill, make_archive, obedient, shared_ray
+from faults.suite import FULL, note_figure
+from support.processes import wait_for
 
 from posebatch import read_videos
 

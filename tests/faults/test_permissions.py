@@ -13,16 +13,17 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from plain_runs import plain_command
-from s3_server import S3Server
-from test_runner import Job
-from tiny_video import write_tiny_video
+from faults.plain_runs import plain_command
+from support.fake_pool import Job
+from support.s3_server import S3Server
+from support.tiny_video import write_tiny_video
 
-from posebatch import read_poses, storage
-from posebatch.errors import PosebatchError, StorageError, StorageUnavailableError
-from posebatch.models.download import MIRROR_VARIABLE, fetch_object
-from posebatch.storage import S3Store
-from posebatch.types import SegmentJob
+from posebatch import read_poses
+from posebatch.core.errors import PosebatchError, StorageError, StorageUnavailableError
+from posebatch.models.weights.cache import MIRROR_VARIABLE, fetch_object
+from posebatch.run.tasks import SegmentJob
+from posebatch.storage import retry, s3
+from posebatch.storage.s3 import S3Store
 
 POLICY = json.loads((Path(__file__).resolve().parents[2] / "infra/iam-policy.json").read_text())
 ARCHIVE, POSES = "my-archive", "my-poses"
@@ -127,11 +128,11 @@ def recorder(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv("POSEBATCH_CACHE", str(folder / "cache"))
         for name, value in s3_server.environment().items():
             patch.setenv(name, value)
-        storage.s3_client.cache_clear()
+        s3.s3_client.cache_clear()
         recorder = Recorder(buckets)
-        storage.s3_client(None).meta.events.register("before-parameter-build.s3", recorder.note)
+        s3.s3_client(None).meta.events.register("before-parameter-build.s3", recorder.note)
         _nights(patch, recorder, f"s3://{archive}/videos/", f"s3://{poses}/dataset", upload, video)
-        storage.s3_client.cache_clear()
+        s3.s3_client.cache_clear()
         yield recorder
 
 
@@ -151,8 +152,8 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
     assert posebatch("verify", "--output", output) == 0
     assert posebatch("gc", "--output", output, "--delete") == 0
     assert len(read_poses(output))
-    patch.setattr(storage, "PART_BYTES", 5 << 20)  # as for the tables of a very long video
-    patch.setattr(storage, "TRIES", 1)
+    patch.setattr(s3, "PART_BYTES", 5 << 20)  # as for the tables of a very long video
+    patch.setattr(retry, "TRIES", 1)
     large = io.BytesIO(bytes(9 << 20))
     S3Store(output).put("poses/long.mp4.parquet", large)
     recorder.failing = "UploadPart"
@@ -235,11 +236,11 @@ def test_weights_in_a_bucket_need_reading_alone(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path))
     monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
-    storage.s3_client.cache_clear()
+    s3.s3_client.cache_clear()
     recorder = Recorder({bucket: "weights"})
-    storage.s3_client(None).meta.events.register("before-parameter-build.s3", recorder.note)
+    s3.s3_client(None).meta.events.register("before-parameter-build.s3", recorder.note)
     try:
         assert fetch_object(f"s3://{bucket}/mirror/mine.safetensors").read_bytes() == b"weights"
     finally:
-        storage.s3_client.cache_clear()
+        s3.s3_client.cache_clear()
     assert recorder.calls == {("s3:GetObject", "arn:aws:s3:::weights/mirror/mine.safetensors")}

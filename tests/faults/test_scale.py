@@ -7,12 +7,12 @@ only stated.
 from pathlib import Path
 
 import pytest
-from suite import FULL, note_figure
+from benchmarks.child_process import in_child
+from benchmarks.nightly_planning import NightFigures, plan_a_night
+from faults.suite import FULL, note_figure
 
-from posebatch.benchmark.child import in_child
-from posebatch.benchmark.planning import NightFigures, plan_a_night
-from posebatch.settings import settings_from
-from posebatch.standings import FEW_VIDEOS
+from posebatch.core.settings import settings_from
+from posebatch.run.planning.commit_index import FEW_VIDEOS
 
 VIDEOS = 1_000_000 if FULL else 20_000
 NEW = 500

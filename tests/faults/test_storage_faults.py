@@ -21,25 +21,27 @@ import numpy as np
 import pytest
 from faults import s3_proxy
 from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
-from s3_server import S3Server
-from suite import FULL, SEED, note_figure
-from test_runner import Archive, FakePool, facts, no_fault, process
-from tiny_video import write_tiny_video
+from faults.suite import FULL, SEED, note_figure
+from support.fake_pool import Archive, FakePool, facts, no_fault, process
+from support.s3_server import S3Server
+from support.tiny_video import write_tiny_video
 
-from posebatch import runner as runner_module
-from posebatch import storage
-from posebatch.commits import read_record
-from posebatch.errors import PosebatchError
-from posebatch.inputs import list_videos, parse_inputs
-from posebatch.plan import RunContext
-from posebatch.progress import Progress, Tally
-from posebatch.runner import Outcome, Runner
-from posebatch.settings import settings_from
-from posebatch.standings import Standings
-from posebatch.storage import Store, open_store
-from posebatch.tasks import perform
-from posebatch.types import SegmentJob, StageSeconds, VideoRecord
-from posebatch.verify import verify
+from posebatch.core.errors import PosebatchError
+from posebatch.core.records import StageSeconds, VideoRecord
+from posebatch.core.settings import settings_from
+from posebatch.dataset.publication import read_record
+from posebatch.dataset.verify import verify
+from posebatch.run import scheduler
+from posebatch.run.context import RunContext
+from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.inputs import list_videos, parse_inputs
+from posebatch.run.progress import Progress, Tally
+from posebatch.run.scheduler import Outcome, Runner
+from posebatch.run.tasks import SegmentJob
+from posebatch.run.workers.video_tasks import perform
+from posebatch.storage import local, retry, s3
+from posebatch.storage.open import open_store
+from posebatch.storage.store import Store
 
 MOST_NIGHTS = 12
 WANTED_FAULTS = 1000 if FULL else 0
@@ -156,7 +158,7 @@ def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.delenv("AWS_PROFILE", raising=False)
         for variable, value in proxy.environment().items():
             patch.setenv(variable, value)
-        storage.s3_client.cache_clear()
+        s3.s3_client.cache_clear()
         world = World(proxy, bucket, films)
         s3_server.client().create_bucket(Bucket=bucket)
         world.restore()
@@ -164,18 +166,18 @@ def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert facts(nights.run()) == (len(VIDEOS), 0, 0, 0)
         world.expected = dataset(open_store(nights.output))
         yield world
-    storage.s3_client.cache_clear()
+    s3.s3_client.cache_clear()
 
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """The same waits, but shorter; and so few keys a page that there are several."""
-    patch.setattr(runner_module, "RETRY_SECONDS", 0.0)
-    patch.setattr(runner_module, "POLL_SECONDS", 0.01)
-    patch.setattr(storage, "FIRST_PAUSE_S", 0.01)
-    patch.setattr(storage, "LONGEST_PAUSE_S", 0.05)
-    patch.setattr(storage, "TIMEOUT_S", 4.0)
-    patch.setattr(storage, "BLOCK_BYTES", 256)
-    patch.setattr(storage, "PAGE_KEYS", 2)
+    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
+    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
+    patch.setattr(retry, "FIRST_PAUSE_S", 0.01)
+    patch.setattr(retry, "LONGEST_PAUSE_S", 0.05)
+    patch.setattr(s3, "TIMEOUT_S", 4.0)
+    patch.setattr(s3, "BLOCK_BYTES", 256)
+    patch.setattr(s3, "PAGE_KEYS", 2)
     patch.setattr(s3_proxy, "STALL_S", 4.2)
 
 
@@ -305,7 +307,7 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         archive.add(name, frames=frames)
     archive.run()
     expected = dataset(archive.store)
-    archive.store = storage.LocalStore(tmp_path / "disturbed")
+    archive.store = local.LocalStore(tmp_path / "disturbed")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refusing(kind, chance))
         for _ in range(3 if FULL else 1):

@@ -10,26 +10,27 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import parity_rules as rules
 import pytest
 import torch
+from parity import parity_rules as rules
 
-import posebatch.heatmaps
-import posebatch.models.pose
-import posebatch.skeleton
-from posebatch.estimator import PoseEstimator
-from posebatch.geometry import apply_affine, crop_regions, grid_to_frame, invert_affine
-from posebatch.heatmaps import decode_heatmaps
-from posebatch.models.engines import PLAIN, start_engine
-from posebatch.models.pose import PoseNetwork
-from posebatch.models.pose_resnet import build_pose_network
-from posebatch.models.registry import PoseRecord
-from posebatch.models.weights import load_into
-from posebatch.pixels import sample_crop
-from posebatch.scoring import oks_nms, rescore
-from posebatch.settings import EstimatorSettings
-from posebatch.skeleton import KEYPOINT_NAMES
-from posebatch.types import Detections, FrameBatch, FrameRecord
+import posebatch.core.skeleton
+import posebatch.models.networks.pose_network
+import posebatch.pose.heatmaps
+from posebatch.core.frames import Detections, FrameRecord
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import EstimatorSettings
+from posebatch.core.similarity import oks_nms, rescore
+from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.models.networks.engines import PLAIN, start_engine
+from posebatch.models.networks.pose_network import PoseNetwork
+from posebatch.models.networks.pose_resnet import build_pose_network
+from posebatch.models.weights.files import load_into
+from posebatch.models.weights.records import PoseRecord
+from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame, invert_affine
+from posebatch.pose.estimator import PoseEstimator
+from posebatch.pose.heatmaps import decode_heatmaps
+from posebatch.pose.pixels import sample_crop
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden.npz"))
 
@@ -182,7 +183,7 @@ def test_dark_finds_the_same_keypoints_as_its_authors_code():
 
 
 def test_dark_does_not_with_another_blur(monkeypatch):
-    monkeypatch.setattr(posebatch.heatmaps, "SIGMA", 1.8)
+    monkeypatch.setattr(posebatch.pose.heatmaps, "SIGMA", 1.8)
     with pytest.raises(AssertionError):
         check_decoding("dark", golden=GOLDEN["decoded_dark"])
 
@@ -198,7 +199,7 @@ def test_heatmaps_do_not_when_read_otherwise(changed):
 
 
 def test_heatmaps_do_not_with_another_step(monkeypatch):
-    monkeypatch.setattr(posebatch.heatmaps, "QUARTER_STEP", 0.2)
+    monkeypatch.setattr(posebatch.pose.heatmaps, "QUARTER_STEP", 0.2)
     with pytest.raises(AssertionError):
         check_decoding()
 
@@ -228,7 +229,7 @@ def test_persons_do_not_with_other_thresholds_or_areas(changed):
 
 
 def test_persons_do_not_with_other_sigmas(monkeypatch):
-    monkeypatch.setattr(posebatch.skeleton, "OKS_SIGMAS", posebatch.skeleton.OKS_SIGMAS / 2)
+    monkeypatch.setattr(posebatch.skeleton, "OKS_SIGMAS", posebatch.core.skeleton.OKS_SIGMAS / 2)
     with pytest.raises(AssertionError):
         check_scoring()
 
@@ -297,9 +298,9 @@ CHANGES = {
     "no flip test": {"settings": {"flip_test": False}},
     "dark": {"settings": {"decoding": "dark"}},
     "matlab-demo": {"settings": {"decoding": "matlab-demo"}},
-    "quarter step": {"patch": (posebatch.heatmaps, "QUARTER_STEP", 0.2)},
-    "no quarter step": {"patch": (posebatch.heatmaps, "QUARTER_STEP", 0.0)},
-    "left and right": {"patch": (posebatch.models.pose, "FLIP_ORDER", tuple(range(17)))},
+    "quarter step": {"patch": (posebatch.pose.heatmaps, "QUARTER_STEP", 0.2)},
+    "no quarter step": {"patch": (posebatch.pose.heatmaps, "QUARTER_STEP", 0.0)},
+    "left and right": {"patch": (posebatch.models.networks.pose_network, "FLIP_ORDER", tuple(range(17)))},
 }
 
 

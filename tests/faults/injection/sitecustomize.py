@@ -95,8 +95,8 @@ def note_staged(key):
         file.write(key + "\n")
 
 
-def patch_storage(module):
-    for store in (module.LocalStore, module.S3Store):
+def patch_store(module):
+    for store in (value for name, value in vars(module).items() if name in ("LocalStore", "S3Store")):
         for name, act in (("put", "put"), ("put_if", "put"), ("delete", "delete")):
             setattr(store, name, around(getattr(store, name), act))
 
@@ -164,14 +164,15 @@ def patch_lease(module):
 
 
 PATCHES = {
-    "posebatch.storage": patch_storage,
-    "posebatch.video.decoder": patch_decoder,
-    "posebatch.tasks": patch_tasks,
-    "posebatch.lease": patch_lease,
+    "posebatch.storage.local": patch_store,
+    "posebatch.storage.s3": patch_store,
+    "posebatch.video.segment_decoder": patch_decoder,
+    "posebatch.run.workers.video_tasks": patch_tasks,
+    "posebatch.dataset.lease": patch_lease,
 }
 
 
-REPLACED = {"posebatch.estimator": replace_estimator}
+REPLACED = {"posebatch.pose.estimator": replace_estimator}
 
 
 class Patching(importlib.abc.MetaPathFinder):
@@ -198,10 +199,10 @@ def import_what_readers_need():
     """Only where they are used: every process begins with this file."""
     global FramePoses, frame_number, np, watch  # noqa: PLW0603
     import numpy as np  # noqa: PLC0415
-    from factories import frame_number  # noqa: PLC0415
+    from support.factories import frame_number  # noqa: PLC0415
 
-    from posebatch.types import FramePoses  # noqa: PLC0415
-    from posebatch.watch import watch  # noqa: PLC0415
+    from posebatch.core.frames import FramePoses  # noqa: PLC0415
+    from posebatch.run.workers.heartbeat import watch  # noqa: PLC0415
 
 
 if PLAN:

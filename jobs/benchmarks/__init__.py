@@ -1,0 +1,1 @@
+"""Benchmarks of the job and its parts, see ``jobs/benchmark.py``."""

@@ -1,0 +1,182 @@
+"""What the driver can schedule, and the memory that it takes: a run over workers that answer at once."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from benchmarks.child_process import memory_mb, peak_memory_mb
+from benchmarks.scaling import INFO
+from posebatch.core.records import VideoRecord
+from posebatch.core.settings import Settings
+from posebatch.core.version import __version__
+from posebatch.core.videos import Segment, SourceVideo, VideoPlan
+from posebatch.dataset.layout import record_key
+from posebatch.dataset.publication import Committed
+from posebatch.dataset.tables.records import record_to_bytes
+from posebatch.run.context import RunContext
+from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.inputs import list_videos, parse_inputs
+from posebatch.run.pool import Completion
+from posebatch.run.progress import Progress, Tally
+from posebatch.run.scheduler import Runner
+from posebatch.run.tasks import FinalizeJob, Probed, ProbeJob, SegmentDone, SegmentJob, TaskJob
+from posebatch.storage.local import LocalStore, local_etag
+
+FOLDER_VIDEOS: Final = 1000
+"""Videos in one folder."""
+
+
+@dataclass(frozen=True)
+class DriverFigures:
+    """A whole run of the driver over workers that answer at once."""
+
+    workers: int
+    videos: int
+    segments_per_video: int
+    seconds: float
+    """For listing, deciding, scheduling, writing a small file for each video, and the ledger at the end."""
+    again_s: float
+    """For the next run, which finds all of them up to date by that ledger."""
+    published_again: int
+    """By that next run: 0, or the figures are wrong."""
+    imports_mb: float
+    """Memory before the run."""
+    peak_at_tenth_mb: float
+    """The peak when a tenth of the videos were published."""
+    peak_mb: float
+
+    @property
+    def segments(self) -> int:
+        """Scheduled in all."""
+        return self.videos * self.segments_per_video
+
+    @property
+    def segments_per_s(self) -> float:
+        """Scheduled a second, of whole videos."""
+        return self.segments / self.seconds
+
+
+class StubPool:
+    """A `runner.Pool` whose workers answer at once, and whose CPU tasks do next to nothing, so that the driver is all.
+
+    Of a video only the commit record is published, and that with the bytes of the first one: its etag and fingerprint,
+    by which the next run knows that it is up to date, are those of all.
+    """
+
+    def __init__(self, context: RunContext, workers: int, segments_per_video: int) -> None:
+        self._context, self._workers = context, workers
+        self._record_bytes = b""
+        self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
+        self._jobs: list[SegmentJob | TaskJob] = []
+
+    def workers(self) -> int:
+        """See `runner.Pool`."""
+        return self._workers
+
+    def idle_workers(self) -> int:
+        """See `runner.Pool`."""
+        return self._workers - sum(isinstance(job, SegmentJob) for job in self._jobs)
+
+    def second_places(self) -> int:
+        """See `runner.Pool`."""
+        return 0
+
+    def idle_task_slots(self) -> int:
+        """See `runner.Pool`."""
+        return max(2, self._workers) - sum(not isinstance(job, SegmentJob) for job in self._jobs)
+
+    def beats(self) -> int:
+        """See `runner.Pool`."""
+        return 0
+
+    def submit(self, job: SegmentJob | TaskJob) -> None:
+        """See `runner.Pool`."""
+        self._jobs.append(job)
+
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """See `runner.Pool`."""
+        jobs, self._jobs = self._jobs, []
+        return [Completion(job, self._end(job)) for job in jobs]
+
+    def _end(self, job: SegmentJob | TaskJob) -> object:
+        match job:
+            case SegmentJob():
+                return SegmentDone(100, 0, 4.0)
+            case ProbeJob():
+                return Probed(job.video, VideoPlan(INFO, self._segments), frozenset())
+            case FinalizeJob():
+                return self._publish(job.video)
+            case _:
+                raise AssertionError(f"nothing here can fail, but there is a {type(job).__name__}")
+
+    def _publish(self, video: SourceVideo) -> Committed:
+        record = VideoRecord(
+            video=video.uri,
+            etag=video.etag,
+            size_bytes=video.size_bytes,
+            last_modified=video.last_modified,
+            status="ok",
+            settings_fingerprint=self._context.data_fingerprint,
+            run_id=self._context.run_id,
+            posebatch_version=__version__,
+            info=INFO,
+        )
+        path = Path(self._context.output, record_key(video.output_path))
+        if not self._record_bytes:
+            self._record_bytes = record_to_bytes(record)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self._record_bytes)
+        return Committed(video.output_path, local_etag(path.stat()), record)
+
+
+def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
+    """A run over an archive of empty files, then the same run again. Call it in a child."""
+    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive = make_archive(Path(folder, "archive"), videos)
+    before = memory_mb()
+    peaks: list[float] = []
+    published, standings = 0, Standings(LocalStore(context.output))
+
+    def note(done: Committed) -> None:
+        nonlocal published
+        standings.note(done)
+        published += 1
+        if published == max(1, videos // 10):
+            peaks.append(peak_memory_mb())
+
+    def run() -> float:
+        nonlocal standings
+        started, store = time.perf_counter(), LocalStore(context.output)
+        standings = Standings(store, videos)
+        pool = StubPool(context, workers, segments_per_video)
+        progress = Progress(Tally(videos_total=videos), io.StringIO())
+        Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))
+        standings.save()
+        return time.perf_counter() - started
+
+    seconds = run()
+    again_s = run()
+    again = published - videos
+    return DriverFigures(
+        workers, videos, segments_per_video, seconds, again_s, again, before, peaks[0], peak_memory_mb()
+    )
+
+
+def make_archive(archive: Path, videos: int) -> Path:
+    """Empty files, all with one etag."""
+    for number in range(videos):
+        path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    return archive
+
+
+def _listed(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
+    return (replace(video, size_bytes=1) for video in list_videos(parse_inputs([str(archive)]), settings.selection))

@@ -1,0 +1,114 @@
+"""How fast tiny videos are published, and whether that slows down with the number done: only the workers are stubs."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks.child_process import memory_mb, peak_memory_mb
+from benchmarks.driver_throughput import StubPool, make_archive
+from benchmarks.scaling import INFO
+from posebatch.core.frames import FramePoses, FrameRecord
+from posebatch.core.records import DecodeReport, SegmentReport
+from posebatch.core.settings import Settings
+from posebatch.core.videos import VideoPlan
+from posebatch.dataset.publication import Committed
+from posebatch.dataset.staging import Work
+from posebatch.dataset.tables.staged import StagedWriter
+from posebatch.run.context import RunContext
+from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.inputs import parse_inputs, survey
+from posebatch.run.progress import Progress, Tally
+from posebatch.run.scheduler import Runner
+from posebatch.run.tasks import FinalizeJob, Probed, ProbeJob, SegmentDone, SegmentJob, TaskJob
+from posebatch.run.workers.finalize import finalize_video
+from posebatch.storage.local import LocalStore
+
+MARK: Final = 1000
+"""A rate is taken over so many videos."""
+
+
+FRAMES: Final = 4
+"""Of a tiny video, with one person each."""
+
+
+@dataclass(frozen=True)
+class PublicationFigures:
+    """The publication of tiny videos, one after another, on the local store."""
+
+    videos: int
+    seconds: float
+    seconds_by_mark: list[float]
+    """For each `MARK` videos, in their order."""
+    memory_by_mark: list[float]
+    """MB, at the end of each."""
+    imports_mb: float
+    peak_mb: float
+    up_to_date_after: int
+    """By the next night's plan: all, or the figures are wrong."""
+
+
+class PublishingPool(StubPool):
+    """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+
+    def _end(self, job: SegmentJob | TaskJob) -> object:
+        match job:
+            case SegmentJob():
+                return self._stage(job)
+            case ProbeJob():
+                return Probed(job.video, VideoPlan(INFO, self._segments), frozenset())
+            case FinalizeJob():
+                return finalize_video(job, self._context)
+            case _:
+                return super()._end(job)
+
+    def _stage(self, job: SegmentJob) -> SegmentDone:
+        content = io.BytesIO()
+        writer = StagedWriter(content)
+        for index in range(FRAMES):
+            writer.add(_frame(index))
+        writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
+        work = Work.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
+        work.stage(job.segment, content)
+        return SegmentDone(FRAMES, FRAMES, 0.1)
+
+
+def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> PublicationFigures:
+    """Publish so many videos. Call it in a child."""
+    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
+    found = survey(parse_inputs([str(archive)]), settings.selection).videos
+    standings, before = Standings(store, len(found)), memory_mb()
+    marks, memory = [time.perf_counter()], []
+    published = 0
+
+    def note(done: Committed) -> None:
+        nonlocal published
+        standings.note(done)
+        published += 1
+        if published % MARK == 0:
+            marks.append(time.perf_counter())
+            memory.append(memory_mb())
+
+    pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
+    Runner(context, standings, lambda: pool, progress, note).run(found)
+    seconds = time.perf_counter() - marks[0]
+    standings.save()
+    again = Runner(context, Standings(store, len(found)), lambda: pool, progress, note).run(found)
+    by_mark = np.diff(marks).tolist()
+    return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
+
+
+def _frame(index: int) -> FramePoses:
+    return FramePoses(
+        FrameRecord(index, index, index == 0, "ok"),
+        np.ones((1, 4), np.float32),
+        np.ones(1, np.float32),
+        np.ones(1, np.float32),
+        np.ones((1, 17, 3), np.float32),
+    )

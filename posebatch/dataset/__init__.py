@@ -1,0 +1,1 @@
+"""The published dataset: layout, publication, verification, clean-up."""

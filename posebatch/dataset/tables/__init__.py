@@ -1,0 +1,1 @@
+"""The tables of a dataset: schemas, rows, files, readers."""

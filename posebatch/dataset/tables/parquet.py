@@ -1,0 +1,82 @@
+"""Parquet files: written in row groups of a fixed size, opened with a check of their version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from posebatch.core.errors import NewerOutputError
+from posebatch.core.version import __version__
+
+if TYPE_CHECKING:
+    pass
+from posebatch.dataset.tables.schemas import KNOWN_SCHEMAS, ROW_GROUP_ROWS, SCHEMA_VERSION
+
+
+def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table], metadata: Mapping[str, str]) -> int:
+    """Write pieces of a table as one Parquet file in row groups of `ROW_GROUP_ROWS`; returns the number of rows."""
+    described = schema.with_metadata({**(schema.metadata or {}), **metadata})
+    rows = 0
+    with pq.ParquetWriter(sink, described, compression="zstd", version="2.6", write_page_index=True) as writer:
+        for group in _regrouped(pieces, schema):
+            writer.write_table(group.replace_schema_metadata(described.metadata), row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+    return rows
+
+
+def _regrouped(pieces: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in tables of `ROW_GROUP_ROWS`, laid out alike whatever the pieces were."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        waiting.append(piece)
+        rows += piece.num_rows
+        while rows >= ROW_GROUP_ROWS:
+            joined = pa.concat_tables(waiting)
+            yield _compact(joined.slice(0, ROW_GROUP_ROWS))
+            waiting = [joined.slice(ROW_GROUP_ROWS)]
+            rows -= ROW_GROUP_ROWS
+    yield _compact(pa.concat_tables(waiting) if waiting else schema.empty_table())
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    return table.unify_dictionaries().combine_chunks()
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def read_table(content: bytes, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns (all when None) of a table of ``folder``, in this version or an earlier one.
+
+    Raises ``ValueError`` when it is damaged or no such table, `NewerOutputError` when a later version wrote it.
+    """
+    try:
+        file = open_parquet(content)
+        table = file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
+        raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
+    if not any(file.schema_arrow.equals(known) for known in KNOWN_SCHEMAS[folder]):
+        raise ValueError("its columns are not those of this version of posebatch")
+    return table
+
+
+def open_parquet(content: bytes) -> pq.ParquetFile:
+    """A Parquet file in memory, unless a later version of posebatch wrote it: then `NewerOutputError`."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    version = schema_version(file.schema_arrow.metadata)
+    if version is not None and version > SCHEMA_VERSION:
+        raise NewerOutputError(
+            f"written by a newer posebatch, as schema version {version}; this is posebatch {__version__}, which knows "
+            f"versions up to {SCHEMA_VERSION}: upgrade it, or choose another output"
+        )
+    return file
+
+
+def schema_version(metadata: Mapping[bytes, bytes] | None) -> int | None:
+    """The version that a file's metadata states; None when it states none."""
+    stated = (metadata or {}).get(b"posebatch.schema_version", b"")
+    return int(stated) if stated.isdigit() else None

@@ -1,0 +1,170 @@
+"""Schemas of all tables: columns, versions, metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
+
+if TYPE_CHECKING:
+    pass
+
+
+SCHEMA_VERSION: Final = 2
+"""Rises with every change of a table's columns. Files of earlier versions stay readable, see `KNOWN_SCHEMAS`; those of
+later ones are refused."""
+
+
+ROW_GROUP_ROWS: Final = 65_536
+"""Rows of a row group: bounds the memory of whoever writes or reads a long video's table."""
+
+
+_VIDEO = pa.dictionary(pa.int32(), pa.string())
+
+
+_TIMING = [pa.field("frame_index", pa.int64()), pa.field("pts", pa.int64()), pa.field("time_s", pa.float64())]
+
+
+BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+
+
+KEYPOINT_COLUMNS: Final = tuple(f"{joint}_{part}" for joint in KEYPOINT_NAMES for part in ("x", "y", "score"))
+"""The 51 columns of the keypoints, in COCO order."""
+
+
+_SHARED_METADATA: Final = {
+    "posebatch.schema_version": str(SCHEMA_VERSION),
+    "posebatch.keypoint_names": json.dumps(KEYPOINT_NAMES),
+    "posebatch.skeleton_edges": json.dumps(SKELETON_EDGES),
+    "posebatch.coordinates": "pixels of the displayed frame, x right, y down, integer = pixel centre",
+    "posebatch.units": json.dumps({"time_s": "seconds", "pts": "ticks of the stream's time base", "bbox": "pixels"}),
+}
+
+
+POSES_SCHEMA: Final = pa.schema(
+    [
+        pa.field("video", _VIDEO),
+        *_TIMING,
+        pa.field("person", pa.int32()),
+        pa.field("track_id", pa.int32()),
+        *(pa.field(name, pa.float32()) for name in (*BBOX, "bbox_score", "pose_score", *KEYPOINT_COLUMNS)),
+    ],
+    metadata=_SHARED_METADATA,
+)
+"""One row per person per processed frame, ordered by frame_index and person."""
+
+
+FRAMES_SCHEMA: Final = pa.schema(
+    [
+        pa.field("video", _VIDEO),
+        *_TIMING,
+        pa.field("is_keyframe", pa.bool_()),
+        pa.field("status", pa.string()),
+        pa.field("num_persons", pa.int32()),
+    ],
+    metadata=_SHARED_METADATA,
+)
+"""One row per processed frame, persons or not, decodable or not, ordered by frame_index."""
+
+
+_OBJECT = pa.struct(
+    [
+        pa.field("kind", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("rows", pa.int64()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("sha256", pa.string()),
+    ]
+)
+
+
+VIDEOS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("video", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("status", pa.string()),
+        pa.field("error_kind", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("codec", pa.string()),
+        pa.field("pixel_format", pa.string()),
+        pa.field("time_base", pa.string()),
+        pa.field("start_pts", pa.int64()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("avg_fps", pa.float64()),
+        pa.field("is_vfr", pa.bool_()),
+        pa.field("frames_in_header", pa.int64()),
+        pa.field("frames_decoded", pa.int64()),
+        pa.field("frames_processed", pa.int64()),
+        pa.field("persons", pa.int64()),
+        pa.field("detector", pa.string()),
+        pa.field("pose", pa.string()),
+        pa.field("settings_fingerprint", pa.string()),
+        pa.field("posebatch_version", pa.string()),
+        pa.field("run_id", pa.string()),
+        pa.field("decode_seconds", pa.float64()),
+        pa.field("detect_seconds", pa.float64()),
+        pa.field("pose_seconds", pa.float64()),
+        pa.field("total_seconds", pa.float64()),
+        pa.field("wait_seconds", pa.float64()),
+        pa.field("device", pa.string()),
+        pa.field("objects", pa.list_(_OBJECT)),
+    ],
+    metadata=_SHARED_METADATA,
+)
+"""One row per video: its commit record."""
+
+
+_OBJECTS_COLUMN: Final = VIDEOS_SCHEMA.get_field_index("objects")
+
+
+_VIDEOS_WITHOUT_SHA256: Final = VIDEOS_SCHEMA.set(
+    _OBJECTS_COLUMN, pa.field("objects", pa.list_(pa.struct([part for part in _OBJECT if part.name != "sha256"])))
+)
+
+
+_VIDEOS_WITHOUT_WAIT: Final = _VIDEOS_WITHOUT_SHA256.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
+
+
+KNOWN_SCHEMAS: Final[Mapping[str, tuple[pa.Schema, ...]]] = {
+    "poses": (POSES_SCHEMA,),
+    "frames": (FRAMES_SCHEMA,),
+    "videos": (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT),
+}
+"""Of each folder of tables today's schema, then those of earlier versions, the latest first."""
+
+
+COLUMNS: Final = frozenset(name for one in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in one.names)
+"""The names of all columns of the published tables; all are lower case."""
+
+
+PERSON = pa.struct(
+    [
+        pa.field("bbox_xyxy", pa.list_(pa.float32(), 4)),
+        pa.field("bbox_score", pa.float32()),
+        pa.field("pose_score", pa.float32()),
+        pa.field("keypoints", pa.list_(pa.float32(), NUM_KEYPOINTS * 3)),
+    ]
+)
+
+
+STAGED_SCHEMA: Final = pa.schema(
+    [
+        pa.field("frame_index", pa.int64()),
+        pa.field("pts", pa.int64()),
+        pa.field("is_keyframe", pa.bool_()),
+        pa.field("status", pa.string()),
+        pa.field("persons", pa.list_(PERSON)),
+    ]
+)
+"""One row per processed frame of a segment, its persons inside."""

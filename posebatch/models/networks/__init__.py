@@ -1,0 +1,1 @@
+"""The networks: architectures, engines, inputs and outputs."""

@@ -1,0 +1,1 @@
+"""Weight files: their names, records, download, conversion."""

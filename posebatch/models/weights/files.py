@@ -1,0 +1,216 @@
+"""Loading weights without surprises, and writing them.
+
+Our own weight files are safetensors files that carry their record (see `posebatch.models.weights.records`) in the
+header. The files of others are torch pickles under keys of their own (see `posebatch.models.weights.layouts`): they are
+only ever read with ``weights_only``, which builds tensors and plain values and runs nothing. Reading is strict: every
+key must be there, none may be left over, every shape must fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, overload
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from posebatch.core.errors import WeightsError
+from posebatch.models.weights import layouts
+from posebatch.models.weights.cache import check_hash, fetch_object, fetch_published, sha256_of
+from posebatch.models.weights.names import is_pickle, known_names, resolve, weight_file
+from posebatch.models.weights.published import TORCHVISION_BACKBONES
+from posebatch.models.weights.records import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    AnyRecord,
+    DetectorRecord,
+    Kind,
+    PoseRecord,
+    open_weights,
+)
+from posebatch.storage.addresses import is_s3
+
+StateDict = dict[str, torch.Tensor]
+
+
+_Record = TypeVar("_Record", PoseRecord, DetectorRecord)
+
+
+_NUMPY_CONSTRUCTORS: Final[list[Any]] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "u1", "?")),
+    *((np.empty(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""What arrays of numbers are made of in a pickle: mmpose 1.x leaves some beside the weights. They run nothing; arrays
+of objects stay refused, as their type is not among these. Under the names of numpy 1 and 2."""
+
+
+@overload
+def load_weights(kind: Literal["pose"], name_or_path: str) -> tuple[PoseRecord, StateDict]: ...
+
+
+@overload
+def load_weights(kind: Literal["detector"], name_or_path: str) -> tuple[DetectorRecord, StateDict]: ...
+
+
+def load_weights(kind: Kind, name_or_path: str) -> tuple[AnyRecord, StateDict]:
+    """The record and the tensors of a registered name or of a weight file; `load_into` puts them into a network.
+
+    The tensors stand under the keys of our networks, whatever the file's layout. Published weights are downloaded
+    unless the cache has them. Raises `WeightsError` as `resolve` does, and when a download or reading fails.
+    """
+    record = resolve(kind, name_or_path)
+    path = weight_file(kind, name_or_path)
+    state = read_tensors(path)
+    if isinstance(record, PoseRecord):
+        state = _under_our_keys(path, state)
+        _check_architecture(path, state, record.architecture)
+    return record, state
+
+
+def read_tensors(path: Path) -> StateDict:
+    """The tensors of a safetensors file or of a torch pickle, under the file's own keys.
+
+    Raises `WeightsError` for a file that cannot be read, and a pickle that holds more than tensors and plain values.
+    """
+    if is_pickle(path):
+        return _read_pickle(path)
+    with open_weights(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def load_backbone(network: nn.Module, name_or_path: str) -> None:
+    """Copy a backbone's weights into a pose network, as a start for training; its head stays as it is.
+
+    ``name_or_path`` is one of torchvision's classifiers (``resnet50``), a pose network, or a file of either, with or
+    without a record of ours. MobileNetV2's last convolution is left behind where the network has none. Raises
+    `WeightsError` when the backbone is otherwise not exactly this network's.
+    """
+    path = _backbone_file(name_or_path)
+    tensors = read_tensors(path)
+    expected = {key: tensor for key, tensor in network.state_dict().items() if not layouts.is_head(key)}
+    with _named(path):
+        given = {name: tensors[key] for key, name in layouts.backbone_keys(tensors, expected).items()}
+    check_fit(expected, given, name_or_path)
+    network.load_state_dict({**network.state_dict(), **given}, strict=False)
+
+
+def load_into(network: nn.Module, state: StateDict, label: str) -> None:
+    """Copy ``state`` into ``network``, converting number formats; keys and shapes must agree exactly.
+
+    Only batch norms' ``num_batches_tracked`` may be absent or left over: inference does not use it, and checkpoints
+    from before it existed are otherwise complete. Raises `WeightsError`, which names ``label`` and the first keys that
+    do not fit.
+    """
+    expected: StateDict = network.state_dict()
+    check_fit(expected, state, label)
+    network.load_state_dict({**expected, **{key: state[key] for key in expected if key in state}})
+
+
+def check_fit(expected: StateDict, state: StateDict, label: str) -> None:
+    """Raise `WeightsError`, as `load_into` does, when keys or shapes do not agree."""
+    given = {key: tensor for key, tensor in state.items() if not _is_counter(key)}
+    wanted = {key: tensor for key, tensor in expected.items() if not _is_counter(key)}
+    reshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    problems = [
+        _list_keys("missing", [key for key in wanted if key not in given]),
+        _list_keys("left over", [key for key in given if key not in wanted]),
+        _list_keys("of another shape", [f"{k} {[*given[k].shape]} not {[*wanted[k].shape]}" for k in reshaped]),
+    ]
+    if any(problems):
+        raise WeightsError(
+            f"{label}: these are not the weights of this network: {'; '.join(filter(None, problems))}. "
+            "Use a file that was saved for the architecture its record names."
+        )
+
+
+def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
+    """Write a weight file, and return the record with the file's sha256.
+
+    Tensors keep their number format. Equal arguments give equal bytes.
+    """
+    body = {key: value for key, value in asdict(record).items() if key != "sha256"}
+    kind: Kind = "pose" if isinstance(record, PoseRecord) else "detector"
+    header = json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **body})
+    tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    path.write_bytes(save(tensors, metadata={METADATA_KEY: header}))
+    return replace(record, sha256=sha256_of(path))
+
+
+def _backbone_file(name_or_path: str) -> Path:
+    if name_or_path in TORCHVISION_BACKBONES:
+        return fetch_published(TORCHVISION_BACKBONES[name_or_path])
+    if name_or_path in known_names("pose"):
+        return weight_file("pose", name_or_path)
+    path = fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
+    for file in TORCHVISION_BACKBONES.values():
+        if file.file_name == path.name:
+            check_hash(path, file.sha256_prefix)
+    return path
+
+
+def _read_pickle(path: Path) -> StateDict:
+    try:
+        with torch.serialization.safe_globals(_NUMPY_CONSTRUCTORS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such weight file") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: refused, because it holds more than tensors and plain values, and reading such a pickle can run "
+            f"code: {_first_line(error)}. If you trust it, load it with its own library and save its state_dict alone"
+        ) from error
+    except Exception as error:  # damaged bytes lead the unpickler anywhere
+        raise WeightsError(
+            f"{path}: not a readable torch file ({_first_line(error)}); fetch or copy it again"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds no state_dict: names and tensors are wanted, at the top or below that key")
+    return dict(content)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (telling or lines or [type(error).__name__])[0]
+
+
+def _under_our_keys(path: Path, tensors: StateDict) -> StateDict:
+    with _named(path):
+        return {name: tensors[key] for key, name in layouts.pose_keys(tensors).items()}
+
+
+def _check_architecture(path: Path, state: StateDict, architecture: str) -> None:
+    found = layouts.find_architecture({key: tuple(tensor.shape) for key, tensor in state.items()})
+    if found not in (None, architecture):  # what fits none at all is named key by key later
+        raise WeightsError(f"{path}: these are the weights of {found}, where {architecture} is wanted")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say in which file it was."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _list_keys(what: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    return f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"

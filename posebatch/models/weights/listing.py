@@ -1,0 +1,146 @@
+"""What networks there are to choose from, as a table: ``posebatch models``. Loads none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from posebatch.models.weights.cache import cache_folder, cached_path
+from posebatch.models.weights.names import EMBEDDED, describe, known_names, published_file
+from posebatch.models.weights.published import (
+    EMBEDDED_DETECTOR_GFLOPS,
+    EMBEDDED_DETECTOR_PARAMETERS,
+    POSE_PARAMETERS,
+    TORCHVISION_DETECTORS,
+    pose_gflops,
+)
+from posebatch.models.weights.records import AnyRecord, Kind, PoseRecord
+
+_LONGEST_LICENCE = 18
+"""Characters; longer ones stand below the table."""
+
+
+_HEADINGS: Final = ("input", "GFLOPs", "params", "AP publ.", "AP here", "licence", "weights")
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One network that has a name."""
+
+    kind: Kind
+    name: str
+    input_size: str
+    """Width x height in pixels, or how it follows from the frame."""
+    gflops: float
+    """Of one crop or frame; a multiplication and an addition counted as two."""
+    parameters: int
+    ap_published: float | None
+    """By its makers: OKS AP of a pose network, box AP over 80 classes of a detector, on COCO val2017."""
+    ap_here: str
+    """Measured by us; which AP it is, and how much."""
+    accuracy: str
+    """All figures, and on what they were measured."""
+    measured_on: str
+    licence: str
+    weights: str
+    """``package``, ``cached``, ``download``, or ``by hand`` where nobody offers an address to download from."""
+    source: str
+    """Where the weights come from."""
+
+
+def list_models() -> list[ModelRow]:
+    """Every name that ``--pose`` and ``--detector`` know, pose networks first, embedded ones first among each."""
+    return [_row(kind, name) for kind in EMBEDDED for name in known_names(kind)]
+
+
+def models_table(rows: Sequence[ModelRow], speeds: Mapping[str, str]) -> str:
+    """The table as text; ``speeds`` by name add a column."""
+    notes: list[str] = []
+    blocks = [_block(kind, [row for row in rows if row.kind == kind], speeds, notes) for kind in EMBEDDED]
+    notes += [
+        "GFLOPs: of one crop or frame, a multiplication and an addition counted as two.",
+        "AP publ.: by its makers, on COCO val2017; OKS AP of pose networks (boxes of person AP 0.564, flip test), "
+        "box AP over 80 classes of detectors.",
+        *sorted({f"AP here: on {row.measured_on}" for row in rows if row.ap_here}),
+        f"weights: in the package, in {cache_folder()}, to be downloaded once, or to be got by hand (docs/models.md).",
+    ]
+    return "\n\n".join([*blocks, "\n".join(notes)])
+
+
+def _block(kind: Kind, rows: Sequence[ModelRow], speeds: Mapping[str, str], notes: list[str]) -> str:
+    title = f"{kind} network" if kind == "pose" else kind
+    headings = [title, *_HEADINGS, *(["crops/s" if kind == "pose" else "frames/s"] if speeds else [])]
+    lines = [headings, *(_cells(row, notes) + ([speeds.get(row.name, "")] if speeds else []) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+
+
+def _cells(row: ModelRow, notes: list[str]) -> list[str]:
+    return [
+        row.name,
+        row.input_size,
+        f"{row.gflops:.1f}",
+        f"{row.parameters / 1e6:.1f} M",
+        "" if row.ap_published is None else f"{row.ap_published:.3f}",
+        row.ap_here,
+        row.licence if len(row.licence) <= _LONGEST_LICENCE else _note(row.licence, notes),
+        row.weights,
+    ]
+
+
+def _note(text: str, notes: list[str]) -> str:
+    known = [note.partition(" ")[2] for note in notes]
+    if text not in known:
+        notes.append(f"[{len(notes) + 1}] {text}")
+        return f"[{len(notes)}]"
+    return f"[{known.index(text) + 1}]"
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Numbers to the right, words to the left."""
+    numbers = (2, 3, 4, 8)
+    return [
+        text.rjust(width) if column in numbers else text.ljust(width)
+        for column, (text, width) in enumerate(zip(line, widths, strict=True))
+    ]
+
+
+def _row(kind: Kind, name: str) -> ModelRow:
+    record: AnyRecord = describe(kind, name)
+    embedded = name in EMBEDDED[kind]
+    figures = {key: value for key, value in record.accuracy.items() if isinstance(value, float)}
+    leading = next(iter(figures.items()), None)
+    gflops, parameters = network_cost(record)
+    size = record.input_size_wh
+    return ModelRow(
+        kind=kind,
+        name=name,
+        input_size=f"{size[0]}x{size[1]}" if size else "follows the frame",
+        gflops=gflops,
+        parameters=parameters,
+        ap_published=None if embedded or leading is None else leading[1],
+        ap_here=f"{leading[0]} {leading[1]:.3f}" if embedded and leading else "",
+        accuracy=", ".join(f"{key} {value}" for key, value in record.accuracy.items()),
+        measured_on=str(record.accuracy.get("measured on", "")),
+        licence=record.licence,
+        weights="package" if embedded else _where(name),
+        source=record.source,
+    )
+
+
+def network_cost(record: AnyRecord) -> tuple[float, int]:
+    """GFLOPs of one image (a multiplication and an addition counted as two) and parameters."""
+    if isinstance(record, PoseRecord):
+        return pose_gflops(record.architecture, record.input_size_wh), POSE_PARAMETERS[record.architecture]
+    if record.architecture in TORCHVISION_DETECTORS:
+        detector = TORCHVISION_DETECTORS[record.architecture]
+        return detector.gflops, detector.parameters
+    return EMBEDDED_DETECTOR_GFLOPS, EMBEDDED_DETECTOR_PARAMETERS
+
+
+def _where(name: str) -> str:
+    file = published_file(name)
+    if cached_path(file).exists():
+        return "cached"
+    return "download" if file.url else "by hand"

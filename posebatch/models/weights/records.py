@@ -1,0 +1,216 @@
+"""Records of weight files: what must be known to use one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
+
+from safetensors import SafetensorError, safe_open
+
+from posebatch.core.errors import WeightsError
+from posebatch.core.images import GridAlignment
+from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.models.weights.cache import sha256_of
+from posebatch.models.weights.published import (
+    TORCHVISION_DETECTORS,
+)
+
+Kind = Literal["pose", "detector"]
+
+
+FORMAT_VERSION: Final = 1
+"""Of the record in a file's header."""
+
+
+METADATA_KEY: Final = "posebatch"
+"""Under which a file's header holds its record, as JSON."""
+
+
+POSE_ARCHITECTURES: Final = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "mobilenet_v2",
+    "mobilenet_v2_d128",
+    "mobilenet_v2_1280",
+    "mobilenet_v2_w175_d128_centred",
+)
+"""Backbones of SimpleBaseline. ``w175``: 1.75 times as many channels in the backbone. ``d128``: deconvolutions of 128
+channels instead of the paper's 256. ``1280``: on MobileNetV2's last convolution, of 1280 channels, which the others
+leave out. ``centred``: padding on the right and bottom alone at the last convolution of stride 2, see
+`posebatch.models.networks.pose_resnet.RightBottomPadding`."""
+
+
+SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")
+"""Detectors of `posebatch.models.networks.ssdlite`; ``fpn``: with a top-down path."""
+
+
+DETECTOR_ARCHITECTURES: Final = (*SSDLITE_ARCHITECTURES, *TORCHVISION_DETECTORS)
+
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+
+
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+"""Of values in 0..1. The paper's code gives them in this order to images that are BGR."""
+
+
+PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+    "box_padding": 1.25,
+    "grid_alignment": "origin",
+    "shift_flipped": True,
+    "keypoint_names": KEYPOINT_NAMES,
+}
+"""What the paper's code and mmpose have in common; fields of `PoseRecord`."""
+
+
+@dataclass(frozen=True)
+class PoseRecord:
+    """What must be known to use a pose network's weights."""
+
+    name: str
+    architecture: str
+    """One of `POSE_ARCHITECTURES`."""
+    input_size_wh: tuple[int, int]
+    """Width and height of the crop, pixels; multiples of 32."""
+    mean: tuple[float, float, float]
+    """Subtracted from values in 0..1, in ``channel_order``."""
+    std: tuple[float, float, float]
+    channel_order: Literal["RGB", "BGR"]
+    box_padding: float
+    """The crop is the person's box, widened to the input's aspect, times this."""
+    grid_alignment: GridAlignment
+    """How the network was taught that crop and heatmap lie on each other; see `posebatch.pose.crops.grid_to_frame`."""
+    shift_flipped: bool
+    """Flip test: whether the mirrored map moves one column right before the mean (``SHIFT_HEATMAP`` in the paper's
+    code). True for weights trained with heatmap column c on input column 4c, where mirroring costs 3/4 column; False
+    for weights trained with both grids laid edge on edge, as `posebatch.geometry` lays them."""
+    keypoint_names: tuple[str, ...]
+    """Order of the heatmaps."""
+    licence: str
+    source: str
+    """Where the initial weights came from; for published ones, the URL of the weight file."""
+    training: str
+    accuracy: Mapping[str, float | str]
+    """Measured figures in 0..1, and on what they were measured."""
+    sha256: str = ""
+    """Of the weight file, 64 hexadecimal digits; empty until it is one, and where the published file's name holds a
+    part of the hash."""
+
+    def __post_init__(self) -> None:
+        _check_architecture(self.architecture, POSE_ARCHITECTURES)
+        _check_preprocessing(self.mean, self.std, self.channel_order)
+        if self.grid_alignment not in get_args(GridAlignment):
+            known = ", ".join(get_args(GridAlignment))
+            raise ValueError(f"grid_alignment must be one of {known}, got {self.grid_alignment!r}")
+        if len(self.input_size_wh) != 2 or any(side <= 0 or side % 32 for side in self.input_size_wh):
+            raise ValueError(f"input_size_wh must be two multiples of 32, got {self.input_size_wh}")
+        if self.keypoint_names != KEYPOINT_NAMES:
+            raise ValueError(f"keypoint_names must be the {len(KEYPOINT_NAMES)} of COCO, got {self.keypoint_names}")
+
+    @property
+    def identity(self) -> str:
+        """The name and what pins the weights: equal identities mean equal weights."""
+        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
+
+
+@dataclass(frozen=True)
+class DetectorRecord:
+    """What must be known to use a person detector's weights."""
+
+    name: str
+    architecture: str
+    """One of `DETECTOR_ARCHITECTURES`."""
+    input_size_wh: tuple[int, int] | None
+    """Width and height to which every frame is resized, pixels; None when the frame's aspect is kept."""
+    mean: tuple[float, float, float]
+    """Subtracted from values in 0..1, in ``channel_order``."""
+    std: tuple[float, float, float]
+    channel_order: Literal["RGB", "BGR"]
+    licence: str
+    source: str
+    """Where the initial weights came from; for torchvision's, the URL of the weight file."""
+    training: str
+    accuracy: Mapping[str, float | str]
+    """Measured figures in 0..1, and on what they were measured."""
+    sha256: str = ""
+    """Of the weight file, 64 hexadecimal digits; empty for torchvision's, whose file name holds a part of the hash."""
+
+    def __post_init__(self) -> None:
+        _check_architecture(self.architecture, DETECTOR_ARCHITECTURES)
+        _check_preprocessing(self.mean, self.std, self.channel_order)
+
+    @property
+    def identity(self) -> str:
+        """The name and what pins the weights: equal identities mean equal weights."""
+        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
+
+
+AnyRecord = PoseRecord | DetectorRecord
+
+
+_Record = TypeVar("_Record", PoseRecord, DetectorRecord)
+
+
+def read_record(path: Path, record_type: type[_Record]) -> _Record:
+    """The record in a weight file's header, with the file's sha256.
+
+    Raises `WeightsError` for a file that cannot be read, is no safetensors file, has no record, or one of another kind.
+    """
+    kind: Kind = "pose" if record_type is PoseRecord else "detector"
+    with open_weights(path) as file:
+        header = (file.metadata() or {}).get(METADATA_KEY)
+    if header is None:
+        raise WeightsError(
+            f"{path}: a safetensors file without a posebatch record, so its preprocessing is unknown; "
+            "write it with posebatch.models.weights.files.save_weights"
+        )
+    try:
+        body = json.loads(header)
+        version, found_kind = body.pop("format_version"), body.pop("kind")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format version {version}, this posebatch reads {FORMAT_VERSION}")
+        if found_kind != kind:
+            raise ValueError(f"weights of kind {found_kind!r} where {kind!r} is wanted")
+        return _record_from_json(body, record_type, sha256_of(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path}: its posebatch record does not fit: {error}; save the file again") from error
+
+
+def _record_from_json(body: dict[str, Any], record_type: type[_Record], sha256: str) -> _Record:
+    known = {field.name for field in fields(record_type)} - {"sha256"}
+    if body.keys() != known:
+        raise ValueError(f"fields missing or unknown: {', '.join(sorted(body.keys() ^ known))}")
+    arguments: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in body.items()}
+    return record_type(**arguments, sha256=sha256)
+
+
+def open_weights(path: Path, framework: str = "np") -> Any:
+    """Open a safetensors file; it is a context manager. Raises `WeightsError`."""
+    try:
+        return safe_open(path, framework=framework)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such weight file") from error
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({error}); copy it again, or name it .pth if it is one of torch's"
+        ) from error
+
+
+def _check_architecture(architecture: str, known: tuple[str, ...]) -> None:
+    if architecture not in known:
+        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(known)}")
+
+
+def _check_preprocessing(mean: tuple[float, ...], std: tuple[float, ...], channel_order: str) -> None:
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"mean and std must be three numbers each, std positive, got {mean} and {std}")
+    if channel_order not in ("RGB", "BGR"):
+        raise ValueError(f"channel_order must be RGB or BGR, got {channel_order!r}")

@@ -1,0 +1,131 @@
+"""Frames to persons: detect or follow, crop, infer in batches of constant size across frames, decode, un-crop.
+
+Usable alone, without Ray or an object store::
+
+    estimator = PoseEstimator.load(EstimatorSettings())
+    for poses in estimator.estimate(batches):   # FrameBatch in, FramePoses out, in the same order
+        ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posebatch.core.frames import Detections, FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import EstimatorSettings
+from posebatch.models.networks.engines import Placement, place
+from posebatch.models.networks.person_detector import DetectorSettings, PersonDetector
+from posebatch.models.networks.pixels import Pixels
+from posebatch.models.networks.pose_network import PoseNetwork, load_pose_network
+from posebatch.pose.batching import FrameBatcher
+from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame
+from posebatch.pose.decoding import DECODINGS
+from posebatch.pose.device_heatmaps import find_peaks
+from posebatch.pose.tiled_detector import load_tiled
+from posebatch.pose.uploads import on_device
+
+HELD_IMAGE_BYTES: Final[Mapping[str, int]] = {"cpu": 256 << 20, "cuda": 2 << 30}
+"""Frames whose persons are not known yet may take this much, and one batch more, before no more are read. A GPU's
+batches are larger and want more groups of frames under way."""
+
+
+class PoseEstimator:
+    """A person detector and a pose network that work on batches of frames."""
+
+    def __init__(
+        self, detector: PersonDetector, pose: PoseNetwork, settings: EstimatorSettings, placement: Placement
+    ) -> None:
+        self.detector, self.pose, self.settings, self.placement = detector, pose, settings, placement
+        self._decoding = DECODINGS[settings.decoding]
+        self._alignment = self._decoding.alignment or pose.record.grid_alignment
+        self.detect_seconds = 0.0
+        self.pose_seconds = 0.0
+
+    @classmethod
+    def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
+        """Load both networks. Raises `WeightsError` or `SettingsError`."""
+        placement = place(device, settings.precision, engine)
+        detector = load_person_detector(settings, placement)
+        return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
+
+    @property
+    def detector_batch(self) -> int:
+        """Most frames of one call of `detect`."""
+        return self.detector.batch_size
+
+    @property
+    def pose_batch(self) -> int:
+        """Most crops of one call of `keypoints`."""
+        return self.pose.batch_size
+
+    @property
+    def held_image_bytes(self) -> int:
+        """Frames whose persons are not known yet may take this much memory, and one batch more."""
+        return HELD_IMAGE_BYTES[self.placement.device]
+
+    @property
+    def batch_frames(self) -> int:
+        """Most frames that a `FrameBatch` may hold."""
+        return self.detector.batch_size
+
+    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+        """The persons of every frame that is not lead-in, in the order of the frames.
+
+        The detector runs on the first frame of every group whose ``frame_index // detect_every`` is one number; in the
+        group's other frames persons are followed, see `propagation`. Frames and persons of several groups go through
+        the networks together. A frame without a detection has no person; one that could not be decoded has none either,
+        and those before it are followed into the next. A change of the frames' size is the beginning of a group.
+
+        What comes of a group depends on nothing but its frames. Holds no state from one call to the next.
+        """
+        return iter(FrameBatcher(self, batches))
+
+    def detect(self, pixels: Pixels) -> list[Detections]:
+        """The persons in frames of one size, at most the detector's batch of them."""
+        with self._timed("detect_seconds"):
+            return self.detector.detect(pixels)
+
+    def regions(self, bbox_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What is cropped for boxes (n, 4): centre x, y, width, height in the frame (n, 4)."""
+        width, height = self.pose.record.input_size_wh
+        padding = self._decoding.box_padding or self.pose.record.box_padding
+        return crop_regions(bbox_xyxy, width / height, padding, self._decoding.box_fit)
+
+    def crops(self, pixels: Pixels, numbers: Sequence[int], regions: NDArray[np.float64]) -> torch.Tensor:
+        """What the pose network wants to see: region after region, (n, 4), of the frames with these numbers."""
+        with self._timed("pose_seconds"):
+            return pixels.crops(numbers, regions, self.pose.record.input_size_wh, self._alignment)
+
+    def keypoints(self, crops: Sequence[torch.Tensor], regions: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The joints (n, 17, 3) in the frame, from the crops of regions (n, 4), at most the network's batch of them."""
+        with self._timed("pose_seconds"):
+            heatmaps = self.pose.heatmaps(torch.stack(list(crops)), flip_test=self.settings.flip_test)
+            peaks = find_peaks(heatmaps, self._decoding.refinement)
+            to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
+            positions = apply_affine(to_frame, peaks[:, :, :2])
+            return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
+
+    def on_device(self, batch: FrameBatch) -> Pixels:
+        """A batch's frames where the networks are."""
+        with self._timed("detect_seconds"):
+            return on_device(batch.images, self.placement.device)
+
+    @contextmanager
+    def _timed(self, stage: Literal["detect_seconds", "pose_seconds"]) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
+
+
+def load_person_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:
+    """The detector of the settings, on tiles if they want it. Raises `WeightsError` or `SettingsError`."""
+    wanted = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
+    return load_tiled(settings.detector_name, wanted, settings.grid, settings.detect_size)

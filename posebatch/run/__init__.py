@@ -1,0 +1,1 @@
+"""One run over an archive: planning, scheduling, workers."""

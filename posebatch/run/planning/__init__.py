@@ -1,0 +1,1 @@
+"""Decides which videos a run has to process."""

@@ -1,0 +1,73 @@
+"""What a run leaves behind about itself: its settings, a summary, and the rows of the videos it touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from posebatch.core.errors import ObjectNotFoundError, OutputError, StorageError
+from posebatch.core.records import VideoRecord
+from posebatch.core.redaction import redacted
+from posebatch.core.settings import Settings
+from posebatch.core.version import __version__
+from posebatch.dataset.tables.records import RecordLog
+from posebatch.run.context import RunContext
+from posebatch.storage.store import Store
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def settings_yaml(settings: Settings) -> str:
+    """Settings as a file that ``--config`` reads."""
+    flat = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.flat().items()}
+    return yaml.safe_dump(flat, sort_keys=False)
+
+
+class RunFolder:
+    """``runs/<run id>/`` of an output."""
+
+    def __init__(self, store: Store, context: RunContext) -> None:
+        self._store, self._context = store, context
+        self._records = RecordLog()
+        self.key = f"runs/{context.run_id}"
+
+    def open(self, inputs: list[str]) -> None:
+        """Write ``settings.yaml``. Raises `OutputError` when the output cannot be written."""
+        heading = f"# posebatch {__version__}, run {self._context.run_id}, inputs: {json.dumps(inputs)}\n"
+        try:
+            written = redacted(heading + settings_yaml(self._context.settings))
+            self._store.put(f"{self.key}/settings.yaml", written.encode())
+        except StorageError as error:
+            raise OutputError(f"--output {self._store.root} cannot be written: {error}") from error
+
+    def add(self, record: VideoRecord) -> None:
+        """Note the commit record of a video that this run settled."""
+        self._records.add(record)
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """Write ``videos.parquet`` and ``summary.json``."""
+        sink = io.BytesIO()
+        self._records.write(sink)
+        self._store.put(f"{self.key}/videos.parquet", sink)
+        self._store.put(f"{self.key}/summary.json", redacted(json.dumps(summary, indent=2)).encode())
+
+
+def last_summary(store: Store, data_fingerprint: str) -> dict[str, Any] | None:
+    """The newest summary of a run with the same settings and weights that processed frames; None if there is none."""
+    keys = sorted((found.key for found in store.list("runs/") if found.key.endswith("/summary.json")), reverse=True)
+    for key in keys:
+        try:
+            summary: dict[str, Any] = json.loads(store.read(key))
+        except (ValueError, ObjectNotFoundError):
+            continue
+        if summary.get("settings_fingerprint") == data_fingerprint and summary.get("frames"):
+            return summary
+    return None

@@ -1,0 +1,83 @@
+"""The task that draws the preview of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posebatch.core.errors import PreviewError, StorageUnavailableError
+from posebatch.core.frames import FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.videos import Segment, VideoInfo
+from posebatch.dataset.publication import read_published_frames, read_record
+from posebatch.dataset.staging import Work
+from posebatch.report.drawing import draw_skeletons
+from posebatch.report.gif import AnnotatedFrame, encode_gif
+from posebatch.run.context import RunContext
+from posebatch.run.tasks import PreviewJob
+from posebatch.run.workers.finalize import staged_frames
+from posebatch.run.workers.heartbeat import watch
+from posebatch.storage.open import open_source
+from posebatch.video.frame_images import Packing
+from posebatch.video.options import DecodeOptions
+from posebatch.video.segment_decoder import SegmentDecoder
+
+PREVIEW_BATCH_FRAMES = 8
+
+
+def draw_preview(job: PreviewJob, context: RunContext) -> int:
+    """Decode a video once more, draw its persons, and stage the GIF; returns its number of frames."""
+    work = context.staging(job.video)
+    info, poses = _poses_to_draw(job, context, work)
+    scale, kpt_thr = context.settings.preview.preview_scale, context.settings.estimator.kpt_thr
+    with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
+        decoder = SegmentDecoder(
+            file,
+            job.video.uri,
+            Segment(),
+            info,
+            DecodeOptions(
+                sampling=context.settings.sampling,
+                batch_frames=PREVIEW_BATCH_FRAMES,
+                packing=Packing(scale=scale),
+                limits=context.settings.limits,
+            ),
+        )
+        with closing(iter(decoder)) as batches:
+            annotated = (
+                AnnotatedFrame(
+                    float(frame.record.pts * info.time_base), draw_skeletons(image, frame.keypoints, kpt_thr, scale)
+                )
+                for frame, image in _paired(poses, batches)
+            )
+            gif, frames = encode_gif(annotated)
+    work.store.put(work.preview_key, gif)
+    return frames
+
+
+def _poses_to_draw(job: PreviewJob, context: RunContext, work: Work) -> tuple[VideoInfo, Iterator[FramePoses]]:
+    if job.plan is not None:
+        return job.plan.info, chain.from_iterable(staged_frames(work, job.plan))
+    record = read_record(work.store, job.video.output_path)
+    if record is None or record.info is None:
+        raise StorageUnavailableError(f"{job.video.uri}: its commit record has gone; the next run does it anew")
+    return record.info, read_published_frames(work.store, job.video.output_path)
+
+
+def _paired(
+    poses: Iterator[FramePoses], batches: Iterator[FrameBatch]
+) -> Iterator[tuple[FramePoses, NDArray[np.uint8]]]:
+    """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
+    for batch in batches:
+        watch.moved()
+        decoded = (record for record in batch.records if record.status == "ok")
+        assert isinstance(batch.images, np.ndarray)
+        for record, image in zip(decoded, batch.images, strict=True):
+            frame = next((one for one in poses if one.record.frame_index >= record.frame_index), None)
+            if frame is None or frame.record.frame_index != record.frame_index:
+                raise PreviewError(f"frame {record.frame_index} of the video is not in its tables")
+            yield frame, image

@@ -1,0 +1,96 @@
+"""The connection to Ray, and the choice of device and number of workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import ray
+import ray.exceptions
+
+from posebatch.core.errors import RunAbortedError
+from posebatch.core.settings import ExecutionSettings
+from posebatch.models.weights.cache import MIRROR_VARIABLE
+
+ACTORS_PER_GPU: Final = 2
+"""While one decodes, crops or waits, the other's networks keep the GPU busy."""
+
+
+GPU_ACTOR_CPUS: Final = 2
+"""CPU cores that a GPU actor decodes with where no node with a GPU is up yet; else its share of the node's."""
+
+
+OBJECT_STORE_BYTES: Final = 100 << 20
+"""Object store of a local Ray: descriptors only, never pixels."""
+
+
+def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
+    """CPU cores for each GPU worker, by ``ray.nodes()``: all of its node's, shared out; decoding needs them.
+
+    The least of all nodes, since the workers of one run are alike.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    shares = [int(node.get("CPU", 0) // (node["GPU"] * ACTORS_PER_GPU)) for node in alive if node.get("GPU")]
+    return max(1, min(shares, default=GPU_ACTOR_CPUS))
+
+
+@contextmanager
+def connected(execution: ExecutionSettings) -> Iterator[None]:
+    """A connection to Ray: the cluster of ``RAY_ADDRESS`` (as inside ``ray job submit``), else a Ray of our own."""
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.WARNING)
+        else:
+            wanted = int(execution.workers) if execution.workers != "auto" else 0
+            # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ray.init(
+                address="local",
+                num_cpus=max(wanted, os.cpu_count() or 1),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # Ray raises anything here, a plain Exception among others
+        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
+        raise RunAbortedError(f"cannot connect to {where}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def passed_on() -> dict[str, str]:
+    """The S3 settings and the mirror of weights that this process was given.
+
+    They travel as an object, not as Ray's ``runtime_env``: that is shown to everybody by the dashboard and by ``ray
+    list``, and written into the logs of each node.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", MIRROR_VARIABLE))}
+
+
+def choose_device(execution: ExecutionSettings) -> str:
+    """``cuda`` when the cluster has GPUs (or the setting says so), else ``cpu``."""
+    if execution.device != "auto":
+        return execution.device
+    return "cuda" if _resources().get("GPU", 0) else "cpu"
+
+
+def choose_workers(execution: ExecutionSettings, device: str) -> int:
+    """How many actors to ask for: as told, or one for each CPU core, or two for each GPU."""
+    if execution.workers != "auto":
+        return int(execution.workers)
+    resources = _resources()
+    if device == "cuda":
+        return max(1, int(resources.get("GPU", 0) * ACTORS_PER_GPU))
+    return max(1, int(resources.get("CPU", 1)))
+
+
+def _resources() -> dict[str, float]:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources

@@ -1,0 +1,1 @@
+"""Objects by key, on S3 and on local disks."""

@@ -1,0 +1,109 @@
+"""Probe a video, and cut it into segments at the keyframes of its container's index."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from itertools import chain, islice
+from typing import IO, Final
+
+import av
+import av.error
+from av.video.frame import VideoFrame
+
+from posebatch.core.errors import DamagedVideoError
+from posebatch.core.settings import LimitSettings
+from posebatch.core.videos import Segment, VideoInfo, VideoPlan
+from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, open_video, starts
+from posebatch.video.frame_images import quarter_turns
+from posebatch.video.limits import DEFAULT_LIMITS, Limits
+from posebatch.video.packets import SegmentPackets
+
+AV_TICK: Final = Fraction(1, av.time_base)
+"""Seconds per tick of a container's own duration."""
+
+
+MAX_PROBE_PACKETS: Final = 1000
+"""How far the probe looks for a first frame that can be decoded."""
+
+
+def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSettings = DEFAULT_LIMITS) -> VideoPlan:
+    """Read a video's header and first frame, and cut it at keyframes into pieces of about ``segment_seconds``.
+
+    Reads the header and the first frames, not the whole file. Raises `NotAVideoError`, `NoVideoStreamError`,
+    `LimitError`, `DamagedVideoError`; ``name`` stands in their messages.
+    """
+    with open_video(file, Limits(name, limits)) as video:
+        stream, tick = video.stream, video.time_base
+        duration_s = _claimed_seconds(video)
+        segments = _cut(video, segment_seconds)
+        frame = _first_frame(video)
+        rotation = -quarter_turns(frame) % 4 * 90
+        width, height = (frame.width, frame.height)[:: -1 if rotation in (90, 270) else 1]
+        rate = stream.average_rate
+        info = VideoInfo(
+            codec=stream.codec_context.codec.canonical_name,
+            pixel_format=frame.format.name,
+            width=width,
+            height=height,
+            rotation=rotation,
+            time_base=tick,
+            start_pts=0 if video.format in UNTIMED_FORMATS else (frame.pts or 0),
+            duration_s=duration_s,
+            avg_fps=float(rate) if rate else 0.0,
+            frames_in_header=stream.frames,
+        )
+        return VideoPlan(info, segments)
+
+
+def stretches_before(file: IO[bytes], limits: Limits, segment: Segment, frame_index: int) -> list[Segment]:
+    """What may hold a frame and lead up to a segment behind it: from each keyframe that can come before it, the last
+    one first, and from the beginning.
+    """
+    with open_video(file, limits) as video:
+        keyframes = [(first, dts) for first, dts in starts(video.stream.index_entries) if first <= frame_index]
+    return [
+        Segment(segment.index, first, segment.first_packet - first, dts if first else None, segment.start_dts)
+        for first, dts in reversed(keyframes)
+        if first < segment.first_packet
+    ]
+
+
+def _claimed_seconds(video: OpenVideo) -> float:
+    """The video's length by its header, 0 when that does not say; refused when that is beyond the limits."""
+    stream, tick = video.stream, video.time_base
+    duration, tick = (stream.duration, tick) if stream.duration else (video.container.duration or 0, AV_TICK)
+    video.limits.check_frames(stream.frames)
+    video.limits.check_time(duration, tick)
+    return max(0.0, float(duration * tick))
+
+
+def _cut(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
+    """Segments of about ``segment_seconds`` that start on keyframes of the container's index."""
+    entries = video.stream.index_entries
+    if video.format not in INDEXED_FORMATS or len(entries) != video.stream.frames or not len(entries):
+        return (Segment(),)
+    step = segment_seconds / video.time_base
+    begins: list[tuple[int, int]] = []
+    for first, dts in starts(entries):
+        if not begins or dts >= begins[-1][1] + step:
+            begins.append((first, dts))
+            video.limits.check_time(dts, video.time_base, since=begins[0][1])
+    ends = [*begins[1:], (sum(not entry.is_discard for entry in entries), None)]
+    return tuple(
+        Segment(i, first, end - first, dts if i else None, end_dts)
+        for i, ((first, dts), (end, end_dts)) in enumerate(zip(begins, ends, strict=True))
+    )
+
+
+def _first_frame(video: OpenVideo) -> VideoFrame:
+    stream = video.stream
+    stream.codec_context.thread_count = 1
+    for packet in chain(islice(SegmentPackets(video, Segment()), MAX_PROBE_PACKETS), [None]):
+        with contextlib.suppress(av.error.FFmpegError):
+            for frame in video.decode(packet):
+                return frame
+    video.limits.check_picture(stream.width, stream.height)
+    raise DamagedVideoError(
+        f"{video.name}: no frame can be decoded; the video stream ({stream.codec_context.name}) is damaged"
+    )

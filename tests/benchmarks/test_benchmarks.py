@@ -1,0 +1,373 @@
+"""The benchmark measures what it says it measures. How fast this machine is is no test."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.child_process import cores, in_child, memory_mb, peak_memory_mb
+from benchmarks.driver_throughput import the_driver
+from benchmarks.figures import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
+from benchmarks.memory_traffic import layer_mb
+from benchmarks.network_engines import NetworkWays, Way, measure_ways
+from benchmarks.network_pairs import Networks, networks_named, write_random_pose_network
+from benchmarks.other_programs import other_program
+from benchmarks.other_programs_entry import PROGRAMS
+from benchmarks.plain_loop import PlainNetworks
+from benchmarks.plots import core_ms
+from benchmarks.rendered_scenes import RESOLUTIONS, Scene, render_scene, write_scene
+from benchmarks.report import as_json, columns, scenario_text, summary_text, ways_text
+from benchmarks.scaling import Scaling
+
+from posebatch.core.errors import RunAbortedError, SettingsError
+from posebatch.core.frames import FrameRecord
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import PRESETS, EstimatorSettings, settings_from
+from posebatch.models.networks.pose_network import load_pose_network
+from posebatch.pose.estimator import PoseEstimator
+from posebatch.video.probe import probe
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = Networks("embedded", *PRESETS["embedded"])
+
+SPEED = NetworkSpeed(gflops=2.0, images_per_s=25.0, gemm_gflops_per_s=200.0)
+STAGES = StageTimes(
+    device="cpu",
+    precision="fp32",
+    engine="torch",
+    threads=1,
+    persons_per_frame=2.0,
+    decode_only=0.004,
+    decode=0.005,
+    detect=0.010,
+    pose=0.024,
+    publish=0.001,
+    gemm_type="float32",
+    detector=SPEED,
+    pose_network=SPEED,
+)
+ONE_PROCESS = EndToEnd("one process", Measured(900, 1800, 20.0, 3.0), replace(STAGES, threads=2, detect=0.005), 2)
+ON_RAY = EndToEnd("Ray", Measured(1000, 2000, 25.0, 12.0), STAGES, 2)
+PLAIN = Peer("plain loop", Measured(80, 160, 10.0), {"decode": 0.025, "detect": 0.04, "pose": 0.06})
+RAY_DATA = Peer("Ray Data", Measured(100, 200, 5.0))
+SCENARIO = Scenario("1080p", "embedded", "auto", 2, ONE_PROCESS, (ON_RAY,), (PLAIN, RAY_DATA))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # several beside other processes are many times slower
+    yield
+    torch.set_num_threads(before)
+
+
+# --- what follows from figures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "num_cores", "rate"),
+    [
+        ({}, 1, 25.0),  # 40 ms a frame
+        ({}, 2, 50.0),
+        ({"threads": 2}, 2, 25.0),  # the stages had both cores
+        ({"threads": 2}, 4, 50.0),
+        ({"device": "cuda"}, 2, 1 / 0.034),  # the networks share one GPU
+        ({"device": "cuda", "decode": 0.099}, 2, 20.0),  # decoding and publishing share the cores
+    ],
+)
+def test_what_the_stages_predict(changed, num_cores, rate):
+    assert replace(STAGES, **changed).predicted_rate(num_cores) == pytest.approx(rate)
+
+
+def test_rates_and_ratios():
+    assert Measured(100, 250, 4.0).rate == 25
+    assert Measured(100, 250, 4.0).persons_per_frame == 2.5
+    assert SPEED.gflops_per_s == 50
+    assert SPEED.share_of_gemm == 0.25
+    assert ON_RAY.efficiency == pytest.approx(40 / 50)
+    assert ONE_PROCESS.efficiency == pytest.approx(45 * 0.035)
+    assert SCENARIO.job is ON_RAY
+    assert replace(SCENARIO, on_ray=()).job is ONE_PROCESS
+    assert SCENARIO.ratios == pytest.approx({
+        "job / plain loop": 5.0, "job / Ray Data": 2.0, "actors / one process": 40 / 45
+    })  # fmt: skip
+    assert replace(SCENARIO, on_ray=(), peers=()).ratios == {}
+    scaling = Scaling("", {1: Measured(10, 0, 10.0), 2: Measured(19, 0, 10.0)})
+    assert scaling.speedup(2) == pytest.approx(1.9)
+
+
+def test_bars_add_up_to_what_a_frame_took():
+    bars = core_ms(SCENARIO)
+    assert bars["Ray"] == pytest.approx({
+        "decode": 5.0, "detect": 10.0, "pose": 24.0, "publish": 1.0, "beyond the stages": 10.0
+    })  # fmt: skip
+    assert sum(bars["plain loop"].values()) == pytest.approx(2 * 125)
+    assert bars["Ray Data"] == pytest.approx({"not told apart": 100.0})
+
+
+def test_tables():
+    assert columns([]) == []
+    assert columns([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
+    assert summary_text([]) == "nothing was measured"
+    text = summary_text([SCENARIO, replace(SCENARIO, on_ray=(), peers=())])
+    assert "job / Ray Data" in text
+    assert "0.80" in text
+    for fact in ("25% of a float32 GEMM", "2.00 persons", "job / plain loop 5.00", "12.0"):
+        assert fact in scenario_text(SCENARIO)
+
+
+def test_json_holds_what_follows_too():
+    document = json.loads(json.dumps(as_json({"scenarios": [SCENARIO]})))
+    (scenario,) = document["scenarios"]
+    assert scenario["ratios"]["job / plain loop"] == 5.0
+    assert scenario["on_ray"][0]["efficiency"] == pytest.approx(0.8)
+    assert scenario["on_ray"][0]["measured"]["rate"] == 40
+    assert scenario["one_process"]["stages"]["pose_network"]["share_of_gemm"] == 0.25
+    assert as_json([]) == []
+
+
+# --- processes of their own ---------------------------------------------------------------------------------------
+
+
+def test_a_child_loads_only_what_it_measures():
+    assert in_child(memory_mb) < 100  # torch alone takes more
+    assert 0 < in_child(peak_memory_mb) < 100
+    assert in_child(cores) == cores()
+
+
+def test_a_childs_error_is_raised_here():
+    with pytest.raises(SettingsError, match="no_such"):
+        in_child(settings_from, {"no_such": 1})
+    with pytest.raises(RunAbortedError, match=r"_exit died \(exit status 3\)"):
+        in_child(os._exit, 3)
+
+
+# --- scenes and networks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_scene_is_encoded_as_asked(codec: str, tmp_path: Path):
+    write_scene(Scene("270p", codec, persons=1, frames=3), tmp_path / "scene.mp4")
+    with (tmp_path / "scene.mp4").open("rb") as file:
+        info = probe(file, "scene", 20).info
+    assert (info.codec, info.width, info.height, info.frames_in_header) == (codec, 480, 270, 3)
+
+
+def frames_of(scene: Scene) -> FrameBatch:
+    images = np.stack(list(render_scene(scene)))
+    return FrameBatch(tuple(FrameRecord(i, i, False, "ok") for i in range(len(images))), images)
+
+
+@functools.cache
+def estimator() -> PoseEstimator:
+    return PoseEstimator.load(EstimatorSettings(precision="fp32"), "cpu", "torch")
+
+
+@pytest.mark.parametrize("persons", [0, 2, 8])
+def test_the_detector_finds_the_walkers(persons: int):
+    batch = frames_of(Scene("540p", "h264", persons, frames=4))
+    assert batch.images.shape[1:3] == RESOLUTIONS["540p"][::-1]
+    found = [len(frame) for frame in estimator().estimate([batch])]
+    assert np.mean(found) == pytest.approx(persons, abs=0.2 * persons)
+
+
+def test_the_plain_loop_does_the_same_work():
+    (frame,) = frames_of(Scene("540p", "h264", persons=2, frames=1)).images
+    (ours,) = estimator().estimate([
+        FrameBatch((FrameRecord(0, 0, True, "ok"),), frame[None])
+    ])  # fmt: skip
+    plain = PlainNetworks(EMBEDDED, "cpu")
+    (boxes,) = plain.boxes([frame])
+    assert len(boxes) == len(ours) == 2
+    regions = plain.regions(boxes)
+    poses = plain.keypoints([plain.crop(frame, region) for region in regions], regions)
+    left_first = [poses[np.argsort(poses[:, 0, 0])], ours.keypoints[np.argsort(ours.keypoints[:, 0, 0])]]
+    distances = np.linalg.norm(left_first[0][..., :2] - left_first[1][..., :2], axis=-1)
+    assert np.median(distances) < 3  # of a person 400 pixels tall; the detectors resize differently
+
+
+def test_networks_by_name(tmp_path: Path):
+    assert networks_named("embedded", tmp_path) == EMBEDDED
+    assert networks_named("one.safetensors,two", tmp_path) == Networks("one two", "one.safetensors", "two")
+    with pytest.raises(SettingsError, match="embedded"):
+        networks_named("nothing", tmp_path)
+
+
+def test_random_weights_are_the_same_every_time(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_random_pose_network(tmp_path / name / "random.safetensors", "mobilenet_v2_d128")
+    first, second = ((tmp_path / name / "random.safetensors").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert load_pose_network(str(tmp_path / "a" / "random.safetensors")).record.accuracy == {}
+
+
+@pytest.fixture
+def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler takes minutes, and is not ours."""
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+
+
+def test_what_layers_read_and_write():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5), torch.nn.ReLU())
+    assert layer_mb(network, (20, 10)) == pytest.approx(200 * (3 + 5) * 4 / 1e6)
+    assert layer_mb(torch.nn.Sequential(), (20, 10)) == 0
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_every_way_to_run_a_network():
+    found = measure_ways("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
+    rates = {way.name: way.images_per_s for way in found.ways}
+    assert rates.keys() >= {"torch fp32, as loaded", "torch bf16, folded, channels last", "OpenVINO int8"}
+    assert rates["OpenVINO fp32"].keys() == {1, 2}
+    assert all(rate > 0 for by_size in rates.values() for rate in by_size.values())
+    assert found.layer_mb > 0 < found.memory_gb_per_s
+    assert found.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_a_way_that_cannot_be_had_is_left_out_with_its_reason(tmp_path: Path):
+    write_random_pose_network(tmp_path / "random.safetensors", "mobilenet_v2_d128")  # no 8-bit version of it
+    found = measure_ways("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
+    assert "OpenVINO int8" not in {way.name for way in found.ways}
+    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in found.left_out)
+    with pytest.raises(SettingsError, match="SSDLite"):
+        measure_ways("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
+
+
+def test_table_of_ways():
+    ways = (Way("plain", {4: 10.0}), Way("fast", {1: 20.0, 4: 25.0}))
+    text = ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, ways, ("other: not here",))).splitlines()
+    assert [line.split() for line in text[1:]] == [
+        ["images/s", "at", "batch", "1", "4", "best:", "GFLOP/s"],
+        ["plain", "10.0", "20"],
+        ["fast", "20.0", "25.0", "50"],
+        ["left", "out:", "other:", "not", "here"],
+    ]
+    assert ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
+
+
+# --- programs of others -------------------------------------------------------------------------------------------
+
+
+def fake_python(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_another_program_on_the_same_frames(tmp_path: Path):
+    write_scene(Scene("270p", "h264", persons=1, frames=3), tmp_path / "scene.mp4")
+    peer = other_program(sys.executable, "Keypoint R-CNN", [tmp_path / "scene.mp4"], threads=1, limit=1)
+    assert peer is not None
+    assert (peer.name, peer.measured.frames, peer.measured.persons) == ("Keypoint R-CNN", 1, 2)
+    assert peer.measured.start_s > 0
+
+
+def test_programs_that_are_not_there(tmp_path: Path):
+    assert other_program(fake_python(tmp_path / "a", "exit 3"), next(iter(PROGRAMS)), [], 1, 1) is None
+    with pytest.raises(RunAbortedError, match="failed: out of order"):
+        other_program(fake_python(tmp_path / "b", "echo out of order >&2; exit 1"), next(iter(PROGRAMS)), [], 1, 1)
+    with pytest.raises(RunAbortedError, match="cannot be run"):
+        other_program(str(tmp_path / "none"), next(iter(PROGRAMS)), [], 1, 1)
+
+
+# --- the driver ---------------------------------------------------------------------------------------------------
+
+
+def test_the_driver_over_stubs(tmp_path: Path):
+    figures = the_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
+    assert figures.segments == 36
+    assert len(list((tmp_path / "output" / "videos").rglob("*.parquet"))) == 12
+    assert figures.published_again == 0
+    assert figures.peak_mb >= figures.peak_at_tenth_mb > 0
+    assert as_json(figures)["segments_per_s"] > 0
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, with everything in this process and on one thread."""
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "jobs" / "benchmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "in_child", lambda story, *arguments: story(*arguments))
+    monkeypatch.setattr(module, "cores", lambda: 1)
+    return module
+
+
+def run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
+    return benchmark.main()
+
+
+TINY = ("--no-ray", "--engine", "torch", "--scene-frames", 6, "--frames", 10, "--peer-frames", 3, "--seconds", 0)
+
+
+def test_speed_end_to_end(benchmark, monkeypatch, tmp_path, capsys):
+    results = ("--json", tmp_path / "a.json", "--picture", tmp_path / "a.png", "--folder", tmp_path / "work")
+    scenes = ("--resolution", "270p", "--persons", 1, "--precision", "fp32", "int9")
+    assert run(benchmark, monkeypatch, *TINY, *scenes, *results) == 0
+    document = json.loads((tmp_path / "a.json").read_text())
+    (scenario,) = document["scenarios"]
+    job, (plain,) = scenario["one_process"], scenario["peers"]
+    assert (document["machine"]["cores"], scenario["scene"]) == (1, "270p h264 1 persons")
+    assert (job["measured"]["frames"], plain["measured"]["frames"]) == (12, 3)
+    assert job["measured"]["persons_per_frame"] == pytest.approx(1, abs=0.3)
+    assert plain["measured"]["persons_per_frame"] == pytest.approx(1, abs=0.3)
+    assert job["memory"]["peak"] > job["memory"]["weights"] > 5
+    assert all(seconds > 0 for seconds in job["stages"]["stages"].values())
+    assert job["efficiency"] > 0
+    assert scenario["ratios"]["job / plain loop"] > 0
+    assert len(document["left_out"]) == 1
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "left out: 270p h264 1 persons, embedded, int9" in capsys.readouterr().out
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_video_of_ones_own(benchmark, monkeypatch, tmp_path):
+    write_scene(Scene("270p", "h264", persons=1, frames=5), tmp_path / "mine.mp4")
+    words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *TINY, *words) == 0
+    (scenario,) = json.loads((tmp_path / "a.json").read_text())["scenarios"]
+    assert scenario["scene"] == "mine.mp4"
+    assert scenario["one_process"]["measured"]["frames"] == 10
+    assert scenario["peers"] == []
+
+
+def test_what_cannot_be_measured_is_said(benchmark, monkeypatch, tmp_path, capsys):
+    (tmp_path / "no.mp4").write_text("not a video")
+    assert run(benchmark, monkeypatch, "--video", tmp_path / "no.mp4") == 1
+    assert "no.mp4" in capsys.readouterr().err
+    assert run(benchmark, monkeypatch, "--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
+    assert "'nothing'" in capsys.readouterr().err
+
+
+def test_the_driver_by_its_command(benchmark, monkeypatch, tmp_path, capsys):
+    words = ("driver", "--no-ray", "--videos", 5, "--segments", 2, "--driver-workers", 2, "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *words) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
+    assert "5 videos planned" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+def test_the_networks_by_their_command(benchmark, monkeypatch, tmp_path, capsys):
+    words = ("networks", "--batch", 1, "--seconds", 0, "--json", tmp_path / "a.json")
+    assert run(benchmark, monkeypatch, *words) == 0
+    names = [network["network"] for network in json.loads((tmp_path / "a.json").read_text())["networks"]]
+    assert names == [EMBEDDED.detector, EMBEDDED.pose]
+    assert "OpenVINO fp32" in capsys.readouterr().out

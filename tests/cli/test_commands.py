@@ -1,0 +1,212 @@
+"""What the commands say and return where no Ray is needed; what `run` does is tested end to end."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.tiny_video import write_tiny_video
+
+from posebatch.cli.entry import main
+from posebatch.core.settings import options
+from posebatch.core.version import __version__
+from posebatch.models.weights.listing import list_models
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(root.rglob("*"))}
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a video, an empty folder, and an output that is a regular file; we stand beside them."""
+    write_tiny_video(tmp_path / "in" / "a.mp4")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/readme.txt").write_text("no video")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "settings.yaml").write_text("stirde: 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+USAGE = [
+    pytest.param([], ["the following arguments are required: COMMAND", "usage: posebatch"], id="nothing"),
+    pytest.param(["rum"], ["invalid choice: 'rum'"], id="unknown command"),
+    pytest.param(["run"], ["the following arguments are required: --output"], id="no output"),
+    pytest.param(["run", "--output", "out"], ["no input: name a video, a folder"], id="no input"),
+    pytest.param(
+        ["run", "in", "--output", "out", "--strid", "2"],
+        ["unrecognized arguments: --strid", "did you mean '--stride'?", "usage: posebatch run"],
+        id="nearest flag",
+    ),
+    pytest.param(
+        ["plan", "in", "--output", "out", "--stirde=2"], ["--stirde=2; did you mean '--stride'?"], id="nearest with ="
+    ),
+    pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
+    pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
+    pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify how"),
+    pytest.param(["gc"], ["required: --output", "usage: posebatch gc"], id="gc of what"),
+    pytest.param(["gc", "--output", "out", "--delet"], ["--delet; did you mean '--delete'?"], id="gc, no abbreviation"),
+    pytest.param(
+        ["gc", "--output", "out", "--older-than-days", "a week"], ["invalid float value: 'a week'"], id="gc, since when"
+    ),
+    pytest.param(
+        ["gc", "--output", "out", "--older-than-days", "0.01"],
+        ["at least 0.042 (an hour), got 0.01"],
+        id="gc, too short",
+    ),
+    pytest.param(["models", "x"], ["invalid choice: 'x'"], id="models knows two actions"),
+    pytest.param(["models", "fetch"], ["required: NAME"], id="fetch what"),
+    pytest.param(["models", "fetch", "resnet5"], ["called 'resnet5'; did you mean resnet50"], id="fetch unknown"),
+    pytest.param(["models", "convert", "a.pth", "b.pth"], ["b.pth: weight files of ours end in"], id="convert to what"),
+    pytest.param(
+        ["models", "convert", "a.pth", "b.safetensors", "--input-size", "big"],
+        ["--input-size: invalid", "'big'"],
+        id="convert for which size",
+    ),
+    pytest.param(["run", "in", "--output", "out", "--strip", "2"], ["--strip"], id="no abbreviation, no guess"),
+    pytest.param(["run", "in", "--output", "out", "--stride", "0"], ["stride must be at least 1, got 0"], id="limit"),
+    pytest.param(
+        ["run", "in", "--output", "out", "--config", "settings.yaml"],
+        ["--config settings.yaml: unknown setting 'stirde'; did you mean 'stride'?"],
+        id="settings file",
+    ),
+    pytest.param(
+        ["run", "in", "--output", "out", "--config", "none.yaml"], ["--config none.yaml"], id="no settings file"
+    ),
+    pytest.param(["run", "empty", "--output", "out"], ["no video in empty", ".mp4"], id="empty folder"),
+    pytest.param(
+        ["run", "notes", "--output", "out"], ["no video in notes; 1 other files are not named like"], id="other files"
+    ),
+    pytest.param(["run", "nowhere", "--output", "out"], ["nowhere: no such file or folder"], id="missing input"),
+    pytest.param(["run", "gs://b/x", "--output", "out"], ["gs:// is not supported"], id="other store"),
+    pytest.param(["run", "--inputs-from", "none.txt", "--output", "out"], ["--inputs-from none.txt"], id="no list"),
+    pytest.param(["run", "in", "--output", "in/out"], ["in/out lies inside the input in"], id="output in input"),
+    pytest.param(["run", "in", "--output", "file/out"], ["/file/out cannot be written"], id="output below a file"),
+    pytest.param(["run", "in", "--output", "file"], ["/file cannot be written"], id="output is a file"),
+    pytest.param(
+        ["run", "in", "--output", "out", "--pose", "none.safetensors"],
+        ["none.safetensors: no such weight file"],
+        id="wrong path of weights",
+    ),
+    pytest.param(
+        ["run", "in", "--output", "out", "--detector", "in/a.mp4"], ["in/a.mp4: not a readable"], id="no weights"
+    ),
+    pytest.param(
+        ["run", "in", "--output", "out", "--detector", "ssdlite_mobilenet_v2"],
+        ["no detector is called 'ssdlite_mobilenet_v2'; did you mean ssdlite_mobilenet_v2_320"],
+        id="unknown detector",
+    ),
+    pytest.param(
+        ["run", "in", "--output", "out", "--preset", "embeded"],
+        ["preset must be one of embedded, balanced, accurate, far, got 'embeded'; did you mean 'embedded'?"],
+        id="unknown preset",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parts"), USAGE)
+def test_what_cannot_be_done_as_asked(archive: Path, capsys: pytest.CaptureFixture[str], arguments, parts):
+    before = tree(archive)
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("posebatch: ")
+    assert "Traceback" not in said.err
+    for part in parts:
+        assert part in said.err
+    assert tree(archive) == before, "nothing is written"
+
+
+@pytest.mark.parametrize("arguments", [case.values[0] for case in USAGE if case.values[0][:1] == ["run"]])
+def test_plan_refuses_what_run_refuses(archive: Path, capsys: pytest.CaptureFixture[str], arguments):
+    cannot_write = any(argument.startswith("file") for argument in arguments)
+    assert main(["plan", *arguments[1:]]) == (0 if cannot_write else 2)  # what plan does not write it cannot fail at
+
+
+def test_on_existing_error(archive: Path, capsys: pytest.CaptureFixture[str]):
+    from support.factories import publish_record  # noqa: PLC0415
+
+    from posebatch.core.records import VideoRecord  # noqa: PLC0415
+    from posebatch.storage.local import LocalStore  # noqa: PLC0415
+
+    publish_record(LocalStore("out"), "a.mp4", VideoRecord("/x/a.mp4", "e", 1, 1.0, "ok", "f", "r", "0"))
+    before = tree(archive)
+    assert main(["run", "in", "--output", "out", "--on-existing", "error"]) == 2
+    assert "out/videos/a.mp4.parquet exists already" in capsys.readouterr().err
+    assert tree(archive) == before
+
+
+@pytest.mark.parametrize("arguments", [["--version"]])
+def test_version(capsys: pytest.CaptureFixture[str], arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"posebatch {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["plan", "-h"], ["verify", "-h"], ["gc", "-h"], ["demo", "-h"]]
+)
+def test_help(capsys: pytest.CaptureFixture[str], arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: posebatch")
+    if arguments[0] in ("run", "plan"):
+        assert all(item.flag in said for item in options())
+
+
+def test_models(capsys: pytest.CaptureFixture[str]):
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    rows = list_models()
+    assert rows
+    listed = {line.split()[0]: line for line in said.splitlines() if re.match(r"\w+ .*\d+\.\d M ", line)}
+    assert [*listed] == [row.name for row in rows]
+    for row in rows:
+        for fact in (row.input_size, f"{row.gflops:.1f}", f"{row.parameters / 1e6:.1f} M", row.ap_here, row.weights):
+            assert fact in listed[row.name]
+        assert row.licence in said
+
+
+@pytest.mark.parametrize("on_existing", ["skip", "overwrite"])
+def test_plan_writes_nothing(archive: Path, capsys: pytest.CaptureFixture[str], on_existing: str):
+    write_tiny_video(archive / "in/dt=1/b.mov", frames=30)
+    (archive / "in/broken.mp4").write_bytes(b"no video")
+    before = tree(archive)
+    assert main(["plan", "in", "--output", "out", "--on-existing", on_existing, "--segment-seconds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert tree(archive) == before
+    lines = said.splitlines()
+    assert re.fullmatch(r"compute +\S+/in/a\.mp4  \(new\)  mpeg4 64x48, 1 s, 1 segments", lines[0])
+    assert re.search(r"in/broken\.mp4", lines[1])
+    assert re.search(r"will fail: .*/in/broken\.mp4: not a video", lines[2])
+    assert re.search(r"in/dt=1/b\.mov  \(new\)  mpeg4 64x48, 3 s, [23] segments", lines[3])
+    assert "3 compute" in said
+    assert "36 frames" in said
+    assert "time: unknown until a run with these settings has finished here" in said
+
+
+def test_plan_counts_the_frames_it_would_process(archive: Path, capsys: pytest.CaptureFixture[str]):
+    for chosen, frames in ((["--stride", "3"], 2), (["--fps", "5"], 3), ([], 6)):
+        assert main(["plan", "in", "--output", "out", *chosen]) == 0
+        assert f"0.00 hours of video to do, {frames} frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("listed", "videos"), [("in\n", 1), ("# all of it\n\n  in/a.mp4  \n", 1)])
+def test_inputs_from_a_file(archive: Path, capsys: pytest.CaptureFixture[str], listed: str, videos: int):
+    (archive / "list.txt").write_text(listed)
+    assert main(["plan", "--inputs-from", "list.txt", "--output", "out"]) == 0
+    assert f"{videos} compute" in capsys.readouterr().out
+
+
+def test_verify_of_nothing(archive: Path, capsys: pytest.CaptureFixture[str]):
+    before = tree(archive)
+    assert main(["verify", "--output", "empty"]) == 3
+    said = capsys.readouterr().out
+    assert "problem: " in said
+    assert "1 problems: 0 videos (0 failed), 0 frames, 0 persons" in said
+    assert tree(archive) == before

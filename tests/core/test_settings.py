@@ -1,0 +1,378 @@
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posebatch.cli.entry import build_parser
+from posebatch.core import fingerprints
+from posebatch.core.errors import SettingsError, UsageError
+from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
+from posebatch.core.options import Option, nearest
+from posebatch.core.settings import (
+    PRESETS,
+    EstimatorSettings,
+    SamplingSettings,
+    Settings,
+    options,
+    read_config,
+    settings_from,
+)
+
+OPTIONS = options()
+BY_NAME = {item.name: item for item in OPTIONS}
+
+# what is promised to users
+PROMISED = {
+    *("preset", "detector", "pose", "stride", "fps", "detect_every", "bbox_thr", "nms_thr", "kpt_thr", "max_persons"),
+    *(
+        "flip_test",
+        "precision",
+        "device",
+        "engine",
+        "decoder",
+        "preview",
+        "preview_scale",
+        "workers",
+        "segment_seconds",
+    ),
+    *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
+    *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
+    "max_idle_minutes",
+    *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles"),
+}
+
+
+def another(item: Option) -> typing.Any:
+    """A valid value that is not the default, as YAML would give it."""
+    if item.name in SPECIAL:
+        return SPECIAL[item.name]
+    if item.choices:
+        return next(choice for choice in item.choices if choice != item.default)
+    if item.value_type is bool:
+        return not item.default
+    if item.value_type is str:
+        return "somewhere"
+    base = item.default if item.default is not None else (item.low or 0)
+    step = 1 if item.value_type is int else 0.125
+    return base + step if item.high is None or base + step <= item.high else base - step
+
+
+SPECIAL: dict[str, typing.Any] = {
+    "workers": "3",
+    "tiles": "2x4",
+    "preview": ["gif"],
+    "include": ["*.mov", "a/*"],
+    "exclude": ["*.tmp"],
+}
+
+
+def parse(*arguments: str) -> Settings:
+    chosen = build_parser().parse_args(["plan", "clip.mp4", "--output", "out", *arguments])
+    from posebatch.cli.run import _settings  # noqa: PLC0415
+
+    return _settings(chosen)
+
+
+def test_the_options_are_those_that_are_promised():
+    assert set(BY_NAME) == PROMISED
+    assert len(OPTIONS) == len(BY_NAME), "no name twice"
+    assert all(item.help for item in OPTIONS)
+
+
+def test_nothing_chosen_gives_the_defaults():
+    assert settings_from({}) == Settings() == parse()
+    assert Settings().flat() == {item.name: item.default for item in OPTIONS}
+
+
+@pytest.mark.parametrize("item", OPTIONS, ids=lambda item: item.name)
+def test_each_option_by_key_dashed_key_and_flag(item: Option, tmp_path: Path):
+    value = another(item)
+    stored = tuple(value) if item.repeatable else value
+    assert getattr(getattr(settings_from({item.name: value}), item.group), item.name) == stored
+    chosen = settings_from({item.name.replace("_", "-"): value})
+    assert chosen.flat() == {**Settings().flat(), item.name: stored}
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({item.name: value}))
+    assert parse("--config", str(config)) == chosen
+    if item.value_type is bool:
+        assert parse(item.flag) == chosen
+        assert parse("--config", str(config), item.flag.replace("--", "--no-", 1)) == Settings()
+        return
+    texts = [str(one) for one in (value if item.repeatable else [value])]
+    assert parse(*(part for text in texts for part in (item.flag, text))) == chosen
+
+
+@pytest.mark.parametrize("item", OPTIONS, ids=lambda item: item.name)
+def test_the_documentation_has_each_flag(item: Option, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["run", "--help"])
+    assert item.flag in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        pytest.param({"": 1}, ["settings: unknown setting ''"], id="no name"),
+        pytest.param({"strid": 2}, ["unknown setting 'strid'", "did you mean 'stride'?"], id="nearest"),
+        pytest.param({"box-thr": 0.2}, ["unknown setting 'box-thr'", "did you mean 'bbox_thr'?"], id="dashes"),
+        pytest.param({"zzzzzzzz": 2}, ["unknown setting 'zzzzzzzz'"], id="nothing near"),
+        pytest.param({7: 2}, ["unknown setting 7"], id="no text"),
+        pytest.param({"stride": "2"}, ["stride must be a whole number, got '2'"], id="text for int"),
+        pytest.param({"stride": 2.0}, ["stride must be a whole number, got 2.0"], id="float for int"),
+        pytest.param({"stride": True}, ["stride must be a whole number, got True"], id="bool is no int"),
+        pytest.param({"stride": None}, ["stride must be a whole number, got None"], id="none for int"),
+        pytest.param({"bbox_thr": True}, ["bbox_thr must be a number, got True"], id="bool is no float"),
+        pytest.param({"bbox_thr": "0.3"}, ["bbox_thr must be a number"], id="text for float"),
+        pytest.param({"flip_test": 1}, ["flip_test must be true or false, got 1"], id="int is no bool"),
+        pytest.param({"flip_test": "yes"}, ["flip_test must be true or false"], id="text is no bool"),
+        pytest.param({"detector": True}, ["detector must be text, got True"], id="bool is no text"),
+        pytest.param({"detector": ["a"]}, ["detector must be text"], id="list is no text"),
+        pytest.param({"include": 5}, ["include must be a list, got 5"], id="no list"),
+        pytest.param({"include": [True]}, ["include must be text, got True"], id="list of bool"),
+        pytest.param({"include": {"a": 1}}, ["include must be a list"], id="mapping is no list"),
+        pytest.param({"stride": 0}, ["stride must be at least 1, got 0"], id="too low"),
+        pytest.param({"bbox_thr": 1.01}, ["bbox_thr must be at least 0 and at most 1, got 1.01"], id="too high"),
+        pytest.param({"bbox_thr": float("nan")}, ["bbox_thr must be", "nan"], id="nan"),
+        pytest.param({"fps": 0}, ["fps must be at least 1e-06, got 0"], id="no frames at all"),
+        pytest.param({"fps": float("inf")}, ["fps must be a finite number, got inf"], id="endless"),
+        pytest.param({"segment_seconds": float("inf")}, ["segment_seconds must be a finite"], id="endless segment"),
+        pytest.param({"detect_every": 0}, ["detect_every must be at least 1, got 0"], id="never"),
+        pytest.param({"limit": 0}, ["limit must be at least 1, got 0"], id="limit 0"),
+        pytest.param(
+            {"precision": "fp8"},
+            ["precision must be one of auto, fp32, bf16, fp16, int8", "did you mean 'fp"],
+            id="choice",
+        ),
+        pytest.param({"preset": "fast"}, ["preset must be one of embedded, balanced, accurate, far"], id="preset"),
+        pytest.param({"detect_size": 400}, ["detect_size must be one of 320, 480, 640, auto, got '400'"], id="size"),
+        pytest.param({"tiles": "2"}, ["tiles must be rows x columns such as 2x4, 1 to 8 of each, got '2'"], id="tiles"),
+        pytest.param({"tiles": "0x2"}, ["tiles must be rows x columns"], id="no tiles"),
+        pytest.param({"preview": "mp4"}, ["preview must be one of none, gif, got 'mp4'"], id="not yet"),
+        pytest.param({"preview": ["gif", "webp"]}, ["got 'webp'"], id="each of a list is checked"),
+        pytest.param({"workers": "0"}, ["workers must be auto or a whole number above 0, got '0'"], id="no workers"),
+        pytest.param({"workers": "-1"}, ["workers must be"], id="fewer than none"),
+        pytest.param({"workers": 2.5}, ["workers must be"], id="half a worker"),
+        pytest.param({"workers": "²"}, ["workers must be"], id="a digit that is no number"),
+        pytest.param({"workers": True}, ["workers must be text, got True"], id="bool is no number of workers"),
+        pytest.param({"fps": 5, "stride": 2}, ["stride 2 and fps 5 both choose frames"], id="two samplings"),
+    ],
+)
+def test_what_is_wrong_is_said(values, parts):
+    with pytest.raises(SettingsError) as caught:
+        settings_from(values)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_the_source_is_named():
+    with pytest.raises(SettingsError, match=r"^nightly\.yaml: stride must be"):
+        settings_from({"stride": 0}, "nightly.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "expected"),
+    [
+        ({"workers": 4}, "workers", "4"),
+        ({"fps": 5}, "fps", 5.0),
+        ({"fps": None}, "fps", None),
+        ({"fps": 5, "stride": 1}, "fps", 5.0),
+        ({"detector": 320}, "detector", "320"),
+        ({"preview": "gif"}, "preview", ("gif",)),
+        ({"preview": []}, "preview", ()),
+        ({"include": ("a", "b")}, "include", ("a", "b")),
+        ({"bbox_thr": 0}, "bbox_thr", 0.0),
+        ({"bbox_thr": 1}, "bbox_thr", 1.0),
+    ],
+)
+def test_values_as_yaml_gives_them(values, name, expected):
+    found = settings_from(values).flat()[name]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"", {}, id="empty"),
+        pytest.param(b"# nothing\n", {}, id="comment"),
+        pytest.param(b"stride: 3\npreview: [gif]\n", {"stride": 3, "preview": ["gif"]}, id="values"),
+        pytest.param(b"- stride\n", "must hold 'name: value' lines, holds a list", id="list"),
+        pytest.param(b"stride\n", "must hold 'name: value' lines, holds a str", id="text"),
+        pytest.param(b"stride: [3\n", "cannot be read as YAML", id="broken"),
+        pytest.param(b"\xff\xfe\x00", "cannot be read as YAML", id="no text"),
+        pytest.param(b"a: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML", id="code"),
+        pytest.param(None, "cannot be read as YAML", id="missing"),
+    ],
+)
+def test_read_config(content: bytes | None, expected, tmp_path: Path):
+    path = tmp_path / "settings.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    if isinstance(expected, dict):
+        assert read_config(str(path)) == expected
+        return
+    with pytest.raises(SettingsError) as caught:
+        read_config(str(path))
+    assert str(caught.value).startswith(f"--config {path}: ")
+    assert expected in str(caught.value)
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_config(str(tmp_path))
+
+
+def test_flags_win_over_the_file(tmp_path: Path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("stride: 3\nmax-persons: 7\npreview: [gif]\nflip_test: true\n")
+    chosen = parse("--config", str(config), "--stride", "5", "--no-flip-test", "--preview", "none")
+    expected = {**Settings().flat(), "stride": 5, "max_persons": 7, "preview": ("none",), "flip_test": False}
+    assert chosen.flat() == expected
+
+
+def test_a_mistake_in_the_file_names_the_file(tmp_path: Path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("max_person: 3\n")
+    with pytest.raises(SettingsError) as caught:
+        parse("--config", str(config))
+    assert f"--config {config}: unknown setting 'max_person'; did you mean 'max_persons'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--strid", "2"], "did you mean '--stride'?"),
+        (["--stride", "x"], "invalid int value: 'x'"),
+        (["--stride"], "expected one argument"),
+        (["--stride", "0"], "command line: stride must be at least 1"),
+        (["--fps", "5", "--stride", "2"], "both choose frames"),
+    ],
+)
+def test_a_mistake_on_the_command_line(arguments, part):
+    with pytest.raises(UsageError) as caught:
+        parse(*arguments)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("", [], ""),
+        ("stride", [], ""),
+        ("strde", ["stride", "preset"], "; did you mean 'stride'?"),
+        ("q", ["stride", "preset"], ""),
+    ],
+)
+def test_nearest(name, known, expected):
+    assert nearest(name, known) == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_a_pair_and_names_win_over_it(preset):
+    assert (EstimatorSettings(preset).detector_name, EstimatorSettings(preset).pose_name) == PRESETS[preset]
+    assert EstimatorSettings(preset, detector="a").detector_name == "a"
+    assert EstimatorSettings(preset, detector="a").pose_name == PRESETS[preset][1]
+    assert EstimatorSettings(preset, pose="b").pose_name == "b"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ("320", "1x1", 20)),
+        ({"preset": "embedded"}, ("320", "1x1", 20)),
+        ({"preset": "far"}, ("320", "2x4", 100)),
+        ({"preset": "far", "tiles": "1x1"}, ("320", "1x1", 100)),
+        ({"preset": "far", "detect_size": "640", "max-persons": 20}, ("640", "2x4", 20)),
+    ],
+)
+def test_a_preset_sets_what_is_not_said(values, expected, tmp_path: Path):
+    found = settings_from(values).estimator
+    assert (found.detect_size, found.tiles, found.max_persons) == expected
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({name: value for name, value in values.items() if name != "preset"}))
+    preset = ["--preset", values["preset"]] if "preset" in values else []
+    assert parse("--config", str(config), *preset).estimator == found
+
+
+@pytest.mark.parametrize(("preview", "wanted"), [((), False), (("none",), False), (("gif",), True)])
+def test_preview_wanted(preview, wanted):
+    assert settings_from({"preview": preview}).preview.wanted is wanted
+
+
+# --- fingerprints --------------------------------------------------------------------------------------------------
+
+
+def fingerprint(settings: Settings, detector: str = "d@1", pose: str = "p@1") -> str:
+    return data_fingerprint(settings, detector, pose)
+
+
+def with_field(settings: Settings, group: str, name: str, value: typing.Any) -> Settings:
+    part = dataclasses.replace(getattr(settings, group), **{name: value})
+    return dataclasses.replace(settings, **{group: part})
+
+
+def fields_of(*groups: str) -> list[Option]:
+    return [item for item in OPTIONS if item.group in groups]
+
+
+def other_value(item: Option) -> typing.Any:
+    """Not the default."""
+    value = another(item)
+    return tuple(value) if item.repeatable else value
+
+
+def test_fingerprints_are_pinned():
+    """They decide what is recomputed: a change must be meant, and come with a new PIPELINE_VERSION."""
+    assert fingerprint(Settings()) == "dcf588b5d8e73178"
+    assert fingerprint(settings_from({"stride": 2, "bbox_thr": 0.5, "max_persons": 50})) == "ce2e5d63edae09f0"
+    assert fingerprint(settings_from({"detect_size": "320", "tiles": "1x1"})) == "dcf588b5d8e73178"
+
+
+@pytest.mark.parametrize("item", fields_of("estimator", "sampling"), ids=lambda item: item.name)
+def test_the_data_fingerprint_changes_with_what_shapes_rows(item: Option):
+    changed = with_field(Settings(), item.group, item.name, other_value(item))
+    assert changed != Settings()
+    counts_by_identity = item.name in ("preset", "detector", "pose")
+    assert (fingerprint(changed) == fingerprint(Settings())) is counts_by_identity
+
+
+def test_every_field_of_the_shaping_groups_is_an_option():
+    names = {field.name for cls in (EstimatorSettings, SamplingSettings) for field in dataclasses.fields(cls)}
+    assert names == {item.name for item in fields_of("estimator", "sampling")}
+
+
+@pytest.mark.parametrize("item", fields_of("preview", "execution", "selection"), ids=lambda item: item.name)
+def test_the_data_fingerprint_does_not_change_with_how_and_what(item: Option):
+    changed = with_field(Settings(), item.group, item.name, other_value(item))
+    assert changed != Settings()
+    assert fingerprint(changed) == fingerprint(Settings())
+
+
+def test_networks_count_by_identity():
+    found = {fingerprint(Settings(), d, p) for d in ("a@1", "a@2", "b@1") for p in ("p@1", "p@2")}
+    assert len(found) == 6
+    assert fingerprint(Settings(), "a", "b") != fingerprint(Settings(), "b", "a")
+
+
+def test_the_pipeline_version_counts(monkeypatch: pytest.MonkeyPatch):
+    before = fingerprint(Settings()), preview_fingerprint(Settings())
+    monkeypatch.setattr(fingerprints, "PIPELINE_VERSION", fingerprints.PIPELINE_VERSION + 1)
+    assert fingerprint(Settings()) != before[0]
+    assert preview_fingerprint(Settings()) != before[1]
+
+
+@pytest.mark.parametrize("item", OPTIONS, ids=lambda item: item.name)
+def test_the_preview_fingerprint_changes_with_its_scale_alone(item: Option):
+    changed = with_field(Settings(), item.group, item.name, other_value(item))
+    assert (preview_fingerprint(changed) != preview_fingerprint(Settings())) is (item.name == "preview_scale")
+
+
+@given(st.floats(0, 1), st.integers(1, 100), st.booleans())
+def test_settings_survive_yaml(threshold, stride, flip):
+    before = settings_from({"bbox_thr": threshold, "stride": stride, "flip_test": flip, "preview": ["gif"]})
+    flat = {name: list(value) if isinstance(value, tuple) else value for name, value in before.flat().items()}
+    assert settings_from(yaml.safe_load(yaml.safe_dump(flat))) == before

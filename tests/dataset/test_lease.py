@@ -1,0 +1,275 @@
+"""One run at a time for each output: who comes second is told, or waits; who is dead is not waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+import pytest
+from support.s3_server import S3Server
+
+from posebatch.core.errors import (
+    AccessDeniedError,
+    OutputError,
+    OutputHeldError,
+    StorageError,
+    StorageUnavailableError,
+    UnsupportedError,
+)
+from posebatch.dataset import lease as lease_module
+from posebatch.dataset.lease import EXPIRES_SECONDS, FOLDER, Holder, held
+from posebatch.storage import s3
+from posebatch.storage.local import LocalStore
+from posebatch.storage.open import open_store
+from posebatch.storage.store import Store, StoredObject
+
+PATIENCE_S = 30.0
+
+
+def never(_: str) -> None:
+    raise AssertionError("nobody is to be told anything")
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "local":
+        yield open_store(str(tmp_path / "out"))
+        return
+    server: S3Server = request.getfixturevalue("s3_server")
+    name = f"lease-{uuid4().hex[:8]}"
+    server.client().create_bucket(Bucket=name)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in server.environment().items():
+            patch.setenv(variable, value)
+        s3.s3_client.cache_clear()
+        yield open_store(f"s3://{name}/out")
+    s3.s3_client.cache_clear()
+
+
+def leases(store: Store) -> list[str]:
+    return [found.key.removeprefix(FOLDER) for found in store.list(FOLDER)]
+
+
+def elsewhere(store: Store, number: int = 1, **changed: object) -> None:
+    """A run on another machine holds the output."""
+    there = {"run_id": "other", "host": "there x y", "process": "1 2", "since": "2026-01-01T01:00:00+00:00", **changed}
+    store.put(f"{FOLDER}{number:010d}.json", json.dumps({"ended": False, **there}).encode())
+
+
+def test_nobody_has_an_output_at_first(store: Store) -> None:
+    with held(store, "mine", False, never, never):
+        assert leases(store) == ["0000000001.json"]
+        assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is False
+    assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is True
+
+
+def test_runs_one_after_the_other_leave_little(store: Store) -> None:
+    for number in range(1, 5):
+        with held(store, "mine", False, never, never):
+            assert leases(store)[-1] == f"{number:010d}.json"
+            assert len(leases(store)) <= 2, "the last one stays: no number is ever taken twice"
+
+
+def test_who_comes_second_is_told_who_holds_it(store: Store) -> None:
+    with (
+        held(store, "first", False, never, never),
+        pytest.raises(OutputHeldError) as raised,
+        held(store, "second", False, never, never),
+    ):
+        pass
+    told = str(raised.value)
+    assert f"run first (process {os.getpid()} on " in told
+    assert f"has this output since {time.strftime('%Y-')}" in told
+    assert "last sign of life" in told
+    assert "--wait" in told
+    assert leases(store) == ["0000000001.json"], "and leaves nothing"
+
+
+def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.02)
+    said, order = [], []
+
+    def second() -> None:
+        with held(store, "second", True, said.append, never):
+            order.append("second")
+
+    with held(store, "first", False, never, never):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        time.sleep(0.5)
+        order.append("first")
+    waiter.join(PATIENCE_S)
+    assert order == ["first", "second"]
+    assert said[0].startswith("waiting: run first (process")
+
+
+@pytest.mark.parametrize(
+    ("left", "is_void"),
+    [
+        ({}, False),
+        ({"ended": True}, True),
+        ({"host": Holder.here("x").host, "process": f"{os.getpid()} 77"}, True),
+        ({"host": Holder.here("x").host, "process": "999999999 1"}, True),
+        ({"host": Holder.here("x").host, "process": Holder.here("x").process}, False),
+    ],
+    ids=["elsewhere", "ended", "another process has its number", "no such process", "lives here"],
+)
+def test_what_a_run_has_left(store: Store, left: dict[str, object], is_void: bool) -> None:
+    elsewhere(store, 7, **left)
+    if is_void:
+        with held(store, "mine", False, never, never):
+            assert leases(store)[-1] == "0000000008.json"
+        return
+    with pytest.raises(OutputHeldError, match="run other"), held(store, "mine", False, never, never):
+        pass
+
+
+def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
+    """Whoever starts it again at once need not wait until its lease expires; not even while it is a zombie."""
+    script = (
+        "import sys, time; from posebatch.dataset.lease import held; from posebatch.storage import LocalStore\n"
+        "with held(LocalStore(sys.argv[1]), 'killed', False, print, print): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    store = LocalStore(tmp_path)
+    with pytest.raises(OutputHeldError, match="run killed"), held(store, "mine", False, never, never):
+        pass
+    process.kill()
+    deadline = time.monotonic() + PATIENCE_S
+    while lease_module._process(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with held(store, "mine", False, never, never):
+        pass
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_lease_expires_by_the_clock_of_the_store(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    elsewhere(store)
+    path = tmp_path / FOLDER / "0000000001.json"
+    written = path.stat().st_mtime
+    os.utime(path, (0, written - EXPIRES_SECONDS + 5))
+    with pytest.raises(OutputHeldError, match="last sign of life 8"), held(store, "mine", False, never, never):
+        pass
+    os.utime(path, (0, written - EXPIRES_SECONDS - 5))
+    with held(store, "mine", False, never, never):
+        pass
+
+
+def test_a_holder_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+    path = tmp_path / FOLDER / "0000000001.json"
+    with held(LocalStore(tmp_path), "mine", False, never, never):
+        first, deadline = path.stat().st_mtime_ns, time.monotonic() + PATIENCE_S
+        while path.stat().st_mtime_ns == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the same number, by a store without atomic puts", "the next number"])
+def test_a_holder_that_slept_learns_that_it_has_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+    store, lost = LocalStore(tmp_path), []
+    told = threading.Event()
+
+    def on_lost(who: str) -> None:
+        lost.append(who)
+        told.set()
+
+    with held(store, "mine", False, never, on_lost):
+        elsewhere(store, number)
+        assert told.wait(PATIENCE_S)
+    assert len(lost) == 1
+    assert lost[0].startswith("run other (process 1 on there) has this output")
+    newest = json.loads(store.read(f"{FOLDER}{number:010d}.json"))
+    assert (newest["run_id"], newest["ended"]) == ("other", False), "what the other one holds is left alone"
+
+
+class Faulty(LocalStore):
+    """A store without conditional puts, one that pays no heed to them, or one that fails."""
+
+    def __init__(self, root: Path, fault: StorageError | str | None) -> None:
+        super().__init__(root)
+        self.fault = fault
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        if isinstance(self.fault, StorageError):
+            raise self.fault
+        return self.put(key, content) if self.fault == "heedless" else super().put_if(key, content, etag)
+
+
+@pytest.mark.parametrize("fault", [UnsupportedError("no such puts"), "heedless"])
+def test_a_store_that_cannot_keep_runs_apart(tmp_path: Path, fault: StorageError | str) -> None:
+    said: list[str] = []
+    with held(Faulty(tmp_path, fault), "mine", False, said.append, never):
+        assert len(said) == 1
+        assert "two runs at once would not notice each other" in said[0]
+
+
+@pytest.mark.parametrize("fault", [AccessDeniedError("denied"), StorageUnavailableError("down")])
+def test_an_output_that_cannot_be_written(tmp_path: Path, fault: StorageError) -> None:
+    with (
+        pytest.raises(OutputError, match=f"cannot be written: {fault}"),
+        held(Faulty(tmp_path, fault), "mine", False, never, never),
+    ):
+        pass
+
+
+def test_renewals_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.02)
+    failures: list[str] = []
+
+    def fail(self: Store, prefix: str = "") -> Iterator[StoredObject]:
+        failures.append(prefix)
+        raise StorageUnavailableError("down")
+
+    with held(LocalStore(tmp_path), "mine", False, never, never), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "list", fail)
+        deadline = time.monotonic() + PATIENCE_S
+        while len(failures) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(failures) >= 3
+
+
+def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+    store, begin, done = LocalStore(tmp_path), threading.Barrier(6), threading.Event()
+    holders = []
+
+    def attempt(number: int) -> None:
+        begin.wait(PATIENCE_S)
+        try:
+            with held(store, f"run {number}", False, never, never):
+                holders.append(number)
+                done.wait(PATIENCE_S)
+        except OutputHeldError:
+            return
+
+    with ThreadPoolExecutor(6) as threads:
+        attempts = [threads.submit(attempt, number) for number in range(6)]
+        deadline = time.monotonic() + PATIENCE_S
+        while sum(one.done() for one in attempts) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        done.set()
+    assert len(holders) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"run_id": 1}'])
+def test_what_is_no_lease_is_named(tmp_path: Path, content: bytes) -> None:
+    store = LocalStore(tmp_path)
+    store.put(f"{FOLDER}0000000003.json", content)
+    with pytest.raises(OutputError, match=r"0000000003\.json: not a lease"), held(store, "mine", False, never, never):
+        pass

@@ -1,0 +1,141 @@
+"""What this machine is good at, and that every engine computes what torch computes in fp32."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from posebatch.core.errors import SettingsError
+from posebatch.models.networks.engines import DTYPES, PLAIN, Placement, place, start_engine
+
+SIZE_WH = (48, 32)
+WITHOUT_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+ON_CUDA = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+ENGINES = [
+    pytest.param(Placement("cpu", "fp32", "torch"), 1e-5, id="torch"),
+    pytest.param(Placement("cpu", "bf16", "torch"), 0.05, id="torch-bf16"),
+    pytest.param(Placement("cpu", "fp32", "openvino"), 1e-5, id="openvino", marks=WITHOUT_OPENVINO),
+    pytest.param(Placement("cpu", "bf16", "openvino"), 0.05, id="openvino-bf16", marks=WITHOUT_OPENVINO),
+    pytest.param(Placement("cuda", "fp32"), 1e-2, id="cuda", marks=ON_CUDA),
+    pytest.param(Placement("cuda", "bf16"), 0.05, id="cuda-bf16", marks=ON_CUDA),
+    pytest.param(Placement("cuda", "fp16"), 0.05, id="cuda-fp16", marks=ON_CUDA),
+]
+
+
+class TwoHeads(nn.Module):
+    """A small network with a batch norm to fold and two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.maps = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        features = self.stem(x)
+        return self.maps(features), features.mean(dim=(2, 3))
+
+
+def network():
+    torch.manual_seed(0)
+    made = TwoHeads().eval()
+    made.stem[1].running_mean.normal_()
+    made.stem[1].running_var.uniform_(0.5, 2)
+    return made
+
+
+def images(n, seed=0):
+    return torch.randn(n, 3, SIZE_WH[1], SIZE_WH[0], generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
+def test_an_engine_computes_what_the_network_does(placement, tolerance):
+    engine = start_engine(network(), SIZE_WH, placement)
+    with torch.inference_mode():
+        for n in (1, 3, engine.batch_size):
+            for found, wanted in zip(engine(images(n)), network()(images(n)), strict=True):
+                assert found.dtype == torch.float32
+                torch.testing.assert_close(found.cpu(), wanted, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
+def test_results_stay_when_the_engine_runs_again(placement, tolerance):
+    engine = start_engine(network(), SIZE_WH, placement)
+    first = engine(images(2))
+    kept = [output.clone() for output in first]
+    engine(images(2, seed=1))
+    assert all(torch.equal(output, copy) for output, copy in zip(first, kept, strict=True))
+
+
+@pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
+def test_an_images_outputs_do_not_depend_on_its_neighbours(placement, tolerance):
+    engine = start_engine(network(), SIZE_WH, placement)
+    together = engine(images(4))
+    beside_others = engine(torch.cat([images(4)[:1], images(3, seed=1)]))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(together, beside_others, strict=True))
+
+
+def test_more_images_than_a_batch_are_refused():
+    engine = start_engine(network(), SIZE_WH, Placement(batch_size=2))
+    with pytest.raises(ValueError, match="batch of 3, but the batch size is 2"):
+        engine(images(3))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Says what this machine has, whatever it really has."""
+
+    def has(cuda=False, amx=False, openvino=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        found = SimpleNamespace() if openvino else None
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if name == "openvino" else None)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "placed"),
+    [
+        ({}, {}, "cpu fp32 torch"),
+        ({"openvino": True}, {}, "cpu fp32 openvino"),
+        ({"amx": True}, {}, "cpu bf16 torch"),
+        ({"amx": True, "openvino": True}, {}, "cpu bf16 openvino"),
+        ({"amx": True, "openvino": True}, {"precision": "fp32"}, "cpu fp32 openvino"),
+        ({"amx": True, "openvino": True}, {"engine": "torch"}, "cpu bf16 torch"),
+        ({"openvino": True}, {"precision": "fp16"}, "cpu fp16 torch"),
+        ({"openvino": True}, {"precision": "int8"}, "cpu int8 openvino"),
+        ({"cuda": True, "openvino": True}, {}, "cuda bf16 torch"),
+        ({"cuda": True, "openvino": True}, {"device": "cpu"}, "cpu fp32 openvino"),
+        ({"cuda": True}, {"precision": "fp32"}, "cuda fp32 torch"),
+    ],
+)
+def test_the_fastest_that_a_machine_has(machine, has, asked, placed):
+    machine(**has)
+    assert str(place(**asked)) == placed
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "said"),
+    [
+        ({}, {"device": "cuda"}, "--device cuda: torch sees no CUDA device"),
+        ({}, {"engine": "openvino"}, "--engine openvino: OpenVINO is not installed here; pip install 'posebatch"),
+        ({}, {"precision": "int8"}, "--precision int8: OpenVINO is not installed here"),
+        ({"openvino": True}, {"engine": "torch", "precision": "int8"}, "int8 needs --engine openvino or auto"),
+        ({"openvino": True}, {"engine": "openvino", "precision": "fp16"}, "in fp32, bf16, int8"),
+        ({"cuda": True, "openvino": True}, {"engine": "openvino"}, "--engine openvino runs on the CPU"),
+        ({"cuda": True, "openvino": True}, {"precision": "int8"}, "--precision int8 runs on the CPU"),
+    ],
+)
+def test_what_is_not_to_be_had_is_said(machine, has, asked, said):
+    machine(**has)
+    with pytest.raises(SettingsError, match=said):
+        place(**asked)
+
+
+def test_the_reference_is_torch_in_fp32_on_the_cpu():
+    assert (str(PLAIN), DTYPES[PLAIN.precision]) == ("cpu fp32 torch", torch.float32)

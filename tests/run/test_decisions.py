@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import pytest
+
+from posebatch.core.records import PublishedObject, VideoRecord
+from posebatch.core.settings import settings_from
+from posebatch.core.videos import SourceVideo
+from posebatch.run.context import RunContext
+from posebatch.run.planning.decisions import Action, Standing, decide, name_changed_networks
+
+VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)
+
+
+def context(**chosen) -> RunContext:
+    return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
+
+
+PLAIN = context()
+GIF = context(preview="gif")
+RECORD = VideoRecord(
+    video=VIDEO.uri,
+    etag="etag-1",
+    size_bytes=10,
+    last_modified=1.0,
+    status="ok",
+    settings_fingerprint=PLAIN.data_fingerprint,
+    run_id="run-0",
+    posebatch_version="0",
+    frames_processed=5,
+)
+FAILED = replace(RECORD, status="failed", error_kind="damaged", error="no frame", frames_processed=0)
+
+
+def preview(fingerprint: str | None) -> PublishedObject:
+    return PublishedObject("preview", "previews/a.mp4.gif", 5, 99, str(fingerprint))
+
+
+WITH_GIF = replace(RECORD, objects=(preview(GIF.preview_fingerprint),))
+NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
+
+
+@pytest.mark.parametrize(
+    ("record", "chosen", "action", "reason"),
+    [
+        pytest.param(None, {}, Action.COMPUTE, "new", id="no record"),
+        pytest.param(None, {"preview": "gif"}, Action.COMPUTE, "new", id="no record, preview wanted"),
+        pytest.param(None, {"on_existing": "overwrite"}, Action.COMPUTE, "new", id="no record, overwrite"),
+        pytest.param(RECORD, {}, Action.DONE, "up to date", id="done"),
+        pytest.param(replace(RECORD, status="partial"), {}, Action.DONE, "up to date", id="partial is done"),
+        pytest.param(RECORD, {"retry_failed": True}, Action.DONE, "up to date", id="done, retry is not for it"),
+        pytest.param(RECORD, {"workers": 7, "segment_seconds": 3}, Action.DONE, "up to date", id="how is no matter"),
+        pytest.param(
+            RECORD, {"on_existing": "overwrite"}, Action.COMPUTE, "up to date, done again as asked", id="overwrite"
+        ),
+        pytest.param(replace(RECORD, etag="etag-0"), {}, Action.COMPUTE, "the source has changed", id="other source"),
+        pytest.param(RECORD, {"stride": 2}, Action.COMPUTE, "settings or weights have changed", id="other settings"),
+        pytest.param(
+            WITH_GIF, {"stride": 2, "preview": "gif"}, Action.COMPUTE, "settings or weights", id="settings, not preview"
+        ),
+        pytest.param(FAILED, {}, Action.QUARANTINED, "damaged: no frame", id="failed"),
+        pytest.param(FAILED, {"stride": 2}, Action.QUARANTINED, "damaged: no frame", id="failed, other settings"),
+        pytest.param(FAILED, {"on_existing": "overwrite"}, Action.QUARANTINED, "damaged", id="failed, overwrite"),
+        pytest.param(FAILED, {"preview": "gif"}, Action.QUARANTINED, "damaged", id="failed, preview wanted"),
+        pytest.param(
+            FAILED, {"retry_failed": True}, Action.COMPUTE, "failed before (damaged), tried again", id="retry"
+        ),
+        pytest.param(
+            replace(FAILED, etag="etag-0"), {}, Action.COMPUTE, "the source has changed", id="failed, other source"
+        ),
+        pytest.param(RECORD, {"preview": "gif"}, Action.PREVIEW, "the preview is not", id="no preview yet"),
+        pytest.param(RECORD, {"preview": "none"}, Action.DONE, "up to date", id="no preview wanted"),
+        pytest.param(WITH_GIF, {"preview": "gif"}, Action.DONE, "up to date", id="preview there"),
+        pytest.param(WITH_GIF, {}, Action.DONE, "up to date", id="preview there, none wanted"),
+        pytest.param(
+            WITH_GIF, {"preview": "gif", "preview_scale": 0.5}, Action.PREVIEW, "preview is not", id="other scale"
+        ),
+        pytest.param(
+            WITH_GIF, {"preview": "gif", "on_existing": "overwrite"}, Action.COMPUTE, "as asked", id="both again"
+        ),
+        pytest.param(NO_GIF, {"preview": "gif"}, Action.DONE, "up to date", id="preview failed before"),
+        pytest.param(
+            NO_GIF, {"preview": "gif", "retry_failed": True}, Action.PREVIEW, "preview is not", id="retry preview"
+        ),
+        pytest.param(
+            replace(RECORD, frames_processed=0), {"preview": "gif"}, Action.DONE, "up to date", id="nothing to draw"
+        ),
+    ],
+)
+def test_decide(record, chosen, action, reason):
+    decision = decide(VIDEO, record and Standing.of(record), context(**chosen))
+    assert decision.action is action
+    assert reason in decision.reason
+
+
+def test_other_weights_are_other_rows():
+    for changed in (replace(PLAIN, detector="d@2"), replace(PLAIN, pose="p@2")):
+        assert decide(VIDEO, Standing.of(RECORD), changed).action is Action.COMPUTE
+
+
+def test_the_run_does_not_count():
+    assert decide(VIDEO, Standing.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action is Action.DONE
+
+
+def test_context():
+    assert PLAIN.preview_fingerprint is None
+    assert GIF.preview_fingerprint
+    assert GIF.data_fingerprint == PLAIN.data_fingerprint
+    assert context(endpoint_url="http://x").endpoint_url == "http://x"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (("d@11112222333", "p@1"), ("d@11112222333", "p@1"), None),
+        (("", ""), ("d@1", "p@1"), None),  # a record of a video that no network has seen
+        (("d@1", "p@1111222233"), ("d@1", "q@5"), "pose was p@11112222, is q@5, --pose p keeps it"),
+        (("d@1", "p@1"), ("d@1", "p@5"), "pose was p@1, is p@5"),
+        (
+            ("d@1", "p@1"),
+            ("e@2", "q@5"),
+            "detector was d@1, is e@2, --detector d keeps it; pose was p@1, is q@5, --pose p keeps it",
+        ),
+    ],
+)
+def test_name_changed_networks_says_how_to_keep_the_former_ones(before, now, told):
+    record = replace(RECORD, detector=before[0], pose=before[1])
+    asked = RunContext("run", settings_from({}), "out", *now)
+    assert name_changed_networks(record, asked) == told

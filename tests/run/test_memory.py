@@ -1,0 +1,139 @@
+"""Memory is bounded by settings, not by the video."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+from benchmarks.child_process import peak_memory_mb
+from support.factories import video_bytes
+
+from posebatch.core.frames import FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import Settings
+from posebatch.run.context import RunContext
+from posebatch.run.planning.inputs import list_videos, parse_inputs
+from posebatch.run.tasks import FinalizeJob, SegmentJob
+from posebatch.run.workers.finalize import finalize_video
+from posebatch.video.probe import probe
+
+FPS = 5
+GOP = 50
+SHORT_SECONDS, LONG_SECONDS = 120, 7200
+
+WORKER_GROWTH_MB = 48
+"""The long video's results, if they were kept, would take over 100 MB, its pixels 300."""
+
+PUBLISHING_GROWTH_MB = 120
+"""A row group and its copies, which the short video does not fill, and the staged file."""
+
+
+HD_FRAMES = 60
+"""At 1080p these are 373 MB, more than may wait."""
+
+HD_WORKER_MB = 250
+"""Three batches of 25 MB that wait or are looked at, the one that is put together, and FFmpeg."""
+
+
+class EveryoneEverywhere:
+    """Stands in for the networks: two persons in each frame."""
+
+    batch_frames, placement, detect_seconds, pose_seconds = 4, "none", 0.0, 0.0
+
+    def __init__(self, seconds_per_batch: float = 0.0) -> None:
+        self._seconds_per_batch = seconds_per_batch
+
+    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+        shapes = ((2, 4), (2,), (2,), (2, 17, 3))
+        for batch in batches:
+            time.sleep(self._seconds_per_batch)
+            for record in batch.records:
+                rng = np.random.default_rng(record.frame_index)  # random, so that it does not compress away
+                yield FramePoses(record, *(rng.random(shape).astype(np.float32) for shape in shapes))
+
+
+def work_off(video_path: Path) -> dict[str, float]:
+    """Work off a video as one segment and publish it; what each of the two adds to the peak of memory, MB."""
+    from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415 - torch is large: not in the tests' own process
+
+    context = RunContext("run", Settings(), str(video_path.parent / "out"), "d@1", "p@1")
+    (video,) = list_videos(parse_inputs([str(video_path)]), context.settings.selection)
+    with open(video.uri, "rb") as file:
+        plan = probe(file, video.uri, 20)
+    assert len(plan.segments) == 1
+    before = peak_memory_mb()
+    SegmentProcessor(context, EveryoneEverywhere()).process(SegmentJob(video, plan.info, plan.segments[0]))
+    between = peak_memory_mb()
+    record = finalize_video(FinalizeJob(video, plan, 1), context).record
+    return {"rows": record.persons, "worker": between - before, "publishing": peak_memory_mb() - between}
+
+
+def work_off_twice_at_once(video_path: Path) -> dict[str, float]:
+    """Two segments in a worker whose networks are much slower than its decoder; what that adds to the peak, MB."""
+    from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415
+
+    context = RunContext("run", Settings(), str(video_path.parent / "out"), "d@1", "p@1")
+    (video,) = list_videos(parse_inputs([str(video_path)]), context.settings.selection)
+    with open(video.uri, "rb") as file:
+        plan = probe(file, video.uri, 1000)
+    job = SegmentJob(video, plan.info, plan.segments[0])
+    processor = SegmentProcessor(context, EveryoneEverywhere(seconds_per_batch=0.2))
+    before = peak_memory_mb()
+    with ThreadPoolExecutor(2) as callers:
+        done = list(callers.map(processor.process, [job, job]))
+    return {"rows": sum(one.persons for one in done), "worker": peak_memory_mb() - before}
+
+
+def repeat(content: bytes, times: int, target: Path) -> None:
+    """A long video from a short one, without encoding it again: its packets over and over."""
+    with av.open(io.BytesIO(content)) as source, av.open(str(target), "w", format="matroska") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        step = packets[1].pts - packets[0].pts
+        for i in range(times * len(packets)):
+            original = packets[i % len(packets)]
+            packet = av.Packet(bytes(original))
+            packet.pts = packet.dts = i * step
+            packet.stream, packet.time_base, packet.is_keyframe = stream, original.time_base, original.is_keyframe
+            output.mux(packet)
+
+
+def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path: Path) -> None:
+    videos = []
+    for seconds in (SHORT_SECONDS, LONG_SECONDS):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        videos.append(folder / "grey.mkv")  # a container without an index: one segment, the hardest case
+        repeat(
+            video_bytes(frames=GOP, gop=GOP, fps=FPS, container="mkv", size=(64, 48)), FPS * seconds // GOP, videos[-1]
+        )
+    # in a process of its own, the short one first: a peak cannot be reset
+    ended = subprocess.run([sys.executable, __file__, *map(str, videos)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    _, long = json.loads(ended.stdout)
+    assert long["rows"] == 2 * FPS * LONG_SECONDS
+    assert long["worker"] < WORKER_GROWTH_MB
+    assert long["publishing"] < PUBLISHING_GROWTH_MB
+
+
+def test_two_segments_of_large_frames(tmp_path: Path) -> None:
+    path = tmp_path / "hd.mp4"
+    repeat(video_bytes(frames=4, gop=4, size=(1920, 1080)), HD_FRAMES // 4, path)
+    ended = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    (hd,) = json.loads(ended.stdout)
+    assert hd["rows"] == 2 * 2 * HD_FRAMES
+    assert 75 < hd["worker"] < HD_WORKER_MB, "the decoder was ahead, but not too far"
+
+
+if __name__ == "__main__":
+    measure = work_off_twice_at_once if sys.argv[1].endswith("hd.mp4") else work_off
+    print(json.dumps([measure(Path(name)) for name in sys.argv[1:]]))

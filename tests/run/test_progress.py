@@ -1,0 +1,151 @@
+import io
+
+import pytest
+
+from posebatch.run import progress as progress_module
+from posebatch.run.progress import Progress, Tally, describe, duration_text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (42, "42 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599, "59 min 59 s"),
+        (3599.7, "1 h 00 min"),
+        (26_400, "7 h 20 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_duration_text(seconds, text):
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("tally", "elapsed", "text"),
+    [
+        pytest.param(Tally(), 0, "0/0 videos | 0 frames, 0.0 frames/s | 0 s of video | 0 s in all", id="empty"),
+        pytest.param(
+            Tally(videos_total=3, bytes_total=30),
+            5,
+            "0/3 videos | 0 frames, 0.0 frames/s | 0 s of video | time left: not known yet",
+            id="nothing done yet",
+        ),
+        pytest.param(
+            Tally(videos_total=3, bytes_total=30, up_to_date=1, bytes_passed=10),
+            5,
+            "1/3 videos | 0 frames, 0.0 frames/s | 0 s of video | time left: not known yet",
+            id="what was passed over says nothing of the time left",
+        ),
+        pytest.param(
+            Tally(videos_total=4, bytes_total=40, up_to_date=1, published=1, bytes_passed=10, bytes_done=10, frames=50),
+            20,
+            "2/4 videos | 50 frames, 2.5 frames/s | 0 s of video | about 40 s left",
+            id="half",
+        ),
+        pytest.param(
+            Tally(
+                videos_total=4,
+                bytes_total=40,
+                up_to_date=1,
+                quarantined=1,
+                published=1,
+                failed=1,
+                frames=100,
+                video_seconds=70,
+                bytes_done=20,
+            ),
+            50,
+            "4/4 videos, 1 failed | 100 frames, 2.0 frames/s | 1 min 10 s of video | 50 s in all",
+            id="end",
+        ),
+        pytest.param(
+            Tally(videos_total=2, bytes_total=10, bytes_done=15),
+            10,
+            "0/2 videos | 0 frames, 0.0 frames/s | 0 s of video | about 0 s left",
+            id="the archive grew meanwhile",
+        ),
+    ],
+)
+def test_describe(tally, elapsed, text):
+    assert describe(tally, elapsed) == text
+
+
+def test_a_log_gets_whole_lines_now_and_then(clock: Clock):
+    stream = io.StringIO()
+    tally = Tally(videos_total=2)
+    progress = Progress(tally, stream)
+    for _ in range(20):
+        progress.show()
+    assert stream.getvalue() == "", "not at once"
+    clock.now += progress_module.LOG_SECONDS
+    tally.published = 1
+    progress.show()
+    progress.show()
+    assert stream.getvalue() == f"{describe(tally, 10)}\n"
+    progress.say("preview left out")
+    progress.close()
+    assert stream.getvalue().splitlines() == [describe(tally, 10), "preview left out", describe(tally, 10)]
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_terminal_gets_one_line_drawn_anew(clock: Clock):
+    stream = Terminal()
+    tally = Tally(videos_total=2, failed=1)
+    progress = Progress(tally, stream)
+    progress.show()
+    assert stream.getvalue() == ""
+    clock.now += 1
+    progress.show()
+    long = describe(tally, clock.now - 100)
+    assert stream.getvalue() == f"\r{long}"
+    tally.failed = 0
+    clock.now += 1
+    progress.show()
+    short = describe(tally, clock.now - 100)
+    assert stream.getvalue() == f"\r{long}\r{short.ljust(len(long))}", "nothing of the longer line stays"
+
+
+def test_on_a_terminal_a_message_stands_above_the_live_line(clock: Clock):
+    stream = Terminal()
+    progress = Progress(Tally(), stream)
+    progress.say("first")
+    assert stream.getvalue() == "\r\rfirst\n"
+    clock.now += 1
+    progress.show()
+    line = describe(Tally(), 1)
+    progress.say("second")
+    assert stream.getvalue().endswith(f"\r{line}\r{' ' * len(line)}\rsecond\n")
+    progress.close()
+    assert stream.getvalue().endswith(f"second\n\r{line}\n")
+
+
+def test_elapsed(clock: Clock):
+    progress = Progress(Tally(), io.StringIO())
+    clock.now += 7
+    assert progress.elapsed_s == 7

@@ -1,0 +1,482 @@
+"""Segments through a worker: real decoding and staging, networks that only look at the pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.factories import frame_number, video_bytes
+
+from posebatch.core.errors import (
+    IndexDisagreesError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PoisonError,
+    StorageUnavailableError,
+    WorkerDiedError,
+)
+from posebatch.core.frames import FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.records import SegmentReport
+from posebatch.core.settings import settings_from
+from posebatch.core.videos import Segment, SourceVideo
+from posebatch.dataset.staging import Work
+from posebatch.dataset.tables.staged import read_staged
+from posebatch.run.context import RunContext
+from posebatch.run.planning.inputs import list_videos, parse_inputs
+from posebatch.run.tasks import Probed, ProbeJob, SegmentDone, SegmentJob
+from posebatch.run.workers import segment_worker as worker_module
+from posebatch.run.workers.heartbeat import watch
+from posebatch.run.workers.segment_worker import SegmentProcessor
+from posebatch.run.workers.video_tasks import perform
+from posebatch.storage.local import LocalStore
+from posebatch.video.segment_decoder import SegmentDecoder
+
+PATIENCE_S = 30.0
+MANY_BYTES = 1 << 40
+
+
+class Readers:
+    """Stands in for the networks: in a frame that shows the number n, n % 3 persons stand at n."""
+
+    placement = "nowhere"
+
+    def __init__(self, batch_frames: int = 4, before: Callable[[int], None] = lambda _: None) -> None:
+        self.batch_frames, self._before = batch_frames, before
+        self.detect_seconds = self.pose_seconds = 0.0
+        self.threads: set[str] = set()
+
+    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+        for batch in batches:
+            self.threads.add(threading.current_thread().name)
+            assert len(batch.records) <= self.batch_frames
+            images = iter(batch.images)
+            for record in batch.records:
+                number = frame_number(next(images)) if record.status == "ok" else 0
+                self._before(record.frame_index)
+                yield poses(record, number)
+            self.detect_seconds += 1
+            self.pose_seconds += 2
+
+
+def poses(record, number: int) -> FramePoses:
+    shapes = ((4,), (), (), (17, 3))
+    return FramePoses(record, *(np.full((number % 3, *shape), number, np.float32) for shape in shapes))
+
+
+class Archive:
+    """Videos whose frames show 0, 1, 2, ... or 100, 101, ..., and where their results go."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "in").mkdir()
+
+    def add(self, name: str, content: bytes) -> SourceVideo:
+        (self.root / "in" / name).write_bytes(content)
+        return next(iter(list_videos(parse_inputs([str(self.root / "in" / name)]), settings_from({}).selection)))
+
+    def context(self, output: str = "out", **chosen) -> RunContext:
+        return RunContext(
+            "run", settings_from({"segment_seconds": 0.4, **chosen}), str(self.root / output), "d@1", "p@1"
+        )
+
+    def jobs(self, video: SourceVideo, context: RunContext) -> list[SegmentJob]:
+        probed = perform(ProbeJob(video), context)
+        assert isinstance(probed, Probed)
+        return [SegmentJob(video, probed.plan.info, segment) for segment in probed.plan.segments]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return Archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="module")
+def videos(archive: Archive) -> list[SourceVideo]:
+    return [
+        archive.add("a.mp4", video_bytes(frames=50)),
+        archive.add("b.mp4", video_bytes(frames=21, gop=7, b_frames=2, open_gop=True, first_number=100)),
+        archive.add("c.mkv", video_bytes(frames=10, container="mkv", first_number=300)),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() <= before
+
+
+def work_off(
+    processors: Sequence[SegmentProcessor], jobs: Iterable[SegmentJob], at_once: int
+) -> list[SegmentDone | Exception]:
+    """Each processor has ``at_once`` segments at any time; what came of each job, in their order."""
+    waiting = iter(list(enumerate(jobs)))
+    taking, ends = threading.Lock(), {}
+
+    def call(processor: SegmentProcessor) -> None:
+        while True:
+            with taking:
+                number, job = next(waiting, (None, None))
+            if job is None:
+                return
+            try:
+                ends[number] = processor.process(job)
+            except Exception as error:
+                ends[number] = error
+
+    with ThreadPoolExecutor(at_once * len(processors)) as callers:
+        calls = [callers.submit(call, processor) for processor in processors for _ in range(at_once)]
+        for one in calls:
+            one.result(PATIENCE_S)
+    return [ends[number] for number in sorted(ends)]
+
+
+def staged(context: RunContext, jobs: Iterable[SegmentJob]) -> tuple[list[list[tuple]], list[SegmentReport]]:
+    """The frames that were staged, segment by segment, as plain values, and the reports."""
+    store = LocalStore(context.output)
+    frames, reports = [], []
+    for job in jobs:
+        pieces, report = read_staged(
+            store.read(Work.of(store, job.video, context.data_fingerprint).segment_key(job.segment))
+        )
+        frames.append(
+            [
+                (frame.record, frame.keypoints.tolist(), frame.bbox_xyxy.tolist())
+                for frame in chain.from_iterable(pieces)
+            ]
+        )
+        reports.append(report)
+    return frames, reports
+
+
+# --- the law -------------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_is_read(archive: Archive, videos: list[SourceVideo]) -> None:
+    context = archive.context("whole", segment_seconds=1000)
+    jobs = [job for video in videos[:2] for job in archive.jobs(video, context)]
+    with closing(SegmentProcessor(context, Readers())) as processor:
+        done = work_off([processor], jobs, 1)
+    numbers = [range(50), range(100, 121)]
+    assert done == [
+        SegmentDone(50, sum(n % 3 for n in numbers[0]), pytest.approx(49 / 25)),
+        SegmentDone(21, sum(n % 3 for n in numbers[1]), pytest.approx(20 / 25)),
+    ]
+    frames, reports = staged(context, jobs)
+    assert [[len(keypoints) for _, keypoints, _ in segment] for segment in frames] == [
+        [n % 3 for n in those] for those in numbers
+    ]
+    assert [report.decode.frames_decoded for report in reports] == [50, 21]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_rows_do_not_depend_on_how_the_work_is_shared_out(archive: Archive, videos: list[SourceVideo], data) -> None:
+    sampling = data.draw(st.sampled_from([{}, {"stride": 3}, {"fps": 10.0}]), label="sampling")
+    alone = archive.context("alone", segment_seconds=1000, **sampling)
+    here = archive.context("shared", segment_seconds=data.draw(st.sampled_from([0.1, 0.5, 1000])), **sampling)
+    whole = [job for video in videos for job in archive.jobs(video, alone)]
+    jobs = [job for video in videos for job in archive.jobs(video, here)]
+    with closing(SegmentProcessor(alone, Readers())) as processor:
+        work_off([processor], whole, 1)
+
+    limit = data.draw(st.sampled_from([0, 1, 100_000, 5 << 20, MANY_BYTES]), label="read ahead")
+    batches = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3), label="batch sizes of the workers")
+    order, at_once = data.draw(st.permutations(jobs)), data.draw(st.integers(1, 2), label="at once")
+    with ExitStack() as opened:
+        processors = [SegmentProcessor(here, Readers(batch), 1, limit) for batch in batches]
+        for processor in processors:
+            opened.enter_context(closing(processor))
+        ends = work_off(processors, order, at_once)
+    assert all(isinstance(end, SegmentDone) for end in ends)
+
+    def rows(context: RunContext, jobs: list[SegmentJob]) -> dict[str, list[tuple]]:
+        frames, _ = staged(context, jobs)
+        return {
+            video.uri: [row for job, rows in zip(jobs, frames, strict=True) if job.video == video for row in rows]
+            for video in videos
+        }
+
+    assert rows(here, jobs) == rows(alone, whole)
+
+
+def test_the_report_says_where_the_time_went(archive: Archive, videos: list[SourceVideo]) -> None:
+    context = archive.context("report")
+    jobs = archive.jobs(videos[0], context)
+    with closing(SegmentProcessor(context, Readers())) as processor:
+        work_off([processor], jobs, 2)
+    _, reports = staged(context, jobs)
+    assert len(reports) == 5
+    for report in reports:
+        assert (report.seconds.detect, report.seconds.pose, report.device) == (3, 6, "nowhere"), "10 frames: 3 batches"
+        assert 0 < report.seconds.wait < report.seconds.total
+        assert report.seconds.decode > 0
+
+
+# --- what overlaps -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, threading.Event]:
+    """By the name of a video: whether its first frames are decoded."""
+    begun = {name: threading.Event() for name in ("a.mp4", "b.mp4")}
+
+    class Noting(SegmentDecoder):
+        def __iter__(self):
+            for batch in super().__iter__():
+                begun[Path(self.name).name].set()
+                yield batch
+
+    monkeypatch.setattr(worker_module, "SegmentDecoder", Noting)
+    return begun
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_the_next_segment_is_decoded_while_the_networks_have_the_last(
+    archive: Archive, videos: list[SourceVideo], decoded: dict[str, threading.Event], others: int
+) -> None:
+    context = archive.context("ahead", segment_seconds=1000)
+    a, b = (archive.jobs(video, context)[0] for video in videos[:2])
+
+    def before(frame_index: int) -> None:
+        if frame_index == 49:  # the last of a
+            assert decoded["b.mp4"].wait(PATIENCE_S)
+
+    readers = Readers(before=before)
+    with closing(SegmentProcessor(context, readers)) as processor, ThreadPoolExecutor() as callers:
+        first = callers.submit(processor.process, a)
+        assert decoded["a.mp4"].wait(PATIENCE_S)
+        rest = [callers.submit(processor.process, b) for _ in range(others)]
+        assert [call.result(PATIENCE_S).frames for call in (first, *rest)] == [50, *[21] * others]
+    assert len(readers.threads) == 1
+
+
+def test_a_segment_is_staged_while_the_networks_have_the_next(
+    archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = archive.context("behind", segment_seconds=1000)
+    a, b = (archive.jobs(video, context)[0] for video in videos[:2])
+    put, next_one = LocalStore.put, threading.Event()
+
+    def slow_put(self, key, content):
+        assert next_one.wait(PATIENCE_S)
+        return put(self, key, content)
+
+    monkeypatch.setattr(LocalStore, "put", slow_put)
+    begun = []
+
+    def before(frame_index: int) -> None:
+        begun.append(frame_index)
+        if begun.count(0) == 2:
+            next_one.set()
+
+    with closing(SegmentProcessor(context, Readers(before=before))) as processor:
+        assert [end.frames for end in work_off([processor], [a, b], 2)] == [50, 21]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+def test_the_networks_have_as_many_threads_as_they_were_loaded_with(archive: Archive) -> None:
+    """OpenMP would give every core to a thread that was not told."""
+
+    def convolve(_: int) -> None:
+        before = len(os.listdir("/proc/self/task"))
+        with torch.inference_mode():
+            torch.nn.Conv2d(16, 16, 3)(torch.zeros(4, 16, 64, 64))
+        begun.append(len(os.listdir("/proc/self/task")) - before)
+
+    begun: list[int] = []
+    video = archive.add("short.mp4", video_bytes(frames=1))
+    context = archive.context("threads")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with closing(SegmentProcessor(context, Readers(before=convolve))) as processor:
+            processor.process(archive.jobs(video, context)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert begun[0] <= 0, "threads of others may end meanwhile"
+
+
+# --- what fails ----------------------------------------------------------------------------------------------------
+
+
+def network_fails(at: int) -> Callable[..., None]:
+    def arrange(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+        def before(frame_index: int) -> None:
+            if frame_index == at:
+                readers._before = lambda _: None
+                raise ZeroDivisionError("a bug in the networks")
+
+        readers._before = before
+        return job
+
+    return arrange
+
+
+def decoder_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    return replace(job, segment=Segment(1, 5, 5, start_dts=77, end_dts=None))
+
+
+def source_breaks_off(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    class BreaksOff(SegmentDecoder):
+        def __iter__(self):
+            for number, batch in enumerate(super().__iter__()):
+                if number == 2 and self.name == job.video.uri:
+                    raise StorageUnavailableError("the connection broke")
+                yield batch
+
+    monkeypatch.setattr(worker_module, "SegmentDecoder", BreaksOff)
+    return job
+
+
+def source_has_gone(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    return replace(job, video=replace(job.video, uri="/nowhere/a.mp4"))
+
+
+def source_has_changed(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    return replace(job, video=replace(job.video, etag="another"))
+
+
+def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    really = worker_module.check_unchanged
+
+    def check_unchanged(uri: str, etag: str) -> None:
+        really(uri, "another" if uri == job.video.uri else etag)
+
+    monkeypatch.setattr(worker_module, "check_unchanged", check_unchanged)
+    return job
+
+
+def store_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    really = Work.stage
+
+    def stage(self, segment, content):
+        if segment == job.segment and self.work_id == Work.of(self.store, job.video, FINGERPRINT).work_id:
+            raise StorageUnavailableError("the store does not answer")
+        return really(self, segment, content)
+
+    monkeypatch.setattr(Work, "stage", stage)
+    return job
+
+
+FINGERPRINT = RunContext("run", settings_from({}), "/nowhere", "d@1", "p@1").data_fingerprint
+
+
+@pytest.mark.parametrize("limit", [0, MANY_BYTES])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (network_fails(0), ZeroDivisionError),
+        (network_fails(19), ZeroDivisionError),
+        (decoder_fails, IndexDisagreesError),
+        (source_breaks_off, StorageUnavailableError),
+        (source_has_gone, ObjectNotFoundError),
+        (source_has_changed, ObjectChangedError),
+        (source_changes_meanwhile, ObjectChangedError),
+        (store_fails, StorageUnavailableError),
+    ],
+)
+def test_a_segment_that_fails_leaves_the_others_alone(
+    archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch, fault, error, place: int, limit: int
+) -> None:
+    """One of three fails, whichever it is; the worker goes on, and is as it was."""
+    context = archive.context("faults", segment_seconds=1000)
+    bad, *good = (archive.jobs(video, context)[0] for video in videos)
+    readers = Readers()
+    bad = fault(monkeypatch, readers, bad)
+    jobs = [*good[:place], bad, *good[place:]]
+    with closing(SegmentProcessor(context, readers, 1, limit)) as processor:
+        ends = work_off([processor], jobs, 2)
+        assert processor._room.taken == 0
+        again = work_off([processor], good, 2)
+    failed = [end for end in ends if isinstance(end, Exception)]
+    assert [type(end) for end in failed] == [error]
+    assert sum(isinstance(end, SegmentDone) for end in ends) == 2
+    assert [end.frames for end in again] == [21, 10]
+
+
+@pytest.mark.parametrize("limit", [0, MANY_BYTES])
+@pytest.mark.parametrize("at", [0, 20, 49])
+def test_a_caller_that_is_interrupted_leaves_nothing_running(
+    archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch, limit: int, at: int
+) -> None:
+    """As by Ctrl-C: the exception comes out of the waiting, whatever the stages are doing."""
+    context = archive.context("interrupted", segment_seconds=1000)
+    (job,) = archive.jobs(videos[0], context)
+    reached, left = threading.Event(), threading.Event()
+
+    def before(frame_index: int) -> None:
+        if frame_index == at:
+            reached.set()
+            assert left.wait(PATIENCE_S)
+
+    def interrupted(self, timeout=None):
+        assert reached.wait(PATIENCE_S)
+        left.set()
+        raise KeyboardInterrupt
+
+    with closing(SegmentProcessor(context, Readers(before=before), 1, limit)) as processor:
+        with monkeypatch.context() as patched:
+            patched.setattr("concurrent.futures.Future.result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                processor.process(job)
+        assert processor._room.taken == 0
+        assert processor.process(job).frames == 50
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), MemoryError()])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_networks_that_fail_are_used_no_more(
+    archive: Archive, videos: list[SourceVideo], error: Exception, place: int
+) -> None:
+    """After an error of CUDA's every call fails: only the segment that met it first is to blame."""
+    context = archive.context("faults", segment_seconds=1000)
+    jobs = [archive.jobs(video, context)[0] for video in videos]
+    begun: list[int] = []
+
+    def before(frame_index: int) -> None:
+        begun.extend([0] * (frame_index == 0))
+        if len(begun) == place + 1 and frame_index == 2:
+            raise error
+
+    with closing(SegmentProcessor(context, Readers(before=before))) as processor:
+        ends = work_off([processor], jobs, 2)
+        assert processor._room.taken == 0
+    kinds = [type(end) for end in ends]
+    assert (kinds.count(SegmentDone), kinds.count(PoisonError), kinds.count(WorkerDiedError)) == (place, 1, 2 - place)
+    (poisoned,) = (end for end in ends if isinstance(end, PoisonError))
+    assert f"segment 0: the networks failed: {type(error).__name__}: {error}" in str(poisoned)
+    assert len(begun) == place + 1
+
+
+def test_a_segment_says_what_it_is_about(archive: Archive, videos: list[SourceVideo]) -> None:
+    """Whoever finds the process dead learns the step; and to wait for one another is none."""
+    context = archive.context("steps", segment_seconds=1000)
+    job = archive.jobs(videos[0], context)[0]
+    seen: list[set[tuple[str, str]]] = []
+
+    def before(_: int) -> None:
+        time.sleep(0.01)
+        seen.append({(step.stage, step.subject) for step in list(watch._steps.values()) if step.since < math.inf})
+
+    with closing(SegmentProcessor(context, Readers(before=before), 1, 0)) as processor:
+        processor.process(job)
+    assert all(("networks", job.name) in steps for steps in seen)
+    assert {("networks", job.name)} in seen, "the decoder waits for room"
+    assert set().union(*seen) <= {("networks", job.name), ("decode", job.name)}
+    assert watch._steps == {}

@@ -1,0 +1,109 @@
+"""The rule of imports: packages import packages to their left, without cycles; each foreign library has its owners."""
+
+import graphlib
+import subprocess
+import sys
+
+import pytest
+from support.sources import SOURCES, libraries, own_modules
+
+ORDER = [
+    "core",
+    "storage",
+    "video",
+    "models",
+    "pose",
+    "dataset",
+    "report",
+    "run",
+    "evaluation",
+    "training",
+    "demo",
+    "cli",
+]
+"""A package imports only packages to its left."""
+
+OWNERS = {
+    # library: the only modules, or packages, that import it
+    "ray": {"run.workers", "training.launch"},
+    "av": {"video", "report.gif", "demo.sample"},
+    "boto3": {"storage.s3"},
+    "botocore": {"storage.s3", "storage.s3_errors"},
+    "pyarrow": {"dataset.tables", "evaluation.readers", "training.detector_examples", "training.pose_examples"},
+    "pandas": {"dataset.tables.readers"},
+    "torch": {"models.networks", "models.weights", "pose", "run.workers.segment_worker", "evaluation", "training"},
+    "torchvision": {"models.networks", "training"},
+    "openvino": {"models.networks"},
+    "nncf": {"models.networks.quantization"},
+    "safetensors": {"models.weights"},
+    "matplotlib": {"evaluation.plots", "training.launch"},
+    "scipy": {"evaluation.boxes_found"},
+    "pycocotools": {"evaluation.average_precision"},
+    "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
+    "yaml": {"core.settings", "run.run_folder"},
+    "argparse": {"cli", "training.options"},
+}
+
+IMPORTS = {module: own_modules(source) for module, source in SOURCES.items()}
+
+
+def within(module: str, owner: str) -> bool:
+    return f"{module}.".startswith(f"{owner}.")
+
+
+@pytest.mark.parametrize(
+    ("source", "modules", "others"),
+    [
+        ("", set(), set()),
+        ("from posebatch.core.errors import InputError", {"core.errors"}, set()),
+        ("import posebatch.core.errors as e", {"core.errors"}, set()),
+        ("from posebatch.core import errors", {"core.errors"}, set()),
+        ("def f():\n    import ray.exceptions", set(), {"ray"}),
+        ("if TYPE_CHECKING:\n    import pandas as pd", set(), {"pandas"}),
+    ],
+)
+def test_imports_of_a_source_are_found_everywhere(source, modules, others):
+    assert own_modules(source) == modules
+    assert libraries(source) == others
+
+
+def test_packages_import_only_packages_to_their_left():
+    upward = [
+        (module, imported)
+        for module, imports in IMPORTS.items()
+        for imported in imports
+        if module and ORDER.index(imported.split(".")[0]) > ORDER.index(module.split(".")[0])
+    ]
+    assert upward == []
+
+
+def test_modules_form_no_cycle():
+    list(graphlib.TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_each_library_is_imported_by_its_owners_alone(library):
+    users = {module for module, source in SOURCES.items() if library in libraries(source)}
+    assert {user for user in users if not any(within(user, owner) for owner in OWNERS[library])} == set()
+    assert {owner for owner in OWNERS[library] if not any(within(user, owner) for user in users)} == set()
+
+
+def test_scheduler_and_planning_know_no_workers():
+    known = {imported for module in SOURCES if module.startswith("run.planning.") for imported in IMPORTS[module]}
+    assert not [name for name in known | IMPORTS["run.scheduler"] if name.startswith("run.workers.")]
+
+
+def test_modules_of_the_job_are_short():
+    """A module above 300 lines has more than one responsibility. The demo only draws."""
+    long = {module for module, source in SOURCES.items() if source.count("\n") > 300}
+    assert long <= {"demo.walker", "demo.sample"}
+
+
+def test_commands_and_cpu_tasks_load_neither_torch_nor_ray():
+    """Each process pays for its imports: seconds for each of these."""
+    script = (
+        "import sys, posebatch.cli, posebatch.run.workers.video_tasks\n"
+        "print(*[name for name in ('torch', 'torchvision', 'ray') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
