@@ -37,7 +37,7 @@ from posebatch.evaluation.agreement import NOTICEABLE_PX, Agreement, compare
 from posebatch.evaluation.report import plain_values, table_text
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.estimator import PoseEstimator
-from posebatch.video.frame_images import RGB, Packing
+from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -142,7 +142,7 @@ def compare_settings(chosen: argparse.Namespace) -> None:
     runs = {label: [*_runs(label, one, chosen)] for label, one in settings.items()}
     reference = next(iter(settings.values()))
     if chosen.planes:
-        runs["planes"] = [*_runs("planes", reference, chosen, Packing(planes=True))]
+        runs["planes"] = [*_runs("planes", reference, chosen, FrameFormat(planes=True))]
     together = _comparisons({label: functools.reduce(operator.add, found) for label, found in runs.items()}, reference)
     print(report_text(together))
     if chosen.json is None:
@@ -209,7 +209,7 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: Packing = RGB) -> Iterator[Run]:
+def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: FrameFormat = RGB) -> Iterator[Run]:
     """Each video in turn, by one estimator."""
     estimator = PoseEstimator.load(settings.estimator, settings.execution.device, settings.execution.engine)
     estimator.detector = counting = CountingDetector(estimator.detector)

@@ -30,11 +30,11 @@ from posebatch.evaluation.boxes_found import HEIGHTS, NOBODY, Finding, finding, 
 from posebatch.evaluation.detector_accuracy import detect_persons
 from posebatch.evaluation.readers import read_dataset
 from posebatch.evaluation.report import table_text
-from posebatch.models.networks.engines import place
+from posebatch.models.networks.engines import choose_placement
 from posebatch.models.networks.person_detector import PersonDetector
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.estimator import load_person_detector
-from posebatch.pose.uploads import on_device
+from posebatch.pose.uploads import to_device
 from posebatch.video.frame_images import RGB
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
@@ -80,7 +80,7 @@ def evaluate(chosen: argparse.Namespace) -> None:
     if (chosen.data is None) == (chosen.video is None) or (chosen.video is None) != (chosen.truth is None):
         raise UsageError("give --data, or --video and --truth")
     torch.set_num_threads(chosen.threads)
-    placement = place(settings.execution.device, settings.estimator.precision, settings.execution.engine)
+    placement = choose_placement(settings.execution.device, settings.estimator.precision, settings.execution.engine)
     detector = Timed(load_person_detector(settings.estimator, placement))
     total = Finding.nothing()
     if chosen.data is not None:
@@ -132,7 +132,7 @@ def _detected(
         )
         for batch in decoder:
             numbers = [record.frame_index for record in batch.records if record.status == "ok"]
-            found = detector.detect(on_device(batch.images, device))
+            found = detector.detect(to_device(batch.images, device))
             for number, one in zip(numbers, found, strict=True):
                 if number > last:
                     return

@@ -31,7 +31,7 @@ from posebatch.evaluation.plots import write_plot
 from posebatch.evaluation.pose_accuracy import keypoints_for_boxes, measure_poses
 from posebatch.evaluation.readers import read_dataset, read_detections
 from posebatch.evaluation.report import DetectorMeasurement, PoseMeasurement, Report, report_json, report_text
-from posebatch.models.networks.engines import Placement, place
+from posebatch.models.networks.engines import Placement, choose_placement
 from posebatch.models.networks.person_detector import load_detector
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.run.progress import LINE_SECONDS, LOG_SECONDS, duration_text
@@ -187,7 +187,7 @@ def _poses(
 
 
 def _placement(settings: Settings) -> Placement:
-    return place(settings.execution.device, settings.estimator.precision, settings.execution.engine)
+    return choose_placement(settings.execution.device, settings.estimator.precision, settings.execution.engine)
 
 
 def _short(name_or_path: str) -> str:

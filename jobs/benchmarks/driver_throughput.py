@@ -17,15 +17,15 @@ from posebatch.core.settings import Settings
 from posebatch.core.version import __version__
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.publication import Committed
+from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import Runner
-from posebatch.run.tasks import FinalizeJob, Probed, ProbeJob, SegmentDone, SegmentJob, TaskJob
+from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.storage.local import LocalStore, local_etag
 
 FOLDER_VIDEOS: Final = 1000
@@ -73,7 +73,7 @@ class StubPool:
         self._context, self._workers = context, workers
         self._record_bytes = b""
         self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
-        self._jobs: list[SegmentJob | TaskJob] = []
+        self._jobs: list[SegmentTask | VideoTask] = []
 
     def workers(self) -> int:
         """See `runner.Pool`."""
@@ -81,21 +81,21 @@ class StubPool:
 
     def idle_workers(self) -> int:
         """See `runner.Pool`."""
-        return self._workers - sum(isinstance(job, SegmentJob) for job in self._jobs)
+        return self._workers - sum(isinstance(job, SegmentTask) for job in self._jobs)
 
-    def second_places(self) -> int:
+    def shareable_workers(self) -> int:
         """See `runner.Pool`."""
         return 0
 
     def idle_task_slots(self) -> int:
         """See `runner.Pool`."""
-        return max(2, self._workers) - sum(not isinstance(job, SegmentJob) for job in self._jobs)
+        return max(2, self._workers) - sum(not isinstance(job, SegmentTask) for job in self._jobs)
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """See `runner.Pool`."""
         return 0
 
-    def submit(self, job: SegmentJob | TaskJob) -> None:
+    def submit(self, job: SegmentTask | VideoTask) -> None:
         """See `runner.Pool`."""
         self._jobs.append(job)
 
@@ -104,18 +104,18 @@ class StubPool:
         jobs, self._jobs = self._jobs, []
         return [Completion(job, self._end(job)) for job in jobs]
 
-    def _end(self, job: SegmentJob | TaskJob) -> object:
+    def _end(self, job: SegmentTask | VideoTask) -> object:
         match job:
-            case SegmentJob():
-                return SegmentDone(100, 0, 4.0)
-            case ProbeJob():
-                return Probed(job.video, VideoPlan(INFO, self._segments), frozenset())
-            case FinalizeJob():
+            case SegmentTask():
+                return SegmentResult(100, 0, 4.0)
+            case ProbeTask():
+                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+            case FinalizeTask():
                 return self._publish(job.video)
             case _:
                 raise AssertionError(f"nothing here can fail, but there is a {type(job).__name__}")
 
-    def _publish(self, video: SourceVideo) -> Committed:
+    def _publish(self, video: SourceVideo) -> CommittedRecord:
         record = VideoRecord(
             video=video.uri,
             etag=video.etag,
@@ -132,7 +132,7 @@ class StubPool:
             self._record_bytes = record_to_bytes(record)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self._record_bytes)
-        return Committed(video.output_path, local_etag(path.stat()), record)
+        return CommittedRecord(video.output_path, local_etag(path.stat()), record)
 
 
 def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
@@ -141,9 +141,9 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
-    published, standings = 0, Standings(LocalStore(context.output))
+    published, standings = 0, CommitIndex(LocalStore(context.output))
 
-    def note(done: Committed) -> None:
+    def note(done: CommittedRecord) -> None:
         nonlocal published
         standings.note(done)
         published += 1
@@ -153,7 +153,7 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     def run() -> float:
         nonlocal standings
         started, store = time.perf_counter(), LocalStore(context.output)
-        standings = Standings(store, videos)
+        standings = CommitIndex(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
         Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))

@@ -17,7 +17,14 @@ from benchmarks.matrix_products import gemm_gflops_per_s
 from benchmarks.memory_traffic import layer_mb, memory_gb_per_s
 from benchmarks.timing import seconds_per_image, wait_for
 from posebatch.core.errors import SettingsError, WeightsError
-from posebatch.models.networks.engines import DTYPES, Placement, Precision, place, start_engine, start_quantized
+from posebatch.models.networks.engines import (
+    DTYPES,
+    Placement,
+    Precision,
+    choose_placement,
+    start_engine,
+    start_quantized,
+)
 from posebatch.models.networks.person_detector import BoxNetwork
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.networks.preparation import fold_batch_norms, prepare_network
@@ -144,7 +151,7 @@ def _ways(
 
     def by_openvino(precision: Precision) -> Callable[[int], Call]:
         def make(size: int) -> Call:
-            place("cpu", precision, "openvino")  # says what is missing
+            choose_placement("cpu", precision, "openvino")  # says what is missing
             placement = Placement("cpu", precision, "openvino", size)
             if precision == "int8":
                 return start_quantized(load_quantized(kind, name_or_path), size_wh, placement)

@@ -15,13 +15,13 @@ from posebatch.core.records import VideoRecord
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import RECORDS
-from posebatch.dataset.publication import Committed
+from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
-from posebatch.run.planning.inputs import Input, survey
-from posebatch.run.planning.planner import Passed, Planned, Planner
+from posebatch.run.planning.inputs import Input, list_inputs
+from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
 from posebatch.storage.local import LocalStore
 from posebatch.storage.s3 import PART_BYTES
 from posebatch.storage.store import Store, StoredObject
@@ -164,17 +164,17 @@ def plan_a_night(
     archive, output = GeneratedArchive(videos), GeneratedOutput(folder, published, context.data_fingerprint)
     listing_wall_s, listing_cpu_s = _listings(GeneratedArchive(videos), output)
     before, wall, cpu = memory_mb(), time.perf_counter(), time.process_time()
-    found = survey([Input(archive.root, archive, "", None, False, f"{_BUCKET}/")], settings.selection).videos
-    standings = Standings(output, len(found))
+    found = list_inputs([Input(archive.root, archive, "", None, False, f"{_BUCKET}/")], settings.selection).videos
+    standings = CommitIndex(output, len(found))
     to_do = passed = 0
     for item in _planned(Planner(found, standings, context)):
-        if isinstance(item, Passed):
+        if isinstance(item, SkippedVideos):
             passed += item.videos
             continue
         to_do += item.decision.action is Action.COMPUTE
         if then_publish:
             record = record_of(item.video, context.data_fingerprint)
-            standings.note(Committed(item.video.output_path, _record_etag(item.video), record))
+            standings.note(CommittedRecord(item.video.output_path, _record_etag(item.video), record))
     standings.save()
     return NightFigures(
         name=name,
@@ -194,10 +194,10 @@ def plan_a_night(
     )
 
 
-def _planned(planner: Planner) -> Iterator[Planned | Passed]:
+def _planned(planner: Planner) -> Iterator[Planned | SkippedVideos]:
     while not planner.exhausted:
         item = planner.poll(1.0)
-        if isinstance(item, Planned | Passed):
+        if isinstance(item, Planned | SkippedVideos):
             yield item
 
 

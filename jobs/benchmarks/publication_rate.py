@@ -17,15 +17,15 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
-from posebatch.dataset.publication import Committed
-from posebatch.dataset.staging import Work
+from posebatch.dataset.publication import CommittedRecord
+from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
-from posebatch.run.planning.inputs import parse_inputs, survey
+from posebatch.run.planning.commit_index import CommitIndex
+from posebatch.run.planning.inputs import list_inputs, parse_inputs
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import Runner
-from posebatch.run.tasks import FinalizeJob, Probed, ProbeJob, SegmentDone, SegmentJob, TaskJob
+from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 
@@ -56,38 +56,38 @@ class PublicationFigures:
 class PublishingPool(StubPool):
     """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
 
-    def _end(self, job: SegmentJob | TaskJob) -> object:
+    def _end(self, job: SegmentTask | VideoTask) -> object:
         match job:
-            case SegmentJob():
+            case SegmentTask():
                 return self._stage(job)
-            case ProbeJob():
-                return Probed(job.video, VideoPlan(INFO, self._segments), frozenset())
-            case FinalizeJob():
+            case ProbeTask():
+                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+            case FinalizeTask():
                 return finalize_video(job, self._context)
             case _:
                 return super()._end(job)
 
-    def _stage(self, job: SegmentJob) -> SegmentDone:
+    def _stage(self, job: SegmentTask) -> SegmentResult:
         content = io.BytesIO()
         writer = StagedWriter(content)
         for index in range(FRAMES):
             writer.add(_frame(index))
         writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
-        work = Work.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
+        work = StagingArea.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
         work.stage(job.segment, content)
-        return SegmentDone(FRAMES, FRAMES, 0.1)
+        return SegmentResult(FRAMES, FRAMES, 0.1)
 
 
 def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> PublicationFigures:
     """Publish so many videos. Call it in a child."""
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
-    found = survey(parse_inputs([str(archive)]), settings.selection).videos
-    standings, before = Standings(store, len(found)), memory_mb()
+    found = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
+    standings, before = CommitIndex(store, len(found)), memory_mb()
     marks, memory = [time.perf_counter()], []
     published = 0
 
-    def note(done: Committed) -> None:
+    def note(done: CommittedRecord) -> None:
         nonlocal published
         standings.note(done)
         published += 1
@@ -99,7 +99,7 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
     Runner(context, standings, lambda: pool, progress, note).run(found)
     seconds = time.perf_counter() - marks[0]
     standings.save()
-    again = Runner(context, Standings(store, len(found)), lambda: pool, progress, note).run(found)
+    again = Runner(context, CommitIndex(store, len(found)), lambda: pool, progress, note).run(found)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
 

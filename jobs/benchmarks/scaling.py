@@ -12,7 +12,7 @@ from benchmarks.figures import Measured
 from posebatch.core.settings import Settings
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import SegmentDone, SegmentJob
+from posebatch.run.tasks import SegmentResult, SegmentTask
 
 INFO: Final = VideoInfo("h264", "yuv420p", 1920, 1080, 0, Fraction(1, 25), 0, 60.0, 25.0, 1500)
 
@@ -57,17 +57,17 @@ class IdleWorker:
 
     def load(self) -> object:
         """See `actors.SegmentWorker`."""
-        from posebatch.run.workers.actors import Outcome  # noqa: PLC0415
+        from posebatch.run.workers.actors import CallResult  # noqa: PLC0415
 
-        return Outcome()
+        return CallResult()
 
-    def process(self, job: SegmentJob) -> object:
+    def process(self, job: SegmentTask) -> object:
         """See `actors.SegmentWorker`."""
-        from posebatch.run.workers.actors import Outcome  # noqa: PLC0415
+        from posebatch.run.workers.actors import CallResult  # noqa: PLC0415
 
-        return Outcome(SegmentDone(1, 0, 0.0))
+        return CallResult(SegmentResult(1, 0, 0.0))
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """See `actors.SegmentWorker`."""
         return 0
 
@@ -78,14 +78,14 @@ def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
     from posebatch.run.workers.ray_session import choose_workers, connected  # noqa: PLC0415
 
     context = RunContext("benchmark", settings, "", "none", "none")
-    jobs = deque(SegmentJob(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
+    jobs = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
     with connected(settings.execution):
         pool = RayPool(context, choose_workers(settings.execution, "cpu"), "cpu", IdleWorker)
         while pool.idle_workers() < pool.workers():
             pool.wait(0.2)
         started, left = time.perf_counter(), segments
         while left:
-            for _ in range(min(pool.idle_workers() + pool.second_places(), len(jobs))):
+            for _ in range(min(pool.idle_workers() + pool.shareable_workers(), len(jobs))):
                 pool.submit(jobs.popleft())
             left -= len(pool.wait(0.2))
         figures = PoolFigures(pool.workers(), segments, time.perf_counter() - started)

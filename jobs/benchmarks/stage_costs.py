@@ -23,12 +23,12 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport
 from posebatch.core.settings import Settings
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.staging import Work
+from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.models.weights.listing import network_cost
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.run.preparation import Prepared, prepare
-from posebatch.run.tasks import FinalizeJob
+from posebatch.run.tasks import FinalizeTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.run.workers.segment_worker import GPU_PACKING
 from posebatch.storage.spool import SPOOL_BYTES
@@ -139,7 +139,7 @@ def _networks(
 def _detector_speed(
     estimator: PoseEstimator, batch: FrameBatch, device: str, dtype: torch.dtype, seconds: float
 ) -> NetworkSpeed:
-    frames = estimator.on_device(batch)
+    frames = estimator.to_device(batch)
 
     def run() -> int:
         return len(estimator.detector.detect(frames))
@@ -178,8 +178,8 @@ def _publish(prepared: Prepared, video: SourceVideo, plan: VideoPlan, poses: Seq
         for frame in frames:
             writer.add(frame)
         writer.close(SegmentReport())
-        Work.of(prepared.store, video, context.data_fingerprint).stage(plan.segments[0], spool)
-    finalize_video(FinalizeJob(video, plan, attempts=1), context)
+        StagingArea.of(prepared.store, video, context.data_fingerprint).stage(plan.segments[0], spool)
+    finalize_video(FinalizeTask(video, plan, attempts=1), context)
     return (time.perf_counter() - started) / len(frames)
 
 

@@ -20,7 +20,7 @@ from posebatch.run.pool import Completion, Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import Runner
-from posebatch.run.tasks import SegmentJob, TaskJob
+from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform
 
@@ -32,8 +32,8 @@ def in_this_process(archive: str, output: str, settings: Settings, threads: int)
     torch.set_num_threads(threads)
     processor = SegmentProcessor.load(prepared.context, settings.execution.device, threads)
 
-    def end(job: SegmentJob | TaskJob) -> object:
-        return processor.process(job) if isinstance(job, SegmentJob) else perform(job, prepared.context)
+    def end(job: SegmentTask | VideoTask) -> object:
+        return processor.process(job) if isinstance(job, SegmentTask) else perform(job, prepared.context)
 
     measured = _timed(prepared, lambda: ThreadPool(end), started)
     processor.close()
@@ -60,7 +60,7 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
 
 def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
     """The run from its first segment on; what came before it, since ``started``, is its start."""
-    found = prepared.survey.videos
+    found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _Watched(start_pool())
     outcome = Runner(prepared.context, prepared.standings, lambda: cast(Pool, pool), progress).run(prepared.videos())
@@ -84,12 +84,12 @@ class _Watched:
         self._pool = pool
         self.first_segment: float | None = None
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """See `runner.Pool`."""
         return 0
 
-    def submit(self, job: SegmentJob | TaskJob) -> None:
-        if self.first_segment is None and isinstance(job, SegmentJob):
+    def submit(self, job: SegmentTask | VideoTask) -> None:
+        if self.first_segment is None and isinstance(job, SegmentTask):
             self.first_segment = time.perf_counter()
         self._pool.submit(job)
 
@@ -100,11 +100,11 @@ class _Watched:
 class ThreadPool:
     """A `runner.Pool` in this process: one worker with two places, and CPU tasks one at a time beside it."""
 
-    def __init__(self, end: Callable[[SegmentJob | TaskJob], object]) -> None:
+    def __init__(self, end: Callable[[SegmentTask | VideoTask], object]) -> None:
         self._end = end
         self._segments = ThreadPoolExecutor(2, "segment")
         self._tasks = ThreadPoolExecutor(1, "task")
-        self._under_way: dict[Future[object], SegmentJob | TaskJob] = {}
+        self._under_way: dict[Future[object], SegmentTask | VideoTask] = {}
 
     def workers(self) -> int:
         """See `runner.Pool`."""
@@ -114,7 +114,7 @@ class ThreadPool:
         """See `runner.Pool`."""
         return int(self._segments_under_way() == 0)
 
-    def second_places(self) -> int:
+    def shareable_workers(self) -> int:
         """See `runner.Pool`."""
         return int(self._segments_under_way() == 1)
 
@@ -122,13 +122,13 @@ class ThreadPool:
         """See `runner.Pool`."""
         return 2 - (len(self._under_way) - self._segments_under_way())
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """See `runner.Pool`."""
         return 0
 
-    def submit(self, job: SegmentJob | TaskJob) -> None:
+    def submit(self, job: SegmentTask | VideoTask) -> None:
         """See `runner.Pool`."""
-        threads = self._segments if isinstance(job, SegmentJob) else self._tasks
+        threads = self._segments if isinstance(job, SegmentTask) else self._tasks
         self._under_way[threads.submit(self._end, job)] = job
 
     def wait(self, timeout_s: float) -> list[Completion]:
@@ -137,10 +137,10 @@ class ThreadPool:
         return [_completion(self._under_way.pop(future), future) for future in done]
 
     def _segments_under_way(self) -> int:
-        return sum(isinstance(job, SegmentJob) for job in self._under_way.values())
+        return sum(isinstance(job, SegmentTask) for job in self._under_way.values())
 
 
-def _completion(job: SegmentJob | TaskJob, future: Future[object]) -> Completion:
+def _completion(job: SegmentTask | VideoTask, future: Future[object]) -> Completion:
     try:
         return Completion(job, future.result())
     except PosebatchError as error:

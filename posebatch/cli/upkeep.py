@@ -12,8 +12,16 @@ from typing import Any
 from posebatch.cli.parser import EXIT_OK, EXIT_SOME_FAILED, add_command
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.redaction import visible
-from posebatch.dataset.gc import DEFAULT_LIMIT_DAYS, SECONDS_OF_A_DAY, Leftover, Limit, leftovers, limit_of, take_away
-from posebatch.dataset.lease import held
+from posebatch.dataset.gc import (
+    DEFAULT_LIMIT_DAYS,
+    SECONDS_OF_A_DAY,
+    AgeLimit,
+    Unreferenced,
+    age_limit,
+    remove,
+    unreferenced,
+)
+from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.verify import Verdict, verify
 from posebatch.run.progress import LOG_SECONDS
 from posebatch.run.run_folder import new_run_id
@@ -75,9 +83,9 @@ def _say_how_far(verdict: Verdict) -> None:
 def gc_command(chosen: argparse.Namespace) -> int:
     """``posebatch gc``; what is removed is removed while no run has the output."""
     store = open_store(chosen.output, chosen.endpoint_url)
-    limit = limit_of(store, chosen.older_than_days)
+    limit = age_limit(store, chosen.older_than_days)
     lost: list[str] = []
-    keeping_runs_out = held(store, f"gc-{new_run_id()}", chosen.wait, print, lost.append)
+    keeping_runs_out = hold_lease(store, f"gc-{new_run_id()}", chosen.wait, print, lost.append)
     with keeping_runs_out if chosen.delete else nullcontext():
         found, size_bytes = _collect(store, limit, chosen.delete, lost)
     if is_s3(store.root):
@@ -87,13 +95,13 @@ def gc_command(chosen: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _collect(store: Store, limit: Limit, delete: bool, lost: list[str]) -> tuple[int, int]:
+def _collect(store: Store, limit: AgeLimit, delete: bool, lost: list[str]) -> tuple[int, int]:
     """Objects and bytes that are removed, or would be."""
     found = size_bytes = 0
-    for leftover in leftovers(store, limit):
+    for leftover in unreferenced(store, limit):
         if lost:
             raise RunAbortedError(f"stopped: {lost[0]}; the same command goes on from here")
-        if delete and not take_away(store, leftover, limit):
+        if delete and not remove(store, leftover, limit):
             print(f"kept {leftover.key}: it is needed again, or has gone")
             continue
         print(f"{'removed' if delete else 'would remove'} {_leftover_text(leftover)}")
@@ -101,7 +109,7 @@ def _collect(store: Store, limit: Limit, delete: bool, lost: list[str]) -> tuple
     return found, size_bytes
 
 
-def _leftover_text(leftover: Leftover) -> str:
+def _leftover_text(leftover: Unreferenced) -> str:
     many = f"{leftover.objects} objects, " if leftover.key.endswith("/") else ""
     days = leftover.age_s / SECONDS_OF_A_DAY
     return f"{leftover.key}  ({many}{_megabytes(leftover.size_bytes)}, {days:.1f} days old): {leftover.why}"

@@ -27,8 +27,8 @@
     │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
     │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
     ├── WorkerDiedError           (retryable) the process doing the work ended
-    │   ├── PoisonError           (retryable) ... by what it worked on: a crash, a hang, a memory without end
-    │   └── TakenAwayError        (retryable) ... through no fault of what it worked on
+    │   ├── WorkerCrashError           (retryable) ... by what it worked on: a crash, a hang, a memory without end
+    │   └── EvictedError        (retryable) ... through no fault of what it worked on
     ├── InternalError             a bug of ours, met by one video
     └── RunAbortedError           the run cannot go on: exit code 1
 
@@ -205,13 +205,13 @@ class WorkerDiedError(PosebatchError):
     kind = "worker_died"
 
 
-class PoisonError(WorkerDiedError):
+class WorkerCrashError(WorkerDiedError):
     """The process ended by what it worked on: it crashed, hung, or took memory without end."""
 
     kind = "poison"
 
 
-class TakenAwayError(WorkerDiedError):
+class EvictedError(WorkerDiedError):
     """The process ended through no fault of what it worked on: its node went away, or another segment ended it."""
 
     kind = "taken_away"

@@ -35,7 +35,7 @@ class Images(Protocol):
 class YuvImages:
     """Frames as the planes that came from the decoder."""
 
-    coding: Coding
+    coding: PixelCoding
     planes: tuple[NDArray[Any], ...]
     """(n, *shape) each, for the shapes of ``coding.plane_shapes``."""
 
@@ -64,7 +64,7 @@ class DevicePlane(Protocol):
 class DeviceImages:
     """Frames that a GPU has decoded and keeps."""
 
-    coding: Coding
+    coding: PixelCoding
     frames: tuple[tuple[DevicePlane, ...], ...]
     """The planes of each frame."""
 
@@ -126,7 +126,7 @@ _INTERLEAVED: Final[Mapping[str, tuple[int, int]]] = {"nv12": (8, 1), "p010le": 
 
 
 @dataclass(frozen=True)
-class Coding:
+class PixelCoding:
     """What the planes of a frame mean, and how the frame is displayed."""
 
     size_wh: tuple[int, int]
@@ -210,7 +210,7 @@ class Coding:
 
 def coding_of(
     pixel_format: str, size_wh: tuple[int, int], matrix: int, full_range: bool, quarter_turns: int = 0
-) -> Coding | None:
+) -> PixelCoding | None:
     """How frames in one of FFmpeg's pixel formats are coded; None for one without such planes.
 
     ``matrix`` is FFmpeg's number; None is given for a matrix that is not among `WEIGHTS`, too.
@@ -220,7 +220,7 @@ def coding_of(
         return None
     if pixel_format in _INTERLEAVED:
         bits, levels = _INTERLEAVED[pixel_format]
-        return Coding(size_wh, (2, 2), bits, levels, True, matrix, full_range, turns)
+        return PixelCoding(size_wh, (2, 2), bits, levels, True, matrix, full_range, turns)
     planar, gray = _PLANAR.fullmatch(pixel_format), _GRAY.fullmatch(pixel_format)
     found = planar or gray
     if found is None:
@@ -228,7 +228,7 @@ def coding_of(
     bits = int(found["bits"] or 8)
     steps = _CHROMA_STEPS[planar["chroma"]] if planar else None
     full = full_range or bool(planar and planar["full"])
-    return Coding(size_wh, steps, bits, 1 << (bits - 8), False, matrix, full, turns)
+    return PixelCoding(size_wh, steps, bits, 1 << (bits - 8), False, matrix, full, turns)
 
 
 GridAlignment = Literal["edges", "origin", "one_based"]

@@ -80,6 +80,6 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def text(value: str) -> str:
+def utf8_text(value: str) -> str:
     """A file name as text that Arrow takes: bytes that are no UTF-8 become ``\\\\xNN``."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -52,7 +52,7 @@ _NEVER_OURS = re.compile(r"(^|/)([._/]|$)|[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Unreferenced:
     """Something that nobody needs any more."""
 
     key: str
@@ -65,7 +65,7 @@ class Leftover:
 
 
 @dataclass(frozen=True)
-class Limit:
+class AgeLimit:
     """What is old: a moment of the store's clock."""
 
     now: float
@@ -81,7 +81,7 @@ class Limit:
         return self.age_s(found) > self.seconds
 
 
-def limit_of(store: Store, older_than_days: float) -> Limit:
+def age_limit(store: Store, older_than_days: float) -> AgeLimit:
     """The limit for a store, by its own clock. Raises `SettingsError` for one that is too short."""
     seconds = older_than_days * SECONDS_OF_A_DAY
     if not seconds >= SHORTEST_LIMIT_S:
@@ -91,13 +91,13 @@ def limit_of(store: Store, older_than_days: float) -> Limit:
         )
     for found in chain.from_iterable(store.list(f"{folder}/") for folder in ("_state", *DATA_FOLDERS)):
         try:
-            return Limit(found.last_modified + store.age_s(found.key), seconds)
+            return AgeLimit(found.last_modified + store.age_s(found.key), seconds)
         except ObjectNotFoundError:  # taken away since it was listed
             continue
-    return Limit(0.0, seconds)  # nothing is there that could be old
+    return AgeLimit(0.0, seconds)  # nothing is there that could be old
 
 
-def leftovers(store: Store, limit: Limit) -> Iterator[Leftover]:
+def unreferenced(store: Store, limit: AgeLimit) -> Iterator[Unreferenced]:
     """What nobody needs any more, as it is found.
 
     Raises `NewerOutputError` when a later version of posebatch has published here: what its records vouch for is not
@@ -110,10 +110,10 @@ def leftovers(store: Store, limit: Limit) -> Iterator[Leftover]:
     for folder in DATA_FOLDERS:
         for found in store.list(f"{folder}/"):
             if found.key not in vouched and _output_path(found.key) is not None and limit.is_past(found):
-                yield Leftover(found.key, "no commit record vouches for it", found.size_bytes, limit.age_s(found))
+                yield Unreferenced(found.key, "no commit record vouches for it", found.size_bytes, limit.age_s(found))
 
 
-def take_away(store: Store, leftover: Leftover, limit: Limit) -> bool:
+def remove(store: Store, leftover: Unreferenced, limit: AgeLimit) -> bool:
     """Remove something, unless it is needed again by now; returns whether it was removed."""
     if leftover.key.endswith("/"):
         staged = list(store.list(leftover.key))
@@ -134,7 +134,7 @@ def take_away(store: Store, leftover: Leftover, limit: Limit) -> bool:
     return needless
 
 
-def _staging(store: Store, limit: Limit) -> Iterator[Leftover]:
+def _staging(store: Store, limit: AgeLimit) -> Iterator[Unreferenced]:
     """Staging areas into which nobody has written for long, each as a whole."""
     staged = (found for found in store.list(_STAGING) if _STAGED.fullmatch(found.key))
     for folder, members in groupby(staged, lambda found: found.key[: len(_STAGING) + 32]):
@@ -145,13 +145,13 @@ def _staging(store: Store, limit: Limit) -> Iterator[Leftover]:
             newest = found if newest is None else max(newest, found, key=lambda one: one.last_modified)
         if newest is not None and limit.is_past(newest):
             why = "segments of a video that was not finished, or not with these settings"
-            yield Leftover(f"{folder}/", why, size, limit.age_s(newest), objects)
+            yield Unreferenced(f"{folder}/", why, size, limit.age_s(newest), objects)
 
 
-def _old(store: Store, prefix: str, ours: re.Pattern[str], limit: Limit, why: str) -> Iterator[Leftover]:
+def _old(store: Store, prefix: str, ours: re.Pattern[str], limit: AgeLimit, why: str) -> Iterator[Unreferenced]:
     for found in store.list(prefix):
         if ours.fullmatch(found.key) and limit.is_past(found):
-            yield Leftover(found.key, why, found.size_bytes, limit.age_s(found))
+            yield Unreferenced(found.key, why, found.size_bytes, limit.age_s(found))
 
 
 def _vouched(store: Store) -> set[str]:

@@ -100,7 +100,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def held(
+def hold_lease(
     store: Store,
     run_id: str,
     wait: bool,

@@ -105,7 +105,7 @@ def merges_names(root: str) -> bool:
         tried.unlink()
 
 
-def check_kept_apart(
+def check_case_collisions(
     store: Store, videos: Callable[[], Iterable[SourceVideo]], merges: Callable[[str], bool] = merges_names
 ) -> None:
     """Raise `InputError` when two of the videos would be one in a local output; ``videos`` lists them anew.

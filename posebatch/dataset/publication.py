@@ -30,7 +30,7 @@ from posebatch.storage.store import Store, StoredObject
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommittedRecord:
     """A commit record as it lies in the store."""
 
     output_path: str
@@ -49,14 +49,14 @@ def read_record(store: Store, output_path: str) -> VideoRecord | None:
         return None
 
 
-def fetch_record(store: Store, output_path: str) -> Committed | None:
+def fetch_record(store: Store, output_path: str) -> CommittedRecord | None:
     """The same with the etag of what was read."""
     key = record_key(output_path)
     try:
         content, etag = store.fetch(key)
     except ObjectNotFoundError:
         return None
-    return Committed(output_path, etag, _parsed(store, key, content))
+    return CommittedRecord(output_path, etag, _parsed(store, key, content))
 
 
 def _parsed(store: Store, key: str, content: bytes) -> VideoRecord:
@@ -118,10 +118,10 @@ class Publication:
         """Remove the video's object in one of `DATA_FOLDERS`, if there was one."""
         self._delete(data_key(folder, self.output_path))
 
-    def commit(self, record: VideoRecord) -> Committed:
+    def commit(self, record: VideoRecord) -> CommittedRecord:
         """Write the commit record: from here on the video is done."""
         put = self._put(record_key(self.output_path), record_to_bytes(record))
-        return Committed(self.output_path, put.etag, record)
+        return CommittedRecord(self.output_path, put.etag, record)
 
     def _delete(self, key: str) -> None:
         etag = self.seen[key]
@@ -146,7 +146,7 @@ def _etag(store: Store, key: str) -> str | None:
         return None
 
 
-def publish_failure(store: Store, output_path: str, record: VideoRecord) -> Committed:
+def publish_failure(store: Store, output_path: str, record: VideoRecord) -> CommittedRecord:
     """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
     reader of the folders must not take it for current.
     """

@@ -30,7 +30,7 @@ def listed(store: Store, prefix: str) -> Iterator[StoredObject]:
 
 
 @dataclass(frozen=True)
-class Tries:
+class FailedAttempts:
     """How often a video was tried in vain."""
 
     attempts: int = 0
@@ -38,18 +38,18 @@ class Tries:
     """Among them, how often it ended the process that worked on it."""
 
 
-NONE_IN_VAIN: Final = Tries()
+NO_FAILED_ATTEMPTS: Final = FailedAttempts()
 
 
 @dataclass(frozen=True)
-class Work:
+class StagingArea:
     """The staging area of one video in one version, under one set of settings."""
 
     store: Store
     work_id: str
 
     @classmethod
-    def of(cls, store: Store, video: SourceVideo, data_fingerprint: str) -> Work:
+    def of(cls, store: Store, video: SourceVideo, data_fingerprint: str) -> StagingArea:
         """The staging area for a video; the same for every run that would compute the same rows."""
         identity = json.dumps([video.uri, video.output_path, video.etag, data_fingerprint])
         return cls(store, hashlib.sha256(identity.encode()).hexdigest()[:32])
@@ -99,17 +99,17 @@ class Work:
     def _attempts_key(self) -> str:
         return f"{ATTEMPTS}{self.work_id}.json"
 
-    def tries(self) -> Tries:
+    def tries(self) -> FailedAttempts:
         """How often this work was tried in vain, over all runs."""
         try:
             noted = json.loads(self.store.read(self._attempts_key))
-            return Tries(int(noted["attempts"]), int(noted.get("kills", 0)))
+            return FailedAttempts(int(noted["attempts"]), int(noted.get("kills", 0)))
         except ObjectNotFoundError:
-            return NONE_IN_VAIN
+            return NO_FAILED_ATTEMPTS
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self.store.uri(self._attempts_key)}: not a count of attempts; delete it") from error
 
-    def note_attempt(self, tries: Tries, kind: str, error: str) -> None:
+    def note_attempt(self, tries: FailedAttempts, kind: str, error: str) -> None:
         """Remember a failed try beyond the end of this run."""
         content = json.dumps({**vars(tries), "error_kind": kind, "error": error})
         self.store.put(self._attempts_key, content.encode())

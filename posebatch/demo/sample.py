@@ -20,7 +20,7 @@ from PIL import Image
 from posebatch.core.errors import OutputError
 from posebatch.core.frames import check_array
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
-from posebatch.demo.scene import HEIGHT, WIDTH, Placement, Sprite, draw_scene, on_ground, paste
+from posebatch.demo.scene import HEIGHT, WIDTH, Sprite, SpritePlacement, draw_scene, on_ground, paste
 from posebatch.demo.walker import SCALE, STRIDE, Outfit, walk_cycle
 
 FPS: Final = 25
@@ -196,10 +196,10 @@ class _Act:
     start: int
     stop: int
     cycle: tuple[Sprite, ...]
-    path: Callable[[float], Placement]
+    path: Callable[[float], SpritePlacement]
     """Takes frames since ``start``."""
 
-    def at(self, frame: int) -> tuple[Sprite, Placement]:
+    def at(self, frame: int) -> tuple[Sprite, SpritePlacement]:
         elapsed = frame - self.start
         return self.cycle[elapsed % len(self.cycle)], self.path(elapsed)
 
@@ -217,27 +217,27 @@ def _acts() -> tuple[_Act, ...]:
     )
 
 
-def _stroll(x: float, z: float, side: float) -> Callable[[float], Placement]:
+def _stroll(x: float, z: float, side: float) -> Callable[[float], SpritePlacement]:
     """Walk from ``x`` metres right of the camera and ``z`` in front of it; ``side`` +1 goes right, -1 left."""
 
-    def path(elapsed: float) -> Placement:
+    def path(elapsed: float) -> SpritePlacement:
         way = _SPEED * elapsed
         column, row, per_metre = on_ground(x + side * way * np.cos(_HEADING), z - way * np.sin(_HEADING))
-        return Placement(column, row, per_metre / SCALE)
+        return SpritePlacement(column, row, per_metre / SCALE)
 
     return path
 
 
-def _glide(*stops: tuple[float, float, float]) -> Callable[[float], Placement]:
+def _glide(*stops: tuple[float, float, float]) -> Callable[[float], SpritePlacement]:
     """Pass along the frame's lower edge through ``stops``: frame, x, scale."""
     times, xs, scales = np.array(stops, float).T
 
-    def path(elapsed: float) -> Placement:
+    def path(elapsed: float) -> SpritePlacement:
         i = int(np.clip(np.searchsorted(times, elapsed, side="right") - 1, 0, len(times) - 2))
         t = (elapsed - times[i]) / (times[i + 1] - times[i])
         eased = t * t * (3 - 2 * t)
         x, scale = (values[i] + eased * (values[i + 1] - values[i]) for values in (xs, scales))
-        return Placement(float(x), HEIGHT + 4.0, float(scale))
+        return SpritePlacement(float(x), HEIGHT + 4.0, float(scale))
 
     return path
 
@@ -296,7 +296,9 @@ def _portrait(name: str, box: tuple[int, int, int, int], labels: Mapping[str, tu
 # What is visible of them
 
 
-def _persons(placed: Sequence[tuple[Sprite, Placement]], layers: Sequence[NDArray[np.bool_]]) -> tuple[TruePerson, ...]:
+def _persons(
+    placed: Sequence[tuple[Sprite, SpritePlacement]], layers: Sequence[NDArray[np.bool_]]
+) -> tuple[TruePerson, ...]:
     """``layers``: (height, width) what each of ``placed`` covers."""
     shown = []
     for i, (sprite, place) in enumerate(placed):

@@ -66,7 +66,7 @@ class Sprite:
 
 
 @dataclass(frozen=True)
-class Placement:
+class SpritePlacement:
     """Where a sprite's anchor stands in the frame, and by how much the sprite is scaled."""
 
     x: float
@@ -78,7 +78,7 @@ class Placement:
         return np.asarray((points - np.array(sprite.anchor)) * self.scale + np.array([self.x, self.y]))
 
 
-def paste(image: Image.Image, sprite: Sprite, place: Placement) -> NDArray[np.bool_]:
+def paste(image: Image.Image, sprite: Sprite, place: SpritePlacement) -> NDArray[np.bool_]:
     """Put the sprite into ``image``; (height, width) says where it covers what is behind it."""
     origin = place.to_frame(sprite, np.full(2, -0.5)) + 0.5
     size = np.array(sprite.image.size) * place.scale

@@ -18,7 +18,7 @@ from posebatch.core.settings import EstimatorSettings
 from posebatch.core.similarity import oks_nms, rescore
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.models.networks.pixels import Pixels
-from posebatch.pose.following import Followed, follow, joint_confidence, somebody_lost
+from posebatch.pose.following import FollowedPersons, follow, joint_confidence, needs_redetection
 from posebatch.pose.pixels import JoinedPixels
 
 
@@ -42,7 +42,7 @@ class Networks(Protocol):
         """Frames whose persons are not known yet may take this much memory, and one batch more."""
         ...
 
-    def on_device(self, batch: FrameBatch) -> Pixels:
+    def to_device(self, batch: FrameBatch) -> Pixels:
         """A batch's frames where the networks are."""
         ...
 
@@ -85,7 +85,7 @@ class _Frame:
     size_wh: tuple[int, int]
     detections: Detections | None = None
     """The boxes that are looked into."""
-    followed: Followed | None = None
+    followed: FollowedPersons | None = None
     """What they are when the frame before gave them, and not the detector."""
     regions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     """(persons, 4) what is cropped for each: centre x, y, width, height in the frame."""
@@ -155,7 +155,7 @@ class FrameBatcher:
         if batch is None:
             self._all_read = True
             return
-        pixels = self._estimator.on_device(batch)
+        pixels = self._estimator.to_device(batch)
         images = _Images(pixels, batch.images.nbytes, len(pixels))
         self._held_bytes += images.size_bytes
         numbers = iter(range(len(pixels)))
@@ -234,7 +234,7 @@ class FrameBatcher:
         assert frame.images is not None
         keypoints = np.array(frame.keypoints, np.float32).reshape(-1, NUM_KEYPOINTS, 3)
         frame.keypoints = []
-        if frame.followed is not None and somebody_lost(keypoints, frame.followed):
+        if frame.followed is not None and needs_redetection(keypoints, frame.followed):
             self._to_detect.append(frame)
             return []
         frame.poses, rank = _ranked(frame.record, frame.detections, frame.regions, keypoints, self._settings)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings
-from posebatch.models.networks.engines import Placement, place
+from posebatch.models.networks.engines import Placement, choose_placement
 from posebatch.models.networks.person_detector import DetectorSettings, PersonDetector
 from posebatch.models.networks.pixels import Pixels
 from posebatch.models.networks.pose_network import PoseNetwork, load_pose_network
@@ -30,7 +30,7 @@ from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame
 from posebatch.pose.decoding import DECODINGS
 from posebatch.pose.device_heatmaps import find_peaks
 from posebatch.pose.tiled_detector import load_tiled
-from posebatch.pose.uploads import on_device
+from posebatch.pose.uploads import to_device
 
 HELD_IMAGE_BYTES: Final[Mapping[str, int]] = {"cpu": 256 << 20, "cuda": 2 << 30}
 """Frames whose persons are not known yet may take this much, and one batch more, before no more are read. A GPU's
@@ -52,7 +52,7 @@ class PoseEstimator:
     @classmethod
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
         """Load both networks. Raises `WeightsError` or `SettingsError`."""
-        placement = place(device, settings.precision, engine)
+        placement = choose_placement(device, settings.precision, engine)
         detector = load_person_detector(settings, placement)
         return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
 
@@ -113,10 +113,10 @@ class PoseEstimator:
             positions = apply_affine(to_frame, peaks[:, :, :2])
             return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
 
-    def on_device(self, batch: FrameBatch) -> Pixels:
+    def to_device(self, batch: FrameBatch) -> Pixels:
         """A batch's frames where the networks are."""
         with self._timed("detect_seconds"):
-            return on_device(batch.images, self.placement.device)
+            return to_device(batch.images, self.placement.device)
 
     @contextmanager
     def _timed(self, stage: Literal["detect_seconds", "pose_seconds"]) -> Iterator[None]:

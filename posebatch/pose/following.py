@@ -34,7 +34,7 @@ MIN_BOX_SIDE: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Followed:
+class FollowedPersons:
     """The persons of one frame, as they are looked for in the next."""
 
     detections: Detections
@@ -52,7 +52,7 @@ def joint_confidence(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
     return confidence
 
 
-def somebody_lost(keypoints: NDArray[np.float32], looked_for: Followed) -> bool:
+def needs_redetection(keypoints: NDArray[np.float32], looked_for: FollowedPersons) -> bool:
     """Whether followed persons have to be detected again, by the keypoints (n, 17, 3) that were found for them.
 
     So it is when the confidence of one has dropped, or when two have become the same one.
@@ -64,7 +64,7 @@ def somebody_lost(keypoints: NDArray[np.float32], looked_for: Followed) -> bool:
 
 def follow(
     poses: FramePoses, confidences: NDArray[np.float32], frame_size_wh: tuple[int, int], kpt_thr: float
-) -> Followed:
+) -> FollowedPersons:
     """Who of a frame's persons is looked for in the next frame, and where.
 
     ``confidences`` (n,) are those at the persons' detection. A box encloses the joints that score more than
@@ -76,7 +76,7 @@ def follow(
     boxes = _clipped(_widened(_enclosing(poses.keypoints[order], kpt_thr)), frame_size_wh)
     inside = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(axis=1)
     kept = order[inside]
-    return Followed(Detections(boxes[inside], poses.bbox_scores[kept]), confidences[kept])
+    return FollowedPersons(Detections(boxes[inside], poses.bbox_scores[kept]), confidences[kept])
 
 
 def _different(

@@ -16,7 +16,7 @@ from posebatch.pose.pixels import RgbPixels
 from posebatch.pose.yuv_pixels import YuvPixels
 
 
-def on_device(images: Images, device: str) -> RgbPixels | YuvPixels:
+def to_device(images: Images, device: str) -> RgbPixels | YuvPixels:
     """A batch's images where the networks are."""
     if isinstance(images, _Sent):
         return images.arrived()
@@ -49,7 +49,7 @@ class Uploads:
         # A GPU's decoder works on the default stream: there what it has made is copied before it makes more.
         stream = torch.cuda.default_stream() if isinstance(images, DeviceImages) else self._stream
         with torch.cuda.stream(stream):
-            return _Sent(images, on_device(images, "cuda"), stream.record_event())
+            return _Sent(images, to_device(images, "cuda"), stream.record_event())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from numpy.typing import NDArray
 
-from posebatch.core.images import Coding, GridAlignment
+from posebatch.core.images import GridAlignment, PixelCoding
 from posebatch.core.tiling import Tile
 from posebatch.pose.crops import grid_to_frame
 
@@ -27,7 +27,7 @@ from posebatch.pose.crops import grid_to_frame
 class YuvPixels:
     """Frames of one coding on one device, their planes stacked: shapes (n, *shape) for ``coding.plane_shapes``."""
 
-    def __init__(self, coding: Coding, planes: Sequence[torch.Tensor]) -> None:
+    def __init__(self, coding: PixelCoding, planes: Sequence[torch.Tensor]) -> None:
         self._coding, self._planes = coding, tuple(planes)
 
     @property
@@ -150,7 +150,7 @@ class _Taps:
 
 
 @lru_cache(maxsize=64)
-def _upsampling(coding: Coding, axis: int, device: torch.device) -> _Taps:
+def _upsampling(coding: PixelCoding, axis: int, device: torch.device) -> _Taps:
     """Which samples of a colour plane make up each row (axis 1) or column (axis 0) of the frame: (1, length, taps)."""
     assert coding.chroma_step_xy is not None
     length, chroma_length = coding.size_wh[axis], coding.chroma_wh[axis]
@@ -161,7 +161,7 @@ def _upsampling(coding: Coding, axis: int, device: torch.device) -> _Taps:
     return _Taps.at(positions.clip(0, chroma_length - 1)[None], chroma_length, device)
 
 
-def _tile_before_turning(tile: Tile, coding: Coding) -> Tile:
+def _tile_before_turning(tile: Tile, coding: PixelCoding) -> Tile:
     """A part of the displayed frame -> the part of the planes that is shown there."""
     x, y = np.array([tile.left, tile.left + tile.width - 1]), np.array([tile.top, tile.top + tile.height - 1])
     columns, rows = _before_turning(x.astype(np.float64), y.astype(np.float64), coding)
@@ -170,7 +170,7 @@ def _tile_before_turning(tile: Tile, coding: Coding) -> Tile:
 
 
 def _before_turning(
-    x: NDArray[np.float64], y: NDArray[np.float64], coding: Coding
+    x: NDArray[np.float64], y: NDArray[np.float64], coding: PixelCoding
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Displayed columns and rows -> the columns and rows of the planes that are shown there.
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.staging import Work
+from posebatch.dataset.staging import StagingArea
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
 
@@ -38,9 +38,9 @@ class RunContext:
         """The output."""
         return open_store(self.output, self.endpoint_url)
 
-    def staging(self, video: SourceVideo) -> Work:
+    def staging(self, video: SourceVideo) -> StagingArea:
         """The staging area of a video in this run."""
-        return Work.of(self.store(), video, self.data_fingerprint)
+        return StagingArea.of(self.store(), video, self.data_fingerprint)
 
     @cached_property
     def data_fingerprint(self) -> str:

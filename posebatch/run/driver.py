@@ -13,17 +13,17 @@ from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.version import __version__
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.lease import held
-from posebatch.dataset.output_paths import check_kept_apart
-from posebatch.dataset.publication import Committed
+from posebatch.dataset.lease import hold_lease
+from posebatch.dataset.output_paths import check_case_collisions
+from posebatch.dataset.publication import CommittedRecord
 from posebatch.models.weights.names import weight_file
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress, Tally, duration_text
 from posebatch.run.run_folder import RunFolder
-from posebatch.run.scheduler import Outcome, Runner
+from posebatch.run.scheduler import Runner, RunOutcome
 from posebatch.storage.store import Store
 
 
@@ -31,7 +31,7 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
     """Do the job and say how it went; returns the exit code."""
     prepared = prepare(named, output, settings)
     _refuse_existing(prepared)
-    context, store, found = prepared.context, prepared.store, prepared.survey
+    context, store, found = prepared.context, prepared.store, prepared.listing
     folder = RunFolder(store, context)
     progress = Progress(Tally(videos_total=len(found.videos), bytes_total=found.videos.size_bytes))
     with ExitStack() as opened:
@@ -39,19 +39,19 @@ def run_job(named: list[str], output: str, settings: Settings) -> int:
         def start_pool() -> Pool:
             return opened.enter_context(_ray_pool(context, runner))
 
-        def note(done: Committed) -> None:
+        def note(done: CommittedRecord) -> None:
             folder.add(done.record)
             prepared.standings.note(done)
 
         runner = Runner(context, prepared.standings, start_pool, progress, note)
-        with held(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
+        with hold_lease(store, context.run_id, settings.selection.wait, _say, on_lost=runner.stop):
             folder.open(named)
-            check_kept_apart(store, prepared.videos)
+            check_case_collisions(store, prepared.videos)
             return _run(prepared, runner, progress, folder)
 
 
 def _run(prepared: Prepared, runner: Runner, progress: Progress, folder: RunFolder) -> int:
-    context, store, found = prepared.context, prepared.store, prepared.survey
+    context, store, found = prepared.context, prepared.store, prepared.listing
     size_mb = found.videos.size_bytes / 1e6
     _say(f"{_count(len(found.videos), 'video')}, {size_mb:.1f} MB -> {store.root}  (run {context.run_id})")
     _say(f"detector {context.detector}\npose     {context.pose}")
@@ -83,7 +83,7 @@ def _leave_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
         print(f"posebatch: the summary of this run could not be written: {visible(str(error))}", file=sys.stderr)
 
 
-def _leave_ledger(standings: Standings) -> None:
+def _leave_ledger(standings: CommitIndex) -> None:
     """The next night only saves requests by it: its loss is no failure of this one."""
     try:
         standings.save()
@@ -129,7 +129,7 @@ def _stop_on_signals(runner: Runner) -> None:
         signal.signal(number, lambda caught, _: runner.stop(signal.Signals(caught).name))
 
 
-def _summary(context: RunContext, progress: Progress, outcome: Outcome | None) -> dict[str, Any]:
+def _summary(context: RunContext, progress: Progress, outcome: RunOutcome | None) -> dict[str, Any]:
     tally = progress.tally
     return {
         "run_id": context.run_id,
@@ -144,7 +144,7 @@ def _summary(context: RunContext, progress: Progress, outcome: Outcome | None) -
     }
 
 
-def _print_outcome(outcome: Outcome, store: Store, folder: RunFolder, settings: Settings) -> None:
+def _print_outcome(outcome: RunOutcome, store: Store, folder: RunFolder, settings: Settings) -> None:
     tally = outcome.tally
     print(
         f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "

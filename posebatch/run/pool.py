@@ -9,8 +9,8 @@ from posebatch.core.errors import (
     PosebatchError,
 )
 from posebatch.run.tasks import (
-    SegmentJob,
-    TaskJob,
+    SegmentTask,
+    VideoTask,
 )
 
 SEGMENTS_PER_WORKER: Final = 2
@@ -21,7 +21,7 @@ SEGMENTS_PER_WORKER: Final = 2
 class Completion:
     """How a job ended."""
 
-    job: SegmentJob | TaskJob
+    job: SegmentTask | VideoTask
     result: object = None
     error: PosebatchError | None = None
     shared: bool = False
@@ -34,7 +34,7 @@ class Pool(Protocol):
     def idle_workers(self) -> int:
         """Workers that are ready and have nothing to do. Raises `RunAbortedError` when none can be had."""
 
-    def second_places(self) -> int:
+    def shareable_workers(self) -> int:
         """Workers that have one segment and may be given the next; not one whose segment is to be alone."""
 
     def idle_task_slots(self) -> int:
@@ -43,10 +43,10 @@ class Pool(Protocol):
     def workers(self) -> int:
         """Workers that are wanted in all."""
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """A number that changes when any process at work has moved on, though no job of it has ended."""
 
-    def submit(self, job: SegmentJob | TaskJob) -> None:
+    def submit(self, job: SegmentTask | VideoTask) -> None:
         """Begin a job; its end is told by `wait`. A segment goes to an idle worker as long as there is one."""
 
     def wait(self, timeout_s: float) -> list[Completion]:

@@ -12,8 +12,8 @@ from posebatch.models.weights.names import resolve
 from posebatch.models.weights.quantized import quantized_identity
 from posebatch.models.weights.records import Kind
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
-from posebatch.run.planning.inputs import Survey, check_apart, parse_inputs, survey
+from posebatch.run.planning.commit_index import CommitIndex
+from posebatch.run.planning.inputs import InputListing, check_output_outside_inputs, list_inputs, parse_inputs
 from posebatch.run.run_folder import new_run_id
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
@@ -26,13 +26,13 @@ class Prepared:
     context: RunContext
     store: Store
     """The output."""
-    survey: Survey
-    standings: Standings
+    listing: InputListing
+    standings: CommitIndex
     """What the output says of the videos."""
 
     def videos(self) -> Iterator[SourceVideo]:
         """The videos of the inputs, as they were listed."""
-        return iter(self.survey.videos)
+        return iter(self.listing.videos)
 
 
 def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
@@ -47,10 +47,10 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     pose = _identity("pose", wanted.pose_name, settings)
     store = open_store(output, endpoint_url)
     inputs = parse_inputs(named, endpoint_url)
-    check_apart(inputs, store.root)
+    check_output_outside_inputs(inputs, store.root)
     context = RunContext(new_run_id(), settings, store.root, detector, pose)
-    found = survey(inputs, settings.selection)
-    return Prepared(context, store, found, Standings(store, len(found.videos)))
+    found = list_inputs(inputs, settings.selection)
+    return Prepared(context, store, found, CommitIndex(store, len(found.videos)))
 
 
 def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:

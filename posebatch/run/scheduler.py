@@ -15,41 +15,41 @@ from typing import Final, Literal
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    EvictedError,
     IndexDisagreesError,
     NewerOutputError,
     ObjectChangedError,
     ObjectNotFoundError,
-    PoisonError,
     PosebatchError,
     RunAbortedError,
     StorageError,
     StorageUnavailableError,
-    TakenAwayError,
+    WorkerCrashError,
     WorkerDiedError,
 )
 from posebatch.core.records import VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.publication import Committed
-from posebatch.dataset.staging import NONE_IN_VAIN, Tries
+from posebatch.dataset.publication import CommittedRecord
+from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
-from posebatch.run.planning.planner import Notice, Passed, Planned, Planner
+from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
 from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion, Pool
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.tasks import (
-    AttachJob,
-    FailJob,
-    FinalizeJob,
-    NoteAttemptJob,
-    PreviewJob,
+    FinalizeTask,
     PreviewOutcome,
-    Probed,
-    ProbeJob,
-    SegmentDone,
-    SegmentJob,
-    TaskJob,
+    PreviewTask,
+    ProbeResult,
+    ProbeTask,
+    PublishPreviewTask,
+    RecordAttemptTask,
+    RecordFailureTask,
+    SegmentResult,
+    SegmentTask,
+    VideoTask,
 )
 
 VIDEOS_PER_WORKER: Final = SEGMENTS_PER_WORKER + 1
@@ -80,12 +80,12 @@ POLL_SECONDS: Final = 0.2
 
 
 @dataclass
-class _Flight:
+class _VideoInFlight:
     """A video between being planned and being settled."""
 
     video: SourceVideo
     plan: VideoPlan | None = None
-    before: Tries = NONE_IN_VAIN
+    before: FailedAttempts = NO_FAILED_ATTEMPTS
     """In vain, in earlier runs."""
     tries: Counter[object] = field(default_factory=Counter)
     """In vain, in this run, by the piece of work."""
@@ -95,7 +95,7 @@ class _Flight:
     """How often a process was taken away from under a piece of work."""
     unstaged: set[Segment] = field(default_factory=set)
     frames_cut: int = 0
-    """See `SegmentDone.frames_cut`; of the segments that this run has staged."""
+    """See `SegmentResult.frames_cut`; of the segments that this run has staged."""
     only_preview: bool = False
     preview: PreviewOutcome | None = None
     preview_tries: int = 0
@@ -105,22 +105,22 @@ class _Flight:
     @property
     def attempts(self) -> int:
         """Tries in vain of the piece that was tried most, or as many as ended the process, over all runs."""
-        return self.in_vain.attempts
+        return self.failed_attempts.attempts
 
     @property
-    def in_vain(self) -> Tries:
+    def failed_attempts(self) -> FailedAttempts:
         """The same, and how many tries ended the process."""
         attempts = max([self.kills, *self.tries.values()])
-        return Tries(self.before.attempts + attempts, self.before.kills + self.kills)
+        return FailedAttempts(self.before.attempts + attempts, self.before.kills + self.kills)
 
 
-def _piece(job: SegmentJob | TaskJob) -> object:
+def _piece(job: SegmentTask | VideoTask) -> object:
     """What tries are counted by."""
-    return job.segment if isinstance(job, SegmentJob) else type(job)
+    return job.segment if isinstance(job, SegmentTask) else type(job)
 
 
 @dataclass(frozen=True)
-class Complaint:
+class VideoProblem:
     """A video that is not published as it should be."""
 
     video: str
@@ -129,12 +129,12 @@ class Complaint:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended."""
 
     tally: Tally
     elapsed_s: float
-    complaints: tuple[Complaint, ...]
+    complaints: tuple[VideoProblem, ...]
     """In the order in which they came up; at most `MAX_COMPLAINTS`."""
 
     @property
@@ -153,22 +153,22 @@ class Runner:
     def __init__(
         self,
         context: RunContext,
-        standings: Standings,
+        standings: CommitIndex,
         start_pool: Callable[[], Pool],
         progress: Progress,
-        on_record: Callable[[Committed], None] = lambda _: None,
+        on_record: Callable[[CommittedRecord], None] = lambda _: None,
     ) -> None:
         self._context, self._standings, self._progress = context, standings, progress
         self._start_pool, self._on_record = start_pool, on_record
         self._tally = progress.tally
-        self._flights: dict[str, _Flight] = {}
-        self._segments: deque[SegmentJob] = deque()
-        self._tasks: deque[TaskJob] = deque()
-        self._later: list[tuple[float, SegmentJob | TaskJob]] = []
+        self._flights: dict[str, _VideoInFlight] = {}
+        self._segments: deque[SegmentTask] = deque()
+        self._tasks: deque[VideoTask] = deque()
+        self._later: list[tuple[float, SegmentTask | VideoTask]] = []
         self._storage_failures = 0
         self._moves = 0  # videos taken and jobs ended
         self._last_move: tuple[object, float] = (None, time.monotonic())
-        self._complaints: list[Complaint] = []
+        self._complaints: list[VideoProblem] = []
         self._stop = threading.Event()
         self._stop_reason = ""
 
@@ -177,7 +177,7 @@ class Runner:
         self._stop_reason = reason
         self._stop.set()
 
-    def run(self, videos: Iterable[SourceVideo]) -> Outcome:
+    def run(self, videos: Iterable[SourceVideo]) -> RunOutcome:
         """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError`
         when a later version of posebatch has published one of them.
         """
@@ -188,7 +188,7 @@ class Runner:
                 self._work_off(planned)
         finally:
             planned.close()
-        return Outcome(self._tally, self._progress.elapsed_s, tuple(self._complaints))
+        return RunOutcome(self._tally, self._progress.elapsed_s, tuple(self._complaints))
 
     def _anything_to_do(self, planned: Planner) -> bool:
         """Pass over what is settled; a night with nothing new should not even start workers."""
@@ -204,7 +204,7 @@ class Runner:
     def _work_off(self, planned: Planner) -> None:
         while self._flights or not planned.exhausted:
             self._check_stop()
-            self._check_idle(self._pool.beats())
+            self._check_idle(self._pool.activity())
             self._admit(planned)
             for completion in self._pool.wait(POLL_SECONDS):
                 self._moves += 1
@@ -215,9 +215,9 @@ class Runner:
         if self._stop.is_set():
             raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
 
-    def _check_idle(self, beats: int = 0) -> None:
+    def _check_idle(self, activity: int = 0) -> None:
         """Give up when nothing at all has moved for too long: a run must never just hang."""
-        state, now = (self._moves, beats), time.monotonic()
+        state, now = (self._moves, activity), time.monotonic()
         if state != self._last_move[0]:
             self._last_move = state, now
         limit = self._context.settings.limits.max_idle_minutes
@@ -253,34 +253,34 @@ class Runner:
             if self._segments:
                 self._pool.submit(self._segments.popleft())
         # The last ones go to whoever has nothing left to do; and one that is to be alone waits for such a worker.
-        for _ in range(self._pool.second_places()):
+        for _ in range(self._pool.shareable_workers()):
             if len(self._segments) < self._pool.workers() or self._segments[0].alone:
                 return
             self._pool.submit(self._segments.popleft())
 
-    def _enqueue(self, job: SegmentJob | TaskJob) -> None:
-        if isinstance(job, SegmentJob) and job.alone:
+    def _enqueue(self, job: SegmentTask | VideoTask) -> None:
+        if isinstance(job, SegmentTask) and job.alone:
             self._segments.appendleft(job)  # under suspicion: find out before more of its kind are begun
-        elif isinstance(job, SegmentJob):
+        elif isinstance(job, SegmentTask):
             self._segments.append(job)
         else:
             self._tasks.append(job)
 
-    def _take(self, upcoming: Planned | Passed | Notice) -> None:
+    def _take(self, upcoming: Planned | SkippedVideos | Notice) -> None:
         self._moves += 1
         match upcoming:
             case Notice(text):
                 self._progress.say(text)
-            case Passed():
+            case SkippedVideos():
                 self._pass_over(upcoming)
             case Planned(video) if upcoming.decision.action is Action.PREVIEW:
-                self._flights[video.uri] = _Flight(video, only_preview=True)
-                self._tasks.append(PreviewJob(video, None))
+                self._flights[video.uri] = _VideoInFlight(video, only_preview=True)
+                self._tasks.append(PreviewTask(video, None))
             case Planned(video):
-                self._flights[video.uri] = _Flight(video, before=upcoming.tries)
-                self._tasks.append(ProbeJob(video))
+                self._flights[video.uri] = _VideoInFlight(video, before=upcoming.tries)
+                self._tasks.append(ProbeTask(video))
 
-    def _pass_over(self, passed: Passed) -> None:
+    def _pass_over(self, passed: SkippedVideos) -> None:
         self._tally.up_to_date += passed.up_to_date
         self._tally.quarantined += passed.quarantined
         self._tally.partial += passed.partial
@@ -296,41 +296,41 @@ class Runner:
     def _settle(self, completion: Completion) -> None:
         job = completion.job
         flight = self._flights.get(job.video.uri)
-        if flight is None or isinstance(job, NoteAttemptJob):
+        if flight is None or isinstance(job, RecordAttemptTask):
             return  # the video was settled while this was under way
-        if job.video.etag != flight.video.etag or (flight.failing and not isinstance(job, FailJob)):
+        if job.video.etag != flight.video.etag or (flight.failing and not isinstance(job, RecordFailureTask)):
             return  # of a version that is no more, or of a video that is given up
-        if isinstance(job, SegmentJob) and job.segment not in flight.unstaged:
+        if isinstance(job, SegmentTask) and job.segment not in flight.unstaged:
             return  # of a cut that is no more
         if completion.error is not None:
-            if completion.shared and isinstance(job, SegmentJob):
+            if completion.shared and isinstance(job, SegmentTask):
                 self._try_alone(job, completion.error)
             else:
                 self._handle_error(flight, job, completion.error)
             return
         self._storage_failures = 0
         match job, completion.result:
-            case ProbeJob(), Probed() as probed:
+            case ProbeTask(), ProbeResult() as probed:
                 self._begin_segments(flight, probed)
-            case SegmentJob(), SegmentDone() as done:
+            case SegmentTask(), SegmentResult() as done:
                 self._segment_staged(flight, job, done)
-            case PreviewJob(), int(frames):
+            case PreviewTask(), int(frames):
                 self._preview_ended(flight, PreviewOutcome(frames))
-            case _, Committed() as done:
+            case _, CommittedRecord() as done:
                 self._settled(flight, done)
             case _:
                 raise AssertionError(f"{type(job).__name__} ended with {completion.result!r}")
 
-    def _begin_segments(self, flight: _Flight, probed: Probed) -> None:
+    def _begin_segments(self, flight: _VideoInFlight, probed: ProbeResult) -> None:
         flight.video, flight.plan = probed.video, probed.plan
         flight.unstaged = {segment for segment in probed.plan.segments if segment not in probed.staged}
         for segment in probed.plan.segments:
             if segment in flight.unstaged:
-                self._segments.append(SegmentJob(flight.video, probed.plan.info, segment))
+                self._segments.append(SegmentTask(flight.video, probed.plan.info, segment))
         self._tally.bytes_passed += flight.video.size_bytes * len(probed.staged) / len(probed.plan.segments)
         self._finish_if_staged(flight)
 
-    def _segment_staged(self, flight: _Flight, job: SegmentJob, done: SegmentDone) -> None:
+    def _segment_staged(self, flight: _VideoInFlight, job: SegmentTask, done: SegmentResult) -> None:
         assert flight.plan is not None
         flight.unstaged.discard(job.segment)
         self._tally.frames += done.frames
@@ -341,25 +341,27 @@ class Runner:
         self._tally.bytes_done += flight.video.size_bytes / len(flight.plan.segments)
         self._finish_if_staged(flight)
 
-    def _finish_if_staged(self, flight: _Flight) -> None:
+    def _finish_if_staged(self, flight: _VideoInFlight) -> None:
         if flight.unstaged or flight.plan is None:
             return
         if self._context.preview_fingerprint is not None:
-            self._tasks.append(PreviewJob(flight.video, flight.plan))
+            self._tasks.append(PreviewTask(flight.video, flight.plan))
         else:
             self._tasks.append(self._finalize_job(flight))
 
-    def _finalize_job(self, flight: _Flight) -> FinalizeJob:
+    def _finalize_job(self, flight: _VideoInFlight) -> FinalizeTask:
         assert flight.plan is not None
-        return FinalizeJob(flight.video, flight.plan, flight.attempts + 1, flight.preview)
+        return FinalizeTask(flight.video, flight.plan, flight.attempts + 1, flight.preview)
 
-    def _preview_ended(self, flight: _Flight, outcome: PreviewOutcome) -> None:
+    def _preview_ended(self, flight: _VideoInFlight, outcome: PreviewOutcome) -> None:
         flight.preview = outcome
         if outcome.error:
             self._progress.say(f"preview of {flight.video.uri} left out: {outcome.error}")
-        self._tasks.append(AttachJob(flight.video, outcome) if flight.only_preview else self._finalize_job(flight))
+        self._tasks.append(
+            PublishPreviewTask(flight.video, outcome) if flight.only_preview else self._finalize_job(flight)
+        )
 
-    def _settled(self, flight: _Flight, done: Committed) -> None:
+    def _settled(self, flight: _VideoInFlight, done: CommittedRecord) -> None:
         record = done.record
         del self._flights[flight.video.uri]
         self._on_record(done)
@@ -380,37 +382,37 @@ class Runner:
 
     # --- errors ---------------------------------------------------------------------------------------------------
 
-    def _handle_error(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
-        if isinstance(error, NewerOutputError) and not isinstance(job, PreviewJob):
+    def _handle_error(self, flight: _VideoInFlight, job: SegmentTask | VideoTask, error: PosebatchError) -> None:
+        if isinstance(error, NewerOutputError) and not isinstance(job, PreviewTask):
             raise error  # a record of failure would be written over what a newer version has published
         if isinstance(error, StorageUnavailableError | AccessDeniedError):
             self._count_storage_failure(error)
-        staged_is_gone = isinstance(job, FinalizeJob | AttachJob) and isinstance(error, ObjectNotFoundError)
-        if isinstance(job, FailJob):
+        staged_is_gone = isinstance(job, FinalizeTask | PublishPreviewTask) and isinstance(error, ObjectNotFoundError)
+        if isinstance(job, RecordFailureTask):
             self._give_up_unrecorded(flight, error)
-        elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentJob):
+        elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentTask):
             self._recut(flight)
-        elif isinstance(job, PreviewJob) and not error.retryable:
+        elif isinstance(job, PreviewTask) and not error.retryable:
             self._preview_ended(flight, PreviewOutcome(error=str(error)))
         elif isinstance(error, ObjectNotFoundError) and not staged_is_gone:
             self._give_up_unrecorded(flight, error)
         elif isinstance(error, ObjectChangedError) or staged_is_gone:
             self._start_again(flight, error)
-        elif isinstance(error, TakenAwayError) and self._bear(flight, job):
+        elif isinstance(error, EvictedError) and self._bear(flight, job):
             self._progress.say(f"tried again, and not counted: {error}")
         elif error.retryable or isinstance(error, AccessDeniedError):
             self._try_again(flight, job, error)
         else:
             self._fail(flight, error)
 
-    def _try_alone(self, job: SegmentJob, error: PosebatchError) -> None:
+    def _try_alone(self, job: SegmentTask, error: PosebatchError) -> None:
         """It may be another segment's fault, so it counts for nothing, but from now on this one has a worker to itself:
         a segment can die without being counted only once.
         """
         self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
         self._enqueue(replace(job, alone=True))
 
-    def _bear(self, flight: _Flight, job: SegmentJob | TaskJob) -> bool:
+    def _bear(self, flight: _VideoInFlight, job: SegmentTask | VideoTask) -> bool:
         """Try again what was no fault of the video, within reason."""
         piece = _piece(job)
         flight.taken_away[piece] += 1
@@ -419,38 +421,38 @@ class Runner:
         self._enqueue(job)
         return True
 
-    def _recut(self, flight: _Flight) -> None:
+    def _recut(self, flight: _VideoInFlight) -> None:
         """The container's index is wrong: decode the video from its beginning, as one segment."""
         assert flight.plan is not None
         whole = Segment()
         self._drop_waiting(flight)
         flight.plan = replace(flight.plan, segments=(whole,))
         flight.unstaged, flight.frames_cut = {whole}, 0
-        self._segments.append(SegmentJob(flight.video, flight.plan.info, whole))
+        self._segments.append(SegmentTask(flight.video, flight.plan.info, whole))
 
-    def _start_again(self, flight: _Flight, error: PosebatchError) -> None:
+    def _start_again(self, flight: _VideoInFlight, error: PosebatchError) -> None:
         """The source is another object now: what was planned for the old one is void."""
         if self._exhausted(flight, "source", error):
             return
         self._drop_waiting(flight)
         flight.plan, flight.unstaged, flight.only_preview, flight.frames_cut = None, set(), False, 0
-        self._later.append((time.monotonic() + RETRY_SECONDS, ProbeJob(flight.video, relist=True)))
+        self._later.append((time.monotonic() + RETRY_SECONDS, ProbeTask(flight.video, relist=True)))
 
-    def _try_again(self, flight: _Flight, job: SegmentJob | TaskJob, error: PosebatchError) -> None:
-        if isinstance(job, PreviewJob):
+    def _try_again(self, flight: _VideoInFlight, job: SegmentTask | VideoTask, error: PosebatchError) -> None:
+        if isinstance(job, PreviewTask):
             self._try_preview_again(flight, job, error)
             return
         piece = _piece(job)
         if self._exhausted(flight, piece, error):
             return
         pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
-        if isinstance(job, FinalizeJob):
+        if isinstance(job, FinalizeTask):
             job = self._finalize_job(flight)  # it states the attempts
-        elif isinstance(job, SegmentJob) and isinstance(error, WorkerDiedError):
+        elif isinstance(job, SegmentTask) and isinstance(error, WorkerDiedError):
             job = replace(job, alone=True)
         self._later.append((time.monotonic() + pause, job))
 
-    def _try_preview_again(self, flight: _Flight, job: PreviewJob, error: PosebatchError) -> None:
+    def _try_preview_again(self, flight: _VideoInFlight, job: PreviewTask, error: PosebatchError) -> None:
         """Its tries are counted apart: they must not use up those of the tables."""
         flight.preview_tries += 1
         if flight.preview_tries >= self._max_attempts:
@@ -458,23 +460,23 @@ class Runner:
         else:
             self._later.append((time.monotonic() + RETRY_SECONDS, job))
 
-    def _exhausted(self, flight: _Flight, piece: object, error: PosebatchError) -> bool:
+    def _exhausted(self, flight: _VideoInFlight, piece: object, error: PosebatchError) -> bool:
         """Count a try in vain; when it was the last one, record the video as failed."""
         flight.tries[piece] += 1
-        flight.kills += isinstance(error, PoisonError)
-        in_vain = flight.in_vain
-        self._progress.say(f"try {in_vain.attempts} of {self._max_attempts} failed: {error}")
-        if in_vain.attempts >= self._max_attempts or in_vain.kills >= POISON_KILLS:
+        flight.kills += isinstance(error, WorkerCrashError)
+        failed_attempts = flight.failed_attempts
+        self._progress.say(f"try {failed_attempts.attempts} of {self._max_attempts} failed: {error}")
+        if failed_attempts.attempts >= self._max_attempts or failed_attempts.kills >= POISON_KILLS:
             self._fail(flight, error)
             return True
-        self._tasks.append(NoteAttemptJob(flight.video, in_vain, error.kind, str(error)))
+        self._tasks.append(RecordAttemptTask(flight.video, failed_attempts, error.kind, str(error)))
         return False
 
     @property
     def _max_attempts(self) -> int:
         return self._context.settings.selection.max_attempts
 
-    def _fail(self, flight: _Flight, error: PosebatchError) -> None:
+    def _fail(self, flight: _VideoInFlight, error: PosebatchError) -> None:
         self._drop_waiting(flight)
         flight.unstaged, flight.failing = set(), True
         record = VideoRecord(
@@ -493,13 +495,13 @@ class Runner:
             detector=self._context.detector,
             pose=self._context.pose,
         )
-        self._tasks.append(FailJob(flight.video, record))
+        self._tasks.append(RecordFailureTask(flight.video, record))
 
-    def _drop_waiting(self, flight: _Flight) -> None:
+    def _drop_waiting(self, flight: _VideoInFlight) -> None:
         """Take back the segments of a video that no worker has begun."""
         self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
 
-    def _give_up_unrecorded(self, flight: _Flight, error: PosebatchError) -> None:
+    def _give_up_unrecorded(self, flight: _VideoInFlight, error: PosebatchError) -> None:
         """Name the failure without recording it: the source has gone, or the store takes no record."""
         self._drop_waiting(flight)
         del self._flights[flight.video.uri]
@@ -508,7 +510,7 @@ class Runner:
 
     def _complain(self, video: SourceVideo, status: Literal["failed", "failed before", "partial"], reason: str) -> None:
         if len(self._complaints) < MAX_COMPLAINTS:
-            self._complaints.append(Complaint(video.uri, status, reason))
+            self._complaints.append(VideoProblem(video.uri, status, reason))
 
     def _count_storage_failure(self, error: StorageError) -> None:
         self._storage_failures += 1

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
-from posebatch.dataset.staging import Tries
+from posebatch.dataset.staging import FailedAttempts
 
 
 @dataclass(frozen=True)
-class SegmentJob:
+class SegmentTask:
     """One segment to work on: a few hundred bytes, which is all that travels."""
 
     video: SourceVideo
@@ -27,7 +27,7 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class VideoTask:
+class TaskOnVideo:
     """A CPU task on one video; what to do with it, each task adds."""
 
     stage: ClassVar[str]
@@ -42,7 +42,7 @@ class VideoTask:
 
 
 @dataclass(frozen=True)
-class SegmentDone:
+class SegmentResult:
     """What the driver learns of a staged segment."""
 
     frames: int
@@ -65,7 +65,7 @@ class PreviewOutcome:
 
 
 @dataclass(frozen=True)
-class FinalizeJob(VideoTask):
+class FinalizeTask(TaskOnVideo):
     """A video whose segments are all staged."""
 
     stage = "publish"
@@ -78,7 +78,7 @@ class FinalizeJob(VideoTask):
 
 
 @dataclass(frozen=True)
-class ProbeJob(VideoTask):
+class ProbeTask(TaskOnVideo):
     """Look at a video and at what is staged of it."""
 
     stage = "probe"
@@ -87,7 +87,7 @@ class ProbeJob(VideoTask):
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """What a probe found."""
 
     video: SourceVideo
@@ -97,7 +97,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class PreviewJob(VideoTask):
+class PreviewTask(TaskOnVideo):
     """Draw a video's preview and stage it."""
 
     stage = "preview"
@@ -106,7 +106,7 @@ class PreviewJob(VideoTask):
 
 
 @dataclass(frozen=True)
-class AttachJob(VideoTask):
+class PublishPreviewTask(TaskOnVideo):
     """Publish the staged preview of a video whose tables are published."""
 
     stage = "publish the preview"
@@ -114,7 +114,7 @@ class AttachJob(VideoTask):
 
 
 @dataclass(frozen=True)
-class FailJob(VideoTask):
+class RecordFailureTask(TaskOnVideo):
     """Record that a video failed."""
 
     stage = "record the failure"
@@ -122,13 +122,13 @@ class FailJob(VideoTask):
 
 
 @dataclass(frozen=True)
-class NoteAttemptJob(VideoTask):
+class RecordAttemptTask(TaskOnVideo):
     """Remember a try in vain beyond this run."""
 
     stage = "note an attempt"
-    tries: Tries
+    tries: FailedAttempts
     kind: str
     error: str
 
 
-TaskJob = ProbeJob | PreviewJob | FinalizeJob | AttachJob | FailJob | NoteAttemptJob
+VideoTask = ProbeTask | PreviewTask | FinalizeTask | PublishPreviewTask | RecordFailureTask | RecordAttemptTask

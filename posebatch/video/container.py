@@ -193,7 +193,7 @@ def _time_base(stream: VideoStream, name: str) -> Fraction:
     return stream.time_base
 
 
-def starts(entries: IndexEntries) -> Iterator[tuple[int, int]]:
+def keyframes(entries: IndexEntries) -> Iterator[tuple[int, int]]:
     """Where decoding can start, by an index: the number of packets before it, and its decode time."""
     packets = 0
     for i, entry in enumerate(entries):

@@ -14,12 +14,12 @@ from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment
 from posebatch.video.container import open_video
 from posebatch.video.frame_numbers import Sampler
-from posebatch.video.full_decode import Presentation, Shown
+from posebatch.video.full_decode import DecodedFrame, FullDecode
 from posebatch.video.limits import Limits
 from posebatch.video.nvdec import nvdec, say_once
 from posebatch.video.options import DecodeOptions
-from posebatch.video.packets import UnsettledError
-from posebatch.video.sparse_decode import Excerpt
+from posebatch.video.packets import NeedsFullDecodeError
+from posebatch.video.sparse_decode import SparseDecode
 
 THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1"})
 """Decoded by several threads. In others FFmpeg's threads pass over damage in silence (VP8, MJPEG, MPEG-2, MPEG-4), or
@@ -27,7 +27,7 @@ crash at it (VP9)."""
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Strategy:
     """One way of decoding a segment."""
 
     threads: int
@@ -54,16 +54,16 @@ class WantedFrames:
         self._file, self._limits, self._segment = file, limits, segment
         self._codec, self._sampler, self._options = codec, sampler, options
         self._threads = options.threads if codec in THREADED_CODECS else 1
-        self._tried: list[Presentation | Excerpt] = []
+        self._tried: list[FullDecode | SparseDecode] = []
 
-    def __iter__(self) -> Iterator[Shown]:
+    def __iter__(self) -> Iterator[DecodedFrame]:
         given = 0
         for way in self._ways():
             try:
                 for shown in islice(self._decoded(way), given, None):
                     given += 1
                     yield shown
-            except UnsettledError:
+            except NeedsFullDecodeError:
                 self._excuse(way, "damage, or what only the CPU can settle")
             except Exception as error:
                 if not way.on_gpu or isinstance(error, StorageError):
@@ -72,16 +72,18 @@ class WantedFrames:
             else:
                 return
 
-    def _ways(self) -> list[_Way]:
+    def _ways(self) -> list[_Strategy]:
         excerpt = not self._sampler.wants_all
-        ways = [_Way(1, excerpt, on_gpu=True)] * self._options.on_gpu + [_Way(self._threads, excerpt=True)] * excerpt
-        return [*ways, _Way(self._threads), _Way(1)]
+        ways = [_Strategy(1, excerpt, on_gpu=True)] * self._options.on_gpu + [
+            _Strategy(self._threads, excerpt=True)
+        ] * excerpt
+        return [*ways, _Strategy(self._threads), _Strategy(1)]
 
-    def _excuse(self, way: _Way, reason: str) -> None:
+    def _excuse(self, way: _Strategy, reason: str) -> None:
         if way.on_gpu:
             say_once(self._codec, f"{self._limits.name} ({self._codec}) is decoded on the CPU: {reason}")
 
-    def _decoded(self, way: _Way) -> Iterator[Shown]:
+    def _decoded(self, way: _Strategy) -> Iterator[DecodedFrame]:
         accelerator = nvdec() if way.on_gpu else None
         with open_video(self._file, self._limits, accelerator, self._options.on_frame) as video:
             context = video.stream.codec_context
@@ -91,7 +93,7 @@ class WantedFrames:
             context.thread_type = ThreadType.AUTO
             what = video, self._segment, self._sampler
             stop_at_damage = way.on_gpu or way.threads > 1
-            self._tried.append(Excerpt(*what) if way.excerpt else Presentation(*what, stop_at_damage=stop_at_damage))
+            self._tried.append(SparseDecode(*what) if way.excerpt else FullDecode(*what, stop_at_damage=stop_at_damage))
             yield from self._tried[-1]
 
     @property

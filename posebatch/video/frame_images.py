@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
 from numpy.typing import NDArray
 
-from posebatch.core.images import Coding, DeviceImages, Images, YuvImages, coding_of
+from posebatch.core.images import DeviceImages, Images, PixelCoding, YuvImages, coding_of
 
 NewArray = Callable[[tuple[int, ...], type[np.generic]], NDArray[Any]]
 """Makes an array of a shape and type, its content whatever."""
@@ -22,7 +22,7 @@ _FULL_RANGE: Final = 2
 
 
 @dataclass(frozen=True)
-class Packing:
+class FrameFormat:
     """In which form a batch holds its frames."""
 
     planes: bool = False
@@ -62,11 +62,11 @@ class Packing:
         return images
 
 
-RGB: Final = Packing()
+RGB: Final = FrameFormat()
 """Whole frames, converted."""
 
 
-def coding_of_frame(frame: VideoFrame) -> Coding | None:
+def coding_of_frame(frame: VideoFrame) -> PixelCoding | None:
     """How a frame is coded; None when it has to be converted by FFmpeg."""
     pixel_format, size_wh = frame.format.name, (frame.width, frame.height)
     if _on_gpu(frame):
@@ -78,7 +78,7 @@ def coding_of_frame(frame: VideoFrame) -> Coding | None:
     )
 
 
-def plane_contents(frame: VideoFrame, coding: Coding) -> Iterator[NDArray[Any]]:
+def plane_contents(frame: VideoFrame, coding: PixelCoding) -> Iterator[NDArray[Any]]:
     """The planes of a frame in main memory, without the padding of their lines; valid while the frame is."""
     for plane, shape in zip(frame.planes, coding.plane_shapes, strict=True):
         lines = np.frombuffer(memoryview(plane), coding.dtype).reshape(shape[0], -1)

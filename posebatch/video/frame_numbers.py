@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from posebatch.core.records import DecodeReport
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import VideoInfo
-from posebatch.video.packets import SegmentPackets, UnsettledError
+from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 
 MAX_HELD_PACKETS: Final = 1000
 
@@ -26,7 +26,7 @@ MAX_HELD_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class NumberedPacket:
     """A packet and what will become of it."""
 
     packet: Packet[VideoStream]
@@ -36,11 +36,11 @@ class Foreseen:
     wanted: bool
 
 
-class Foresight:
+class FrameNumbering:
     """A segment's packets in the order of the file, each as soon as what is shown next is known. Iterate once.
 
-    Holds for a stream in which every packet is one frame and nothing is damaged. Raises `UnsettledError` where times
-    are missing or contradict each other, so that only decoding tells which frames there are.
+    Holds for a stream in which every packet is one frame and nothing is damaged. Raises `NeedsFullDecodeError` where
+    times are missing or contradict each other, so that only decoding tells which frames there are.
     """
 
     def __init__(self, packets: SegmentPackets, sampler: Sampler) -> None:
@@ -54,7 +54,7 @@ class Foresight:
         self._first_pts: int | None = None
         self._intervals: list[int] = []  # shortest and longest
 
-    def __iter__(self) -> Iterator[Foreseen]:
+    def __iter__(self) -> Iterator[NumberedPacket]:
         packets = self._packets
         first_pts = last_dts = None
         for packet in packets:
@@ -66,11 +66,11 @@ class Foresight:
                 or packet.is_corrupt
                 or (last_dts is not None and dts <= last_dts)
             ):
-                raise UnsettledError
+                raise NeedsFullDecodeError
             first_pts, last_dts = pts if first_pts is None else first_pts, dts
             ours = packets.inside(pts) and not packet.is_discard
             if ours and pts < first_pts:
-                raise UnsettledError  # what is shown before the first keyframe may or may not come out
+                raise NeedsFullDecodeError  # what is shown before the first keyframe may or may not come out
             if ours:
                 heapq.heappush(self._ahead, (pts, packet.duration or 0))
             self._hold(packet, ours)
@@ -81,7 +81,7 @@ class Foresight:
             self._number(*heapq.heappop(self._ahead))
         self._end()
         if packets.failures or packets.ends_early or packets.promised_frames() not in (None, self._numbered):
-            raise UnsettledError
+            raise NeedsFullDecodeError
         yield from self._released()
 
     def report(self) -> DecodeReport:
@@ -94,12 +94,12 @@ class Foresight:
         self._held.append((packet, ours))
         self._held_bytes += packet.size
         if len(self._held) > MAX_HELD_PACKETS or self._held_bytes > MAX_HELD_BYTES:
-            raise UnsettledError
+            raise NeedsFullDecodeError
 
     def _number(self, pts: int, duration: int) -> None:
         """The next frame in presentation order."""
         if not self._packets.inside(pts):
-            raise UnsettledError
+            raise NeedsFullDecodeError
         if self._latest is None:
             self._first_pts = pts
         else:
@@ -119,7 +119,7 @@ class Foresight:
 
     def _note_interval(self, ticks: int) -> None:
         if ticks <= 0:
-            raise UnsettledError
+            raise NeedsFullDecodeError
         shortest, longest = self._intervals or (ticks, ticks)
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
@@ -129,7 +129,7 @@ class Foresight:
         pts, index = self._latest[0], self._packets.first_index + self._numbered - 1
         self._decided[pts] = index, self._sampler.wants(index, pts, until)
 
-    def _released(self) -> Iterator[Foreseen]:
+    def _released(self) -> Iterator[NumberedPacket]:
         while self._held:
             packet, ours = self._held[0]
             pts = packet.pts
@@ -139,7 +139,7 @@ class Foresight:
             index, wanted = self._decided.pop(pts) if ours else (None, False)
             self._held.popleft()
             self._held_bytes -= packet.size
-            yield Foreseen(packet, pts, index, wanted)
+            yield NumberedPacket(packet, pts, index, wanted)
 
 
 @dataclass(frozen=True)

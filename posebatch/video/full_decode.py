@@ -17,14 +17,14 @@ from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment
 from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, complaints
 from posebatch.video.frame_numbers import Sampler
-from posebatch.video.packets import SegmentPackets, UnsettledError
+from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 
 MAX_AWAITED: Final = 1000
 """Packets whose frames may still come out of a decoder; what more of them there are will not come any more."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class DecodedFrame:
     """One presented frame, before anybody has asked for its pixels."""
 
     record: FrameRecord
@@ -34,10 +34,10 @@ class Shown:
     """Ticks, at least 1."""
 
 
-class Presentation:
+class FullDecode:
     """The wanted frames of one segment, found by decoding every packet. Iterate once.
 
-    With ``stop_at_damage`` raises `UnsettledError` at the first sign of it.
+    With ``stop_at_damage`` raises `NeedsFullDecodeError` at the first sign of it.
     """
 
     def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler, stop_at_damage: bool = False) -> None:
@@ -57,7 +57,7 @@ class Presentation:
         self._shown_pts: list[int] = []  # first and last
         self._intervals: list[int] = []  # shortest and longest
 
-    def __iter__(self) -> Iterator[Shown]:
+    def __iter__(self) -> Iterator[DecodedFrame]:
         for shown in self._wanted():
             self._damaged += shown.record.status != "ok"
             yield shown
@@ -69,8 +69,8 @@ class Presentation:
         decoded = self._presented - self._damaged
         return DecodeReport(decoded, self._damaged, self.packets.ends_early, first, last, shortest, longest)
 
-    def _wanted(self) -> Iterator[Shown]:
-        previous: Shown | None = None
+    def _wanted(self) -> Iterator[DecodedFrame]:
+        previous: DecodedFrame | None = None
         for one in self._all():
             if previous is not None and self._wants(previous, until=one.record.pts):
                 yield previous
@@ -80,10 +80,10 @@ class Presentation:
             if self._wants(previous, until=previous.record.pts + previous.duration if end is None else end):
                 yield previous
 
-    def _wants(self, shown: Shown, until: int) -> bool:
+    def _wants(self, shown: DecodedFrame, until: int) -> bool:
         return self._sampler.wants(shown.record.frame_index, shown.record.pts, until)
 
-    def _all(self) -> Iterator[Shown]:
+    def _all(self) -> Iterator[DecodedFrame]:
         packets = iter(self.packets)
         self._next_index = self.packets.first_index
         for packet in packets:
@@ -96,7 +96,7 @@ class Presentation:
         if self.packets.end_pts is not None and self._shown_pts:
             self._note_interval(self.packets.end_pts - self._shown_pts[1])
 
-    def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[Shown]:
+    def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[DecodedFrame]:
         """Give the decoder a packet, or None for those it still holds, and present what comes out."""
         due = self._await(packet)
         try:
@@ -118,7 +118,7 @@ class Presentation:
     def _check_damage(self) -> None:
         """Called at each sign of it; several threads at the end of a stream just leave frames out."""
         if self._stop_at_damage:
-            raise UnsettledError
+            raise NeedsFullDecodeError
 
     def _await(self, packet: Packet[VideoStream] | None) -> int | None:
         """Note when the frame of a packet is due; None when it belongs elsewhere or nowhere."""
@@ -128,7 +128,7 @@ class Presentation:
         heapq.heappush(self._awaited, due)
         return due
 
-    def _present(self, frame: VideoFrame) -> Iterator[Shown]:
+    def _present(self, frame: VideoFrame) -> Iterator[DecodedFrame]:
         pts = self._pts_of(frame)
         if not self.packets.inside(pts) or frame.pts in self._given_up:
             return
@@ -149,7 +149,7 @@ class Presentation:
             return pts
         return 0 if last is None else last + max(1, frame.duration or 0)
 
-    def _unclaimed(self, before: int | None) -> Iterator[Shown]:
+    def _unclaimed(self, before: int | None) -> Iterator[DecodedFrame]:
         """Packets whose frames never came out: lost ones after an error, else frames meant to stay hidden."""
         while self._awaited and (before is None or self._awaited[0] < before):
             self._check_damage()
@@ -159,7 +159,7 @@ class Presentation:
                 self._given_up.add(pts)
                 yield self._number(pts, "missing", None)
 
-    def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> Shown:
+    def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> DecodedFrame:
         self._video.check_frame(self._next_index, pts)
         record = FrameRecord(self._next_index, pts, bool(frame and frame.key_frame), status)
         self._next_index += 1
@@ -167,7 +167,7 @@ class Presentation:
         if self._shown_pts:
             self._note_interval(pts - self._shown_pts[1])
         self._shown_pts = [self._shown_pts[0] if self._shown_pts else pts, pts]
-        return Shown(record, frame if status == "ok" else None, max(1, (frame and frame.duration) or 0))
+        return DecodedFrame(record, frame if status == "ok" else None, max(1, (frame and frame.duration) or 0))
 
     def _note_interval(self, ticks: int) -> None:
         shortest, longest = self._intervals or (ticks, ticks)

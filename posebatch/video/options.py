@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from posebatch.core.settings import LimitSettings, SamplingSettings
 from posebatch.video.container import ignore
-from posebatch.video.frame_images import RGB, Packing
+from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.limits import DEFAULT_LIMITS
 
 
@@ -20,7 +20,7 @@ class DecodeOptions:
     """Most frames in one batch."""
     threads: int = 1
     """CPU threads of the decoder."""
-    packing: Packing = RGB
+    packing: FrameFormat = RGB
     on_gpu: bool = False
     """Decode by NVDEC, and on the CPU what that cannot. A GPU does not tell of all damage."""
     detect_every: int = 1

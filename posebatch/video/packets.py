@@ -22,7 +22,7 @@ MAX_LEADING_PACKETS: Final = 1000
 """How many packets after a keyframe may be shown before it, before the index is called wrong."""
 
 
-class UnsettledError(Exception):
+class NeedsFullDecodeError(Exception):
     """A faster way of decoding has met what only the slowest one settles: every packet, by one thread. Never leaves
     this package.
     """

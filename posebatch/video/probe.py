@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from posebatch.core.errors import DamagedVideoError
 from posebatch.core.settings import LimitSettings
 from posebatch.core.videos import Segment, VideoInfo, VideoPlan
-from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, open_video, starts
+from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, keyframes, open_video
 from posebatch.video.frame_images import quarter_turns
 from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packets import SegmentPackets
@@ -56,15 +56,15 @@ def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSetti
         return VideoPlan(info, segments)
 
 
-def stretches_before(file: IO[bytes], limits: Limits, segment: Segment, frame_index: int) -> list[Segment]:
+def lead_in_candidates(file: IO[bytes], limits: Limits, segment: Segment, frame_index: int) -> list[Segment]:
     """What may hold a frame and lead up to a segment behind it: from each keyframe that can come before it, the last
     one first, and from the beginning.
     """
     with open_video(file, limits) as video:
-        keyframes = [(first, dts) for first, dts in starts(video.stream.index_entries) if first <= frame_index]
+        starts = [(first, dts) for first, dts in keyframes(video.stream.index_entries) if first <= frame_index]
     return [
         Segment(segment.index, first, segment.first_packet - first, dts if first else None, segment.start_dts)
-        for first, dts in reversed(keyframes)
+        for first, dts in reversed(starts)
         if first < segment.first_packet
     ]
 
@@ -85,7 +85,7 @@ def _cut(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
         return (Segment(),)
     step = segment_seconds / video.time_base
     begins: list[tuple[int, int]] = []
-    for first, dts in starts(entries):
+    for first, dts in keyframes(entries):
         if not begins or dts >= begins[-1][1] + step:
             begins.append((first, dts))
             video.limits.check_time(dts, video.time_base, since=begins[0][1])

@@ -15,10 +15,10 @@ from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.video.fallback import WantedFrames
 from posebatch.video.frame_numbers import Sampler
-from posebatch.video.full_decode import Shown
+from posebatch.video.full_decode import DecodedFrame
 from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
-from posebatch.video.probe import stretches_before
+from posebatch.video.probe import lead_in_candidates
 
 MAX_BATCH_PIXELS: Final = 300_000_000
 """With so many pixels a batch is full, however few frames it has: about 1 GB of RGB."""
@@ -66,7 +66,7 @@ class SegmentDecoder:
         self.report = own.report()
         self.frames_out = own.frames_out
 
-    def _lead_in(self, first_wanted: int, first_own: int) -> Iterator[Shown]:
+    def _lead_in(self, first_wanted: int, first_own: int) -> Iterator[DecodedFrame]:
         """The wanted frames of the group of frame ``first_wanted`` that come before the segment."""
         group_start = first_wanted - first_wanted % self._options.detect_every
         latest = (
@@ -74,7 +74,7 @@ class SegmentDecoder:
         )
         if latest < group_start:
             return
-        for stretch in stretches_before(self._file, self._limits, self._segment, group_start):
+        for stretch in lead_in_candidates(self._file, self._limits, self._segment, group_start):
             wanted = self._wanted(stretch)
             frames = iter(wanted)
             first = next(frames, None)
@@ -89,7 +89,7 @@ class SegmentDecoder:
         return WantedFrames(self._file, self._limits, segment, self.info.codec, sampler, self._options)
 
 
-def _batched(wanted: Iterable[Shown], options: DecodeOptions, lead_in: bool = False) -> Iterator[FrameBatch]:
+def _batched(wanted: Iterable[DecodedFrame], options: DecodeOptions, lead_in: bool = False) -> Iterator[FrameBatch]:
     """Frames put together, as many as fit a batch; a change of the frames' form begins a new one.
 
     Of huge frames fewer than ``options.batch_frames`` fit.

@@ -8,10 +8,10 @@ from posebatch.core.errors import PosebatchError
 
 RETRYABLE = {
     "ObjectChangedError",
-    "PoisonError",
+    "WorkerCrashError",
     "PutRefusedError",
     "StorageUnavailableError",
-    "TakenAwayError",
+    "EvictedError",
     "WorkerDiedError",
 }
 

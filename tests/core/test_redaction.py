@@ -196,7 +196,7 @@ def test_a_plan_spells_names_out(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert sum(line.startswith("compute") for line in said.splitlines()) == len(names) + 1
     assert "caf\\xe9.mp4" in said
     prepared = prepare([str(tmp_path / "in")], str(tmp_path / "out"), settings_from({}))
-    assert len(prepared.survey.videos) == len(names) + 1
+    assert len(prepared.listing.videos) == len(names) + 1
 
 
 def test_a_terminal_that_lacks_a_letter_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,16 +31,16 @@ from posebatch.cli.entry import build_parser, main
 from posebatch.core import fingerprints
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.gc import SECONDS_OF_A_DAY, Leftover, Limit, leftovers, limit_of, take_away
+from posebatch.dataset.gc import SECONDS_OF_A_DAY, AgeLimit, Unreferenced, age_limit, remove, unreferenced
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.lease import FOLDER, held
-from posebatch.dataset.publication import Committed, publish_failure, read_record
-from posebatch.dataset.staging import Tries, Work
+from posebatch.dataset.lease import FOLDER, hold_lease
+from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
+from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables import schemas
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
 from posebatch.dataset.verify import verify
 from posebatch.run import scheduler
-from posebatch.run.tasks import AttachJob, FailJob, FinalizeJob
+from posebatch.run.tasks import FinalizeTask, PublishPreviewTask, RecordFailureTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 from posebatch.storage.s3 import S3Store
@@ -72,9 +72,9 @@ def age(store: LocalStore, days: float, *prefixes: str) -> None:
         os.utime(Path(store.root, found.key), (then, then))
 
 
-def week_hence(store: Store) -> Limit:
+def week_hence(store: Store) -> AgeLimit:
     """A limit by which all that is there now is old."""
-    limit = limit_of(store, 7)
+    limit = age_limit(store, 7)
     return replace(limit, now=limit.now + 8 * SECONDS_OF_A_DAY)
 
 
@@ -104,13 +104,13 @@ def out(tmp_path: Path) -> LocalStore:
 
 def test_nothing_is_found_in_nothing(tmp_path: Path):
     store = LocalStore(tmp_path)
-    assert limit_of(store, 7).now == 0
-    assert list(leftovers(store, limit_of(store, 7))) == []
+    assert age_limit(store, 7).now == 0
+    assert list(unreferenced(store, age_limit(store, 7))) == []
     assert keys(store) == set()
 
 
 def test_a_published_dataset_is_needed_however_old(out: LocalStore):
-    assert list(leftovers(out, week_hence(out))) == []
+    assert list(unreferenced(out, week_hence(out))) == []
 
 
 @pytest.fixture(params=["local", "S3"])
@@ -131,15 +131,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_old_is_found_and_taken_away(store: Store):
     needed, left = keys(store), litter(store)
-    assert list(leftovers(store, limit_of(store, 1 / 24))) == [], "nothing is old yet"
+    assert list(unreferenced(store, age_limit(store, 1 / 24))) == [], "nothing is old yet"
     limit = week_hence(store)
-    found = list(leftovers(store, limit))
+    found = list(unreferenced(store, limit))
     assert {one.key for one in found} == {key for key in left if not key.startswith(STAGED)} | {STAGED}
     assert sum(one.objects for one in found) == len(left)
     assert sum(one.size_bytes for one in found) == 5 * len(left)
     assert all(7.9 < one.age_s / SECONDS_OF_A_DAY < 9 for one in found)
     assert keys(store) == needed | left, "only shown"
-    assert all(take_away(store, one, limit) for one in found)
+    assert all(remove(store, one, limit) for one in found)
     assert keys(store) == needed
     assert verify(store, deep=True).problems == ()
 
@@ -161,16 +161,16 @@ AGES = [
 def test_only_what_is_old_is_found(out: LocalStore, old: list[str], found: set[str]):
     litter(out)
     age(out, 8, *old)
-    assert {one.key for one in leftovers(out, limit_of(out, 7))} == found
+    assert {one.key for one in unreferenced(out, age_limit(out, 7))} == found
     age(out, -2, *old)
-    assert list(leftovers(out, limit_of(out, 7))) == []
+    assert list(unreferenced(out, age_limit(out, 7))) == []
 
 
 def test_what_a_record_does_not_vouch_for_is_no_longer_needed(out: LocalStore):
     """The objects of an older version of a video, which a run was killed before it could take away."""
     out.put("previews/b.mp4.gif", b"older")
     out.put("poses/c.mp4.parquet", b"of a video that has failed since")
-    found = {one.key: one.why for one in leftovers(out, week_hence(out))}
+    found = {one.key: one.why for one in unreferenced(out, week_hence(out))}
     assert found == dict.fromkeys(["previews/b.mp4.gif", "poses/c.mp4.parquet"], "no commit record vouches for it")
 
 
@@ -198,20 +198,20 @@ def test_what_a_record_does_not_vouch_for_is_no_longer_needed(out: LocalStore):
 )
 def test_what_is_not_known_stays(out: LocalStore, key: str):
     out.put(key, b"mine")
-    assert list(leftovers(out, week_hence(out))) == []
+    assert list(unreferenced(out, week_hence(out))) == []
 
 
 def test_names_that_are_no_text_stay(out: LocalStore):
     Path(out.root, "poses", os.fsdecode(b"a\xff.parquet")).write_bytes(b"mine")
-    assert list(leftovers(out, week_hence(out))) == []
+    assert list(unreferenced(out, week_hence(out))) == []
 
 
 def test_the_data_of_a_damaged_record_stay(out: LocalStore):
     """They may be all that is left of the video."""
     out.put(record_key("b.mp4"), b"half")
-    assert list(leftovers(out, week_hence(out))) == []
+    assert list(unreferenced(out, week_hence(out))) == []
     out.delete(record_key("b.mp4"))
-    assert {one.key for one in leftovers(out, week_hence(out))} == {"poses/b.mp4.parquet", "frames/b.mp4.parquet"}
+    assert {one.key for one in unreferenced(out, week_hence(out))} == {"poses/b.mp4.parquet", "frames/b.mp4.parquet"}
 
 
 # --- the clock -----------------------------------------------------------------------------------------------------
@@ -236,86 +236,86 @@ def test_age_is_by_the_clock_of_the_store(out: LocalStore, days: float, monkeypa
     monkeypatch.setattr(SkewedStore, "skew_s", days * SECONDS_OF_A_DAY)
     store = SkewedStore(out.root)
     left = litter(store)
-    assert list(leftovers(store, limit_of(store, 1))) == []
+    assert list(unreferenced(store, age_limit(store, 1))) == []
     age(out, 2, *left)
-    limit = limit_of(store, 1)
-    found = list(leftovers(store, limit))
+    limit = age_limit(store, 1)
+    found = list(unreferenced(store, limit))
     assert sum(one.objects for one in found) == len(left)
-    assert all(take_away(store, one, limit) for one in found)
+    assert all(remove(store, one, limit) for one in found)
 
 
 @pytest.mark.parametrize("days", [0, 0.04, -1, float("nan"), float("-inf")])
 def test_a_limit_that_is_too_short(out: LocalStore, days: float):
     with pytest.raises(SettingsError, match=r"must be at least 0\.042 \(an hour\), got"):
-        limit_of(out, days)
+        age_limit(out, days)
 
 
 # --- beside a run --------------------------------------------------------------------------------------------------
 
 
-def found_of(store: Store, limit: Limit, key: str) -> Leftover:
-    (found,) = (one for one in leftovers(store, limit) if one.key == key)
+def found_of(store: Store, limit: AgeLimit, key: str) -> Unreferenced:
+    (found,) = (one for one in unreferenced(store, limit) if one.key == key)
     return found
 
 
 @pytest.fixture
-def late(out: LocalStore) -> tuple[LocalStore, Limit]:
+def late(out: LocalStore) -> tuple[LocalStore, AgeLimit]:
     litter(out)
     age(out, 8, "_state/", "poses/gone", "frames/dt=1/gone", "previews/gone")
-    return out, limit_of(out, 7)
+    return out, age_limit(out, 7)
 
 
-def test_data_that_a_run_has_committed_meanwhile_stay(late: tuple[LocalStore, Limit]):
+def test_data_that_a_run_has_committed_meanwhile_stay(late: tuple[LocalStore, AgeLimit]):
     out, limit = late
     found = found_of(out, limit, "poses/gone.mp4.parquet")
     record = publish(out.root, "gone.mp4")
     age(out, 8, "poses/gone")  # as if they had been the same bytes all the time
-    assert take_away(out, found, limit) is False
+    assert remove(out, found, limit) is False
     assert read_record(out, "gone.mp4") == record
     assert verify(out, deep=True).problems == tuple(p for p in verify(out).problems if "gone.mp4" in p)
     assert "poses/gone.mp4.parquet" in keys(out)
 
 
-def test_data_that_a_run_is_about_to_commit_stay(late: tuple[LocalStore, Limit]):
+def test_data_that_a_run_is_about_to_commit_stay(late: tuple[LocalStore, AgeLimit]):
     out, limit = late
     found = found_of(out, limit, "poses/gone.mp4.parquet")
     out.put("poses/gone.mp4.parquet", b"new")
-    assert take_away(out, found, limit) is False
+    assert remove(out, found, limit) is False
     assert out.read("poses/gone.mp4.parquet") == b"new"
 
 
-def test_staging_that_a_run_has_taken_up_again_stays(late: tuple[LocalStore, Limit]):
+def test_staging_that_a_run_has_taken_up_again_stays(late: tuple[LocalStore, AgeLimit]):
     out, limit = late
     found = found_of(out, limit, STAGED)
     out.put(f"{STAGED}000000002-2.arrow", b"new")
-    assert take_away(out, found, limit) is False
+    assert remove(out, found, limit) is False
     assert len(list(out.list(STAGED))) == 3
 
 
-def test_attempts_that_are_counted_meanwhile_stay(late: tuple[LocalStore, Limit]):
+def test_attempts_that_are_counted_meanwhile_stay(late: tuple[LocalStore, AgeLimit]):
     out, limit = late
     found = found_of(out, limit, ATTEMPTS)
-    Work(out, WORK_ID).note_attempt(Tries(2), "worker_died", "killed")
-    assert take_away(out, found, limit) is False
-    assert Work(out, WORK_ID).tries() == Tries(2)
+    StagingArea(out, WORK_ID).note_attempt(FailedAttempts(2), "worker_died", "killed")
+    assert remove(out, found, limit) is False
+    assert StagingArea(out, WORK_ID).tries() == FailedAttempts(2)
 
 
 @pytest.mark.parametrize("key", [STAGED, ATTEMPTS, SCRATCH, "poses/gone.mp4.parquet"])
-def test_what_has_gone_meanwhile_is_not_said_to_be_removed(late: tuple[LocalStore, Limit], key: str):
+def test_what_has_gone_meanwhile_is_not_said_to_be_removed(late: tuple[LocalStore, AgeLimit], key: str):
     out, limit = late
     found = found_of(out, limit, key)
     for one in list(out.list(key)):
         out.delete(one.key)
-    assert take_away(out, found, limit) is False
+    assert remove(out, found, limit) is False
 
 
 def test_a_run_does_again_what_was_taken_away(out: LocalStore):
     work = stage(out, "d.mp4", context_of(out.root))
-    for found in leftovers(out, week_hence(out)):
-        assert take_away(out, found, week_hence(out))
+    for found in unreferenced(out, week_hence(out)):
+        assert remove(out, found, week_hence(out))
     assert work.staged_keys() == set()
     with pytest.raises(ObjectNotFoundError):
-        finalize_video(FinalizeJob(source("d.mp4"), PLAN, 1), context_of(out.root))
+        finalize_video(FinalizeTask(source("d.mp4"), PLAN, 1), context_of(out.root))
     publish(out.root, "d.mp4")
     assert verify(out, deep=True).problems == ()
 
@@ -559,12 +559,12 @@ def test_a_later_version_that_publishes_meanwhile_is_no_failure_of_the_video(arc
     archive.run()
 
     def fault(job):
-        if isinstance(job, AttachJob) and job.video.output_path == "b.mp4":
+        if isinstance(job, PublishPreviewTask) and job.video.output_path == "b.mp4":
             make_later(archive.store, "videos/b")
 
     with pytest.raises(NewerOutputError):
         archive.run(fault, preview="gif")
-    assert not archive.submitted(FailJob)
+    assert not archive.submitted(RecordFailureTask)
     with pytest.raises(NewerOutputError):
         read_record(archive.store, "b.mp4")
 
@@ -586,10 +586,10 @@ def test_what_another_version_staged_is_done_again(archive: Archive, monkeypatch
     schema = schemas.STAGED_SCHEMA
     other = schema.remove(2) if version == "earlier" else schema.append(schemas.pa.field("tracks", schemas.pa.int32()))
     video = archive.video("a.mp4")
-    work = Work.of(archive.store, video, archive.context().data_fingerprint)
+    work = StagingArea.of(archive.store, video, archive.context().data_fingerprint)
     archive.run()
     clean = {key: archive.store.read(key) for key in keys(archive.store) if key.startswith(("poses/", "frames/"))}
-    (done,) = [job.plan for job in archive.submitted(FinalizeJob) if job.video.output_path == "a.mp4"]
+    (done,) = [job.plan for job in archive.submitted(FinalizeTask) if job.video.output_path == "a.mp4"]
     archive.store.delete(record_key("a.mp4"))
     sink = schemas.pa.BufferOutputStream()
     with schemas.pa.ipc.new_file(sink, other) as writer:
@@ -625,7 +625,7 @@ def before_the_upgrade(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Arc
 
 def stop_after_the_first(archive: Archive) -> None:
     def stop(runner, completion):
-        if isinstance(completion.result, Committed):
+        if isinstance(completion.result, CommittedRecord):
             runner.stop("the test")
 
     archive.after = stop
@@ -644,7 +644,7 @@ def test_an_interrupted_upgrade_is_one_dataset_and_is_completed(before_the_upgra
     root = archive.store.root
     assert len(read_videos(root)) == len(pd.read_parquet(f"{root}/videos")) == 2
     assert len(read_poses(root)) == len(pd.read_parquet(f"{root}/poses")) == verdict.persons
-    assert list(leftovers(archive.store, limit_of(archive.store, 7))) == []
+    assert list(unreferenced(archive.store, age_limit(archive.store, 7))) == []
 
     assert facts(archive.run()) == (1, 1, 0, 0)
     verdict = verify(archive.store, deep=True)
@@ -717,7 +717,7 @@ def test_the_query_of_the_page(mixed: tuple[Path, list[VideoRecord]], monkeypatc
 
 def test_nothing_is_taken_away_while_a_run_has_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = LocalStore(tmp_path)
-    with held(store, "the-run", False, print, print):
+    with hold_lease(store, "the-run", False, print, print):
         assert main(["gc", "--output", store.root]) == 0, "to look is allowed"
         assert main(["gc", "--output", store.root, "--delete"]) == 2
     assert "run the-run (process" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from posebatch.core.errors import (
     UnsupportedError,
 )
 from posebatch.dataset import lease as lease_module
-from posebatch.dataset.lease import EXPIRES_SECONDS, FOLDER, Holder, held
+from posebatch.dataset.lease import EXPIRES_SECONDS, FOLDER, Holder, hold_lease
 from posebatch.storage import s3
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import open_store
@@ -66,7 +66,7 @@ def elsewhere(store: Store, number: int = 1, **changed: object) -> None:
 
 
 def test_nobody_has_an_output_at_first(store: Store) -> None:
-    with held(store, "mine", False, never, never):
+    with hold_lease(store, "mine", False, never, never):
         assert leases(store) == ["0000000001.json"]
         assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is False
     assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is True
@@ -74,16 +74,16 @@ def test_nobody_has_an_output_at_first(store: Store) -> None:
 
 def test_runs_one_after_the_other_leave_little(store: Store) -> None:
     for number in range(1, 5):
-        with held(store, "mine", False, never, never):
+        with hold_lease(store, "mine", False, never, never):
             assert leases(store)[-1] == f"{number:010d}.json"
             assert len(leases(store)) <= 2, "the last one stays: no number is ever taken twice"
 
 
 def test_who_comes_second_is_told_who_holds_it(store: Store) -> None:
     with (
-        held(store, "first", False, never, never),
+        hold_lease(store, "first", False, never, never),
         pytest.raises(OutputHeldError) as raised,
-        held(store, "second", False, never, never),
+        hold_lease(store, "second", False, never, never),
     ):
         pass
     told = str(raised.value)
@@ -99,10 +99,10 @@ def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     said, order = [], []
 
     def second() -> None:
-        with held(store, "second", True, said.append, never):
+        with hold_lease(store, "second", True, said.append, never):
             order.append("second")
 
-    with held(store, "first", False, never, never):
+    with hold_lease(store, "first", False, never, never):
         waiter = threading.Thread(target=second)
         waiter.start()
         time.sleep(0.5)
@@ -126,10 +126,10 @@ def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_a_run_has_left(store: Store, left: dict[str, object], is_void: bool) -> None:
     elsewhere(store, 7, **left)
     if is_void:
-        with held(store, "mine", False, never, never):
+        with hold_lease(store, "mine", False, never, never):
             assert leases(store)[-1] == "0000000008.json"
         return
-    with pytest.raises(OutputHeldError, match="run other"), held(store, "mine", False, never, never):
+    with pytest.raises(OutputHeldError, match="run other"), hold_lease(store, "mine", False, never, never):
         pass
 
 
@@ -143,13 +143,13 @@ def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     store = LocalStore(tmp_path)
-    with pytest.raises(OutputHeldError, match="run killed"), held(store, "mine", False, never, never):
+    with pytest.raises(OutputHeldError, match="run killed"), hold_lease(store, "mine", False, never, never):
         pass
     process.kill()
     deadline = time.monotonic() + PATIENCE_S
     while lease_module._process(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
         time.sleep(0.01)
-    with held(store, "mine", False, never, never):
+    with hold_lease(store, "mine", False, never, never):
         pass
     process.wait()
     process.stdout.close()
@@ -161,17 +161,17 @@ def test_a_lease_expires_by_the_clock_of_the_store(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / "0000000001.json"
     written = path.stat().st_mtime
     os.utime(path, (0, written - EXPIRES_SECONDS + 5))
-    with pytest.raises(OutputHeldError, match="last sign of life 8"), held(store, "mine", False, never, never):
+    with pytest.raises(OutputHeldError, match="last sign of life 8"), hold_lease(store, "mine", False, never, never):
         pass
     os.utime(path, (0, written - EXPIRES_SECONDS - 5))
-    with held(store, "mine", False, never, never):
+    with hold_lease(store, "mine", False, never, never):
         pass
 
 
 def test_a_holder_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
     path = tmp_path / FOLDER / "0000000001.json"
-    with held(LocalStore(tmp_path), "mine", False, never, never):
+    with hold_lease(LocalStore(tmp_path), "mine", False, never, never):
         first, deadline = path.stat().st_mtime_ns, time.monotonic() + PATIENCE_S
         while path.stat().st_mtime_ns == first:
             assert time.monotonic() < deadline
@@ -190,7 +190,7 @@ def test_a_holder_that_slept_learns_that_it_has_lost(
         lost.append(who)
         told.set()
 
-    with held(store, "mine", False, never, on_lost):
+    with hold_lease(store, "mine", False, never, on_lost):
         elsewhere(store, number)
         assert told.wait(PATIENCE_S)
     assert len(lost) == 1
@@ -215,7 +215,7 @@ class Faulty(LocalStore):
 @pytest.mark.parametrize("fault", [UnsupportedError("no such puts"), "heedless"])
 def test_a_store_that_cannot_keep_runs_apart(tmp_path: Path, fault: StorageError | str) -> None:
     said: list[str] = []
-    with held(Faulty(tmp_path, fault), "mine", False, said.append, never):
+    with hold_lease(Faulty(tmp_path, fault), "mine", False, said.append, never):
         assert len(said) == 1
         assert "two runs at once would not notice each other" in said[0]
 
@@ -224,7 +224,7 @@ def test_a_store_that_cannot_keep_runs_apart(tmp_path: Path, fault: StorageError
 def test_an_output_that_cannot_be_written(tmp_path: Path, fault: StorageError) -> None:
     with (
         pytest.raises(OutputError, match=f"cannot be written: {fault}"),
-        held(Faulty(tmp_path, fault), "mine", False, never, never),
+        hold_lease(Faulty(tmp_path, fault), "mine", False, never, never),
     ):
         pass
 
@@ -237,7 +237,7 @@ def test_renewals_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         failures.append(prefix)
         raise StorageUnavailableError("down")
 
-    with held(LocalStore(tmp_path), "mine", False, never, never), pytest.MonkeyPatch.context() as patch:
+    with hold_lease(LocalStore(tmp_path), "mine", False, never, never), pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalStore, "list", fail)
         deadline = time.monotonic() + PATIENCE_S
         while len(failures) < 3 and time.monotonic() < deadline:
@@ -252,7 +252,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     def attempt(number: int) -> None:
         begin.wait(PATIENCE_S)
         try:
-            with held(store, f"run {number}", False, never, never):
+            with hold_lease(store, f"run {number}", False, never, never):
                 holders.append(number)
                 done.wait(PATIENCE_S)
         except OutputHeldError:
@@ -271,5 +271,8 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
 def test_what_is_no_lease_is_named(tmp_path: Path, content: bytes) -> None:
     store = LocalStore(tmp_path)
     store.put(f"{FOLDER}0000000003.json", content)
-    with pytest.raises(OutputError, match=r"0000000003\.json: not a lease"), held(store, "mine", False, never, never):
+    with (
+        pytest.raises(OutputError, match=r"0000000003\.json: not a lease"),
+        hold_lease(store, "mine", False, never, never),
+    ):
         pass

@@ -27,9 +27,9 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
-from posebatch.dataset.staging import Tries, Work
+from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import FinalizeJob, PreviewOutcome
+from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.finalize import attach_preview, finalize_video
 from posebatch.storage import retry, s3
 from posebatch.storage.local import LocalStore
@@ -110,8 +110,8 @@ def frames_of(segment: Segment, persons: int = 1) -> list[FramePoses]:
     ]
 
 
-def stage(store: Store, ctx: RunContext = PLAIN, plan: VideoPlan = PLAN, persons: int = 1) -> Work:
-    work = Work.of(store, VIDEO, ctx.data_fingerprint)
+def stage(store: Store, ctx: RunContext = PLAIN, plan: VideoPlan = PLAN, persons: int = 1) -> StagingArea:
+    work = StagingArea.of(store, VIDEO, ctx.data_fingerprint)
     for segment in plan.segments:
         start = 10 * segment.first_packet
         report = DecodeReport(2, 0, False, start, start + 10, 10, 10)
@@ -150,7 +150,7 @@ def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
     store = LocalStore(tmp_path)
 
     def work_id(video: SourceVideo = VIDEO, ctx: RunContext = PLAIN) -> str:
-        return Work.of(store, video, ctx.data_fingerprint).work_id
+        return StagingArea.of(store, video, ctx.data_fingerprint).work_id
 
     same = {
         work_id(),
@@ -180,7 +180,7 @@ def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
     ],
 )
 def test_each_cut_has_keys_of_its_own(tmp_path: Path, one, other, same):
-    work = Work(LocalStore(tmp_path), "w")
+    work = StagingArea(LocalStore(tmp_path), "w")
     assert (work.segment_key(one) == work.segment_key(other)) is same
 
 
@@ -188,9 +188,9 @@ def test_each_cut_has_keys_of_its_own(tmp_path: Path, one, other, same):
 
 
 def test_nothing_staged(store: RecordingStore):
-    work = Work.of(store, VIDEO, "f")
+    work = StagingArea.of(store, VIDEO, "f")
     assert work.staged_keys() == set()
-    assert work.tries() == Tries()
+    assert work.tries() == FailedAttempts()
     work.clear()
     with pytest.raises(ObjectNotFoundError):
         work.read_segment(FIRST)
@@ -200,24 +200,24 @@ def test_staged_segments_come_back_and_go(store: RecordingStore):
     work = stage(store)
     other = replace(work, work_id="other")
     other.stage(FIRST, staged_file([]))
-    other.note_attempt(Tries(1), "worker_died", "x")
-    work.note_attempt(Tries(2), "worker_died", "killed")
+    other.note_attempt(FailedAttempts(1), "worker_died", "x")
+    work.note_attempt(FailedAttempts(2), "worker_died", "killed")
     assert work.staged_keys() == {work.segment_key(FIRST), work.segment_key(SECOND)}
     pieces, report = work.read_segment(SECOND)
     assert [frame.record.frame_index for frames in pieces for frame in frames] == [2, 3]
     assert (report.decode.first_pts, report.seconds.total, report.device) == (20, 7, "cpu")
     work.clear()
     assert work.staged_keys() == set()
-    assert work.tries() == Tries()
+    assert work.tries() == FailedAttempts()
     assert other.staged_keys() == {other.segment_key(FIRST)}
-    assert other.tries() == Tries(1)
+    assert other.tries() == FailedAttempts(1)
 
 
 def test_attempts_are_remembered(store: RecordingStore):
-    work = Work.of(store, VIDEO, "f")
-    work.note_attempt(Tries(1), "worker_died", "killed")
-    work.note_attempt(Tries(2, 1), "storage_unavailable", "slow down")
-    assert Work.of(store, VIDEO, "f").tries() == Tries(2, 1)
+    work = StagingArea.of(store, VIDEO, "f")
+    work.note_attempt(FailedAttempts(1), "worker_died", "killed")
+    work.note_attempt(FailedAttempts(2, 1), "storage_unavailable", "slow down")
+    assert StagingArea.of(store, VIDEO, "f").tries() == FailedAttempts(2, 1)
     (key,) = left(store, "_state/attempts/")
     assert json.loads(store.read(key)) == {
         "attempts": 2,
@@ -229,8 +229,8 @@ def test_attempts_are_remembered(store: RecordingStore):
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"attempts": null}', b"\xff"])
 def test_a_damaged_count_of_attempts_is_named(store: RecordingStore, content: bytes):
-    work = Work.of(store, VIDEO, "f")
-    work.note_attempt(Tries(1), "worker_died", "killed")
+    work = StagingArea.of(store, VIDEO, "f")
+    work.note_attempt(FailedAttempts(1), "worker_died", "killed")
     (key,) = left(store, "_state/attempts/")
     store.put(key, content)
     with pytest.raises(StorageError, match=f"{key}: not a count of attempts; delete it"):
@@ -279,7 +279,7 @@ def test_the_record_is_put_last(store: RecordingStore):
     store.put("previews/a.mp4.gif", b"of an older version")
     stage(store)
     store.changes.clear()
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 2), PLAIN).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 2), PLAIN).record
     assert changed(store) == [
         ("put", "poses/a.mp4.parquet"),
         ("put", "frames/a.mp4.parquet"),
@@ -304,7 +304,7 @@ def test_with_a_preview_the_record_is_still_last(store: RecordingStore):
     work = stage(store, GIF)
     store.put(work.preview_key, b"GIF89a")
     store.changes.clear()
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
     assert [key for what, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
@@ -322,11 +322,11 @@ def test_a_publication_that_breaks_off_is_no_commit_and_can_be_repeated(store: R
     stage(store)
     store.fail_at = broken
     with pytest.raises(StorageUnavailableError):
-        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     assert read_record(store, "a.mp4") is None
     assert len(left(store, "_state/staging/")) == 2, "what is staged stays"
     store.fail_at = None
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     assert read_record(store, "a.mp4") == record
 
 
@@ -339,7 +339,7 @@ def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
     stage(store)
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
     with pytest.raises(StorageUnavailableError, match="the disk is full; make room"):
-        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     assert read_record(store, "a.mp4") is None
 
 
@@ -347,31 +347,31 @@ def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
 def test_what_is_half_overwritten_nobody_vouches_for(store: RecordingStore, fails_at: str):
     """Else a run with the settings of before would find its record, and take tables of other settings for its own."""
     stage(store)
-    finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     other = context(stride=2)
-    work = Work.of(store, VIDEO, other.data_fingerprint)
+    work = StagingArea.of(store, VIDEO, other.data_fingerprint)
     for segment in PLAN.segments:
         work.stage(segment, staged_file(frames_of(segment, persons=2)))
     store.fail_at = f"{fails_at}/a.mp4.parquet"
     with pytest.raises(StorageUnavailableError):
-        finalize_video(FinalizeJob(VIDEO, PLAN, 1), other)
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1), other)
     assert read_record(store, "a.mp4") is None
     store.fail_at = None
-    assert finalize_video(FinalizeJob(VIDEO, PLAN, 1), other).record == read_record(store, "a.mp4")
+    assert finalize_video(FinalizeTask(VIDEO, PLAN, 1), other).record == read_record(store, "a.mp4")
 
 
 def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Path):
     contents = []
     for run_id, plan in (("run-1", PLAN), ("run-2", VideoPlan(INFO, (FIRST, SECOND)))):
         stage(store, plan=plan)
-        finalize_video(FinalizeJob(VIDEO, plan, 1), replace(PLAIN, run_id=run_id))
+        finalize_video(FinalizeTask(VIDEO, plan, 1), replace(PLAIN, run_id=run_id))
         contents.append([store.read(data_key(folder, "a.mp4")) for folder in ("poses", "frames")])
     assert contents[0] == contents[1], "no run id, no clock"
 
 
 def test_a_video_without_persons_has_a_poses_table_without_rows(store: RecordingStore):
     stage(store, persons=0)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     assert record.status == "ok"
     assert [(one.kind, one.rows) for one in record.objects] == [("poses", 0), ("frames", 4)]
     assert [len(frame) for frame in read_published_frames(store, "a.mp4")] == [0] * 4
@@ -383,7 +383,7 @@ def test_a_video_without_persons_has_a_poses_table_without_rows(store: Recording
 def test_an_older_preview_does_not_outlive_its_tables(store: RecordingStore, preview, ctx):
     store.put("previews/a.mp4.gif", b"of an older version")
     stage(store, ctx)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1, preview), ctx).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, preview), ctx).record
     assert left(store, "previews/") == set()
     assert {one.kind for one in record.objects} == {"poses", "frames"}
 
@@ -403,12 +403,12 @@ def contents(store: Store) -> dict[str, bytes]:
 def test_who_began_before_another_published_is_refused(store: RecordingStore, folder: str, older: bool):
     if older:
         stage(store, persons=3)
-        store.put(Work.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
-        finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+        store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
     late = Publication.begin(store, "a.mp4")
     work = stage(store, GIF, persons=2)
     store.put(work.preview_key, b"GIF89a of now")
-    finalize_video(FinalizeJob(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
     published = contents(store)
     with pytest.raises(PutRefusedError):
         late.commit(RECORD) if folder == "videos" else late.put(folder, b"late")
@@ -444,17 +444,17 @@ def test_of_two_who_publish_at_once_the_refused_one_tries_again(
         put = None if before else put_if(key, content, etag)
         with monkeypatch.context() as patch:
             patch.setattr("posebatch.run.context.open_store", lambda *_: other)
-            finalize_video(FinalizeJob(VIDEO, PLAN, 1), HALF)
+            finalize_video(FinalizeTask(VIDEO, PLAN, 1), HALF)
         return put or put_if(key, content, etag)
 
     monkeypatch.setattr(store, "put_if", overtaken)
     with pytest.raises(PutRefusedError):
-        finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     theirs = read_record(store, "a.mp4")
     assert theirs is not None
     assert theirs.settings_fingerprint == HALF.data_fingerprint
     assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == theirs.persons == 8
-    finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN)
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     ours = read_record(store, "a.mp4")
     assert ours is not None
     assert ours.settings_fingerprint == PLAIN.data_fingerprint
@@ -466,7 +466,7 @@ def test_a_store_without_conditional_puts_is_written_all_the_same(store: Recordi
     for persons in (1, 2):
         store.put("previews/a.mp4.gif", b"of an older version")
         stage(store, persons=persons)
-        record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
+        record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
         assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == record.persons == 4 * persons
         assert left(store, "previews/") == set()
     publish_failure(store, "a.mp4", replace(RECORD, status="failed"))
@@ -489,13 +489,13 @@ def test_a_put_of_a_dead_worker_that_arrives_after_its_successors_commit(
         store, dead, successor = S3Store(f"s3://{bucket}"), in_bucket(PLAIN, bucket), in_bucket(HALF, bucket)
         if older:
             stage(store, persons=3)
-            finalize_video(FinalizeJob(VIDEO, PLAN, 1), in_bucket(PLAIN, bucket))
+            finalize_video(FinalizeTask(VIDEO, PLAN, 1), in_bucket(PLAIN, bucket))
         stage(store, dead)
         stage(store, successor, persons=2)
         proxy.plan.faults.append(Fault("late_put", key=f"/{folder}/", most=1))
         with pytest.raises(StorageUnavailableError):
-            finalize_video(FinalizeJob(VIDEO, PLAN, 1), dead)
-        record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), successor).record
+            finalize_video(FinalizeTask(VIDEO, PLAN, 1), dead)
+        record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), successor).record
         (late,) = [request for request in proxy.log if request.fault == "late_put"]
         assert late.status == 412, "it has arrived, and was refused"
         assert read_record(store, "a.mp4") == record
@@ -512,8 +512,8 @@ def in_bucket(ctx: RunContext, bucket: str) -> RunContext:
 
 def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
     stage(store)
-    before = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
-    work = Work.of(store, VIDEO, GIF.data_fingerprint)
+    before = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
+    work = StagingArea.of(store, VIDEO, GIF.data_fingerprint)
     store.put(work.preview_key, b"GIF89a")
     store.changes.clear()
     after = attach_preview(VIDEO, PreviewOutcome(frames=4), GIF).record
@@ -536,10 +536,10 @@ def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
 )
 def test_what_the_record_says_of_a_later_preview(store: RecordingStore, complaint, outcome, expected):
     stage(store)
-    record = finalize_video(FinalizeJob(VIDEO, PLAN, 1), PLAIN).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     status = "partial" if complaint[0] == "damaged" else "ok"
     publish_record(store, "a.mp4", replace(record, status=status, error_kind=complaint[0], error=complaint[1]))
-    store.put(Work.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a")
+    store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a")
     renewed = attach_preview(VIDEO, outcome, GIF).record
     assert (renewed.error_kind, renewed.error) == expected
     assert renewed.status == status

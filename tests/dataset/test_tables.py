@@ -21,7 +21,7 @@ import posebatch
 from posebatch.core.errors import InputError, NewerOutputError, StagedError, StorageError
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport, StageSeconds, VideoRecord
-from posebatch.core.redaction import text
+from posebatch.core.redaction import utf8_text
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo, VideoInfo
 from posebatch.dataset.layout import data_key, record_key
@@ -357,7 +357,7 @@ def test_write_parquet_counts_rows():
     [("", ""), ("ski/a b=ü.mp4", "ski/a b=ü.mp4"), ("a\udcff\udc80.mp4", "a\\xff\\x80.mp4"), ("日本.mov", "日本.mov")],
 )
 def test_names_that_are_no_text(name, shown):
-    assert text(name) == shown
+    assert utf8_text(name) == shown
     assert poses_table(some_frames([1]), name, TIME_BASE)["video"].to_pylist() == [shown]
     origin = provenance(replace(VIDEO, uri=name), INFO, {}, {}, "")
     assert origin["posebatch.video"] == shown

@@ -20,7 +20,7 @@ from posebatch.demo.sample import (
     render_sample,
     write_sample,
 )
-from posebatch.demo.scene import HEIGHT, WIDTH, Placement, Sprite, draw_scene, on_ground, paste
+from posebatch.demo.scene import HEIGHT, WIDTH, Sprite, SpritePlacement, draw_scene, on_ground, paste
 from posebatch.demo.walker import Outfit, walk_cycle
 
 JOINTS = np.linspace(0, 100, 34).reshape(17, 2)
@@ -193,7 +193,7 @@ def test_what_is_pasted_lands_where_the_joints_do(x, y, scale):
         np.ones(17, bool),
     )
     frame = Image.new("RGB", (WIDTH, HEIGHT))
-    place = Placement(x, y, scale)
+    place = SpritePlacement(x, y, scale)
 
     paste(frame, sprite, place)
 
@@ -207,7 +207,7 @@ def test_paste_beside_the_frame_covers_nothing():
     (sprite,) = walk_cycle(OUTFIT, 0.0, 1)
     frame = Image.new("RGB", (WIDTH, HEIGHT))
 
-    assert not paste(frame, sprite, Placement(-900.0, 300.0, 1.0)).any()
+    assert not paste(frame, sprite, SpritePlacement(-900.0, 300.0, 1.0)).any()
     assert not np.asarray(frame).any()
 
 

@@ -13,7 +13,7 @@ from posebatch.cli.entry import main
 from posebatch.run import driver, scheduler
 from posebatch.run.context import RunContext
 from posebatch.run.scheduler import Runner
-from posebatch.run.tasks import SegmentJob
+from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 
 Command = Callable[..., int]
@@ -25,7 +25,7 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
     @contextmanager
     def pool(context: RunContext, _: Runner) -> Iterator[FakePool]:
         def really(job: Job) -> object:
-            return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
+            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
         yield FakePool(context, fault, lambda _: False, really)
 

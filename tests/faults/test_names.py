@@ -26,7 +26,7 @@ from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
 from posebatch.dataset.output_paths import (
     HASH_DIGITS,
     MAX_SEGMENT_BYTES,
-    check_kept_apart,
+    check_case_collisions,
     encode_output_path,
     merges_names,
 )
@@ -349,7 +349,7 @@ def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, pat
     store = LocalStore(tmp_path)
 
     def check(merges: bool) -> None:
-        check_kept_apart(store, lambda: map(video, paths), lambda _: merges)
+        check_case_collisions(store, lambda: map(video, paths), lambda _: merges)
 
     check(merges=False)
     if not clash:
@@ -367,7 +367,7 @@ def test_a_store_in_the_network_keeps_all_names_apart() -> None:
         def __init__(self) -> None:
             self.root = "s3://bucket"
 
-    check_kept_apart(Far(), lambda: map(video, ["A.mp4", "a.mp4"]), lambda _: True)
+    check_case_collisions(Far(), lambda: map(video, ["A.mp4", "a.mp4"]), lambda _: True)
 
 
 def test_a_run_is_refused_before_any_work(
@@ -375,7 +375,7 @@ def test_a_run_is_refused_before_any_work(
 ) -> None:
     for name in ("A.mp4", "a.mp4"):
         write_tiny_video(tmp_path / "in" / name)
-    monkeypatch.setattr(check_kept_apart, "__defaults__", (lambda _: True,))
+    monkeypatch.setattr(check_case_collisions, "__defaults__", (lambda _: True,))
     assert plain_command(monkeypatch)("run", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 2
     said = capsys.readouterr().err
     assert "A.mp4" in said

@@ -21,7 +21,7 @@ from support.tiny_video import write_tiny_video
 from posebatch import read_poses
 from posebatch.core.errors import PosebatchError, StorageError, StorageUnavailableError
 from posebatch.models.weights.cache import MIRROR_VARIABLE, fetch_object
-from posebatch.run.tasks import SegmentJob
+from posebatch.run.tasks import SegmentTask
 from posebatch.storage import retry, s3
 from posebatch.storage.s3 import S3Store
 
@@ -138,7 +138,7 @@ def recorder(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: str, upload: Any, video: Any) -> None:
     def fault(job: Job) -> PosebatchError | None:
-        unlucky = isinstance(job, SegmentJob) and job.video.uri.endswith("unlucky.mp4") and job.segment.index == 1
+        unlucky = isinstance(job, SegmentTask) and job.video.uri.endswith("unlucky.mp4") and job.segment.index == 1
         return StorageUnavailableError("scripted") if unlucky else None
 
     job = ("--output", output, "--segment-seconds", "0.2")

@@ -33,11 +33,11 @@ from posebatch.dataset.publication import read_record
 from posebatch.dataset.verify import verify
 from posebatch.run import scheduler
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Outcome, Runner
-from posebatch.run.tasks import SegmentJob
+from posebatch.run.scheduler import Runner, RunOutcome
+from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage import local, retry, s3
 from posebatch.storage.open import open_store
@@ -87,16 +87,16 @@ class Nights:
     output: str
     said: io.StringIO = field(default_factory=io.StringIO)
 
-    def run(self, **chosen: Any) -> Outcome:
+    def run(self, **chosen: Any) -> RunOutcome:
         settings = settings_from({"segment_seconds": 0.2, "preview": PREVIEW, **chosen})
         context = RunContext("run-1", settings, self.output, "d@1", "p@1")
 
         def really(job: Any) -> object:
-            return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
+            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
         runner = Runner(
             context,
-            Standings(open_store(self.output)),
+            CommitIndex(open_store(self.output)),
             lambda: FakePool(context, no_fault, lambda _: False, really),
             Progress(Tally(), self.said),
         )

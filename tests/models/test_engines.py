@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from posebatch.core.errors import SettingsError
-from posebatch.models.networks.engines import DTYPES, PLAIN, Placement, place, start_engine
+from posebatch.models.networks.engines import DTYPES, PLAIN, Placement, choose_placement, start_engine
 
 SIZE_WH = (48, 32)
 WITHOUT_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
@@ -116,7 +116,7 @@ def machine(monkeypatch):
 )
 def test_the_fastest_that_a_machine_has(machine, has, asked, placed):
     machine(**has)
-    assert str(place(**asked)) == placed
+    assert str(choose_placement(**asked)) == placed
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_fastest_that_a_machine_has(machine, has, asked, placed):
 def test_what_is_not_to_be_had_is_said(machine, has, asked, said):
     machine(**has)
     with pytest.raises(SettingsError, match=said):
-        place(**asked)
+        choose_placement(**asked)
 
 
 def test_the_reference_is_torch_in_fp32_on_the_cpu():

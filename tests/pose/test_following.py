@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from posebatch.core.frames import Detections, FramePoses, FrameRecord
-from posebatch.pose.following import KEPT_CONFIDENCE, WIDENING, Followed, follow, joint_confidence, somebody_lost
+from posebatch.pose.following import (
+    KEPT_CONFIDENCE,
+    WIDENING,
+    FollowedPersons,
+    follow,
+    joint_confidence,
+    needs_redetection,
+)
 
 FRAME = (200, 160)
 KPT_THR = 0.2
@@ -32,7 +39,7 @@ def followed(found):
 
 
 def looked_for(*boxes, confidences=None):
-    return Followed(
+    return FollowedPersons(
         Detections(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), 0.9, np.float32)),
         np.array(confidences or [0.8] * len(boxes), np.float32),
     )
@@ -44,7 +51,7 @@ LEFT, RIGHT = (20.0, 30.0, 60.0, 110.0), (120.0, 30.0, 160.0, 110.0)
 def test_nobody_is_followed_by_nobody():
     nobody = followed(poses())
     assert len(nobody.detections) == len(nobody.confidences) == 0
-    assert not somebody_lost(np.zeros((0, 17, 3), np.float32), nobody)
+    assert not needs_redetection(np.zeros((0, 17, 3), np.float32), nobody)
 
 
 def test_the_box_encloses_the_joints_and_is_widened_around_its_centre():
@@ -123,11 +130,11 @@ def test_of_two_that_are_one_the_better_is_followed():
 )
 def test_who_is_seen_much_worse_than_when_detected_is_lost(scores, lost):
     keypoints = np.stack([person(LEFT, scores[0]), person(RIGHT, scores[1])])
-    assert somebody_lost(keypoints, looked_for(LEFT, RIGHT)) is lost
+    assert needs_redetection(keypoints, looked_for(LEFT, RIGHT)) is lost
 
 
 def test_who_was_seen_badly_when_detected_may_go_on_so():
-    assert not somebody_lost(person(LEFT, score=0.1)[None], looked_for(LEFT, confidences=[0.1]))
+    assert not needs_redetection(person(LEFT, score=0.1)[None], looked_for(LEFT, confidences=[0.1]))
 
 
 @pytest.mark.parametrize(
@@ -139,4 +146,4 @@ def test_who_was_seen_badly_when_detected_may_go_on_so():
     ],
 )
 def test_two_who_become_one_are_lost(second, lost):
-    assert somebody_lost(np.stack([person(LEFT), second]), looked_for(LEFT, RIGHT)) is lost
+    assert needs_redetection(np.stack([person(LEFT), second]), looked_for(LEFT, RIGHT)) is lost

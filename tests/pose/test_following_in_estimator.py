@@ -26,7 +26,7 @@ from posebatch.models.networks.engines import PLAIN
 from posebatch.pose.estimator import HELD_IMAGE_BYTES, PoseEstimator
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.tasks import FinalizeJob, SegmentJob
+from posebatch.run.tasks import FinalizeTask, SegmentTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.storage.open import open_store
@@ -319,8 +319,8 @@ def test_a_workers_segments_begin_with_their_groups(tmp_path):
         detector = RedDots()
         processor = SegmentProcessor(context, PoseEstimator(detector, BrightestColors(), wanted.estimator, PLAIN))
         for segment in plan.segments:
-            processor.process(SegmentJob(listed, plan.info, segment))
-        finalize_video(FinalizeJob(listed, plan, 1), context)
+            processor.process(SegmentTask(listed, plan.info, segment))
+        finalize_video(FinalizeTask(listed, plan, 1), context)
         published.append(rows(read_published_frames(open_store(context.output), listed.output_path)))
         assert detector.frames < 24
     assert published[0] == published[1]

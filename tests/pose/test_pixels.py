@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from posebatch.pose.pixels import JoinedPixels
-from posebatch.pose.uploads import on_device
+from posebatch.pose.uploads import to_device
 
 HEIGHT, WIDTH = 45, 70
 REGIONS = np.array([[30.0, 20.0, 24.0, 32.0], [60.0, 40.0, 30.0, 40.0], [10.5, 12.25, 12.0, 16.0]])
@@ -20,7 +20,7 @@ def noise(frames, seed=0):
 @pytest.mark.parametrize("cuts", [(0, 6), (0, 3, 6), (0, 1, 2, 6), (0, 1, 2, 3, 4, 5, 6)])
 def test_parts_put_together_are_the_whole(cuts):
     """Bit by bit: neither resizing nor cropping a frame depends on the frames beside it."""
-    whole = on_device(noise(6), "cpu")
+    whole = to_device(noise(6), "cpu")
     joined = JoinedPixels([whole[a:b] for a, b in pairwise(cuts)])
     assert (len(joined), joined.size_wh) == (6, (WIDTH, HEIGHT))
     assert torch.equal(joined.resized((32, 24)), whole.resized((32, 24)))
@@ -33,7 +33,7 @@ def test_parts_put_together_are_the_whole(cuts):
 @pytest.mark.parametrize(("frames", "shown"), [(slice(0, 0), []), (slice(1, 2), [1]), (slice(2, 9), [2, 3, 4])])
 def test_a_few_of_the_frames(frames, shown):
     images = noise(5)
-    whole = on_device(images, "cpu")
+    whole = to_device(images, "cpu")
     for pixels in (whole, JoinedPixels([whole[:2], whole[2:]])):
         few = pixels[frames]
         assert (len(few), few.size_wh) == (len(shown), (WIDTH, HEIGHT))
@@ -42,5 +42,5 @@ def test_a_few_of_the_frames(frames, shown):
 
 @pytest.mark.parametrize("region", [[-50.0, 20.0, 24.0, 32.0], [200.0, 20.0, 24.0, 32.0], [30.0, 99.0, 24.0, 32.0]])
 def test_beside_the_frame_all_is_black(region):
-    crops = on_device(noise(1), "cpu").crops([0], np.array([region]), (12, 16), "edges")
+    crops = to_device(noise(1), "cpu").crops([0], np.array([region]), (12, 16), "edges")
     assert not crops.any()

@@ -7,7 +7,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from posebatch.core.images import Coding, coding_of
+from posebatch.core.images import PixelCoding, coding_of
 from posebatch.core.tiling import Grid, Tile, tiles_of
 from posebatch.pose.pixels import JoinedPixels, RgbPixels
 from posebatch.pose.yuv_pixels import YuvPixels
@@ -193,10 +193,10 @@ def test_planes_are_rounded_up_as_ffmpeg_has_them(pixel_format, size, shapes):
 
 
 def batch(frames=5):
-    shapes = Coding((64, 48), (2, 2)).plane_shapes
+    shapes = PixelCoding((64, 48), (2, 2)).plane_shapes
     rng = np.random.default_rng(0)
     planes = [torch.from_numpy(rng.integers(0, 256, (frames, *shape), np.uint8)) for shape in shapes]
-    return YuvPixels(Coding((64, 48), (2, 2)), planes)
+    return YuvPixels(PixelCoding((64, 48), (2, 2)), planes)
 
 
 def test_no_frames_no_crops():

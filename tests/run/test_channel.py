@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posebatch.run.workers.channel import Channel, ChannelClosedError, Room
+from posebatch.run.workers.channel import Channel, ChannelClosedError, SharedBudget
 
 PATIENCE_S = 10.0
 
@@ -36,7 +36,7 @@ def size(item: int) -> int:
 @pytest.mark.parametrize("items", [[], [7], [1, 2, 3], list(range(1000))])
 @pytest.mark.parametrize("limit", [0, 1, 3, 10**9])
 def test_everything_comes_in_order(threads: ThreadPoolExecutor, items: list[int], limit: int) -> None:
-    room = Room(limit)
+    room = SharedBudget(limit)
     channel = Channel[int](room)
     putting = threads.submit(put_all, channel, items)
     assert list(channel) == items
@@ -50,7 +50,7 @@ def test_everything_comes_in_order(threads: ThreadPoolExecutor, items: list[int]
     limit=st.integers(0, 40),
 )
 def test_two_channels_in_turn_share_one_room(first: list[int], second: list[int], limit: int) -> None:
-    room = Room(limit)
+    room = SharedBudget(limit)
     channels = [Channel[int](room, size), Channel[int](room, size)]
 
     def produce() -> None:
@@ -72,7 +72,7 @@ def test_two_channels_in_turn_share_one_room(first: list[int], second: list[int]
 
 @pytest.mark.parametrize(("limit", "ahead"), [(0, 1), (1, 1), (2, 2), (5, 5)])
 def test_what_has_no_room_waits_outside(threads: ThreadPoolExecutor, limit: int, ahead: int) -> None:
-    room, handed_over = Room(limit), threading.Semaphore(0)
+    room, handed_over = SharedBudget(limit), threading.Semaphore(0)
     channel = Channel[int](room)
 
     def produce() -> None:
@@ -92,7 +92,7 @@ def test_what_has_no_room_waits_outside(threads: ThreadPoolExecutor, limit: int,
 
 
 def test_one_item_may_wait_however_large(threads: ThreadPoolExecutor) -> None:
-    channel = Channel[int](Room(1), size)
+    channel = Channel[int](SharedBudget(1), size)
     threads.submit(put_all, channel, [5, 5, 5])
     assert list(channel) == [5, 5, 5]
 
@@ -112,7 +112,7 @@ def test_closing_frees_whoever_waits_and_gives_the_room_back(
     somebody: Callable[[Channel[int], ThreadPoolExecutor], Future[object]],
     others: int,
 ) -> None:
-    room = Room(1)
+    room = SharedBudget(1)
     neighbour = Channel[int](room, size)
     channel = Channel[int](room, size)
     if others:
@@ -132,7 +132,7 @@ def test_closing_frees_whoever_waits_and_gives_the_room_back(
 
 @pytest.mark.parametrize("taken", [1, 2])
 def test_closing_amid_the_items_drops_the_rest(taken: int) -> None:
-    room = Room(100)
+    room = SharedBudget(100)
     channel = Channel[int](room, size)
     assert put_all(channel, [3, 4, 5])
     items = iter(channel)
@@ -145,7 +145,7 @@ def test_closing_amid_the_items_drops_the_rest(taken: int) -> None:
 
 
 def test_it_counts_how_long_its_consumer_waits(threads: ThreadPoolExecutor) -> None:
-    channel, asked = Channel[int](Room(9)), threading.Event()
+    channel, asked = Channel[int](SharedBudget(9)), threading.Event()
 
     def produce() -> None:
         channel.put(1)

@@ -18,12 +18,12 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset import publication
 from posebatch.dataset.layout import LEDGER_KEY, record_key
-from posebatch.dataset.publication import Committed
-from posebatch.dataset.staging import Tries, Work
+from posebatch.dataset.publication import CommittedRecord
+from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
 from posebatch.run.planning import commit_index as standings_module
-from posebatch.run.planning.commit_index import ASKED_TOGETHER, FEW_VIDEOS, Standings
+from posebatch.run.planning.commit_index import ASKED_TOGETHER, FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.decisions import Action
 from posebatch.run.planning.ledger import Ledger
 from posebatch.run.planning.planner import decisions
@@ -86,8 +86,8 @@ def _parsed_once() -> Iterator[None]:
         yield
 
 
-def with_ledger(store: MemoryStore, videos: int = FEW_VIDEOS + 1) -> Standings:
-    standings = Standings(store, videos)
+def with_ledger(store: MemoryStore, videos: int = FEW_VIDEOS + 1) -> CommitIndex:
+    standings = CommitIndex(store, videos)
     standings.open()
     return standings
 
@@ -107,7 +107,7 @@ EVENTS = st.one_of(
 )
 
 
-def commit(store: MemoryStore, number: int, look: int) -> Committed:
+def commit(store: MemoryStore, number: int, look: int) -> CommittedRecord:
     return publish_record(store, VIDEOS[number].output_path, record_of(VIDEOS[number], **LOOKS[look]))
 
 
@@ -167,7 +167,7 @@ def test_decisions_are_those_of_reading_every_record(events):
     history = History()
     for event in events:
         history.happen(event)
-        assert list(with_ledger(history.store).of(VIDEOS)) == list(Standings(history.store, 1).of(VIDEOS))
+        assert list(with_ledger(history.store).of(VIDEOS)) == list(CommitIndex(history.store, 1).of(VIDEOS))
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -181,7 +181,7 @@ def test_what_this_run_wrote_reads_the_same_from_the_ledger(look, ctx):
     store.requests.clear()
     (decided,) = decisions(VIDEOS[:1], tomorrow, ctx)
     assert store.requests == {}
-    assert [decided] == list(decisions(VIDEOS[:1], Standings(store, 1), ctx))
+    assert [decided] == list(decisions(VIDEOS[:1], CommitIndex(store, 1), ctx))
     assert store.requests == {"get": 1}
 
 
@@ -192,7 +192,7 @@ def archive(number: int) -> list[SourceVideo]:
     return [SourceVideo(f"/in/{i}.mp4", f"{i}.mp4", "e", 1, 1.0) for i in range(number)]
 
 
-def actions(videos: list[SourceVideo], standings: Standings) -> list[Action]:
+def actions(videos: list[SourceVideo], standings: CommitIndex) -> list[Action]:
     return [planned.decision.action for planned in decisions(videos, standings, PLAIN)]
 
 
@@ -215,7 +215,7 @@ def test_nights_over_many_videos():
     assert store.requests == {"list": 2, "get": 1 + 1500, "put": 1}, "no ledger: every record is read, once"
 
     store.requests.clear()
-    standings = Standings(store, len(videos))
+    standings = CommitIndex(store, len(videos))
     assert standings.open() == standings.open() == ""
     assert set(actions(videos, standings)) == {Action.DONE}
     standings.save()
@@ -240,7 +240,7 @@ def test_nights_over_many_videos():
 
 def test_a_first_night_reads_nothing():
     store, videos = MemoryStore(), archive(FEW_VIDEOS + 1)
-    standings = Standings(store, len(videos))
+    standings = CommitIndex(store, len(videos))
     assert standings.open() == ""
     assert set(actions(videos, standings)) == {Action.COMPUTE}
     standings.save()
@@ -288,11 +288,11 @@ def test_a_rebuild_is_said(ledger, monkeypatch: pytest.MonkeyPatch):
     store = full_store(videos)
     if ledger is not None:
         store.put(LEDGER_KEY, ledger)
-    standings = Standings(store, 4)
+    standings = CommitIndex(store, 4)
     assert standings.open() == "4 of 4 commit records are not in the ledger: it is being rebuilt by reading them"
     assert set(actions(videos, standings)) == {Action.DONE}
     standings.save()
-    assert Standings(store, 4).open() == ""
+    assert CommitIndex(store, 4).open() == ""
 
 
 def test_an_output_that_cannot_be_read_is_no_new_output():
@@ -301,7 +301,7 @@ def test_an_output_that_cannot_be_read_is_no_new_output():
             raise StorageUnavailableError(key)
 
     with pytest.raises(StorageUnavailableError):
-        Standings(Down(), FEW_VIDEOS + 1).open()
+        CommitIndex(Down(), FEW_VIDEOS + 1).open()
 
 
 def test_a_run_that_was_stopped_while_it_listed_leaves_the_ledger_alone():
@@ -316,7 +316,7 @@ def test_a_run_that_was_stopped_while_it_listed_leaves_the_ledger_alone():
         yield next(found)
         raise KeyboardInterrupt
 
-    stopped = Standings(store, FEW_VIDEOS + 1)
+    stopped = CommitIndex(store, FEW_VIDEOS + 1)
     with pytest.raises(KeyboardInterrupt):
         stopped.open(broken_off)
     stopped.save()
@@ -328,21 +328,21 @@ def test_a_run_that_was_stopped_while_it_listed_leaves_the_ledger_alone():
 
 def test_attempts_are_read_where_there_are_any():
     store, videos = MemoryStore(), archive(5)
-    standings = Standings(store, len(videos))
-    assert [standings.tries(video, "f") for video in videos] == [Tries()] * 5
+    standings = CommitIndex(store, len(videos))
+    assert [standings.tries(video, "f") for video in videos] == [FailedAttempts()] * 5
     assert store.requests == {"list": 1}
-    Work.of(store, videos[2], "f").note_attempt(Tries(2), "worker_died", "killed")
-    Work.of(store, videos[3], "another").note_attempt(Tries(1), "worker_died", "killed")
+    StagingArea.of(store, videos[2], "f").note_attempt(FailedAttempts(2), "worker_died", "killed")
+    StagingArea.of(store, videos[3], "another").note_attempt(FailedAttempts(1), "worker_died", "killed")
     store.requests.clear()
-    standings = Standings(store, len(videos))
+    standings = CommitIndex(store, len(videos))
     assert [standings.tries(video, "f").attempts for video in videos] == [0, 0, 2, 0, 0]
     assert store.requests == {"list": 1, "get": 1}
 
 
 def test_a_damaged_count_of_attempts_is_named():
     store, (video,) = MemoryStore(), archive(1)
-    Work.of(store, video, "f").note_attempt(Tries(2), "worker_died", "killed")
+    StagingArea.of(store, video, "f").note_attempt(FailedAttempts(2), "worker_died", "killed")
     (key,) = store.contents
     store.put(key, io.BytesIO(json.dumps([]).encode()))
     with pytest.raises(StorageError, match="not a count of attempts; delete it"):
-        Standings(store).tries(video, "f")
+        CommitIndex(store).tries(video, "f")

@@ -6,7 +6,7 @@ from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
-from posebatch.run.planning.decisions import Action, Standing, decide, name_changed_networks
+from posebatch.run.planning.decisions import Action, CommitSummary, decide, name_changed_networks
 
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)
 
@@ -87,18 +87,21 @@ NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
     ],
 )
 def test_decide(record, chosen, action, reason):
-    decision = decide(VIDEO, record and Standing.of(record), context(**chosen))
+    decision = decide(VIDEO, record and CommitSummary.of(record), context(**chosen))
     assert decision.action is action
     assert reason in decision.reason
 
 
 def test_other_weights_are_other_rows():
     for changed in (replace(PLAIN, detector="d@2"), replace(PLAIN, pose="p@2")):
-        assert decide(VIDEO, Standing.of(RECORD), changed).action is Action.COMPUTE
+        assert decide(VIDEO, CommitSummary.of(RECORD), changed).action is Action.COMPUTE
 
 
 def test_the_run_does_not_count():
-    assert decide(VIDEO, Standing.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action is Action.DONE
+    assert (
+        decide(VIDEO, CommitSummary.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action
+        is Action.DONE
+    )
 
 
 def test_context():

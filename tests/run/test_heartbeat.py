@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from posebatch.run.workers import heartbeat
-from posebatch.run.workers.crash_reports import Trace, read_trace, trace_of
-from posebatch.run.workers.heartbeat import EXIT_CODE, Watch, resident_bytes
+from posebatch.run.workers.crash_reports import CrashReport, crash_report_of, read_crash_report
+from posebatch.run.workers.heartbeat import EXIT_CODE, Heartbeat, resident_bytes
 
 SCRIPT = """
 import ctypes, os, signal, sys, threading, time
@@ -34,13 +34,13 @@ with watch.step("decode", "a.mp4 segment 3"):
 HOLD_THE_LOCK = "ctypes.PyDLL(None).sleep(100)"
 
 
-def run(tmp_path: Path, deed: str, seconds: float = 60.0, memory: float = 1e12) -> tuple[int, Trace | None]:
+def run(tmp_path: Path, deed: str, seconds: float = 60.0, memory: float = 1e12) -> tuple[int, CrashReport | None]:
     script = SCRIPT.format(deed=deed, seconds=seconds, memory=memory)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    return done.returncode, read_trace(done.stdout.strip())
+    return done.returncode, read_crash_report(done.stdout.strip())
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_what_a_process_leaves(tmp_path: Path, deed: str, limits: dict[str, floa
 
 def test_a_step_that_moves_may_take_long(tmp_path: Path) -> None:
     deed = "[(time.sleep(0.1), watch.moved()) for _ in range(12)]"
-    assert run(tmp_path, deed, seconds=0.4) == (0, Trace(""))
+    assert run(tmp_path, deed, seconds=0.4) == (0, CrashReport(""))
 
 
 def test_to_wait_for_others_is_no_step(tmp_path: Path) -> None:
     deed = "exec('with watch.waiting(): time.sleep(1)')"
-    assert run(tmp_path, deed, seconds=0.3) == (0, Trace(""))
+    assert run(tmp_path, deed, seconds=0.3) == (0, CrashReport(""))
 
 
 def test_steps_lie_within_each_other_and_beat() -> None:
-    watch = Watch()
+    watch = Heartbeat()
     watch.moved()
     with watch.step("outer", "a"):
         with watch.step("inner", "b"), watch.waiting():
@@ -90,7 +90,7 @@ def test_steps_lie_within_each_other_and_beat() -> None:
         (step,) = watch._steps.values()
         assert (step.stage, step.subject) == ("outer", "a")
     assert watch._steps == {}
-    assert watch.beats >= 6
+    assert watch.activity >= 6
 
 
 def steps(*threads: tuple[str, str]) -> list[dict[str, str]]:
@@ -116,7 +116,7 @@ CURRENT = 'Current thread 0x000000000000000b (most recent call first):\n  File "
 )
 def test_who_is_to_blame(noted: list[dict[str, str]], stack: str, subject: str | None, calls: str) -> None:
     """The thread that crashed; if that is none of Python's, the only step or the only decoder's."""
-    trace = trace_of({"steps": noted}, stack)
+    trace = crash_report_of({"steps": noted}, stack)
     assert (trace.subject, trace.stack) == (subject, calls)
     assert bool(trace.reason) == ("Fatal" in stack)
 
@@ -137,13 +137,13 @@ def test_a_step_that_has_waited_is_still_known(tmp_path: Path) -> None:
 
 
 def test_a_box_that_is_not_there_or_damaged(tmp_path: Path) -> None:
-    assert read_trace(str(tmp_path / "none")) is None
-    for steps, trace in (("", Trace("")), ('{"steps": []}}]}', Trace("")), ('{"steps"', None)):
+    assert read_crash_report(str(tmp_path / "none")) is None
+    for steps, trace in (("", CrashReport("")), ('{"steps": []}}]}', CrashReport("")), ('{"steps"', None)):
         box = tmp_path / "box"
         box.mkdir(exist_ok=True)
         (box / "stack").write_text("")
         (box / "steps").write_text(steps)
-        assert read_trace(str(box)) == trace
+        assert read_crash_report(str(box)) == trace
         assert box.exists() is (trace is None)
 
 
@@ -161,7 +161,7 @@ def test_memory_is_known() -> None:
 
 
 def test_notes_come_from_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch()
+    watch = Heartbeat()
     watch._steps_file = os.open(tmp_path / "steps", os.O_WRONLY | os.O_CREAT)
 
     def work(number: int) -> None:

@@ -20,14 +20,14 @@ from posebatch.core.settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.output_paths import MAX_PATH_BYTES, MAX_SEGMENT_BYTES, encode_output_path
 from posebatch.run.planning.inputs import (
-    Survey,
+    InputListing,
     VideoList,
-    check_apart,
+    check_output_outside_inputs,
+    list_inputs,
     list_videos,
     parse_inputs,
     read_input_list,
     relist,
-    survey,
 )
 from posebatch.storage import open as open_module
 from posebatch.storage import s3 as s3_module
@@ -232,11 +232,11 @@ def test_what_macos_leaves_beside_a_file_is_no_video(archive: Path, named: str, 
 
 def test_a_survey_counts(archive: Path) -> None:
     inputs = parse_inputs([str(archive)])
-    assert counted(survey(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
-    assert counted(survey(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
+    assert counted(list_inputs(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
+    assert counted(list_inputs(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
 
 
-def counted(one: Survey) -> tuple[int, int, int]:
+def counted(one: InputListing) -> tuple[int, int, int]:
     return len(one.videos), one.videos.size_bytes, one.passed_over
 
 
@@ -257,7 +257,7 @@ def test_a_survey_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for named in ([archive], [archive / "cam1", archive / "cam10"]):
         inputs = parse_inputs([str(one) for one in named])
         listings.clear()
-        videos = survey(inputs, ALL).videos
+        videos = list_inputs(inputs, ALL).videos
         assert list(videos) == list(videos) != []
         assert len(listings) == len(named)
 
@@ -276,23 +276,23 @@ def test_a_folder_without_a_video_is_an_error(tmp_path: Path, files: list[str], 
     inputs = parse_inputs([str(tmp_path / "empty")])
     assert list(list_videos(inputs, ALL)) == []
     with pytest.raises(InputError, match=says):
-        survey(inputs, ALL)
+        list_inputs(inputs, ALL)
 
 
 def test_a_file_that_is_named_twice_is_done_once(archive: Path) -> None:
     for named in (["a.mp4", "a.mp4"], ["", "a.mp4"], ["a.mp4", "*.mp4", ""], ["cam1", "cam1/x.mp4", "cam1/"]):
         inputs = parse_inputs([f"{archive}/{one}" for one in named])
         uris = [video.uri for video in list_videos(inputs, ALL)]
-        assert len(uris) == len(set(uris)) == len(survey(inputs, ALL).videos)
+        assert len(uris) == len(set(uris)) == len(list_inputs(inputs, ALL).videos)
 
 
 def test_two_videos_with_one_output_path_are_an_error_that_names_both(archive: Path) -> None:
     inputs = parse_inputs([f"{archive}/cam1", f"{archive}/cam2"])
     with pytest.raises(InputError) as raised:
-        survey(inputs, ALL)
+        list_inputs(inputs, ALL)
     for part in (f"{archive}/cam1/x.mp4", f"{archive}/cam2/x.mp4", "'x.mp4'"):
         assert part in str(raised.value)
-    assert len(survey(parse_inputs([f"{archive}/cam1", f"{archive}/cam10"]), ALL).videos) == 4
+    assert len(list_inputs(parse_inputs([f"{archive}/cam1", f"{archive}/cam10"]), ALL).videos) == 4
 
 
 # --- where the output may lie ----------------------------------------------------------------------------------------
@@ -320,15 +320,15 @@ def test_the_output_lies_outside_the_inputs(archive: Path, tmp_path: Path, named
     (tmp_path / "other").mkdir()
     inputs = parse_inputs([str(archive / "cam2"), f"{tmp_path}/{named}"])
     if fine:
-        check_apart(inputs, f"{tmp_path}/{output}")
+        check_output_outside_inputs(inputs, f"{tmp_path}/{output}")
     else:
         with pytest.raises(InputError, match="lies inside the input"):
-            check_apart(inputs, f"{tmp_path}/{output}")
+            check_output_outside_inputs(inputs, f"{tmp_path}/{output}")
 
 
 def test_the_root_folder_contains_every_output(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lies inside the input /"):
-        check_apart(parse_inputs(["/"]), str(tmp_path / "out"))
+        check_output_outside_inputs(parse_inputs(["/"]), str(tmp_path / "out"))
 
 
 # --- output paths ----------------------------------------------------------------------------------------------------
@@ -581,7 +581,7 @@ S3_APART: dict[str, tuple[str, str, bool]] = {
 def test_an_s3_output_lies_outside_the_inputs(s3: str, named: str, output: str, fine: bool) -> None:
     inputs = parse_inputs([s3 + named])
     if fine:
-        check_apart(inputs, output.format(s3=s3))
+        check_output_outside_inputs(inputs, output.format(s3=s3))
     else:
         with pytest.raises(InputError, match="lies inside the input"):
-            check_apart(inputs, output.format(s3=s3))
+            check_output_outside_inputs(inputs, output.format(s3=s3))

@@ -5,20 +5,20 @@ import pytest
 
 from posebatch.core.fingerprints import digest
 from posebatch.run.planning import ledger as ledger_module
-from posebatch.run.planning.decisions import Ending, Standing
-from posebatch.run.planning.ledger import Draft, Ledger, Listing, digests, merged
+from posebatch.run.planning.decisions import CommitOutcome, CommitSummary
+from posebatch.run.planning.ledger import Ledger, LedgerBuilder, Listing, digests, merged
 
-WHOLE = Ending("ok", "f" * 16)
-FAILED = Ending("failed", "f" * 16, "damaged", "no frame", has_frames=False)
-DRAWN = Ending("partial", "f" * 16, None, "3 frames are damaged", previews=("a", "b"))
-
-
-def standing(etag: str = "source", ending: Ending = WHOLE) -> Standing:
-    return Standing(digest(etag), ending)
+WHOLE = CommitOutcome("ok", "f" * 16)
+FAILED = CommitOutcome("failed", "f" * 16, "damaged", "no frame", has_frames=False)
+DRAWN = CommitOutcome("partial", "f" * 16, None, "3 frames are damaged", previews=("a", "b"))
 
 
-def ledger_of(*entries: tuple[str, str, Standing]) -> Ledger:
-    draft = Draft()
+def standing(etag: str = "source", ending: CommitOutcome = WHOLE) -> CommitSummary:
+    return CommitSummary(digest(etag), ending)
+
+
+def ledger_of(*entries: tuple[str, str, CommitSummary]) -> Ledger:
+    draft = LedgerBuilder()
     for path, etag, stands in entries:
         draft.add(path, etag, stands)
     return draft.ledger()
@@ -33,7 +33,7 @@ def names_with_zeros(place: int) -> list[str]:
 AWKWARD = [*names_with_zeros(-1), *names_with_zeros(0), "", "ä/b c.mp4", "\udcff.mp4"]
 
 
-def known(ledger: Ledger, *paths: str) -> list[Standing | None]:
+def known(ledger: Ledger, *paths: str) -> list[CommitSummary | None]:
     return ledger.standings(digests(paths))
 
 
@@ -108,7 +108,7 @@ def test_of_several_entries_for_one_path_the_last_counts():
 
 def test_the_texts_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ledger_module, "MAX_ENDINGS", 2)
-    texts = [Ending("failed", "f", "damaged", str(i)) for i in range(4)]
+    texts = [CommitOutcome("failed", "f", "damaged", str(i)) for i in range(4)]
     one = ledger_of(
         *((f"{i}", "r", standing(ending=texts[i])) for i in range(4)), ("x", "r", standing(ending=texts[0]))
     )

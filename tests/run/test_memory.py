@@ -21,7 +21,7 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.settings import Settings
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.tasks import FinalizeJob, SegmentJob
+from posebatch.run.tasks import FinalizeTask, SegmentTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.video.probe import probe
 
@@ -70,9 +70,9 @@ def work_off(video_path: Path) -> dict[str, float]:
         plan = probe(file, video.uri, 20)
     assert len(plan.segments) == 1
     before = peak_memory_mb()
-    SegmentProcessor(context, EveryoneEverywhere()).process(SegmentJob(video, plan.info, plan.segments[0]))
+    SegmentProcessor(context, EveryoneEverywhere()).process(SegmentTask(video, plan.info, plan.segments[0]))
     between = peak_memory_mb()
-    record = finalize_video(FinalizeJob(video, plan, 1), context).record
+    record = finalize_video(FinalizeTask(video, plan, 1), context).record
     return {"rows": record.persons, "worker": between - before, "publishing": peak_memory_mb() - between}
 
 
@@ -84,7 +84,7 @@ def work_off_twice_at_once(video_path: Path) -> dict[str, float]:
     (video,) = list_videos(parse_inputs([str(video_path)]), context.settings.selection)
     with open(video.uri, "rb") as file:
         plan = probe(file, video.uri, 1000)
-    job = SegmentJob(video, plan.info, plan.segments[0])
+    job = SegmentTask(video, plan.info, plan.segments[0])
     processor = SegmentProcessor(context, EveryoneEverywhere(seconds_per_batch=0.2))
     before = peak_memory_mb()
     with ThreadPoolExecutor(2) as callers:

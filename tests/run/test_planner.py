@@ -13,12 +13,12 @@ from posebatch.core.errors import RunAbortedError, StorageUnavailableError
 from posebatch.core.records import VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.staging import Tries, Work
+from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
 from posebatch.run.planning import commit_index as standings_module
 from posebatch.run.planning import planner as planner_module
-from posebatch.run.planning.commit_index import FEW_VIDEOS, Standings
-from posebatch.run.planning.planner import Notice, Passed, Planned, Planner
+from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
+from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
 from posebatch.storage.store import StoredObject
 
 
@@ -39,7 +39,7 @@ def archive(looks: str) -> tuple[MemoryStore, list[SourceVideo]]:
 
 
 def planned(videos: Iterable[SourceVideo], store: MemoryStore, many: bool = False, **chosen) -> Iterator:
-    planner = Planner(videos, Standings(store, FEW_VIDEOS + many), context(**chosen))
+    planner = Planner(videos, CommitIndex(store, FEW_VIDEOS + many), context(**chosen))
     try:
         while not planner.exhausted:
             item = planner.poll(0.01)
@@ -49,9 +49,9 @@ def planned(videos: Iterable[SourceVideo], store: MemoryStore, many: bool = Fals
         planner.close()
 
 
-def told(item: Planned | Passed | Notice) -> object:
+def told(item: Planned | SkippedVideos | Notice) -> object:
     match item:
-        case Passed():
+        case SkippedVideos():
             return (item.up_to_date, item.quarantined, item.partial, item.size_bytes, len(item.complained))
         case Planned():
             return item.video.output_path
@@ -98,7 +98,9 @@ def test_a_notice_comes_first(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("chosen", "attempts"), [({}, [0, 2]), ({"retry_failed": True}, [0, 0])])
 def test_attempts_of_earlier_runs(chosen, attempts):
     store, videos = archive("nn")
-    Work.of(store, videos[1], context().data_fingerprint).note_attempt(Tries(2), "worker_died", "killed")
+    StagingArea.of(store, videos[1], context().data_fingerprint).note_attempt(
+        FailedAttempts(2), "worker_died", "killed"
+    )
     assert [item.tries.attempts for item in planned(videos, store, **chosen)] == attempts
 
 
@@ -113,7 +115,7 @@ class Endless(MemoryStore):
 
 def test_closing_breaks_the_listing_off():
     _, videos = archive("n")
-    planner = Planner(videos, Standings(Endless(), FEW_VIDEOS + 1), context())
+    planner = Planner(videos, CommitIndex(Endless(), FEW_VIDEOS + 1), context())
     time.sleep(0.05)
     planner.close()
     assert "planner" not in {thread.name for thread in threading.enumerate()}
@@ -127,7 +129,7 @@ def test_closing_ends_a_long_pass(monkeypatch: pytest.MonkeyPatch):
         while True:
             yield video
 
-    planner = Planner(endless(), Standings(store), context())
+    planner = Planner(endless(), CommitIndex(store), context())
     assert planner.poll(60) is not None
     planner.close()
     assert "planner" not in {thread.name for thread in threading.enumerate()}

@@ -10,27 +10,27 @@ from typing import Any
 import pytest
 import ray.exceptions
 
-from posebatch.core.errors import DamagedVideoError, PoisonError, RunAbortedError, TakenAwayError, WorkerDiedError
+from posebatch.core.errors import DamagedVideoError, EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Completion
-from posebatch.run.tasks import ProbeJob, SegmentDone, SegmentJob
+from posebatch.run.tasks import ProbeTask, SegmentResult, SegmentTask
 from posebatch.run.workers import crash_reports, ray_pool
-from posebatch.run.workers.actors import Outcome, Place
-from posebatch.run.workers.crash_reports import Trace
-from posebatch.run.workers.diagnosis import verdicts
+from posebatch.run.workers.actors import CallResult, ProcessHandle
+from posebatch.run.workers.crash_reports import CrashReport
+from posebatch.run.workers.diagnosis import attribute_deaths
 from posebatch.run.workers.ray_pool import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS, RayPool
 from posebatch.run.workers.ray_session import cores_of_gpu_worker
 
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
 CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
-DONE = SegmentDone(1, 0, 0.1)
-HERE, ELSEWHERE = Place("here", "box"), Place("e1" * 28, "box")
+DONE = SegmentResult(1, 0, 0.1)
+HERE, ELSEWHERE = ProcessHandle("here", "box"), ProcessHandle("e1" * 28, "box")
 
 
-def segment(index: int, alone: bool = False) -> SegmentJob:
-    return SegmentJob(SourceVideo("/in/a.mp4", "a.mp4", "e", 1, 1.0), INFO, Segment(index, index), alone)
+def segment(index: int, alone: bool = False) -> SegmentTask:
+    return SegmentTask(SourceVideo("/in/a.mp4", "a.mp4", "e", 1, 1.0), INFO, Segment(index, index), alone)
 
 
 @dataclass(eq=False)
@@ -38,7 +38,7 @@ class Call:
     """A call of an actor's method, and its ref."""
 
     arguments: tuple[Any, ...]
-    outcome: Outcome | Exception | None = None
+    outcome: CallResult | Exception | None = None
 
 
 @dataclass(eq=False)
@@ -65,7 +65,7 @@ class Actor:
         self.calls.append(Call(arguments))
         return self.calls[-1]
 
-    def end(self, number: int, outcome: Outcome) -> None:
+    def end(self, number: int, outcome: CallResult) -> None:
         self.calls[number].outcome = outcome
 
     def die(self) -> None:
@@ -125,7 +125,7 @@ def pool_of(played: PlayedRay, workers: int) -> RayPool:
     """A pool whose workers are ready."""
     pool = RayPool(CONTEXT, workers, "cpu")
     for actor in played.actors:
-        actor.end(0, Outcome(HERE))
+        actor.end(0, CallResult(HERE))
     assert pool.wait(0) == []
     return pool
 
@@ -133,9 +133,9 @@ def pool_of(played: PlayedRay, workers: int) -> RayPool:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) -> None:
     pool = RayPool(CONTEXT, workers, "cpu")
-    assert (pool.workers(), pool.idle_workers(), pool.second_places()) == (workers, 0, 0)
+    assert (pool.workers(), pool.idle_workers(), pool.shareable_workers()) == (workers, 0, 0)
     for ready, actor in enumerate(played.actors, start=1):
-        actor.end(0, Outcome(HERE))
+        actor.end(0, CallResult(HERE))
         assert pool.wait(0) == []
         assert pool.idle_workers() == ready
     assert played.options["max_concurrency"] == 3, "two segments, and a call for its beats"
@@ -145,10 +145,10 @@ def test_idle_workers_come_first_and_nobody_has_more_than_two(played: PlayedRay)
     pool = pool_of(played, 2)
     places = []
     for index in range(4):
-        places.append((pool.idle_workers(), pool.second_places()))
+        places.append((pool.idle_workers(), pool.shareable_workers()))
         pool.submit(segment(index))
     assert places == [(2, 0), (1, 1), (0, 2), (0, 1)]
-    assert (pool.idle_workers(), pool.second_places()) == (0, 0)
+    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 0)
     assert sorted(len(actor.calls) for actor in played.actors) == [3, 3], "load and two segments"
 
 
@@ -156,7 +156,7 @@ def test_a_segment_that_is_to_be_alone_keeps_its_worker_to_itself(played: Played
     pool = pool_of(played, 2)
     pool.submit(segment(0))
     pool.submit(segment(1, alone=True))
-    assert (pool.idle_workers(), pool.second_places()) == (0, 1)
+    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
     pool.submit(segment(2))
     (beside,) = (actor for actor in played.actors if len(actor.calls) == 3)
     assert [call.arguments[0].segment.index for call in beside.calls[1:]] == [0, 2]
@@ -169,12 +169,12 @@ def test_segments_end_one_by_one(played: PlayedRay) -> None:
     pool.submit(second)
     (actor,) = played.actors
     error = DamagedVideoError("bad")
-    actor.end(1, Outcome(error=error))
+    actor.end(1, CallResult(error=error))
     assert pool.wait(0) == [Completion(first, error=error)]
-    assert (pool.idle_workers(), pool.second_places()) == (0, 1)
-    actor.end(2, Outcome(DONE))
+    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
+    actor.end(2, CallResult(DONE))
     assert pool.wait(0) == [Completion(second, DONE)]
-    assert (pool.idle_workers(), pool.second_places(), len(played.actors)) == (1, 0, 1)
+    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_what_is_told_of_a_worker_that_died(
         pool.submit(segment(index))
     (actor,) = played.actors
     for index in ended_well:
-        actor.end(1 + index, Outcome(DONE))
+        actor.end(1 + index, CallResult(DONE))
     if told_at_once:
         actor.die()
     else:  # the other call's end comes only when the pool makes sure that the process has ended
@@ -206,7 +206,7 @@ def test_what_is_told_of_a_worker_that_died(
     assert all(isinstance(ends[index].error, WorkerDiedError) and ends[index].shared is shared for index in died)
     assert pool.wait(0) == [], "nothing is told twice"
     assert actor.killed
-    assert (pool.idle_workers(), pool.second_places(), len(played.actors)) == (0, 0, 2), "another one starts"
+    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (0, 0, 2), "another one starts"
 
 
 def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
@@ -241,7 +241,7 @@ def test_closing_kills_the_actors(played: PlayedRay) -> None:
     pool.submit(segment(0))
     pool.submit(task("a"))
     pool.submit(task("b"))
-    helped(played, pool, played.actors[2]).end(1, Outcome())
+    helped(played, pool, played.actors[2]).end(1, CallResult())
     pool.wait(0)
     pool.submit(task("c"))
     pool.submit(task("d"))
@@ -263,24 +263,28 @@ def died(*indices: int, error: type[WorkerDiedError] = WorkerDiedError) -> list[
 @pytest.mark.parametrize(
     ("count", "trace", "node_is_alive", "expected"),
     [
-        (0, Trace(""), True, []),
+        (0, CrashReport(""), True, []),
         (1, None, True, [(WorkerDiedError, False)]),
-        (1, Trace(""), True, [(WorkerDiedError, False)]),
-        (2, Trace(""), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (1, None, False, [(TakenAwayError, False)]),
-        (2, None, False, [(TakenAwayError, False), (TakenAwayError, False)]),
-        (1, Trace(CRASHED), True, [(PoisonError, False)]),
-        (1, Trace(CRASHED, "decode", "another one"), True, [(PoisonError, False)]),
-        (2, Trace(CRASHED), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (2, Trace(CRASHED, "decode", "another one"), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (2, Trace(CRASHED, "decode", segment(0).name), True, [(PoisonError, False), (TakenAwayError, False)]),
-        (2, Trace(CRASHED, "decode", segment(1).name), True, [(TakenAwayError, False), (PoisonError, False)]),
+        (1, CrashReport(""), True, [(WorkerDiedError, False)]),
+        (2, CrashReport(""), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (1, None, False, [(EvictedError, False)]),
+        (2, None, False, [(EvictedError, False), (EvictedError, False)]),
+        (1, CrashReport(CRASHED), True, [(WorkerCrashError, False)]),
+        (1, CrashReport(CRASHED, "decode", "another one"), True, [(WorkerCrashError, False)]),
+        (2, CrashReport(CRASHED), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (2, CrashReport(CRASHED, "decode", "another one"), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
+        (2, CrashReport(CRASHED, "decode", segment(0).name), True, [(WorkerCrashError, False), (EvictedError, False)]),
+        (2, CrashReport(CRASHED, "decode", segment(1).name), True, [(EvictedError, False), (WorkerCrashError, False)]),
     ],
 )
-def test_verdicts(count: int, trace: Trace | None, node_is_alive: bool, expected: list[tuple[type, bool]]) -> None:
-    found = verdicts(died(*range(count)), trace, node_is_alive)
+def test_verdicts(
+    count: int, trace: CrashReport | None, node_is_alive: bool, expected: list[tuple[type, bool]]
+) -> None:
+    found = attribute_deaths(died(*range(count)), trace, node_is_alive)
     assert [(type(end.error), end.shared) for end in found] == expected
-    assert all("step 'decode'" in str(end.error) for end in found if trace and trace.stage and end.error == PoisonError)
+    assert all(
+        "step 'decode'" in str(end.error) for end in found if trace and trace.stage and end.error == WorkerCrashError
+    )
 
 
 def test_a_process_that_says_itself_why_it_cannot_go_on(played: PlayedRay) -> None:
@@ -288,9 +292,9 @@ def test_a_process_that_says_itself_why_it_cannot_go_on(played: PlayedRay) -> No
     pool = pool_of(played, 1)
     pool.submit(segment(0))
     pool.submit(segment(1))
-    played.actors[0].end(1, Outcome(error=PoisonError("the networks failed: CUDA error")))
+    played.actors[0].end(1, CallResult(error=WorkerCrashError("the networks failed: CUDA error")))
     first, second = pool.wait(0)
-    assert (type(first.error), type(second.error)) == (PoisonError, TakenAwayError)
+    assert (type(first.error), type(second.error)) == (WorkerCrashError, EvictedError)
     assert played.actors[0].killed
     assert len(played.actors) == 2
 
@@ -298,19 +302,21 @@ def test_a_process_that_says_itself_why_it_cannot_go_on(played: PlayedRay) -> No
 @pytest.mark.parametrize(
     ("place", "answer", "expected"),
     [
-        (HERE, None, PoisonError),
-        (ELSEWHERE, Trace(CRASHED, "decode"), PoisonError),
-        (ELSEWHERE, Trace(""), WorkerDiedError),
-        (ELSEWHERE, ray.exceptions.ActorDiedError(), TakenAwayError),
-        (ELSEWHERE, "no answer in time", TakenAwayError),
+        (HERE, None, WorkerCrashError),
+        (ELSEWHERE, CrashReport(CRASHED, "decode"), WorkerCrashError),
+        (ELSEWHERE, CrashReport(""), WorkerDiedError),
+        (ELSEWHERE, ray.exceptions.ActorDiedError(), EvictedError),
+        (ELSEWHERE, "no answer in time", EvictedError),
     ],
 )
 def test_somebody_looks_into_the_box(
-    played: PlayedRay, monkeypatch: pytest.MonkeyPatch, place: Place, answer: Any, expected: type
+    played: PlayedRay, monkeypatch: pytest.MonkeyPatch, place: ProcessHandle, answer: Any, expected: type
 ) -> None:
-    monkeypatch.setattr(crash_reports, "read_trace", lambda box: Trace(CRASHED, "decode") if box == "box" else None)
+    monkeypatch.setattr(
+        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "decode") if box == "box" else None
+    )
     pool = RayPool(CONTEXT, 1, "cpu")
-    played.actors[0].end(0, Outcome(place))
+    played.actors[0].end(0, CallResult(place))
     pool.wait(0)
     pool.submit(segment(0))
     played.actors[0].die()
@@ -332,22 +338,22 @@ def test_somebody_looks_into_the_box(
 def test_beats_tell_that_something_moves(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_pool, "BEAT_SECONDS", 0.0)
     pool = pool_of(played, 1)
-    idle = pool.beats()
-    assert pool.beats() == idle, "nobody is at work"
+    idle = pool.activity()
+    assert pool.activity() == idle, "nobody is at work"
     pool.submit(segment(0))
-    pool.beats()
+    pool.activity()
     told = []
     for answer in (1, 1, 2, ray.exceptions.ActorDiedError()):
         played.actors[0].told.pop("beats").outcome = answer
-        told.append(pool.beats() - idle)
+        told.append(pool.activity() - idle)
     assert told == [1, 1, 2, 2]
 
 
 # --- CPU tasks ----------------------------------------------------------------------------------------------------
 
 
-def task(name: str) -> ProbeJob:
-    return ProbeJob(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
+def task(name: str) -> ProbeTask:
+    return ProbeTask(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
 
 
 def helped(played: PlayedRay, pool: RayPool, helper: Actor | None = None) -> Actor:
@@ -367,11 +373,11 @@ def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
     assert (pool.idle_task_slots(), len(played.actors)) == (1, workers + 2)
     first, second = (helped(played, pool, helper) for helper in played.actors[workers:])
     assert pool.idle_task_slots() == 1
-    second.end(1, Outcome("probed"))
+    second.end(1, CallResult("probed"))
     assert pool.wait(0) == [Completion(task("b"), "probed")]
     pool.submit(task("c"))
     assert [call.arguments[0].video.output_path for call in second.calls[1:]] == ["b", "c"]
-    first.end(1, Outcome(error=DamagedVideoError("bad")))
+    first.end(1, CallResult(error=DamagedVideoError("bad")))
     (end,) = pool.wait(0)
     assert (end.job, type(end.error)) == (task("a"), DamagedVideoError)
     assert (pool.idle_task_slots(), len(played.actors)) == (2, workers + 2)
@@ -390,16 +396,18 @@ def test_a_task_is_not_to_blame_for_a_helper_that_never_began(played: PlayedRay)
     pool.submit(task("a"))
     played.actors[-1].die()
     (end,) = pool.wait(0)
-    assert (end.job, type(end.error), pool.idle_task_slots()) == (task("a"), TakenAwayError, 2)
+    assert (end.job, type(end.error), pool.idle_task_slots()) == (task("a"), EvictedError, 2)
 
 
 def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crash_reports, "read_trace", lambda box: Trace(CRASHED, "probe") if box == HERE.box else None)
+    monkeypatch.setattr(
+        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "probe") if box == HERE.box else None
+    )
     pool = RayPool(CONTEXT, 1, "cpu")
     pool.submit(task("a"))
     helped(played, pool).die()
     (end,) = pool.wait(0)
-    assert isinstance(end.error, PoisonError)
+    assert isinstance(end.error, WorkerCrashError)
     assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
     assert played.actors[-1].killed
     pool.submit(task("b"))
@@ -409,7 +417,7 @@ def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypa
 def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
     pool = RayPool(CONTEXT, 1, "cpu")
     pool.submit(task("a"))
-    helped(played, pool).end(1, Outcome())
+    helped(played, pool).end(1, CallResult())
     assert len(pool.wait(0)) == 1
     pool.submit(task("b"))
     played.actors[-1].die()

@@ -24,28 +24,28 @@ from support.tiny_video import write_tiny_video
 from posebatch.core.errors import (
     AccessDeniedError,
     DamagedVideoError,
+    EvictedError,
     IndexDisagreesError,
     InternalError,
     ObjectChangedError,
     ObjectNotFoundError,
     OutputError,
-    PoisonError,
     PosebatchError,
     PreviewError,
     RunAbortedError,
     StorageUnavailableError,
-    TakenAwayError,
+    WorkerCrashError,
     WorkerDiedError,
 )
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.publication import Committed, read_record
-from posebatch.dataset.staging import Tries, Work
+from posebatch.dataset.publication import CommittedRecord, read_record
+from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables.readers import read_poses
 from posebatch.dataset.verify import verify
 from posebatch.run import scheduler
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import PLANNED_AHEAD
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
@@ -55,20 +55,20 @@ from posebatch.run.scheduler import (
     STORAGE_FAILURES_TO_ABORT,
     TIMES_TAKEN_AWAY,
     VIDEOS_PER_WORKER,
-    Complaint,
-    Outcome,
     Runner,
+    RunOutcome,
+    VideoProblem,
 )
 from posebatch.run.tasks import (
-    AttachJob,
-    FailJob,
-    FinalizeJob,
-    NoteAttemptJob,
-    PreviewJob,
-    Probed,
-    ProbeJob,
-    SegmentDone,
-    SegmentJob,
+    FinalizeTask,
+    PreviewTask,
+    ProbeResult,
+    ProbeTask,
+    PublishPreviewTask,
+    RecordAttemptTask,
+    RecordFailureTask,
+    SegmentResult,
+    SegmentTask,
 )
 from posebatch.run.workers.video_tasks import perform
 
@@ -91,13 +91,13 @@ def test_frames_with_more_persons_than_wanted_are_named_once(archive: Archive, c
     context = archive.context(max_persons=7)
 
     def perform_job(job: Job) -> object:
-        if isinstance(job, SegmentJob):
+        if isinstance(job, SegmentTask):
             return replace(process(job, context), frames_cut=cut)
         return perform(job, context)
 
-    fault = Times(IndexDisagreesError, SegmentJob, "a", 1, segment=1) if recut else no_fault
+    fault = Times(IndexDisagreesError, SegmentTask, "a", 1, segment=1) if recut else no_fault
     outcome = archive.run(fault, perform_job=perform_job, max_persons=7)
-    segments = 1 if recut else len(archive.submitted(SegmentJob))
+    segments = 1 if recut else len(archive.submitted(SegmentTask))
     assert facts(outcome) == (1, 0, 0, 0)
     said = archive.said.getvalue()
     assert (f"{cut * segments} frames hold more than 7 persons" in said) is (cut > 0)
@@ -123,7 +123,7 @@ def test_every_video_is_published_once(archive: Archive, count: int):
         verdict = verify(archive.store)
         assert (verdict.problems, verdict.videos, verdict.frames) == ((), count, 6 * count)
         assert {record.attempts for record in archive.records} == {1}
-        assert len(archive.submitted(SegmentJob)) == 2 * count, "each in its two segments, each once"
+        assert len(archive.submitted(SegmentTask)) == 2 * count, "each in its two segments, each once"
 
 
 def test_the_second_night_starts_no_workers(archive: Archive):
@@ -152,7 +152,7 @@ def test_overwrite(archive: Archive):
     archive.run()
     before = archive.store.read("poses/a.mp4.parquet")
     assert facts(archive.run(on_existing="overwrite", segment_seconds=100)) == (1, 0, 0, 0)
-    assert len(archive.submitted(SegmentJob)) == 1
+    assert len(archive.submitted(SegmentTask)) == 1
     assert archive.store.read("poses/a.mp4.parquet") == before, "another cut, the same bytes"
 
 
@@ -175,7 +175,7 @@ def test_limit_does_not_count_what_is_passed_over(archive: Archive):
 
 
 @pytest.mark.parametrize("error", [WorkerDiedError, StorageUnavailableError, AccessDeniedError])
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_may_pass_is_tried_again(archive: Archive, error, kind, times):
     archive.add("a.mp4", "b.mp4")
@@ -185,12 +185,12 @@ def test_what_may_pass_is_tried_again(archive: Archive, error, kind, times):
     assert f"try {times} of 3 failed: {archive.video('a.mp4').uri}: scripted" in archive.said.getvalue()
     assert verify(archive.store).problems == ()
     assert archive.tries("b.mp4") == {0: 1, 1: 1}
-    if kind is SegmentJob:
+    if kind is SegmentTask:
         assert archive.tries("a.mp4") == {0: 1, 1: times + 1}, "only what was interrupted is done again"
 
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attempts, kind):
     archive.add("a.mp4", "b.mp4", "c.mp4")
     fault = Times(WorkerDiedError, kind, "b", ALWAYS, segment=1)
@@ -198,13 +198,13 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
     uri = archive.video("b.mp4").uri
     assert facts(outcome) == (2, 0, 1, 0)
     assert outcome.exit_code == 3
-    assert outcome.complaints == (Complaint(uri, "failed", f"{uri}: scripted"),)
+    assert outcome.complaints == (VideoProblem(uri, "failed", f"{uri}: scripted"),)
     assert fault.happened == max_attempts
     record = archive.record("b.mp4")
     assert (record.status, record.error_kind, record.attempts) == ("failed", "worker_died", max_attempts)
     assert record.objects == ()
     assert (record.detector, record.pose) == ("d@1", "p@1")
-    assert (record.info is None) is (kind is ProbeJob)
+    assert (record.info is None) is (kind is ProbeTask)
     assert verify(archive.store).problems == ()
 
     second = archive.run(fault, max_attempts=max_attempts)
@@ -222,7 +222,7 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
 
 def test_retrying_in_vain_has_all_attempts_again(archive: Archive):
     archive.add("a.mp4")
-    fault = Times(WorkerDiedError, SegmentJob, "a", ALWAYS, segment=0)
+    fault = Times(WorkerDiedError, SegmentTask, "a", ALWAYS, segment=0)
     archive.run(fault)
     archive.run(fault, retry_failed=True)
     assert archive.tries("a.mp4")[0] == 3
@@ -232,10 +232,10 @@ def test_retrying_in_vain_has_all_attempts_again(archive: Archive):
 def test_attempts_are_counted_over_runs(archive: Archive):
     """Three nights, each stopped after the segment has killed its worker once: on the third it is given up."""
     archive.add("a.mp4", "b.mp4")
-    fault = Times(WorkerDiedError, SegmentJob, "a", ALWAYS, segment=1)
+    fault = Times(WorkerDiedError, SegmentTask, "a", ALWAYS, segment=1)
 
     def stop_when_noted(runner: Runner, completion: Completion) -> None:
-        if isinstance(completion.job, NoteAttemptJob):
+        if isinstance(completion.job, RecordAttemptTask):
             runner.stop("SIGTERM")
 
     archive.after = stop_when_noted
@@ -254,8 +254,10 @@ def test_attempts_are_counted_over_runs(archive: Archive):
 @pytest.mark.parametrize(("retry_failed", "published"), [(False, 0), (True, 1)])
 def test_retry_failed_forgets_the_tries_of_earlier_runs(archive: Archive, retry_failed: bool, published: int):
     archive.add("a.mp4")
-    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(Tries(2), "x", "x")
-    outcome = archive.run(Times(WorkerDiedError, SegmentJob, "a", 2, segment=0), retry_failed=retry_failed)
+    StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(
+        FailedAttempts(2), "x", "x"
+    )
+    outcome = archive.run(Times(WorkerDiedError, SegmentTask, "a", 2, segment=0), retry_failed=retry_failed)
     assert facts(outcome) == (published, 0, 1 - published, 0)
 
 
@@ -266,7 +268,7 @@ def test_whoever_dies_beside_a_poisonous_segment_is_not_blamed(
     archive: Archive, max_attempts: int, poisonous: int, workers: int
 ):
     archive.add("a.mp4", "b.mp4", frames=9)
-    fault = Times(WorkerDiedError, SegmentJob, "a", ALWAYS, segment=poisonous)
+    fault = Times(WorkerDiedError, SegmentTask, "a", ALWAYS, segment=poisonous)
     outcome = archive.run(fault, workers=workers, max_attempts=max_attempts)
     assert facts(outcome) == (1, 0, 1, 0)
     record = archive.record("a.mp4")
@@ -283,12 +285,12 @@ def test_a_segment_that_is_to_be_alone_is_alone(archive: Archive):
     companions = []
 
     def fault(job: Job) -> PosebatchError | None:
-        if isinstance(job, SegmentJob) and job.alone:
+        if isinstance(job, SegmentTask) and job.alone:
             (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
             companions.append(len(mine) - 1)
         return die_once(job)
 
-    die_once = Times(WorkerDiedError, SegmentJob, "a", 1, segment=1)
+    die_once = Times(WorkerDiedError, SegmentTask, "a", 1, segment=1)
     assert facts(archive.run(fault, workers=1)) == (1, 0, 0, 0)
     assert companions == [0, 0]
     assert archive.record("a.mp4").attempts == 1, "nobody was to blame"
@@ -307,11 +309,11 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
     kills_early = data.draw(st.lists(st.booleans(), min_size=1, max_size=16))
     deaths: list[Job] = []
 
-    def is_poisonous(job: SegmentJob) -> bool:
+    def is_poisonous(job: SegmentTask) -> bool:
         return (int(job.video.output_path), job.segment.index) in poisonous
 
     def fault(job: Job) -> PosebatchError | None:
-        if not isinstance(job, SegmentJob):
+        if not isinstance(job, SegmentTask):
             return None
         (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
         kills = is_poisonous(job) or (any(map(is_poisonous, mine)) and kills_early[len(deaths) % len(kills_early)])
@@ -321,15 +323,15 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
         return WorkerDiedError("killed")
 
     def perform_job(job: Job) -> object:
-        if isinstance(job, ProbeJob):
+        if isinstance(job, ProbeTask):
             cut = (Segment(i, i, 1) for i in range(segments_of[int(job.video.output_path)]))
-            return Probed(job.video, VideoPlan(INFO, tuple(cut)), frozenset())
-        if isinstance(job, SegmentJob):
-            return SegmentDone(1, 0, 0.1)
-        if isinstance(job, NoteAttemptJob):
+            return ProbeResult(job.video, VideoPlan(INFO, tuple(cut)), frozenset())
+        if isinstance(job, SegmentTask):
+            return SegmentResult(1, 0, 0.1)
+        if isinstance(job, RecordAttemptTask):
             return None
         done = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
-        return Committed(job.video.output_path, "e", job.record if isinstance(job, FailJob) else done)
+        return CommittedRecord(job.video.output_path, "e", job.record if isinstance(job, RecordFailureTask) else done)
 
     videos = [SourceVideo(f"/in/{i}", str(i), "e", 1, 1.0) for i in range(len(segments_of))]
     archive.run(fault, videos=videos, perform_job=perform_job, workers=workers, max_attempts=max_attempts)
@@ -340,11 +342,11 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
     assert {record.attempts for record in archive.records if record.status == "failed"} <= {max_attempts}
 
 
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 @pytest.mark.parametrize("max_attempts", [1, 2, 9])
 def test_what_kills_its_process_twice_is_given_up(archive: Archive, kind: type, max_attempts: int):
     archive.add("a.mp4", "b.mp4", "c.mp4")
-    fault = Times(PoisonError, kind, "b", ALWAYS, segment=1)
+    fault = Times(WorkerCrashError, kind, "b", ALWAYS, segment=1)
     outcome = archive.run(fault, max_attempts=max_attempts)
     assert facts(outcome) == (2, 0, 1, 0), "and the others are published"
     record = archive.record("b.mp4")
@@ -357,10 +359,10 @@ def test_what_kills_its_process_twice_is_given_up(archive: Archive, kind: type, 
     assert verify(archive.store).problems == ()
 
 
-@pytest.mark.parametrize(("error", "most"), [(PoisonError, 2), (WorkerDiedError, 6)])
+@pytest.mark.parametrize(("error", "most"), [(WorkerCrashError, 2), (WorkerDiedError, 6)])
 def test_a_video_that_is_bad_all_over_does_not_end_a_process_for_each_segment(archive: Archive, error: type, most: int):
     archive.add("a.mp4", frames=60)
-    fault = Times(error, SegmentJob, "a", ALWAYS)
+    fault = Times(error, SegmentTask, "a", ALWAYS)
     assert facts(archive.run(fault, workers=1, max_attempts=3)) == (0, 0, 1, 0)
     assert fault.happened <= most < 20
 
@@ -370,11 +372,11 @@ def test_after_its_first_kill_a_segment_is_alone(archive: Archive):
     alone = []
 
     def fault(job: Job) -> PosebatchError | None:
-        if isinstance(job, SegmentJob) and job.segment.index == 1:
+        if isinstance(job, SegmentTask) and job.segment.index == 1:
             alone.append(job.alone)
         return kill_once(job)
 
-    kill_once = Times(PoisonError, SegmentJob, "a", 1, segment=1)
+    kill_once = Times(WorkerCrashError, SegmentTask, "a", 1, segment=1)
     assert facts(archive.run(fault, workers=1)) == (1, 0, 0, 0)
     assert alone == [False, True]
     assert archive.tries("a.mp4") == {i: 2 if i in (1, 2) else 1 for i in range(10)}, "its neighbour was in the process"
@@ -386,30 +388,30 @@ def test_kills_are_counted_across_runs(archive: Archive):
     archive.add("a.mp4")
 
     def stop(runner: Runner, completion: Completion) -> None:
-        if isinstance(completion.job, NoteAttemptJob):
+        if isinstance(completion.job, RecordAttemptTask):
             runner.stop("the test")
 
     archive.after = stop
-    for error in (PoisonError, StorageUnavailableError):
+    for error in (WorkerCrashError, StorageUnavailableError):
         with pytest.raises(RunAbortedError):
-            archive.run(Times(error, SegmentJob, "a", segment=1), max_attempts=9)
-    work = Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
-    assert work.tries() == Tries(attempts=2, kills=1)
-    outcome = archive.run(Times(PoisonError, SegmentJob, "a", segment=1), max_attempts=9)
+            archive.run(Times(error, SegmentTask, "a", segment=1), max_attempts=9)
+    work = StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
+    assert work.tries() == FailedAttempts(attempts=2, kills=1)
+    outcome = archive.run(Times(WorkerCrashError, SegmentTask, "a", segment=1), max_attempts=9)
     assert (facts(outcome), archive.record("a.mp4").attempts) == ((0, 0, 1, 0), 3)
 
 
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 def test_what_is_taken_away_costs_nothing(archive: Archive, kind: type):
     archive.add("a.mp4", "b.mp4")
-    fault = Times(TakenAwayError, kind, "a", TIMES_TAKEN_AWAY, segment=1)
+    fault = Times(EvictedError, kind, "a", TIMES_TAKEN_AWAY, segment=1)
     assert facts(archive.run(fault)) == (2, 0, 0, 0)
     assert (fault.happened, archive.record("a.mp4").attempts) == (TIMES_TAKEN_AWAY, 1)
 
 
 def test_what_is_taken_away_for_ever_is_given_up(archive: Archive):
     archive.add("a.mp4", "b.mp4")
-    fault = Times(TakenAwayError, SegmentJob, "a", ALWAYS, segment=1)
+    fault = Times(EvictedError, SegmentTask, "a", ALWAYS, segment=1)
     assert facts(archive.run(fault)) == (1, 0, 1, 0)
     assert fault.happened == TIMES_TAKEN_AWAY + 3
     assert archive.record("a.mp4").error_kind == "taken_away"
@@ -426,7 +428,7 @@ def test_a_run_in_which_nothing_moves_gives_up(archive: Archive, waits_for: str)
 
     videos = stalled() if waits_for == "the listing" else None
     with pytest.raises(RunAbortedError, match=r"nothing has moved for 0.01 minutes .*under way: ") as raised:
-        archive.run(held=lambda job: isinstance(job, SegmentJob), videos=videos, max_idle_minutes=0.01)
+        archive.run(held=lambda job: isinstance(job, SegmentTask), videos=videos, max_idle_minutes=0.01)
     never.set()
     assert ("a.mp4" if videos is None else "the listing of the inputs") in str(raised.value)
     assert facts(archive.run()) == (2, 0, 0, 0)
@@ -434,13 +436,13 @@ def test_a_run_in_which_nothing_moves_gives_up(archive: Archive, waits_for: str)
 
 def test_a_long_segment_that_moves_on_is_waited_for(archive: Archive):
     archive.add("a.mp4")
-    beats = iter(range(10**9))
+    activity = iter(range(10**9))
     until = time.monotonic() + 1.5
 
     def held(job: Job) -> bool:
-        return isinstance(job, SegmentJob) and time.monotonic() < until
+        return isinstance(job, SegmentTask) and time.monotonic() < until
 
-    assert facts(archive.run(held=held, alive=lambda: next(beats), max_idle_minutes=0.01)) == (1, 0, 0, 0)
+    assert facts(archive.run(held=held, alive=lambda: next(activity), max_idle_minutes=0.01)) == (1, 0, 0, 0)
 
 
 def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
@@ -451,7 +453,7 @@ def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytes
     begun: list[float] = []
 
     def fault(job: Job) -> PosebatchError | None:
-        if not isinstance(job, SegmentJob):
+        if not isinstance(job, SegmentTask):
             return None
         begun.append(clock.now)
         errors = [StorageUnavailableError("slow down"), StorageUnavailableError("slow down"), WorkerDiedError("killed")]
@@ -474,7 +476,7 @@ def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("error", [DamagedVideoError, InternalError])
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, FinalizeJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 def test_what_will_fail_again_fails_at_once(archive: Archive, error, kind):
     archive.add("a.mp4", "b.mp4", "c.mp4")
     fault = Times(error, kind, "b", ALWAYS)
@@ -483,7 +485,7 @@ def test_what_will_fail_again_fails_at_once(archive: Archive, error, kind):
     record = archive.record("b.mp4")
     assert (record.status, record.error_kind, record.attempts) == ("failed", error.kind, 1)
     assert fault.happened <= 2, "at most once for each of its segments"
-    assert len(archive.submitted(FailJob)) == 1
+    assert len(archive.submitted(RecordFailureTask)) == 1
     assert verify(archive.store).problems == ()
     assert archive.record("a.mp4").status == archive.record("c.mp4").status == "ok"
 
@@ -519,11 +521,11 @@ def test_a_video_that_was_published_before_and_is_restored(archive: Archive):
 @pytest.mark.parametrize("segment", [0, 1])
 def test_a_wrong_index_makes_one_segment(archive: Archive, segment: int):
     archive.add("a.mp4", "b.mp4")
-    outcome = archive.run(Times(IndexDisagreesError, SegmentJob, "a", 1, segment))
+    outcome = archive.run(Times(IndexDisagreesError, SegmentTask, "a", 1, segment))
     assert facts(outcome) == (2, 0, 0, 0)
-    jobs = [job.segment for job in archive.submitted(SegmentJob) if job.video.output_path == "a.mp4"]
+    jobs = [job.segment for job in archive.submitted(SegmentTask) if job.video.output_path == "a.mp4"]
     assert jobs.count(Segment()) == 1
-    (finalized,) = (job for job in archive.submitted(FinalizeJob) if job.video.output_path == "a.mp4")
+    (finalized,) = (job for job in archive.submitted(FinalizeTask) if job.video.output_path == "a.mp4")
     assert finalized.plan.segments == (Segment(),)
     assert archive.record("a.mp4").frames_processed == 6
     assert archive.record("a.mp4").attempts == 1
@@ -533,17 +535,17 @@ def test_a_wrong_index_makes_one_segment(archive: Archive, segment: int):
 
 def test_a_wrong_index_that_both_segments_notice(archive: Archive):
     archive.add("a.mp4")
-    cut_only = Times(IndexDisagreesError, SegmentJob, "a", 2)
+    cut_only = Times(IndexDisagreesError, SegmentTask, "a", 2)
     assert facts(archive.run(lambda job: None if job_segment(job) == Segment() else cut_only(job))) == (1, 0, 0, 0)
-    assert [job.segment for job in archive.submitted(SegmentJob)].count(Segment()) == 1
+    assert [job.segment for job in archive.submitted(SegmentTask)].count(Segment()) == 1
     assert verify(archive.store).problems == ()
 
 
 @pytest.mark.parametrize("error", [DamagedVideoError, InternalError, WorkerDiedError])
 def test_what_befalls_a_cut_that_was_given_up_counts_for_nothing(archive: Archive, error):
     archive.add("a.mp4")
-    wrong = Times(IndexDisagreesError, SegmentJob, "a", 1, segment=0)
-    late = Times(error, SegmentJob, "a", 1, segment=1)
+    wrong = Times(IndexDisagreesError, SegmentTask, "a", 1, segment=0)
+    late = Times(error, SegmentTask, "a", 1, segment=1)
     outcome = archive.run(lambda job: wrong(job) or late(job))
     assert (wrong.happened, late.happened) == (1, 1)
     assert facts(outcome) == (1, 0, 0, 0), "the whole video decides"
@@ -552,10 +554,10 @@ def test_what_befalls_a_cut_that_was_given_up_counts_for_nothing(archive: Archiv
 
 
 def job_segment(job: Job) -> Segment | None:
-    return job.segment if isinstance(job, SegmentJob) else None
+    return job.segment if isinstance(job, SegmentTask) else None
 
 
-@pytest.mark.parametrize("kind", [ProbeJob, SegmentJob, PreviewJob])
+@pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, PreviewTask])
 def test_a_source_that_changes_meanwhile_is_listed_again(archive: Archive, kind):
     archive.add("a.mp4", "b.mp4")
     changed = []
@@ -576,7 +578,7 @@ def test_a_source_that_changes_meanwhile_is_listed_again(archive: Archive, kind)
 
 def test_a_source_that_never_rests_fails(archive: Archive):
     archive.add("a.mp4", "b.mp4")
-    outcome = archive.run(Times(ObjectChangedError, SegmentJob, "a", ALWAYS, segment=0))
+    outcome = archive.run(Times(ObjectChangedError, SegmentTask, "a", ALWAYS, segment=0))
     assert facts(outcome) == (1, 0, 1, 0)
     assert archive.record("a.mp4").error_kind == "source_changed"
 
@@ -588,12 +590,12 @@ def test_late_segments_of_the_old_source_count_for_nothing(archive: Archive):
     state = {"probes": 0}
 
     def held(job: Job) -> bool:
-        late = isinstance(job, SegmentJob) and job.video == old and job.segment.index > 0
+        late = isinstance(job, SegmentTask) and job.video == old and job.segment.index > 0
         return late and state["probes"] < 2
 
     def fault(job: Job) -> PosebatchError | None:
-        state["probes"] += isinstance(job, ProbeJob)
-        if isinstance(job, SegmentJob) and job.video == old:
+        state["probes"] += isinstance(job, ProbeTask)
+        if isinstance(job, SegmentTask) and job.video == old:
             if job.segment.index == 0:
                 archive.add("a.mp4", frames=12, shade=40)
             return ObjectChangedError("changed while it was being processed")
@@ -611,11 +613,11 @@ def test_a_late_segment_of_the_old_source_is_not_taken_for_one_of_the_new(archiv
     state = {"probes": 0}
 
     def held(job: Job) -> bool:
-        return isinstance(job, SegmentJob) and job.video == old and job.segment.index == 1 and state["probes"] < 2
+        return isinstance(job, SegmentTask) and job.video == old and job.segment.index == 1 and state["probes"] < 2
 
     def fault(job: Job) -> PosebatchError | None:
-        state["probes"] += isinstance(job, ProbeJob)
-        if isinstance(job, SegmentJob) and job.video == old and job.segment.index == 0:
+        state["probes"] += isinstance(job, ProbeTask)
+        if isinstance(job, SegmentTask) and job.video == old and job.segment.index == 0:
             archive.add("a.mp4", shade=40)
             return ObjectChangedError("changed while it was being processed")
         return None
@@ -623,9 +625,9 @@ def test_a_late_segment_of_the_old_source_is_not_taken_for_one_of_the_new(archiv
     context = archive.context()
 
     def perform_job(job: Job) -> object:
-        if isinstance(job, SegmentJob) and job.video == old:
-            return SegmentDone(3, 3, 0.1)  # it had read all it needed before the change
-        return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
+        if isinstance(job, SegmentTask) and job.video == old:
+            return SegmentResult(3, 3, 0.1)  # it had read all it needed before the change
+        return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
     outcome = archive.run(fault, held, perform_job=perform_job)
     assert facts(outcome) == (1, 0, 0, 0)
@@ -658,8 +660,8 @@ def test_what_was_staged_and_has_gone_is_computed_again(archive: Archive):
     lost = []
 
     def fault(job: Job) -> None:
-        if isinstance(job, FinalizeJob) and not lost:
-            work = Work.of(archive.store, job.video, archive.context().data_fingerprint)
+        if isinstance(job, FinalizeTask) and not lost:
+            work = StagingArea.of(archive.store, job.video, archive.context().data_fingerprint)
             lost.append(work.segment_key(job.plan.segments[0]))
             archive.store.delete(lost[0])
 
@@ -671,8 +673,8 @@ def test_what_was_staged_and_has_gone_is_computed_again(archive: Archive):
 
 def test_a_failure_that_cannot_be_recorded_is_named(archive: Archive):
     archive.add("a.mp4", "b.mp4")
-    broken = Times(DamagedVideoError, ProbeJob, "a")
-    unwritable = Times(StorageUnavailableError, FailJob, "a", ALWAYS)
+    broken = Times(DamagedVideoError, ProbeTask, "a")
+    unwritable = Times(StorageUnavailableError, RecordFailureTask, "a", ALWAYS)
     outcome = archive.run(lambda job: broken(job) or unwritable(job))
     assert (facts(outcome), outcome.exit_code) == ((1, 0, 1, 0), 3)
     assert read_record(archive.store, "a.mp4") is None
@@ -698,8 +700,8 @@ def test_a_preview_alone_needs_no_segments(archive: Archive):
     before = archive.record("a.mp4")
     outcome = archive.run(preview="gif")
     assert facts(outcome) == (1, 0, 0, 0)
-    assert archive.submitted(SegmentJob, ProbeJob, FinalizeJob) == []
-    assert [type(job) for job in archive.pools[-1].submitted] == [PreviewJob, AttachJob]
+    assert archive.submitted(SegmentTask, ProbeTask, FinalizeTask) == []
+    assert [type(job) for job in archive.pools[-1].submitted] == [PreviewTask, PublishPreviewTask]
     assert archive.record("a.mp4").objects[:2] == before.objects
     assert verify(archive.store).problems == ()
 
@@ -719,7 +721,7 @@ def test_a_preview_never_costs_the_tables(archive: Archive, error, tries, tables
     archive.add("a.mp4", "b.mp4")
     if tables_first:
         archive.run()
-    fault = Times(error, PreviewJob, "a", ALWAYS)
+    fault = Times(error, PreviewTask, "a", ALWAYS)
     outcome = archive.run(fault, preview="gif")
     assert (facts(outcome), outcome.exit_code) == ((2, 0, 0, 0), 0)
     assert fault.happened == tries
@@ -737,8 +739,10 @@ def test_a_preview_never_costs_the_tables(archive: Archive, error, tries, tables
 def test_a_preview_never_costs_the_tables_of_a_video_that_had_a_hard_time(archive: Archive):
     """Two tries were in vain in earlier runs: the preview's first failure must not be the video's last."""
     archive.add("a.mp4")
-    Work.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(Tries(2), "x", "x")
-    outcome = archive.run(Times(WorkerDiedError, PreviewJob, "a", ALWAYS), preview="gif")
+    StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint).note_attempt(
+        FailedAttempts(2), "x", "x"
+    )
+    outcome = archive.run(Times(WorkerDiedError, PreviewTask, "a", ALWAYS), preview="gif")
     assert facts(outcome) == (1, 0, 0, 0)
     assert archive.record("a.mp4").status == "ok"
     assert verify(archive.store).problems == ()
@@ -746,7 +750,7 @@ def test_a_preview_never_costs_the_tables_of_a_video_that_had_a_hard_time(archiv
 
 def test_a_preview_that_dies_once_is_drawn_again(archive: Archive):
     archive.add("a.mp4")
-    archive.run(Times(WorkerDiedError, PreviewJob, "a", 1), preview="gif")
+    archive.run(Times(WorkerDiedError, PreviewTask, "a", 1), preview="gif")
     assert archive.record("a.mp4").objects[-1].kind == "preview"
     assert verify(archive.store).problems == ()
 
@@ -771,8 +775,8 @@ def test_storage_errors_with_success_between_them_do_not_end_the_run(archive: Ar
     seen: Counter = Counter()
 
     def fault(job: Job) -> PosebatchError | None:
-        seen[job.video.uri] += isinstance(job, ProbeJob)
-        return StorageUnavailableError("slow down") if isinstance(job, ProbeJob) and seen[job.video.uri] == 1 else None
+        seen[job.video.uri] += isinstance(job, ProbeTask)
+        return StorageUnavailableError("slow down") if isinstance(job, ProbeTask) and seen[job.video.uri] == 1 else None
 
     assert facts(archive.run(fault)) == (20, 0, 0, 0)
 
@@ -781,7 +785,7 @@ def test_stopping_keeps_what_is_finished(archive: Archive):
     archive.add(*(f"{i}.mp4" for i in range(4)))
 
     def after(runner: Runner, completion: Completion) -> None:
-        if isinstance(completion.job, FinalizeJob):
+        if isinstance(completion.job, FinalizeTask):
             runner.stop("SIGTERM")
 
     archive.after = after
@@ -800,7 +804,7 @@ def test_stopping_before_there_is_anything_to_do(archive: Archive):
     (video,) = archive.videos()
     runner_context = archive.context()
     runner = Runner(
-        runner_context, Standings(archive.store), lambda: pytest.fail("no pool"), Progress(Tally(), io.StringIO())
+        runner_context, CommitIndex(archive.store), lambda: pytest.fail("no pool"), Progress(Tally(), io.StringIO())
     )
 
     def endless() -> Iterator[SourceVideo]:
@@ -819,7 +823,7 @@ def test_staged_segments_are_not_computed_again(archive: Archive):
     staged = []
 
     def after(runner: Runner, completion: Completion) -> None:
-        if isinstance(completion.result, SegmentDone):
+        if isinstance(completion.result, SegmentResult):
             staged.append(completion.job.segment.index)
             if len(staged) == 2:
                 runner.stop("SIGTERM")
@@ -841,7 +845,7 @@ def test_another_cut_does_not_use_the_segments_of_the_old_one(archive: Archive):
     archive.add("a.mp4", frames=12)
 
     def after(runner: Runner, completion: Completion) -> None:
-        if isinstance(completion.result, SegmentDone):
+        if isinstance(completion.result, SegmentResult):
             runner.stop("SIGTERM")
 
     archive.after = after
@@ -873,13 +877,13 @@ def test_the_driver_holds_a_bounded_number_of_videos(archive: Archive, workers: 
         begun = {one.video.uri for one in archive.pools[-1].submitted}
         most["flights"] = max(most["flights"], len(begun) - len(settled))
         most["listed"] = max(most["listed"], listed["videos"] - len(settled))
-        if isinstance(job, ProbeJob):
-            return Probed(job.video, VideoPlan(INFO, (Segment(),)), frozenset())
-        if isinstance(job, SegmentJob):
-            return SegmentDone(1, 0, 0.1)
+        if isinstance(job, ProbeTask):
+            return ProbeResult(job.video, VideoPlan(INFO, (Segment(),)), frozenset())
+        if isinstance(job, SegmentTask):
+            return SegmentResult(1, 0, 0.1)
         settled.append(job.video.uri)
         record = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
-        return Committed(job.video.output_path, "e", record)
+        return CommittedRecord(job.video.output_path, "e", record)
 
     outcome = archive.run(videos=videos(), perform_job=perform_job, workers=workers)
     assert facts(outcome) == (1000, 0, 0, 0)
@@ -894,7 +898,7 @@ def test_workers_are_kept_busy(archive: Archive):
     in_workers: list[Counter] = []
 
     def fault(job: Job) -> None:
-        if isinstance(job, SegmentJob):
+        if isinstance(job, SegmentTask):
             in_workers.append(Counter(map(len, archive.pools[-1].in_workers)))
 
     archive.run(fault, workers=3)
@@ -907,13 +911,13 @@ def test_a_worker_has_the_next_segment_before_it_ends_one(archive: Archive, work
     alone = []
 
     def fault(job: Job) -> None:
-        if isinstance(job, SegmentJob):
+        if isinstance(job, SegmentTask):
             (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
             if len(mine) == 1:
                 alone.append(job.segment.index)
 
     archive.run(fault, workers=workers)
-    assert len(archive.submitted(SegmentJob)) == 12
+    assert len(archive.submitted(SegmentTask)) == 12
     assert len(alone) == 2 * workers - 1, "but for the last ones, which go to whoever is idle first"
 
 
@@ -932,7 +936,7 @@ def test_a_slow_segment_keeps_one_waiting_at_most(archive: Archive):
 
 
 def job_index(job: Job) -> int | None:
-    return job.segment.index if isinstance(job, SegmentJob) else None
+    return job.segment.index if isinstance(job, SegmentTask) else None
 
 
 def test_named_failures_are_bounded(archive: Archive, monkeypatch: pytest.MonkeyPatch):
@@ -985,7 +989,7 @@ def test_no_workers_to_be_had(archive: Archive):
 
 def test_an_answer_that_makes_no_sense_is_a_bug(archive: Archive):
     archive.add("a.mp4")
-    with pytest.raises(AssertionError, match="ProbeJob ended with 'what'"):
+    with pytest.raises(AssertionError, match="ProbeTask ended with 'what'"):
         archive.run(perform_job=lambda _: "what")
 
 
@@ -1000,7 +1004,7 @@ def test_an_answer_that_makes_no_sense_is_a_bug(archive: Archive):
     ],
 )
 def test_exit_code(tally, code):
-    assert Outcome(tally, 0.0, ()).exit_code == code
+    assert RunOutcome(tally, 0.0, ()).exit_code == code
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that are no text")

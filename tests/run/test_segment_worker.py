@@ -24,8 +24,8 @@ from posebatch.core.errors import (
     IndexDisagreesError,
     ObjectChangedError,
     ObjectNotFoundError,
-    PoisonError,
     StorageUnavailableError,
+    WorkerCrashError,
     WorkerDiedError,
 )
 from posebatch.core.frames import FramePoses
@@ -33,13 +33,13 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo
-from posebatch.dataset.staging import Work
+from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import read_staged
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.tasks import Probed, ProbeJob, SegmentDone, SegmentJob
+from posebatch.run.tasks import ProbeResult, ProbeTask, SegmentResult, SegmentTask
 from posebatch.run.workers import segment_worker as worker_module
-from posebatch.run.workers.heartbeat import watch
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
@@ -93,10 +93,10 @@ class Archive:
             "run", settings_from({"segment_seconds": 0.4, **chosen}), str(self.root / output), "d@1", "p@1"
         )
 
-    def jobs(self, video: SourceVideo, context: RunContext) -> list[SegmentJob]:
-        probed = perform(ProbeJob(video), context)
-        assert isinstance(probed, Probed)
-        return [SegmentJob(video, probed.plan.info, segment) for segment in probed.plan.segments]
+    def jobs(self, video: SourceVideo, context: RunContext) -> list[SegmentTask]:
+        probed = perform(ProbeTask(video), context)
+        assert isinstance(probed, ProbeResult)
+        return [SegmentTask(video, probed.plan.info, segment) for segment in probed.plan.segments]
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def work_off(
-    processors: Sequence[SegmentProcessor], jobs: Iterable[SegmentJob], at_once: int
-) -> list[SegmentDone | Exception]:
+    processors: Sequence[SegmentProcessor], jobs: Iterable[SegmentTask], at_once: int
+) -> list[SegmentResult | Exception]:
     """Each processor has ``at_once`` segments at any time; what came of each job, in their order."""
     waiting = iter(list(enumerate(jobs)))
     taking, ends = threading.Lock(), {}
@@ -145,13 +145,13 @@ def work_off(
     return [ends[number] for number in sorted(ends)]
 
 
-def staged(context: RunContext, jobs: Iterable[SegmentJob]) -> tuple[list[list[tuple]], list[SegmentReport]]:
+def staged(context: RunContext, jobs: Iterable[SegmentTask]) -> tuple[list[list[tuple]], list[SegmentReport]]:
     """The frames that were staged, segment by segment, as plain values, and the reports."""
     store = LocalStore(context.output)
     frames, reports = [], []
     for job in jobs:
         pieces, report = read_staged(
-            store.read(Work.of(store, job.video, context.data_fingerprint).segment_key(job.segment))
+            store.read(StagingArea.of(store, job.video, context.data_fingerprint).segment_key(job.segment))
         )
         frames.append(
             [
@@ -173,8 +173,8 @@ def test_every_frame_is_read(archive: Archive, videos: list[SourceVideo]) -> Non
         done = work_off([processor], jobs, 1)
     numbers = [range(50), range(100, 121)]
     assert done == [
-        SegmentDone(50, sum(n % 3 for n in numbers[0]), pytest.approx(49 / 25)),
-        SegmentDone(21, sum(n % 3 for n in numbers[1]), pytest.approx(20 / 25)),
+        SegmentResult(50, sum(n % 3 for n in numbers[0]), pytest.approx(49 / 25)),
+        SegmentResult(21, sum(n % 3 for n in numbers[1]), pytest.approx(20 / 25)),
     ]
     frames, reports = staged(context, jobs)
     assert [[len(keypoints) for _, keypoints, _ in segment] for segment in frames] == [
@@ -202,9 +202,9 @@ def test_rows_do_not_depend_on_how_the_work_is_shared_out(archive: Archive, vide
         for processor in processors:
             opened.enter_context(closing(processor))
         ends = work_off(processors, order, at_once)
-    assert all(isinstance(end, SegmentDone) for end in ends)
+    assert all(isinstance(end, SegmentResult) for end in ends)
 
-    def rows(context: RunContext, jobs: list[SegmentJob]) -> dict[str, list[tuple]]:
+    def rows(context: RunContext, jobs: list[SegmentTask]) -> dict[str, list[tuple]]:
         frames, _ = staged(context, jobs)
         return {
             video.uri: [row for job, rows in zip(jobs, frames, strict=True) if job.video == video for row in rows]
@@ -315,7 +315,7 @@ def test_the_networks_have_as_many_threads_as_they_were_loaded_with(archive: Arc
 
 
 def network_fails(at: int) -> Callable[..., None]:
-    def arrange(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+    def arrange(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
         def before(frame_index: int) -> None:
             if frame_index == at:
                 readers._before = lambda _: None
@@ -327,11 +327,11 @@ def network_fails(at: int) -> Callable[..., None]:
     return arrange
 
 
-def decoder_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+def decoder_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
     return replace(job, segment=Segment(1, 5, 5, start_dts=77, end_dts=None))
 
 
-def source_breaks_off(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+def source_breaks_off(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
     class BreaksOff(SegmentDecoder):
         def __iter__(self):
             for number, batch in enumerate(super().__iter__()):
@@ -343,15 +343,15 @@ def source_breaks_off(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: Se
     return job
 
 
-def source_has_gone(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+def source_has_gone(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
     return replace(job, video=replace(job.video, uri="/nowhere/a.mp4"))
 
 
-def source_has_changed(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+def source_has_changed(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
     return replace(job, video=replace(job.video, etag="another"))
 
 
-def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
+def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
     really = worker_module.check_unchanged
 
     def check_unchanged(uri: str, etag: str) -> None:
@@ -361,15 +361,15 @@ def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, readers: Readers, 
     return job
 
 
-def store_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentJob) -> SegmentJob:
-    really = Work.stage
+def store_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
+    really = StagingArea.stage
 
     def stage(self, segment, content):
-        if segment == job.segment and self.work_id == Work.of(self.store, job.video, FINGERPRINT).work_id:
+        if segment == job.segment and self.work_id == StagingArea.of(self.store, job.video, FINGERPRINT).work_id:
             raise StorageUnavailableError("the store does not answer")
         return really(self, segment, content)
 
-    monkeypatch.setattr(Work, "stage", stage)
+    monkeypatch.setattr(StagingArea, "stage", stage)
     return job
 
 
@@ -406,7 +406,7 @@ def test_a_segment_that_fails_leaves_the_others_alone(
         again = work_off([processor], good, 2)
     failed = [end for end in ends if isinstance(end, Exception)]
     assert [type(end) for end in failed] == [error]
-    assert sum(isinstance(end, SegmentDone) for end in ends) == 2
+    assert sum(isinstance(end, SegmentResult) for end in ends) == 2
     assert [end.frames for end in again] == [21, 10]
 
 
@@ -458,8 +458,12 @@ def test_networks_that_fail_are_used_no_more(
         ends = work_off([processor], jobs, 2)
         assert processor._room.taken == 0
     kinds = [type(end) for end in ends]
-    assert (kinds.count(SegmentDone), kinds.count(PoisonError), kinds.count(WorkerDiedError)) == (place, 1, 2 - place)
-    (poisoned,) = (end for end in ends if isinstance(end, PoisonError))
+    assert (kinds.count(SegmentResult), kinds.count(WorkerCrashError), kinds.count(WorkerDiedError)) == (
+        place,
+        1,
+        2 - place,
+    )
+    (poisoned,) = (end for end in ends if isinstance(end, WorkerCrashError))
     assert f"segment 0: the networks failed: {type(error).__name__}: {error}" in str(poisoned)
     assert len(begun) == place + 1
 
@@ -472,11 +476,11 @@ def test_a_segment_says_what_it_is_about(archive: Archive, videos: list[SourceVi
 
     def before(_: int) -> None:
         time.sleep(0.01)
-        seen.append({(step.stage, step.subject) for step in list(watch._steps.values()) if step.since < math.inf})
+        seen.append({(step.stage, step.subject) for step in list(heartbeat._steps.values()) if step.since < math.inf})
 
     with closing(SegmentProcessor(context, Readers(before=before), 1, 0)) as processor:
         processor.process(job)
     assert all(("networks", job.name) in steps for steps in seen)
     assert {("networks", job.name)} in seen, "the decoder waits for room"
     assert set().union(*seen) <= {("networks", job.name), ("decode", job.name)}
-    assert watch._steps == {}
+    assert heartbeat._steps == {}

@@ -799,19 +799,19 @@ def test_pauses_grow_differ_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     @retry.retried
-    def in_vain(seconds: float) -> None:
+    def failed_attempts(seconds: float) -> None:
         tried.append(None)
         now[0] += seconds
         raise StorageUnavailableError("no")
 
     with pytest.raises(StorageUnavailableError):
-        in_vain(0.0)
+        failed_attempts(0.0)
     assert slept == [min(retry.LONGEST_PAUSE_S, retry.FIRST_PAUSE_S * 2**i) for i in range(retry.TRIES - 1)]
     assert {least for least, _ in drawn} == {0}, "full jitter"
     assert len(tried) == retry.TRIES
     tried.clear()
     with pytest.raises(StorageUnavailableError):
-        in_vain(retry.PATIENCE_S / 2)
+        failed_attempts(retry.PATIENCE_S / 2)
     assert len(tried) == 2, "when the patience is used up, nothing new is begun"
 
 

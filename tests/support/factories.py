@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import SegmentReport, VideoRecord
-from posebatch.dataset.publication import Committed, Publication
+from posebatch.dataset.publication import CommittedRecord, Publication
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.storage.store import Store
 
@@ -241,6 +241,6 @@ def staged_file(frames: Sequence[FramePoses], report: SegmentReport | None = Non
     return sink
 
 
-def publish_record(store: Store, output_path: str, record: VideoRecord) -> Committed:
+def publish_record(store: Store, output_path: str, record: VideoRecord) -> CommittedRecord:
     """Commit a record alone."""
     return Publication.begin(store, output_path).commit(record)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from posebatch.core.errors import (
-    PoisonError,
+    EvictedError,
     PosebatchError,
-    TakenAwayError,
+    WorkerCrashError,
     WorkerDiedError,
 )
 from posebatch.core.frames import FramePoses
@@ -22,18 +22,18 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import read_record
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import (
-    Outcome,
     Runner,
+    RunOutcome,
 )
 from posebatch.run.tasks import (
-    SegmentDone,
-    SegmentJob,
-    TaskJob,
+    SegmentResult,
+    SegmentTask,
+    VideoTask,
 )
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
@@ -43,7 +43,7 @@ from posebatch.video.segment_decoder import SegmentDecoder
 from support.factories import staged_file
 from support.tiny_video import write_tiny_video
 
-Job = SegmentJob | TaskJob
+Job = SegmentTask | VideoTask
 Fault = Callable[[Job], PosebatchError | None]
 
 
@@ -55,7 +55,7 @@ def no_fault(_: Job) -> None:
     return None
 
 
-def process(job: SegmentJob, context: RunContext) -> SegmentDone:
+def process(job: SegmentTask, context: RunContext) -> SegmentResult:
     """What a worker does with a segment, but for the networks: everybody stands at the number of their frame."""
     with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(
@@ -79,7 +79,7 @@ def process(job: SegmentJob, context: RunContext) -> SegmentDone:
     ]
     work = context.staging(job.video)
     work.stage(job.segment, staged_file(frames, SegmentReport(decoder.report)))
-    return SegmentDone(len(frames), len(frames), 0.1)
+    return SegmentResult(len(frames), len(frames), 0.1)
 
 
 @dataclass
@@ -96,7 +96,7 @@ class FakePool:
     alive: Callable[[], int] = lambda: 0
     under_way: list[Job] = field(default_factory=list)
     submitted: list[Job] = field(default_factory=list)
-    in_workers: list[list[SegmentJob]] = field(init=False)
+    in_workers: list[list[SegmentTask]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.in_workers = [[] for _ in range(self.wanted)]
@@ -107,18 +107,18 @@ class FakePool:
     def idle_workers(self) -> int:
         return sum(not jobs for jobs in self.in_workers)
 
-    def second_places(self) -> int:
+    def shareable_workers(self) -> int:
         return sum(len(jobs) == 1 and not jobs[0].alone for jobs in self.in_workers)
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         return self.alive()
 
     def idle_task_slots(self) -> int:
-        return 2 - sum(not isinstance(job, SegmentJob) for job in self.under_way)
+        return 2 - sum(not isinstance(job, SegmentTask) for job in self.under_way)
 
     def submit(self, job: Job) -> None:
-        if isinstance(job, SegmentJob):
-            assert self.idle_workers() or (self.second_places() and not job.alone)
+        if isinstance(job, SegmentTask):
+            assert self.idle_workers() or (self.shareable_workers() and not job.alone)
             min((jobs for jobs in self.in_workers if not any(one.alone for one in jobs)), key=len).append(job)
             assert max(map(len, self.in_workers)) <= 2
         else:
@@ -140,8 +140,8 @@ class FakePool:
             self.under_way.remove(one)
         worker[:] = [one for one in worker if one not in ended]
         completions = [replace(completion, job=one, shared=len(ended) > 1) for one in ended]
-        if isinstance(completion.error, PoisonError | TakenAwayError):
-            bystander = TakenAwayError("scripted: ended by another segment")
+        if isinstance(completion.error, WorkerCrashError | EvictedError):
+            bystander = EvictedError("scripted: ended by another segment")
             errors = [completion.error if one is job else bystander for one in ended]
             completions = [Completion(one, error=error) for one, error in zip(ended, errors, strict=True)]
         for one in completions:
@@ -194,11 +194,11 @@ class Archive:
         workers: int = 2,
         alive: Callable[[], int] = lambda: 0,
         **chosen,
-    ) -> Outcome:
+    ) -> RunOutcome:
         context = self.context(**chosen)
 
         def really(job: Job) -> object:
-            return process(job, context) if isinstance(job, SegmentJob) else perform(job, context)
+            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
         def start_pool() -> FakePool:
             pool = FakePool(
@@ -210,7 +210,7 @@ class Archive:
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
         runner = Runner(
-            context, Standings(self.store), start_pool, progress, lambda done: self.records.append(done.record)
+            context, CommitIndex(self.store), start_pool, progress, lambda done: self.records.append(done.record)
         )
         watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
         watchdog.start()
@@ -231,7 +231,7 @@ class Archive:
 
     def tries(self, name: str) -> Counter:
         """How often each segment of a video was given to a worker in the last run."""
-        return Counter(job.segment.index for job in self.submitted(SegmentJob) if job.video.output_path == name)
+        return Counter(job.segment.index for job in self.submitted(SegmentTask) if job.video.output_path == name)
 
     def left_behind(self) -> list[str]:
         return [found.key for found in self.store.list("_state/")]
@@ -248,7 +248,7 @@ class Times:
 
     def __call__(self, job: Job) -> PosebatchError | None:
         meant = isinstance(job, self.kind) and job.video.output_path.startswith(self.name)
-        if isinstance(job, SegmentJob) and self.segment is not None and job.segment.index != self.segment:
+        if isinstance(job, SegmentTask) and self.segment is not None and job.segment.index != self.segment:
             meant = False
         if not meant or self.happened >= self.left:
             return None
@@ -259,6 +259,6 @@ class Times:
 ALWAYS = 10**9
 
 
-def facts(outcome: Outcome) -> tuple[int, int, int, int]:
+def facts(outcome: RunOutcome) -> tuple[int, int, int, int]:
     tally = outcome.tally
     return tally.published, tally.up_to_date, tally.failed, tally.quarantined

@@ -17,11 +17,11 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.publication import read_record
-from posebatch.dataset.staging import Work
+from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.records import record_to_row
 from posebatch.report.gif import AnnotatedFrame, encode_gif
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import FinalizeJob, PreviewOutcome
+from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import open_store
@@ -55,9 +55,9 @@ def possible_poses(index: int, persons: int, rng: np.random.Generator) -> FrameP
     )
 
 
-def stage(store: Store, name: str, context: RunContext, persons: int = 2) -> Work:
+def stage(store: Store, name: str, context: RunContext, persons: int = 2) -> StagingArea:
     """Both segments of a video of four frames."""
-    work = Work.of(store, source(name), context.data_fingerprint)
+    work = StagingArea.of(store, source(name), context.data_fingerprint)
     rng = np.random.default_rng(len(name))
     stride = context.settings.sampling.stride
     for segment in PLAN.segments:
@@ -79,7 +79,7 @@ def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | N
         gif, frames = encode_gif(AnnotatedFrame(i / 10, image) for i, image in enumerate(images))
         store.put(work.preview_key, gif)
         preview = PreviewOutcome(frames)
-    return finalize_video(FinalizeJob(source(name), PLAN, 1, preview), context).record
+    return finalize_video(FinalizeTask(source(name), PLAN, 1, preview), context).record
 
 
 # --- as earlier versions -----------------------------------------------------------------------------------------

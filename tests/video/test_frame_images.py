@@ -12,13 +12,13 @@ from support.factories import video_bytes
 
 from posebatch.core.images import YuvImages
 from posebatch.core.settings import SamplingSettings
-from posebatch.pose.uploads import Uploads, on_device, pinned_array
-from posebatch.video.frame_images import Packing, coding_of_frame, plane_contents
+from posebatch.pose.uploads import Uploads, pinned_array, to_device
+from posebatch.video.frame_images import FrameFormat, coding_of_frame, plane_contents
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
 
-PLANES = Packing(planes=True)
+PLANES = FrameFormat(planes=True)
 
 VIDEOS = {
     "8 bits": {},
@@ -68,7 +68,7 @@ def ffmpeg_rgb(frame):
 @pytest.mark.parametrize("wanted", VIDEOS.values(), ids=VIDEOS)
 def test_rgb_is_to_the_bit_what_it_was(wanted):
     video = video_bytes(frames=6, **wanted)
-    images = [image for batch in decode(video, Packing()) for image in batch.images]
+    images = [image for batch in decode(video, FrameFormat()) for image in batch.images]
     expected = [ffmpeg_rgb(frame) for frame in ffmpeg_frames(video)]
     assert len(images) == len(expected) == 6
     assert all(np.array_equal(a, b) for a, b in zip(images, expected, strict=True))
@@ -77,12 +77,12 @@ def test_rgb_is_to_the_bit_what_it_was(wanted):
 @pytest.mark.parametrize("wanted", VIDEOS.values(), ids=VIDEOS)
 def test_planes_are_the_same_pictures(wanted):
     video = video_bytes(frames=6, **wanted)
-    as_rgb, as_planes = decode(video, Packing()), decode(video, PLANES)
+    as_rgb, as_planes = decode(video, FrameFormat()), decode(video, PLANES)
     assert [batch.records for batch in as_rgb] == [batch.records for batch in as_planes]
     region = np.array([[48.0, 36.0, 60.0, 80.0]])
     for rgb, planes in zip(as_rgb, as_planes, strict=True):
         assert isinstance(planes.images, YuvImages)
-        a, b = on_device(rgb.images, "cpu"), on_device(planes.images, "cpu")
+        a, b = to_device(rgb.images, "cpu"), to_device(planes.images, "cpu")
         assert (len(a), a.size_wh) == (len(b), b.size_wh)
         for one, other in [
             (a.resized((40, 32)), b.resized((40, 32))),
@@ -94,12 +94,12 @@ def test_planes_are_the_same_pictures(wanted):
 
 def test_planes_take_half_the_memory_of_rgb():
     video = video_bytes(frames=4)
-    [rgb], [planes] = decode(video, Packing()), decode(video, PLANES)
+    [rgb], [planes] = decode(video, FrameFormat()), decode(video, PLANES)
     assert planes.images.nbytes * 2 == rgb.images.nbytes == 4 * 128 * 96 * 3
 
 
 def test_batches_without_a_frame_hold_none():
-    for packing in (Packing(), PLANES):
+    for packing in (FrameFormat(), PLANES):
         assert len(packing.pack([])) == 0
 
 
@@ -108,13 +108,13 @@ def test_other_formats_are_converted_as_ever(pixel_format):
     frame = VideoFrame(32, 24, pixel_format)
     for plane in frame.planes:
         np.frombuffer(memoryview(plane), np.uint8)[...] = 90
-    assert np.array_equal(PLANES.pack([frame]), Packing().pack([frame]))
+    assert np.array_equal(PLANES.pack([frame]), FrameFormat().pack([frame]))
 
 
 def test_a_change_of_coding_begins_a_new_batch():
     one, other = VideoFrame(32, 24, "yuv420p"), VideoFrame(32, 24, "yuv420p10le")
     assert PLANES.form(one) != PLANES.form(other)
-    assert Packing().form(one) == Packing().form(other)
+    assert FrameFormat().form(one) == FrameFormat().form(other)
 
 
 def test_lines_that_lie_bottom_up_are_turned_over():
@@ -136,7 +136,7 @@ def test_planes_are_put_where_they_are_wanted():
         made.append(np.full(shape, 77, dtype))
         return made[-1]
 
-    [batch] = decode(video_bytes(frames=3), Packing(planes=True, new_array=new_array))
+    [batch] = decode(video_bytes(frames=3), FrameFormat(planes=True, new_array=new_array))
     assert [plane is own for plane, own in zip(batch.images.planes, made, strict=True)] == [True] * 3
 
 
@@ -147,9 +147,9 @@ def test_batches_sent_ahead_arrive_as_they_were(wanted):
     video = video_bytes(frames=6, **wanted)
     here = decode(video, PLANES)
     uploads = Uploads()
-    sent = [uploads.send(batch) for batch in decode(video, Packing(planes=True, new_array=pinned_array))]
+    sent = [uploads.send(batch) for batch in decode(video, FrameFormat(planes=True, new_array=pinned_array))]
     for a, b in zip(here, sent, strict=True):
         assert (a.records, len(a.images), a.images.nbytes) == (b.records, len(b.images), b.images.nbytes)
-        there = on_device(b.images, "cuda").rgb()
+        there = to_device(b.images, "cuda").rgb()
         assert there.device.type == "cuda"
-        assert float((on_device(a.images, "cpu").rgb() - there.cpu()).abs().max()) < 0.01
+        assert float((to_device(a.images, "cpu").rgb() - there.cpu()).abs().max()) < 0.01

@@ -11,9 +11,9 @@ from support.factories import corrupt_middle, frame_number, video_bytes
 from posebatch.core.errors import IndexDisagreesError, ObjectNotFoundError, SettingsError
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment
-from posebatch.pose.uploads import on_device
+from posebatch.pose.uploads import to_device
 from posebatch.video import fallback, nvdec
-from posebatch.video.frame_images import Packing
+from posebatch.video.frame_images import FrameFormat
 from posebatch.video.nvdec import use_nvdec
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
@@ -35,7 +35,7 @@ def decode(video, on_gpu, packing=None, **how):
         "clip",
         Segment(),
         plan.info,
-        DecodeOptions(sampling=sampling, batch_frames=4, packing=packing or Packing(), on_gpu=on_gpu),
+        DecodeOptions(sampling=sampling, batch_frames=4, packing=packing or FrameFormat(), on_gpu=on_gpu),
     )
     return list(decoder), decoder.report
 
@@ -157,10 +157,10 @@ def test_nvdec_that_cannot_be_had_is_refused(monkeypatch, device, why):
 )
 def test_nvdec_gives_the_frames_of_the_cpu(wanted):
     video = video_bytes(frames=20, size=(256, 192), **wanted)
-    here, report = decode(video, False, Packing(planes=True))
-    there, its_report = decode(video, True, Packing(planes=True))
+    here, report = decode(video, False, FrameFormat(planes=True))
+    there, its_report = decode(video, True, FrameFormat(planes=True))
     assert [batch.records for batch in there] == [batch.records for batch in here]
     assert its_report == report
     for a, b in zip(here, there, strict=True):
-        pixels = on_device(b.images, "cuda").rgb().cpu().numpy()
-        assert np.abs(on_device(a.images, "cpu").rgb().numpy() - pixels).max() <= 1
+        pixels = to_device(b.images, "cuda").rgb().cpu().numpy()
+        assert np.abs(to_device(a.images, "cpu").rgb().numpy() - pixels).max() <= 1

@@ -29,8 +29,8 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import DecodeReport
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoPlan
-from posebatch.run.workers.heartbeat import watch
-from posebatch.video.frame_images import Packing
+from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -505,7 +505,7 @@ def test_colours_are_right(case: tuple[tuple[float, float], int | None, int | No
 
 
 def test_a_scale_shrinks_the_pictures() -> None:
-    result = decoded(video_bytes(frames=3, rotation=90), packing=Packing(scale=0.5))
+    result = decoded(video_bytes(frames=3, rotation=90), packing=FrameFormat(scale=0.5))
     assert {image.shape for image in result.images if image is not None} == {(48, 64, 3)}
     assert result.numbers == [0, 1, 2]
 
@@ -830,7 +830,7 @@ def test_the_watch_over_the_process_hears_of_every_frame():
     """Of those that nobody wants too: `--max-seconds-per-frame` is for one frame, not for a batch."""
     content = video_bytes(frames=30)
     plan = probe(io.BytesIO(content), "a.mp4", 10)
-    before = watch.beats
+    before = heartbeat.activity
     decoder = SegmentDecoder(
         io.BytesIO(content),
         "a.mp4",
@@ -839,4 +839,4 @@ def test_the_watch_over_the_process_hears_of_every_frame():
         DecodeOptions(sampling=SamplingSettings(stride=10), batch_frames=8),
     )
     assert sum(len(batch.records) for batch in decoder) == 3
-    assert watch.beats - before >= decoder.frames_out > 0
+    assert heartbeat.activity - before >= decoder.frames_out > 0

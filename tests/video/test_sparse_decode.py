@@ -25,12 +25,12 @@ from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.video.container import open_video
 from posebatch.video.frame_images import to_rgb
-from posebatch.video.frame_numbers import Foreseen, Sampler
-from posebatch.video.full_decode import Presentation
+from posebatch.video.frame_numbers import NumberedPacket, Sampler
+from posebatch.video.full_decode import FullDecode
 from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
 from posebatch.video.packet_kinds import UNREADABLE, PacketKind, kind_reader
-from posebatch.video.packets import UnsettledError
+from posebatch.video.packets import NeedsFullDecodeError
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
 from posebatch.video.sparse_decode import PACKET_BYTES, needed_packets
@@ -103,7 +103,7 @@ def fully_decoded(video: bytes, info: VideoInfo, segment: Segment, sampling: Sam
     """The same by decoding every packet."""
     with open_video(io.BytesIO(video), Limits("clip")) as opened:
         opened.stream.codec_context.thread_count = 1
-        presentation = Presentation(opened, segment, Sampler.of(sampling, info))
+        presentation = FullDecode(opened, segment, Sampler.of(sampling, info))
         shown = [(one.record, one.frame and to_rgb(one.frame)) for one in presentation]
         report, frames_out = presentation.report(), presentation.frames_out
     return Decoded([record for record, _ in shown], [image for _, image in shown], report, frames_out)
@@ -345,11 +345,11 @@ def kind_of(content: bytes, is_keyframe: bool) -> PacketKind:
     return PacketKind(is_keyframe, content != b"b")
 
 
-def foreseen(story: str) -> Iterator[Foreseen]:
+def foreseen(story: str) -> Iterator[NumberedPacket]:
     """``K0 P3 b1 b2*``: kind, time, and a star for those that are wanted."""
     for word in story.split():
         pts = int(word[1:].rstrip("*"))
-        yield Foreseen(Coded(word[0]), pts, pts, word.endswith("*"))  # type: ignore[arg-type]
+        yield NumberedPacket(Coded(word[0]), pts, pts, word.endswith("*"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_the_packets_that_wanted_frames_need(story: str, expected: str) -> None:
 
 @pytest.mark.parametrize("story", ["P0* P1", "K3* P1*", "K0* P1 K4 P5* P2*"])
 def test_what_cannot_be_decoded_is_left_to_a_full_decode(story: str) -> None:
-    with pytest.raises(UnsettledError):
+    with pytest.raises(NeedsFullDecodeError):
         list(needed_packets(foreseen(story), kind_of))
 
 

@@ -15,7 +15,7 @@ from posebatch.core.videos import VideoInfo
 
 if TYPE_CHECKING:
     pass
-from posebatch.core.redaction import text
+from posebatch.core.redaction import utf8_text
 from posebatch.dataset.tables.parquet import read_table, write_parquet
 from posebatch.dataset.tables.schemas import VIDEOS_SCHEMA
 
@@ -36,8 +36,8 @@ def record_to_row(record: VideoRecord) -> dict[str, Any]:
     row |= {} if info is None else {name: getattr(info, name) for name in VIDEOS_SCHEMA.names if hasattr(info, name)}
     row |= {f"{stage}_seconds": seconds for stage, seconds in vars(record.seconds).items()}
     return row | {
-        "video": text(record.video),
-        "error": None if record.error is None else text(record.error),
+        "video": utf8_text(record.video),
+        "error": None if record.error is None else utf8_text(record.error),
         "time_base": None if info is None else str(info.time_base),
         "last_modified": round(record.last_modified * 1_000_000),
         "objects": [vars(published) for published in record.objects],

@@ -18,7 +18,7 @@ from posebatch.core.videos import SourceVideo, VideoInfo
 
 if TYPE_CHECKING:
     pass
-from posebatch.core.redaction import text
+from posebatch.core.redaction import utf8_text
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import BBOX, FRAMES_SCHEMA, KEYPOINT_COLUMNS, POSES_SCHEMA, ROW_GROUP_ROWS
 
@@ -43,7 +43,7 @@ def provenance(
 ) -> dict[str, str]:
     """What a published file says of its own origin: a pure function of source, weights and settings."""
     return {
-        "posebatch.video": text(video.uri),
+        "posebatch.video": utf8_text(video.uri),
         "posebatch.etag": video.etag,
         "posebatch.sampling": json.dumps(sampling),
         "posebatch.models": json.dumps(models),
@@ -144,4 +144,6 @@ def _joined(arrays: Sequence[NDArray[np.float32]], *shape: int) -> NDArray[np.fl
 
 
 def _constant(value: str, length: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), pa.array([text(value)], pa.string()))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(length, np.int32)), pa.array([utf8_text(value)], pa.string())
+    )

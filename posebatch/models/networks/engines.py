@@ -1,7 +1,7 @@
 """Where and how networks run: torch, OpenVINO or a CUDA graph, in batches of one shape.
 
 All engines compute the same function; they differ in speed and, by the rounding of the number format, in the last
-digits. Whoever owns a network asks `place` what this machine is good at and calls the `Engine` that it gets.
+digits. Whoever owns a network asks `choose_placement` what this machine is good at and calls the `Engine` that it gets.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ PLAIN: Final = Placement()
 """The reference: torch on the CPU in fp32, which every machine has."""
 
 
-def place(device: str = "auto", precision: str = "auto", engine: str = "auto") -> Placement:
+def choose_placement(device: str = "auto", precision: str = "auto", engine: str = "auto") -> Placement:
     """The placement for three settings, each of which may be ``auto``: then the fastest that this machine has.
 
     That is CUDA where torch sees a device; OpenVINO on a CPU where it is installed; bf16 on CUDA and on processors with

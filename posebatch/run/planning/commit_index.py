@@ -11,10 +11,10 @@ from typing import Final
 from posebatch.core.errors import ObjectNotFoundError
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import LEDGER_KEY
-from posebatch.dataset.publication import Committed, fetch_record, list_records
-from posebatch.dataset.staging import NONE_IN_VAIN, Tries, Work, list_attempts
-from posebatch.run.planning.decisions import Standing
-from posebatch.run.planning.ledger import Draft, Ledger, Listing, digests, merged
+from posebatch.dataset.publication import CommittedRecord, fetch_record, list_records
+from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts, StagingArea, list_attempts
+from posebatch.run.planning.decisions import CommitSummary
+from posebatch.run.planning.ledger import Ledger, LedgerBuilder, Listing, digests, merged
 from posebatch.storage.store import Store
 
 ASKED_TOGETHER: Final = 64
@@ -32,7 +32,7 @@ FEW_VIDEOS: Final = 1000
 Watch = Callable[[Iterator[tuple[str, str]]], Iterator[tuple[str, str]]]
 
 
-class Standings:
+class CommitIndex:
     """What an output says of the videos of one run. Begins with `open`; what the run adds is kept by `save`."""
 
     def __init__(self, store: Store, videos: int = 0) -> None:
@@ -41,7 +41,7 @@ class Standings:
         self._listing: Listing | None = None
         self._proven = Ledger.empty()
         self._dropped = 0
-        self._read, self._committed = Draft(), Draft()  # one for each thread that adds to it
+        self._read, self._committed = LedgerBuilder(), LedgerBuilder()  # one for each thread that adds to it
 
     def open(self, watch: Watch = lambda found: found) -> str:
         """List the records and load the ledger, unless the videos are few; a second call does nothing.
@@ -58,31 +58,31 @@ class Standings:
             return ""
         return f"{unknown} of {len(listing)} commit records are not in the ledger: it is being rebuilt by reading them"
 
-    def of(self, videos: Iterable[SourceVideo]) -> Iterator[tuple[SourceVideo, Standing | None]]:
+    def of(self, videos: Iterable[SourceVideo]) -> Iterator[tuple[SourceVideo, CommitSummary | None]]:
         """Each video and how it stands; None: it has no commit record."""
         coming = iter(videos)
         while together := list(islice(coming, ASKED_TOGETHER)):
             yield from zip(together, self._of(together), strict=True)
 
-    def _of(self, videos: Sequence[SourceVideo]) -> list[Standing | None]:
+    def _of(self, videos: Sequence[SourceVideo]) -> list[CommitSummary | None]:
         paths = digests(video.output_path for video in videos)
         standings = self._proven.standings(paths)
         there = [True] * len(videos) if self._listing is None else self._listing.holds(paths).tolist()
         unread = [i for i, standing in enumerate(standings) if standing is None and there[i]]
         for i, found in zip(unread, self._fetch([videos[i].output_path for i in unread]), strict=True):
             if found is not None:
-                standing = standings[i] = Standing.of(found.record)
+                standing = standings[i] = CommitSummary.of(found.record)
                 self._read.add(found.output_path, found.etag, standing)
         return standings
 
-    def tries(self, video: SourceVideo, data_fingerprint: str) -> Tries:
+    def tries(self, video: SourceVideo, data_fingerprint: str) -> FailedAttempts:
         """How often a video was tried in vain, in earlier runs."""
-        work = Work.of(self._store, video, data_fingerprint)
-        return work.tries() if work.work_id in self._tried else NONE_IN_VAIN
+        work = StagingArea.of(self._store, video, data_fingerprint)
+        return work.tries() if work.work_id in self._tried else NO_FAILED_ATTEMPTS
 
-    def note(self, done: Committed) -> None:
+    def note(self, done: CommittedRecord) -> None:
         """Remember a record that this run has written."""
-        self._committed.add(done.output_path, done.etag, Standing.of(done.record))
+        self._committed.add(done.output_path, done.etag, CommitSummary.of(done.record))
 
     def save(self) -> None:
         """Write the ledger, if the records were listed and it would say anything new."""
@@ -98,7 +98,7 @@ class Standings:
         except (ObjectNotFoundError, ValueError):  # lost or damaged: nothing is known, and every record is read
             return Ledger.empty()
 
-    def _fetch(self, output_paths: list[str]) -> list[Committed | None]:
+    def _fetch(self, output_paths: list[str]) -> list[CommittedRecord | None]:
         if not output_paths:
             return []
         with ThreadPoolExecutor(READING_THREADS) as threads:

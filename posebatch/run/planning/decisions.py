@@ -8,7 +8,7 @@ from typing import Final
 
 from posebatch.core.fingerprints import digest
 from posebatch.core.records import VideoRecord, VideoStatus
-from posebatch.core.redaction import text
+from posebatch.core.redaction import utf8_text
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
 
@@ -40,7 +40,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Ending:
+class CommitOutcome:
     """How work on a video ended, as far as a decision asks; the same for most videos of an archive."""
 
     status: VideoStatus
@@ -55,28 +55,28 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Standing:
+class CommitSummary:
     """What a decision needs to know of a commit record."""
 
     source: bytes
     """Digest of the etag of the source that the record is about."""
-    ending: Ending
+    ending: CommitOutcome
 
     @classmethod
-    def of(cls, record: VideoRecord) -> Standing:
+    def of(cls, record: VideoRecord) -> CommitSummary:
         """The same before a record is written and after it is read back."""
-        ending = Ending(
+        ending = CommitOutcome(
             record.status,
             record.settings_fingerprint,
             record.error_kind,
-            None if record.status == "ok" or record.error is None else text(record.error),
+            None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
             tuple(one.fingerprint for one in record.objects if one.kind == "preview"),
         )
         return cls(digest(record.etag), ending)
 
 
-def decide(video: SourceVideo, standing: Standing | None, context: RunContext) -> Decision:
+def decide(video: SourceVideo, standing: CommitSummary | None, context: RunContext) -> Decision:
     """What to do with a video whose commit record says ``standing`` (None: it has none, it was never finished)."""
     if standing is None:
         return Decision(Action.COMPUTE, "new")
@@ -90,7 +90,7 @@ def decide(video: SourceVideo, standing: Standing | None, context: RunContext) -
     return Decision(Action.COMPUTE, f"failed before ({ending.error_kind}), tried again as asked")
 
 
-def _decide_published(ending: Ending, context: RunContext) -> Decision:
+def _decide_published(ending: CommitOutcome, context: RunContext) -> Decision:
     if ending.settings_fingerprint != context.data_fingerprint:
         return Decision(Action.COMPUTE, SETTINGS_CHANGED)
     if context.settings.selection.on_existing == "overwrite":
@@ -127,7 +127,7 @@ def _short(identity: str) -> str:
     return f"{name}@{sha256[:8]}"
 
 
-def _preview_is_current(ending: Ending, context: RunContext) -> bool:
+def _preview_is_current(ending: CommitOutcome, context: RunContext) -> bool:
     wanted = context.preview_fingerprint
     if wanted is None or not ending.has_frames:
         return True

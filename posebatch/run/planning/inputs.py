@@ -91,7 +91,7 @@ class VideoList:
 
 
 @dataclass(frozen=True)
-class Survey:
+class InputListing:
     """What the inputs hold, found before any work begins."""
 
     videos: VideoList
@@ -164,7 +164,7 @@ def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
     return replace(video, etag=now.etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
 
 
-def survey(inputs: Sequence[Input], selection: SelectionSettings) -> Survey:
+def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputListing:
     """List the inputs, once, and make sure that no two videos want the same output path.
 
     Raises `InputError` when two different videos map to one output path, or when there is no video at all.
@@ -179,10 +179,10 @@ def survey(inputs: Sequence[Input], selection: SelectionSettings) -> Survey:
         names = ", ".join(one.named for one in inputs)
         others = f"; {passed_over} other files are not named like a video or not included" if passed_over else ""
         raise InputError(f"no video in {names}{others}. A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
-    return Survey(videos, passed_over)
+    return InputListing(videos, passed_over)
 
 
-def check_apart(inputs: Iterable[Input], output: str) -> None:
+def check_output_outside_inputs(inputs: Iterable[Input], output: str) -> None:
     """Raise `InputError` when the output lies inside an input, where its previews would be taken for videos."""
     target = output.rstrip("/") if is_s3(output) else os.path.realpath(local_path(output))
     for one in inputs:

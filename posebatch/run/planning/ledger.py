@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.fingerprints import DIGEST_BYTES, digest
-from posebatch.run.planning.decisions import Ending, Standing
+from posebatch.run.planning.decisions import CommitOutcome, CommitSummary
 
 MAX_ENDINGS: Final = 100_000
 """Different endings that are kept, which bounds the memory: all whole videos share a few, each failed one has its own
@@ -73,7 +73,7 @@ class Ledger:
     """Of the etags of the sources that the records are about."""
     endings: NDArray[np.int32]
     """Indices into ``told``."""
-    told: tuple[Ending, ...] = ()
+    told: tuple[CommitOutcome, ...] = ()
     """The different endings."""
 
     @classmethod
@@ -91,13 +91,13 @@ class Ledger:
         there = np.flatnonzero(places >= 0)
         return self._only(there[listing.etags[places[there]] == self.records[there]])
 
-    def standings(self, paths: Digests) -> list[Standing | None]:
+    def standings(self, paths: Digests) -> list[CommitSummary | None]:
         """How the videos of these paths stand; None: not known."""
         places = _places(self.paths, paths)
         known = places[places >= 0]
         sources = self.sources[known].tobytes()
         found = iter(
-            Standing(sources[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES], self.told[number])
+            CommitSummary(sources[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES], self.told[number])
             for i, number in enumerate(self.endings[known].tolist())
         )
         return [next(found) if place >= 0 else None for place in places.tolist()]
@@ -120,21 +120,21 @@ class Ledger:
             raise ValueError("the ledger is damaged")
         columns: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(content[_CHECKSUM_BYTES:]), allow_pickle=False))
         told = json.loads(columns.pop("told").tobytes())
-        return cls(**columns, told=tuple(Ending(**{**row, "previews": tuple(row["previews"])}) for row in told))
+        return cls(**columns, told=tuple(CommitOutcome(**{**row, "previews": tuple(row["previews"])}) for row in told))
 
     def _only(self, rows: NDArray[Any]) -> Ledger:
         return Ledger(self.paths[rows], self.records[rows], self.sources[rows], self.endings[rows], self.told)
 
 
-class Draft:
+class LedgerBuilder:
     """Entries as they come."""
 
     def __init__(self) -> None:
         self._digests = bytearray()
         self._endings = array("i")
-        self._numbers: dict[Ending, int] = {}
+        self._numbers: dict[CommitOutcome, int] = {}
 
-    def add(self, path: str, record_etag: str, standing: Standing) -> None:
+    def add(self, path: str, record_etag: str, standing: CommitSummary) -> None:
         """Note how the record of an output path stands in the version with this etag."""
         number = self._numbers.setdefault(standing.ending, len(self._numbers))
         if number >= MAX_ENDINGS:
@@ -162,7 +162,7 @@ def merged(parts: Sequence[Ledger]) -> Ledger:
 
 def _compact(ledger: Ledger) -> Ledger:
     """The same, telling each ending once and none that no entry has."""
-    numbers: dict[Ending, int] = {}
+    numbers: dict[CommitOutcome, int] = {}
     used = np.unique(ledger.endings)
     renumbered = np.zeros(len(ledger.told), np.int32)
     renumbered[used] = [numbers.setdefault(ledger.told[number], len(numbers)) for number in used]
@@ -171,7 +171,7 @@ def _compact(ledger: Ledger) -> Ledger:
     return compact._only(np.flatnonzero(compact.endings < MAX_ENDINGS))
 
 
-def _sorted(columns: Sequence[NDArray[Any]], told: tuple[Ending, ...]) -> Ledger:
+def _sorted(columns: Sequence[NDArray[Any]], told: tuple[CommitOutcome, ...]) -> Ledger:
     paths, records, sources, endings = columns
     order = np.argsort(paths, kind="stable")
     ordered = paths[order]

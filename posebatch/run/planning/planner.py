@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 
 from posebatch.core.errors import NewerOutputError, PosebatchError, RunAbortedError
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.staging import NONE_IN_VAIN, Tries
+from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import Standings
+from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
 
 PLANNED_AHEAD: Final = 64
@@ -33,12 +33,12 @@ class Planned:
 
     video: SourceVideo
     decision: Decision
-    tries: Tries = NONE_IN_VAIN
+    tries: FailedAttempts = NO_FAILED_ATTEMPTS
     """In vain, in earlier runs."""
 
 
 @dataclass
-class Passed:
+class SkippedVideos:
     """Videos, one after another, that need no work."""
 
     up_to_date: int = 0
@@ -72,7 +72,7 @@ class Notice:
     text: str
 
 
-def decisions(videos: Iterable[SourceVideo], standings: Standings, context: RunContext) -> Iterator[Planned]:
+def decisions(videos: Iterable[SourceVideo], standings: CommitIndex, context: RunContext) -> Iterator[Planned]:
     """What is to be done with each video, in their order; tries in vain are not looked up."""
     return (Planned(video, decide(video, standing, context)) for video, standing in standings.of(videos))
 
@@ -80,15 +80,15 @@ def decisions(videos: Iterable[SourceVideo], standings: Standings, context: RunC
 class Planner:
     """Plans ahead of the run, in a thread: what needs work one by one, what does not in bulk."""
 
-    def __init__(self, videos: Iterable[SourceVideo], standings: Standings, context: RunContext) -> None:
+    def __init__(self, videos: Iterable[SourceVideo], standings: CommitIndex, context: RunContext) -> None:
         self._videos, self._standings, self._context = videos, standings, context
-        self._decided: queue.Queue[Planned | Passed | Notice | Exception | None] = queue.Queue(PLANNED_AHEAD)
+        self._decided: queue.Queue[Planned | SkippedVideos | Notice | Exception | None] = queue.Queue(PLANNED_AHEAD)
         self._closed = threading.Event()
         self.exhausted = False
         self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
         self._thread.start()
 
-    def poll(self, timeout_s: float = 0.0) -> Planned | Passed | Notice | None:
+    def poll(self, timeout_s: float = 0.0) -> Planned | SkippedVideos | Notice | None:
         """What comes next, or None when there is nothing yet, or nothing any more (then ``exhausted`` is set).
 
         Raises `RunAbortedError` when the inputs or the commit records cannot be read, and `NewerOutputError`.
@@ -124,18 +124,18 @@ class Planner:
         except Exception as error:  # raised again where the run polls
             self._decided.put(error)
 
-    def _items(self) -> Iterator[Planned | Passed | Notice]:
+    def _items(self) -> Iterator[Planned | SkippedVideos | Notice]:
         notice = self._standings.open(self._unless_closed)
         if notice:
             yield Notice(notice)
-        passed = Passed()
+        passed = SkippedVideos()
         for planned in self._within_limit():
             needs_work = planned.decision.action in (Action.COMPUTE, Action.PREVIEW)
             if not needs_work:
                 passed.add(planned)
             if passed.videos == PASSED_TOGETHER or (needs_work and passed.videos):
                 yield passed
-                passed = Passed()
+                passed = SkippedVideos()
             if needs_work:
                 yield self._with_tries(planned)
         if passed.videos:

@@ -1,6 +1,6 @@
-"""The processes of a run: what a worker that holds the networks, and a helper for CPU tasks, do when they are called.
+"""The processes of a run: a worker that holds the networks, and a helper for CPU tasks.
 
-Each is watched over by `watch`, and says where its box lies, so that somebody can look into it when the process dies.
+`heartbeat` watches each process. Each names its crash folder, so that its death can be diagnosed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import ray
 
 from posebatch.core.errors import InternalError, PosebatchError
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import SegmentJob, TaskJob
-from posebatch.run.workers.crash_reports import Trace, read_trace
-from posebatch.run.workers.heartbeat import watch
+from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.video_tasks import perform
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CallResult:
     """What came of a call in another process: exceptions travel as values, so Ray's own mean that the process died."""
 
     result: object = None
@@ -29,22 +29,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessHandle:
     """Where a process runs, and where it leaves word of what it does."""
 
     node_id: str
     box: str
-    """Path on that node; see `watch`."""
+    """Path on that node; see `heartbeat`."""
 
 
-def attempt(story: Callable[[], object], name: str) -> Outcome:
+def attempt(story: Callable[[], object], name: str) -> CallResult:
     """Run a story and catch how it ends; a bug becomes an `InternalError` of the video it met."""
     try:
-        return Outcome(story())
+        return CallResult(story())
     except PosebatchError as error:
-        return Outcome(error=error)
+        return CallResult(error=error)
     except Exception:
-        return Outcome(error=InternalError(f"{name}: a bug in posebatch: {traceback.format_exc(limit=-8)}"))
+        return CallResult(error=InternalError(f"{name}: a bug in posebatch: {traceback.format_exc(limit=-8)}"))
 
 
 class TaskHelper:
@@ -55,24 +55,24 @@ class TaskHelper:
         self._context = context
         self._place = _settle(context)
 
-    def place(self) -> Place:
+    def place(self) -> ProcessHandle:
         """Where this process is."""
         return self._place
 
-    def perform(self, job: TaskJob) -> Outcome:
+    def perform(self, job: VideoTask) -> CallResult:
         """Work on one task."""
         return attempt(lambda: self._perform(job), job.video.uri)
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """A number that grows whenever something moves on."""
-        return watch.beats
+        return heartbeat.activity
 
-    def autopsy(self, box: str) -> Trace | None:
+    def read_crash_report(self, box: str) -> CrashReport | None:
         """What a process of this node that has died left in its box."""
-        return read_trace(box)
+        return read_crash_report(box)
 
-    def _perform(self, job: TaskJob) -> object:
-        with watch.step(job.stage, job.video.uri):
+    def _perform(self, job: VideoTask) -> object:
+        with heartbeat.step(job.stage, job.video.uri):
             return perform(job, self._context)
 
 
@@ -83,19 +83,19 @@ class SegmentWorker:
         os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
 
-    def load(self) -> Outcome:
-        """Load the networks; separate from construction so that its errors come back as they are. Gives the `Place`."""
+    def load(self) -> CallResult:
+        """Load the networks and give the `ProcessHandle`; apart from construction, so that errors arrive unchanged."""
         return attempt(self._load, "worker")
 
-    def process(self, job: SegmentJob) -> Outcome:
+    def process(self, job: SegmentTask) -> CallResult:
         """Work on one segment; called by two threads at once."""
         return attempt(lambda: self._processor.process(job), job.video.uri)
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """A number that grows whenever something moves on."""
-        return watch.beats
+        return heartbeat.activity
 
-    def _load(self) -> Place:
+    def _load(self) -> ProcessHandle:
         # imported here, so that the processes of CPU tasks need not load torch
         from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415
 
@@ -103,8 +103,8 @@ class SegmentWorker:
         return _settle(self._context)
 
 
-def _settle(context: RunContext) -> Place:
+def _settle(context: RunContext) -> ProcessHandle:
     """Begin to watch over this process."""
     limits = context.settings.limits
-    box = watch.start(limits.max_seconds_per_frame, limits.max_memory_gb * 1e9)
-    return Place(ray.get_runtime_context().get_node_id(), box)
+    box = heartbeat.start(limits.max_seconds_per_frame, limits.max_memory_gb * 1e9)
+    return ProcessHandle(ray.get_runtime_context().get_node_id(), box)

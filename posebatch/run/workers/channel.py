@@ -15,7 +15,7 @@ class ChannelClosedError(Exception):
     """The other side has given up before the end."""
 
 
-class Room:
+class SharedBudget:
     """How much may wait, in all channels that share this room together."""
 
     def __init__(self, limit: int) -> None:
@@ -31,7 +31,7 @@ class Channel(Generic[Item]):
     One item may always wait, however large. An item takes up room until the one after it is asked for.
     """
 
-    def __init__(self, room: Room, size: Callable[[Item], int] = lambda _: 1) -> None:
+    def __init__(self, room: SharedBudget, size: Callable[[Item], int] = lambda _: 1) -> None:
         self._room, self._size = room, size
         self._waiting: deque[Item] = deque()
         self._in_use = 0  # size of what the consumer has

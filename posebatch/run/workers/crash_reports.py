@@ -24,7 +24,7 @@ _CALL: Final = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<
 
 
 @dataclass(frozen=True)
-class Trace:
+class CrashReport:
     """What is known of a process that has ended."""
 
     reason: str
@@ -42,7 +42,7 @@ class Trace:
         return f"{self.reason or 'was ended from outside'}{stage}{stack}"
 
 
-def read_trace(box: str) -> Trace | None:
+def read_crash_report(box: str) -> CrashReport | None:
     """What a box says of its process, which has ended; None when there is no such box. Removes the box."""
     try:
         stack = Path(box, "stack").read_text(errors="replace")
@@ -51,10 +51,10 @@ def read_trace(box: str) -> Trace | None:
     except (OSError, ValueError):
         return None
     shutil.rmtree(box, ignore_errors=True)
-    return trace_of(noted, stack)
+    return crash_report_of(noted, stack)
 
 
-def trace_of(noted: dict[str, Any], stack: str) -> Trace:
+def crash_report_of(noted: dict[str, Any], stack: str) -> CrashReport:
     """What follows from the steps that were noted and the stack that was left."""
     reason, thread = noted.get("reason", ""), noted.get("blamed")
     if crash := _CRASH.search(stack):
@@ -65,8 +65,8 @@ def trace_of(noted: dict[str, Any], stack: str) -> Trace:
         reason = "stood still as a whole (--max-seconds-per-frame)"
     step = _blamed(noted["steps"], thread) if reason else None
     if step is None:
-        return Trace(reason, stack=_innermost(stack, thread))
-    return Trace(reason, step["stage"], step["subject"], _innermost(stack, step["thread"]))
+        return CrashReport(reason, stack=_innermost(stack, thread))
+    return CrashReport(reason, step["stage"], step["subject"], _innermost(stack, step["thread"]))
 
 
 def _blamed(steps: list[dict[str, Any]], thread: str | None) -> dict[str, Any] | None:

@@ -12,13 +12,13 @@ from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
-from posebatch.dataset.publication import Committed, Publication, read_record
-from posebatch.dataset.staging import Work
+from posebatch.dataset.publication import CommittedRecord, Publication, read_record
+from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.parquet import write_parquet
 from posebatch.dataset.tables.rows import DATA_TABLES, provenance
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import FinalizeJob, PreviewOutcome
-from posebatch.run.workers.heartbeat import watch
+from posebatch.run.tasks import FinalizeTask, PreviewOutcome
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.storage.spool import spooled
 
 
@@ -33,7 +33,7 @@ class Totals:
     device: str = ""
 
 
-def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
+def finalize_video(job: FinalizeTask, context: RunContext) -> CommittedRecord:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
     Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
@@ -55,7 +55,7 @@ def finalize_video(job: FinalizeJob, context: RunContext) -> Committed:
     return committed
 
 
-def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> Committed:
+def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> CommittedRecord:
     """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
     store = context.store()
     publication = Publication.begin(store, video.output_path)
@@ -74,7 +74,11 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
 
 
 def _publish_table(
-    kind: Literal["poses", "frames"], publication: Publication, work: Work, job: FinalizeJob, context: RunContext
+    kind: Literal["poses", "frames"],
+    publication: Publication,
+    work: StagingArea,
+    job: FinalizeTask,
+    context: RunContext,
 ) -> PublishedObject:
     make, schema = DATA_TABLES[kind]
     info = job.plan.info
@@ -90,7 +94,7 @@ def _publish_table(
 
 
 def _publish_preview(
-    publication: Publication, work: Work, preview: PreviewOutcome | None, context: RunContext
+    publication: Publication, work: StagingArea, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
         publication.delete("previews")  # what an older version left would be taken for this one's
@@ -100,16 +104,16 @@ def _publish_preview(
     return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),)
 
 
-def staged_frames(work: Work, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+def staged_frames(work: StagingArea, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
     """The processed frames of a video from its staged segments, a piece at a time."""
     for segment in plan.segments:
         pieces, _ = work.read_segment(segment)
         for frames in pieces:
-            watch.moved()
+            heartbeat.moved()
             yield frames
 
 
-def _totals(work: Work, plan: VideoPlan) -> Totals:
+def _totals(work: StagingArea, plan: VideoPlan) -> Totals:
     totals = Totals()
     for segment in plan.segments:
         pieces, report = work.read_segment(segment)
@@ -121,7 +125,9 @@ def _totals(work: Work, plan: VideoPlan) -> Totals:
     return totals
 
 
-def _record(job: FinalizeJob, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]) -> VideoRecord:
+def _record(
+    job: FinalizeTask, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]
+) -> VideoRecord:
     error_kind, error = _complaint(job, totals)
     info, decode = job.plan.info, totals.decode
     span_s = 0.0
@@ -153,7 +159,7 @@ def _record(job: FinalizeJob, context: RunContext, totals: Totals, objects: tupl
     )
 
 
-def _complaint(job: FinalizeJob, totals: Totals) -> tuple[str | None, str | None]:
+def _complaint(job: FinalizeTask, totals: Totals) -> tuple[str | None, str | None]:
     """What the commit record says is wrong with a published video, if anything."""
     complaints, decode = [], totals.decode
     if decode.frames_damaged:

@@ -50,14 +50,14 @@ class _Step:
     """By the monotonic clock; infinity while it waits for others."""
 
 
-class Watch:
+class Heartbeat:
     """The watch over this process. Steps may be told to it before, and without, being started."""
 
     def __init__(self) -> None:
         self._steps: dict[int, _Step] = {}
         self._lock = threading.Lock()
         self._steps_file: int | None = None
-        self.beats = 0
+        self.activity = 0
         """Grows whenever anything moves on."""
 
     @contextlib.contextmanager
@@ -73,7 +73,7 @@ class Watch:
 
     def moved(self) -> None:
         """The step of this thread has moved on: its time begins anew."""
-        self.beats += 1
+        self.activity += 1
         step = self._steps.get(threading.get_ident())
         if step is not None:
             step.since = time.monotonic()
@@ -106,7 +106,7 @@ class Watch:
         else:
             step.since = time.monotonic()
             self._steps[thread] = step
-        self.beats += 1
+        self.activity += 1
         self._note()
 
     def _note(self, reason: str = "", blamed: int | None = None) -> None:
@@ -139,7 +139,7 @@ class Watch:
         os._exit(EXIT_CODE)
 
 
-watch: Final = Watch()
+heartbeat: Final = Heartbeat()
 """The one of this process."""
 
 

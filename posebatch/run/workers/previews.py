@@ -14,22 +14,22 @@ from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
-from posebatch.dataset.staging import Work
+from posebatch.dataset.staging import StagingArea
 from posebatch.report.drawing import draw_skeletons
 from posebatch.report.gif import AnnotatedFrame, encode_gif
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import PreviewJob
+from posebatch.run.tasks import PreviewTask
 from posebatch.run.workers.finalize import staged_frames
-from posebatch.run.workers.heartbeat import watch
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.storage.open import open_source
-from posebatch.video.frame_images import Packing
+from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
 
 PREVIEW_BATCH_FRAMES = 8
 
 
-def draw_preview(job: PreviewJob, context: RunContext) -> int:
+def draw_preview(job: PreviewTask, context: RunContext) -> int:
     """Decode a video once more, draw its persons, and stage the GIF; returns its number of frames."""
     work = context.staging(job.video)
     info, poses = _poses_to_draw(job, context, work)
@@ -43,7 +43,7 @@ def draw_preview(job: PreviewJob, context: RunContext) -> int:
             DecodeOptions(
                 sampling=context.settings.sampling,
                 batch_frames=PREVIEW_BATCH_FRAMES,
-                packing=Packing(scale=scale),
+                packing=FrameFormat(scale=scale),
                 limits=context.settings.limits,
             ),
         )
@@ -59,7 +59,7 @@ def draw_preview(job: PreviewJob, context: RunContext) -> int:
     return frames
 
 
-def _poses_to_draw(job: PreviewJob, context: RunContext, work: Work) -> tuple[VideoInfo, Iterator[FramePoses]]:
+def _poses_to_draw(job: PreviewTask, context: RunContext, work: StagingArea) -> tuple[VideoInfo, Iterator[FramePoses]]:
     if job.plan is not None:
         return job.plan.info, chain.from_iterable(staged_frames(work, job.plan))
     record = read_record(work.store, job.video.output_path)
@@ -73,7 +73,7 @@ def _paired(
 ) -> Iterator[tuple[FramePoses, NDArray[np.uint8]]]:
     """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
     for batch in batches:
-        watch.moved()
+        heartbeat.moved()
         decoded = (record for record in batch.records if record.status == "ok")
         assert isinstance(batch.images, np.ndarray)
         for record, image in zip(decoded, batch.images, strict=True):

@@ -18,13 +18,13 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from posebatch.core.errors import PoisonError, RunAbortedError, TakenAwayError, WorkerDiedError
+from posebatch.core.errors import EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.run.context import RunContext
 from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion
-from posebatch.run.tasks import SegmentJob, TaskJob
-from posebatch.run.workers.actors import Place, SegmentWorker, TaskHelper
-from posebatch.run.workers.crash_reports import read_trace
-from posebatch.run.workers.diagnosis import verdicts
+from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.workers.actors import ProcessHandle, SegmentWorker, TaskHelper
+from posebatch.run.workers.crash_reports import read_crash_report
+from posebatch.run.workers.diagnosis import attribute_deaths
 from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker, passed_on
 
 FIRST_WORKER_SECONDS: Final = 600.0
@@ -66,12 +66,12 @@ class _Worker:
     """An actor that is ready."""
 
     actor: Any
-    place: Place
-    jobs: dict[Any, SegmentJob] = field(default_factory=dict)
+    place: ProcessHandle
+    jobs: dict[Any, SegmentTask] = field(default_factory=dict)
     """By the ref of their end."""
 
     @property
-    def has_second_place(self) -> bool:
+    def is_shareable(self) -> bool:
         return len(self.jobs) == 1 and not any(job.alone for job in self.jobs.values())
 
 
@@ -80,13 +80,13 @@ class _Helper:
     """An actor for CPU tasks, one at a time."""
 
     actor: Any
-    place: Place
+    place: ProcessHandle
     has_worked: bool = False
     """Then it may have died since, through no fault of its next task."""
 
 
 @dataclass(frozen=True)
-class _Inquest:
+class _PendingDiagnosis:
     """Jobs whose process has died, until it is known of what."""
 
     ends: tuple[Completion, ...]
@@ -103,11 +103,11 @@ class RayPool:
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
         self._workers: list[_Worker] = []
         self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
-        self._starting_helpers: dict[Any, tuple[TaskJob, Any]] = {}  # ref of place() -> its first task, actor
+        self._starting_helpers: dict[Any, tuple[VideoTask, Any]] = {}  # ref of place() -> its first task, actor
         self._idle_helpers: list[_Helper] = []
-        self._tasks: dict[Any, tuple[TaskJob, _Helper]] = {}  # by the ref of perform()
+        self._tasks: dict[Any, tuple[VideoTask, _Helper]] = {}  # by the ref of perform()
         self._task_slots = max(2, workers)
-        self._inquests: dict[Any, _Inquest] = {}  # by the ref of autopsy()
+        self._inquests: dict[Any, _PendingDiagnosis] = {}  # by the ref of autopsy()
         self._pulse = _Pulse()
         self._failed_starts = 0
         self._without_since = time.monotonic()
@@ -127,18 +127,18 @@ class RayPool:
             )
         return sum(not worker.jobs for worker in self._workers)
 
-    def second_places(self) -> int:
+    def shareable_workers(self) -> int:
         """See `runner.Pool`."""
-        return sum(worker.has_second_place for worker in self._workers)
+        return sum(worker.is_shareable for worker in self._workers)
 
     def idle_task_slots(self) -> int:
         """See `runner.Pool`."""
         return self._task_slots - len(self._tasks) - len(self._starting_helpers)
 
-    def submit(self, job: SegmentJob | TaskJob) -> None:
+    def submit(self, job: SegmentTask | VideoTask) -> None:
         """See `runner.Pool`."""
-        if isinstance(job, SegmentJob):
-            places = (worker for worker in self._workers if not worker.jobs or worker.has_second_place)
+        if isinstance(job, SegmentTask):
+            places = (worker for worker in self._workers if not worker.jobs or worker.is_shareable)
             worker = min(places, key=lambda worker: len(worker.jobs))
             ref = worker.actor.process.remote(job)
             worker.jobs[ref], self._busy[ref] = job, worker
@@ -159,7 +159,7 @@ class RayPool:
         overdue = [ref for ref, inquest in self._inquests.items() if time.monotonic() > inquest.deadline]
         return [completion for ref in dict.fromkeys([*ready, *overdue]) for completion in self._ended(ref)]
 
-    def beats(self) -> int:
+    def activity(self) -> int:
         """See `runner.Pool`."""
         busy = {helper.actor for _, helper in self._tasks.values()} | {worker.actor for worker in self._busy.values()}
         return self._pulse.feel(busy)
@@ -180,13 +180,13 @@ class RayPool:
         actor = concurrent.remote(self._shared_context, self._device, threads)
         self._starting[actor.load.remote()] = actor
 
-    def _start_helper(self, first: TaskJob) -> None:
+    def _start_helper(self, first: VideoTask) -> None:
         """It is given its first task when it has said where its box lies: a task may end it at once."""
         helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
         actor = helper.options(max_concurrency=2).remote(self._shared_context)  # one call for its beats
         self._starting_helpers[actor.place.remote()] = first, actor
 
-    def _help(self, job: TaskJob, helper: _Helper) -> None:
+    def _help(self, job: VideoTask, helper: _Helper) -> None:
         self._tasks[helper.actor.perform.remote(job)] = job, helper
 
     def _ended(self, ref: Any) -> list[Completion]:
@@ -214,7 +214,7 @@ class RayPool:
         try:
             place = ray.get(ref)
         except WORKER_DEATHS as death:
-            return [Completion(job, error=TakenAwayError(f"{job.name}: the process for it died early: {_why(death)}"))]
+            return [Completion(job, error=EvictedError(f"{job.name}: the process for it died early: {_why(death)}"))]
         self._help(job, _Helper(actor, place))
         return []
 
@@ -242,26 +242,28 @@ class RayPool:
             ends.append(_completion(job, ref))
         died = [end for end in ends if isinstance(end.error, WorkerDiedError)]
         well = [end for end in ends if end not in died]
-        if any(isinstance(end.error, PoisonError) for end in died):  # it has said itself why it cannot go on
-            return well + verdicts(died, None, node_is_alive=True)
+        if any(isinstance(end.error, WorkerCrashError) for end in died):  # it has said itself why it cannot go on
+            return well + attribute_deaths(died, None, node_is_alive=True)
         return well + self._hold_inquest(worker.place, died)
 
-    def _hold_inquest(self, place: Place, died: list[Completion]) -> list[Completion]:
+    def _hold_inquest(self, place: ProcessHandle, died: list[Completion]) -> list[Completion]:
         """What is known at once; else it is told later, when a process on that node has looked into the box."""
         if place.node_id == ray.get_runtime_context().get_node_id():
-            return verdicts(died, read_trace(place.box), node_is_alive=True)
+            return attribute_deaths(died, read_crash_report(place.box), node_is_alive=True)
         there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
         examiner: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
-        ref = examiner.options(scheduling_strategy=there).remote(self._shared_context).autopsy.remote(place.box)
-        self._inquests[ref] = _Inquest(tuple(died), time.monotonic() + INQUEST_SECONDS)
+        ref = (
+            examiner.options(scheduling_strategy=there).remote(self._shared_context).read_crash_report.remote(place.box)
+        )
+        self._inquests[ref] = _PendingDiagnosis(tuple(died), time.monotonic() + INQUEST_SECONDS)
         return []
 
     def _inquest_ended(self, ref: Any) -> list[Completion]:
         inquest = self._inquests.pop(ref)
         try:
-            return verdicts(inquest.ends, ray.get(ref, timeout=0), node_is_alive=True)
+            return attribute_deaths(inquest.ends, ray.get(ref, timeout=0), node_is_alive=True)
         except NO_ANSWER:
-            return verdicts(inquest.ends, None, node_is_alive=False)
+            return attribute_deaths(inquest.ends, None, node_is_alive=False)
 
     def _worker_started(self, ref: Any) -> list[Completion]:
         actor = self._starting.pop(ref)
@@ -277,7 +279,7 @@ class RayPool:
             return []
         if outcome.error is not None:
             raise RunAbortedError(f"a worker cannot load the networks: {outcome.error}") from outcome.error
-        assert isinstance(outcome.result, Place)
+        assert isinstance(outcome.result, ProcessHandle)
         self._failed_starts = 0
         self._workers.append(_Worker(actor, outcome.result))
         return []
@@ -299,20 +301,20 @@ class _Pulse:
             self._hear(self._asked.pop(ref), ref)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + BEAT_SECONDS
-            self._heard = {actor: beats for actor, beats in self._heard.items() if actor in actors}
-            self._asked |= {actor.beats.remote(): actor for actor in actors - set(self._asked.values())}
+            self._heard = {actor: activity for actor, activity in self._heard.items() if actor in actors}
+            self._asked |= {actor.activity.remote(): actor for actor in actors - set(self._asked.values())}
         return self._changes
 
     def _hear(self, actor: Any, ref: Any) -> None:
         try:
-            beats = ray.get(ref)
+            activity = ray.get(ref)
         except WORKER_DEATHS:
             return
-        self._changes += beats != self._heard.get(actor)
-        self._heard[actor] = beats
+        self._changes += activity != self._heard.get(actor)
+        self._heard[actor] = activity
 
 
-def _completion(job: SegmentJob | TaskJob, ref: Any) -> Completion:
+def _completion(job: SegmentTask | VideoTask, ref: Any) -> Completion:
     try:
         outcome = ray.get(ref)
     except WORKER_DEATHS as death:

@@ -12,19 +12,19 @@ from typing import Any, Final
 
 import torch
 
-from posebatch.core.errors import PoisonError, WorkerDiedError
+from posebatch.core.errors import WorkerCrashError, WorkerDiedError
 from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport, StageSeconds
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.pose.uploads import Uploads, pinned_array
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import SegmentDone, SegmentJob
-from posebatch.run.workers.channel import Channel, Room
-from posebatch.run.workers.heartbeat import watch
+from posebatch.run.tasks import SegmentResult, SegmentTask
+from posebatch.run.workers.channel import Channel, SharedBudget
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.storage.open import check_unchanged, open_source
 from posebatch.storage.spool import spooled
-from posebatch.video.frame_images import RGB, Packing
+from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.nvdec import use_nvdec
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -37,7 +37,7 @@ READ_AHEAD_BATCHES: Final = 3
 """Nor may more than so many batches wait, one of them in the networks' hands, however small their frames."""
 
 
-GPU_PACKING: Final = Packing(planes=True, new_array=pinned_array)
+GPU_PACKING: Final = FrameFormat(planes=True, new_array=pinned_array)
 """The form in which frames go to a GPU."""
 
 
@@ -48,7 +48,7 @@ class _Estimated:
     frames: int
     persons: int
     frames_cut: int
-    """See `SegmentDone.frames_cut`."""
+    """See `SegmentResult.frames_cut`."""
     seconds: StageSeconds
 
 
@@ -72,7 +72,7 @@ class SegmentProcessor:
         """``uploads`` where the networks run on a GPU; only then may frames be decoded there too."""
         self._context, self._estimator, self._threads = context, estimator, threads
         self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
-        self._room = Room(read_ahead_bytes)
+        self._room = SharedBudget(read_ahead_bytes)
         self._broken = False
         self._order = threading.Lock()
         self._decoder = ThreadPoolExecutor(1, "decoder")
@@ -94,7 +94,7 @@ class SegmentProcessor:
         self._decoder.shutdown()
         self._networks.shutdown()
 
-    def process(self, job: SegmentJob) -> SegmentDone:
+    def process(self, job: SegmentTask) -> SegmentResult:
         """Decode a segment, find the persons in its frames, and stage the result.
 
         Raises `VideoError` for what will fail again, retryable errors of storage, and `WorkerDiedError` when the
@@ -109,12 +109,12 @@ class SegmentProcessor:
             writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
             check_unchanged(job.video.uri, job.video.etag)
             work = context.staging(job.video)
-            with watch.step("stage", job.name):
+            with heartbeat.step("stage", job.name):
                 work.stage(job.segment, spool)
         covered = _covered_seconds(decoder)
-        return SegmentDone(estimated.frames, estimated.persons, covered, estimated.frames_cut)
+        return SegmentResult(estimated.frames, estimated.persons, covered, estimated.frames_cut)
 
-    def _run(self, job: SegmentJob, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
+    def _run(self, job: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
         """Send a segment through both stages; whichever fails stops the other."""
         frames = Channel[FrameBatch](self._room, self._size)
         with self._order:  # the same in both stages: else each would wait for the other
@@ -133,10 +133,10 @@ class SegmentProcessor:
         share = len(batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
         return max(batch.images.nbytes, int(share * self._room.limit))
 
-    def _decode(self, job: SegmentJob, frames: Channel[FrameBatch]) -> SegmentDecoder:
+    def _decode(self, job: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
         source = open_source(job.video.uri, job.video.etag, context.endpoint_url)
-        with watch.step("decode", job.name), source as file:
+        with heartbeat.step("decode", job.name), source as file:
             decoder = SegmentDecoder(
                 file,
                 job.video.uri,
@@ -150,34 +150,34 @@ class SegmentProcessor:
                     packing=RGB if self._uploads is None else GPU_PACKING,
                     on_gpu=self._decode_on_gpu,
                     limits=context.settings.limits,
-                    on_frame=watch.moved,
+                    on_frame=heartbeat.moved,
                 ),
             )
             with closing(iter(decoder)) as batches:
                 for batch in batches:
                     with self._networks_may_fail(job):
                         sent = batch if self._uploads is None else self._uploads.send(batch)
-                    with watch.waiting():
+                    with heartbeat.waiting():
                         taken = frames.put(sent)
                     if not taken:
                         return decoder  # the networks have failed
                 frames.end()
         return decoder
 
-    def _estimate(self, job: SegmentJob, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
-        with closing(frames), watch.step("networks", job.name), self._networks_may_fail(job):
+    def _estimate(self, job: SegmentTask, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
+        with closing(frames), heartbeat.step("networks", job.name), self._networks_may_fail(job):
             if self._broken:
                 raise WorkerDiedError(f"{job.name}: the networks of this process have failed with another segment")
             return self._infer(frames, writer)
 
     @contextmanager
-    def _networks_may_fail(self, job: SegmentJob) -> Iterator[None]:
+    def _networks_may_fail(self, job: SegmentTask) -> Iterator[None]:
         """What torch and OpenVINO raise ends this processor: after an error of CUDA's every further call fails too."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             self._broken = True
-            raise PoisonError(f"{job.name}: the networks failed: {type(error).__name__}: {error}") from error
+            raise WorkerCrashError(f"{job.name}: the networks failed: {type(error).__name__}: {error}") from error
 
     def _infer(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
         started = time.perf_counter()
@@ -186,7 +186,7 @@ class SegmentProcessor:
         count = persons = frames_cut = 0
         for frame in estimator.estimate(_awaited(frames)):
             writer.add(frame)
-            watch.moved()
+            heartbeat.moved()
             count += 1
             persons += len(frame)
             frames_cut += frame.left_out > 0
@@ -203,7 +203,7 @@ def _awaited(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
     """The same; to wait for the decoder is no step of the networks."""
     iterator = iter(batches)
     while True:
-        with watch.waiting():
+        with heartbeat.waiting():
             batch = next(iterator, None)
         if batch is None:
             return

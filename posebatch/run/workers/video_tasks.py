@@ -5,18 +5,18 @@ Each is one job, a small frozen description, and one story that any process can 
 
 from __future__ import annotations
 
-from posebatch.dataset.publication import Committed, publish_failure
+from posebatch.dataset.publication import CommittedRecord, publish_failure
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import relist
 from posebatch.run.tasks import (
-    AttachJob,
-    FailJob,
-    FinalizeJob,
-    NoteAttemptJob,
-    PreviewJob,
-    Probed,
-    ProbeJob,
-    TaskJob,
+    FinalizeTask,
+    PreviewTask,
+    ProbeResult,
+    ProbeTask,
+    PublishPreviewTask,
+    RecordAttemptTask,
+    RecordFailureTask,
+    VideoTask,
 )
 from posebatch.run.workers.finalize import attach_preview, finalize_video
 from posebatch.run.workers.previews import draw_preview
@@ -24,25 +24,25 @@ from posebatch.storage.open import open_source
 from posebatch.video.probe import probe
 
 
-def perform(job: TaskJob, context: RunContext) -> object:
+def perform(job: VideoTask, context: RunContext) -> object:
     """Do one job; what it returns is said with the story that does it."""
     match job:
-        case ProbeJob():
+        case ProbeTask():
             return probe_video(job, context)
-        case PreviewJob():
+        case PreviewTask():
             return draw_preview(job, context)
-        case FinalizeJob():
+        case FinalizeTask():
             return finalize_video(job, context)
-        case AttachJob():
+        case PublishPreviewTask():
             return attach_preview(job.video, job.preview, context)
-        case FailJob():
+        case RecordFailureTask():
             return fail_video(job, context)
-        case NoteAttemptJob():
+        case RecordAttemptTask():
             context.staging(job.video).note_attempt(job.tries, job.kind, job.error)
             return None
 
 
-def probe_video(job: ProbeJob, context: RunContext) -> Probed:
+def probe_video(job: ProbeTask, context: RunContext) -> ProbeResult:
     """Open a video, cut it into segments, and see which of them are staged already."""
     video = relist(job.video, context.endpoint_url) if job.relist else job.video
     with open_source(video.uri, video.etag, context.endpoint_url) as file:
@@ -50,10 +50,10 @@ def probe_video(job: ProbeJob, context: RunContext) -> Probed:
     work = context.staging(video)
     keys = work.staged_keys()
     staged = frozenset(segment for segment in plan.segments if work.segment_key(segment) in keys)
-    return Probed(video, plan, staged)
+    return ProbeResult(video, plan, staged)
 
 
-def fail_video(job: FailJob, context: RunContext) -> Committed:
+def fail_video(job: RecordFailureTask, context: RunContext) -> CommittedRecord:
     """Publish a failed video's commit record and drop what is staged of it."""
     store = context.store()
     committed = publish_failure(store, job.video.output_path, job.record)

@@ -143,7 +143,7 @@ class Readers:
 
     def estimate(self, batches):
         for batch in batches:
-            meet("networks", watch._steps[threading.get_ident()].subject)
+            meet("networks", heartbeat._steps[threading.get_ident()].subject)
             images = iter(batch.images)
             time.sleep(len(batch.records) * read_plan()["seconds_per_frame"])
             for record in batch.records:
@@ -197,12 +197,12 @@ class Patching(importlib.abc.MetaPathFinder):
 
 def import_what_readers_need():
     """Only where they are used: every process begins with this file."""
-    global FramePoses, frame_number, np, watch  # noqa: PLW0603
+    global FramePoses, frame_number, np, heartbeat  # noqa: PLW0603
     import numpy as np  # noqa: PLC0415
     from support.factories import frame_number  # noqa: PLC0415
 
     from posebatch.core.frames import FramePoses  # noqa: PLC0415
-    from posebatch.run.workers.heartbeat import watch  # noqa: PLC0415
+    from posebatch.run.workers.heartbeat import heartbeat  # noqa: PLC0415
 
 
 if PLAN:
