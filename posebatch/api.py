@@ -1,0 +1,105 @@
+"""The functions that `import posebatch` offers: poses of one file, a run over many, the check of a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from posebatch.core.frames import FramePoses
+from posebatch.core.images import FrameBatch
+from posebatch.core.settings import EstimatorSettings, SamplingSettings, Settings
+from posebatch.core.videos import Segment
+
+if TYPE_CHECKING:
+    from posebatch.dataset.verify import Verdict
+    from posebatch.run.scheduler import RunOutcome
+
+WHOLE_VIDEO = Segment()
+
+
+def decode(path: str | os.PathLike[str], stride: int = 1, batch_frames: int = 16) -> Iterator[FrameBatch]:
+    """Decode a video on this machine: every ``stride``-th frame, in batches of at most ``batch_frames`` frames.
+
+    ``batch.images`` is an array (n, height, width, 3), uint8 RGB, rotated as displayed. Frames that cannot be decoded
+    have a record in ``batch.records`` and no image.
+
+    Raises `InputError` or `StorageError` for a file that cannot be read, and `VideoError` for one that is no video.
+
+    >>> batches = list(posebatch.decode("clip.mp4", stride=10))
+    >>> batches[0].images.shape
+    (3, 120, 160, 3)
+    """
+    from posebatch.video.options import DecodeOptions  # noqa: PLC0415 - FFmpeg is loaded when it is needed
+
+    return _decode(path, DecodeOptions(SamplingSettings(stride), batch_frames))
+
+
+def estimate(
+    path: str | os.PathLike[str], settings: EstimatorSettings | None = None, stride: int = 1, device: str = "auto"
+) -> Iterator[FramePoses]:
+    """Find the persons in every ``stride``-th frame of a video on this machine, in presentation order.
+
+    ``device`` is ``auto``, ``cpu`` or ``cuda``. ``poses.keypoints`` is an array (persons, 17, 3) of x and y in pixels
+    of the displayed frame, and a score; its joints are `posebatch.KEYPOINT_NAMES`.
+
+    Raises `InputError`, `StorageError` or `VideoError` for the file, and `SettingsError` or `WeightsError` for the
+    settings.
+
+    >>> for poses in posebatch.estimate("clip.mp4", stride=10):
+    ...     print(poses.record.frame_index, poses.keypoints.shape)
+    0 (0, 17, 3)
+    10 (0, 17, 3)
+    20 (0, 17, 3)
+    """
+    from posebatch.pose.estimator import PoseEstimator  # noqa: PLC0415 - torch takes seconds to load
+    from posebatch.video.options import DecodeOptions  # noqa: PLC0415
+
+    settings = settings or EstimatorSettings()
+    estimator = PoseEstimator.load(settings, device)
+    options = DecodeOptions(
+        SamplingSettings(stride), estimator.batch_frames, os.cpu_count() or 1, detect_every=settings.detect_every
+    )
+    return estimator.estimate(_decode(path, options))
+
+
+def run(inputs: str | Sequence[str], output: str, settings: Settings | None = None) -> RunOutcome:
+    """Run the job, as ``posebatch run INPUTS --output OUTPUT`` does; returns counts and problems.
+
+    ``inputs`` are files, folders, globs or ``s3://`` addresses; ``output`` is a folder or ``s3://bucket/prefix``. An
+    output that another run has in use raises `OutputHeldError`; a run that cannot go on raises `RunAbortedError`.
+
+    >>> outcome = posebatch.run("videos/", "out", posebatch.settings_from({"stride": 5}))  # doctest: +SKIP
+    >>> outcome.tally.published  # doctest: +SKIP
+    12
+    """
+    from posebatch.run.driver import run_job  # noqa: PLC0415 - planning and storage are loaded when they are needed
+
+    return run_job([inputs] if isinstance(inputs, str) else list(inputs), output, settings or Settings())
+
+
+def verify(output: str, deep: bool = False, endpoint_url: str | None = None) -> Verdict:
+    """Check a dataset, as ``posebatch verify`` does: nothing lost, nothing doubled, nothing half-written.
+
+    ``deep`` reads every byte. ``endpoint_url`` names an S3-compatible store other than AWS.
+
+    >>> posebatch.verify("out").problems  # doctest: +SKIP
+    ()
+    """
+    from posebatch.dataset.verify import verify as verify_store  # noqa: PLC0415 - Arrow is loaded when it is needed
+    from posebatch.storage.open import open_store  # noqa: PLC0415
+
+    return verify_store(open_store(output, endpoint_url), deep)
+
+
+def _decode(path: str | os.PathLike[str], options: object) -> Iterator[FrameBatch]:
+    from posebatch.storage.open import open_file  # noqa: PLC0415
+    from posebatch.video.options import DecodeOptions  # noqa: PLC0415
+    from posebatch.video.probe import probe  # noqa: PLC0415
+    from posebatch.video.segment_decoder import SegmentDecoder  # noqa: PLC0415
+
+    assert isinstance(options, DecodeOptions)
+    name = os.fspath(path)
+    with open_file(name) as file:
+        info = probe(file, name, segment_seconds=float("inf"), limits=options.limits).info
+        yield from SegmentDecoder(file, name, WHOLE_VIDEO, info, options)
