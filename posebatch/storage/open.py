@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import IO
+from typing import IO, Final
 
 from posebatch.storage import retry
 from posebatch.storage.addresses import is_s3, local_path
@@ -12,8 +12,11 @@ from posebatch.storage.disk_errors import translated_disk_errors
 from posebatch.storage.local import LocalStore, local_etag
 from posebatch.storage.retry import RetryPolicy
 from posebatch.storage.s3 import S3Store
-from posebatch.storage.s3_reader import READ_AHEAD_BYTES, S3Reader
+from posebatch.storage.s3_reader import S3Reader
 from posebatch.storage.store import Store, changed_error
+
+READ_AHEAD_BYTES: Final = 1 << 20
+"""Bytes of one ranged read: large enough to hide a request's latency, small enough not to read far past a segment."""
 
 
 def open_store(root: str, endpoint_url: str | None = None) -> Store:

@@ -85,7 +85,7 @@ def translated_s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
         raise StorageUnavailableError(f"{uri}: the store did not answer: {error}") from error
     except exceptions.ParamValidationError as error:
         raise InputError(f"{uri}: no valid bucket or key: {error}") from error
-    except (exceptions.BotoCoreError, ValueError) as error:
+    except (exceptions.BotoCoreError, exceptions.UndefinedModelAttributeError, ValueError) as error:
         raise StorageError(f"{uri}: {error}") from error
 
 

@@ -13,9 +13,6 @@ from posebatch.storage.s3 import head_object, read_body, s3_client
 from posebatch.storage.s3_errors import translated_s3_errors
 from posebatch.storage.store import changed_error
 
-READ_AHEAD_BYTES = 1 << 20
-"""Bytes of one ranged read: large enough to hide a request's latency, small enough not to read far past a segment."""
-
 
 class S3Reader(io.RawIOBase):
     """A read-only file; each read is a ranged GET with If-Match.
