@@ -48,18 +48,6 @@ def test_store_reads_what_was_put(any_store: Store, wrap: Callable[[bytes], Any]
 
 
 def test_store_accepts_any_key(any_store: Store) -> None:
-    keys = [
-        "k",
-        "a b.txt",
-        "ünï/日本",
-        "100%41.x",
-        "dt=1/x=y",
-        "_state/_x",
-        "a+b&c?d#e",
-        "dots/..x",
-        "new\nline",
-        "q'\"<>",
-    ]
     for key in KEYS:
         any_store.put(key, key.encode())
     assert sorted(keys_of(any_store)) == sorted(KEYS)
@@ -187,7 +175,7 @@ def test_store_put_that_fails_keeps_the_old_object(store: Store, monkeypatch: py
 
 
 def test_store_read_sees_whole_objects_while_they_are_replaced(store: Store) -> None:
-    rounds, size = (60, 200_000) if isinstance(store, LocalStore) else (10, 200_000)
+    rounds, size = (40, 200_000) if isinstance(store, LocalStore) else (5, 200_000)
     store.put("k", b"\x00" * size)
     done, contents = threading.Event(), list[bytes]()
 

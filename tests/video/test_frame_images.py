@@ -46,7 +46,7 @@ def decode(video, packing, **how):
             "clip",
             plan.segments[0],
             plan.info,
-            DecodeOptions(sampling=SamplingSettings(), batch_frames=4, packing=packing, **how),
+            DecodeOptions(sampling=SamplingSettings(), batch_frames=4, frame_format=packing, **how),
         )
     )
 

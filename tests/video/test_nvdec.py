@@ -35,7 +35,7 @@ def decode(video, on_gpu, packing=None, **how):
         "clip",
         Segment(),
         plan.info,
-        DecodeOptions(sampling=sampling, batch_frames=4, packing=packing or FrameFormat(), on_gpu=on_gpu),
+        DecodeOptions(sampling=sampling, batch_frames=4, frame_format=packing or FrameFormat(), on_gpu=on_gpu),
     )
     return list(decoder), decoder.report
 

@@ -505,7 +505,7 @@ def test_colours_are_right(case: tuple[tuple[float, float], int | None, int | No
 
 
 def test_a_scale_shrinks_the_pictures() -> None:
-    result = decoded(video_bytes(frames=3, rotation=90), packing=FrameFormat(scale=0.5))
+    result = decoded(video_bytes(frames=3, rotation=90), frame_format=FrameFormat(scale=0.5))
     assert {image.shape for image in result.images if image is not None} == {(48, 64, 3)}
     assert result.numbers == [0, 1, 2]
 
