@@ -45,6 +45,7 @@ def draw_preview(job: PreviewTask, context: RunContext) -> int:
                 batch_frames=PREVIEW_BATCH_FRAMES,
                 frame_format=FrameFormat(scale=scale),
                 limits=context.settings.limits,
+                on_frame=heartbeat.moved,
             ),
         )
         with closing(iter(decoder)) as batches:
