@@ -223,7 +223,7 @@ def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: F
                 str(video),
                 Segment(),
                 info,
-                DecodeOptions(sampling=sampling, batch_frames=estimator.batch_frames, packing=packing),
+                DecodeOptions(sampling=sampling, batch_frames=estimator.batch_frames, frame_format=packing),
             )
             poses = tuple(estimator.estimate(_first(decoder, chosen.frames)))
         seconds = estimator.detect_seconds + estimator.pose_seconds - before[0]

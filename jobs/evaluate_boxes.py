@@ -128,7 +128,7 @@ def _detected(
             str(video),
             Segment(),
             info,
-            DecodeOptions(sampling=sampling, batch_frames=detector.batch_size, packing=RGB),
+            DecodeOptions(sampling=sampling, batch_frames=detector.batch_size, frame_format=RGB),
         )
         for batch in decoder:
             numbers = [record.frame_index for record in batch.records if record.status == "ok"]

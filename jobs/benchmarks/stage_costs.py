@@ -111,7 +111,7 @@ def _decode(
                 sampling=settings.sampling,
                 batch_frames=estimator.batch_frames,
                 threads=threads,
-                packing=RGB if device == "cpu" else GPU_PACKING,
+                frame_format=RGB if device == "cpu" else GPU_PACKING,
                 on_gpu=use_nvdec(settings.execution.decoder, device),
             ),
         )

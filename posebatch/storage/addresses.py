@@ -1,18 +1,11 @@
-"""Addresses of inputs and outputs: ``s3://bucket/key`` or a local path, taken apart."""
+"""Addresses of inputs and outputs, taken apart: ``s3://bucket/key`` or a local path."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
 
-from posebatch.core.errors import (
-    InputError,
-)
-
-if TYPE_CHECKING:
-    pass
-
+from posebatch.core.errors import InputError
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
 
@@ -31,7 +24,7 @@ def split_s3(uri: str) -> tuple[str, str]:
 
 
 def local_path(uri: str) -> str:
-    """Absolute local path of a path. Raises `InputError` for a scheme that we do not speak."""
+    """The absolute path, with ``~`` expanded. Raises `InputError` for a scheme that is not supported."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
     if scheme:
         raise InputError(f"{uri}: {scheme[1]}:// is not supported; give a local path or s3://bucket/key")

@@ -4,195 +4,172 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from posebatch.core.errors import (
-    AccessDeniedError,
-    ObjectNotFoundError,
-    StorageUnavailableError,
-    UnsupportedError,
-)
+from typing_extensions import override
 
-if TYPE_CHECKING:
-    pass
-from posebatch.storage.retry import retried
+from posebatch.core.errors import UnsupportedError
+from posebatch.storage import retry
+from posebatch.storage.disk_errors import translated_disk_errors
+from posebatch.storage.retry import RetryPolicy, retried
+from posebatch.storage.spool import Write, scratch_file, write_atomically
 from posebatch.storage.store import Store, StoredObject, refused_error
 
 SCRATCH_FOLDER = "_state/tmp"
-"""Where a local store writes before it renames: below the root, so on the same file system, and hidden from readers."""
+"""Files are written here before they are renamed: on the file system of the root, and hidden from readers."""
 
 
 MAX_LOCAL_PATH_BYTES = 4096
-"""What Linux takes as a path, with the zero at its end."""
+"""``PATH_MAX`` of Linux, with the zero byte at the end."""
 
 
 class LocalStore(Store):
-    """A folder."""
+    """A folder on a disk. An etag is made of a file's size and modification time, see `local_etag`."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, retry_policy: RetryPolicy | None = None) -> None:
         self.root = os.path.abspath(root)
+        self.retry_policy = retry_policy or retry.DEFAULT_POLICY
 
+    @override
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Objects whose key starts with ``prefix``, depth first; see `Store.list`."""
         start = os.path.join(self.root, prefix)
         folder = start if prefix.endswith("/") or not prefix else os.path.dirname(start)
-        for path in _walk(folder):
+        for path in _walk(folder, self.retry_policy):
             key = os.path.relpath(path, self.root).replace(os.sep, "/")
             if key.startswith(prefix):
-                with contextlib.suppress(FileNotFoundError):  # deleted since the folder was read
-                    yield _stat_object(key, path)
+                with contextlib.suppress(FileNotFoundError):  # deleted since its folder was read
+                    yield _stored(key, os.stat(path))
 
+    @override
     @retried
     def read(self, key: str) -> bytes:
-        """A whole file; see `Store.read`."""
         with translated_disk_errors(self.uri(key)):
             return Path(self.root, key).read_bytes()
 
+    @override
     @retried
     def head(self, key: str) -> StoredObject:
-        """See `Store.head`."""
         with translated_disk_errors(self.uri(key)):
-            return _stat_object(key, os.path.join(self.root, key))
+            return _stored(key, os.stat(os.path.join(self.root, key)))
 
+    @override
     @retried
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
-        """Write beside, flush to the disk, rename; see `Store.put`."""
-        with self._written(key, content) as (scratch, target):
-            written = _stat_object(key, str(scratch))
-            scratch.replace(target)
-        return written
+        target = Path(self.root, key)
+        with translated_disk_errors(str(target)):
+            return _stored(key, write_atomically(target, _writer(content), self._scratch_path(target)))
 
+    @override
     @retried
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        """Nothing there: a hard link, which never replaces. Else a rename right after a look; see `Store.put_if`."""
-        with self._written(key, content) as (scratch, target):
-            written = _stat_object(key, str(scratch))
-            try:
-                if etag is None:
-                    target.hardlink_to(scratch)
-                elif _stat_object(key, str(target)).etag != etag:
-                    raise refused_error(str(target))
-                else:
-                    scratch.replace(target)
-            except (FileExistsError, FileNotFoundError) as error:
-                raise refused_error(str(target)) from error
-            except OSError as error:
-                if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                    raise UnsupportedError(f"{target}: this file system has no hard links") from error
-                raise
-        return written
+        """With None by a hard link, which never replaces a file. With an ``etag`` by a rename right after a look.
 
+        Another process can write between the look and the rename. Disks have no conditional rename.
+        """
+        target = Path(self.root, key)
+        with translated_disk_errors(str(target)):
+            scratch = self._scratch_path(target)
+            with scratch_file(scratch, _writer(content)) as status:
+                try:
+                    if etag is None:
+                        target.hardlink_to(scratch)
+                    elif local_etag(target.stat()) != etag:
+                        raise refused_error(str(target))
+                    else:
+                        scratch.replace(target)
+                except (FileExistsError, FileNotFoundError) as error:
+                    raise refused_error(str(target)) from error
+                except OSError as error:
+                    if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                        raise UnsupportedError(f"{target}: this file system has no hard links") from error
+                    raise
+        return _stored(key, status)
+
+    @override
     @retried
     def age_s(self, key: str) -> float:
-        """By the clock that stamps files, which need not be this machine's; see `Store.age_s`."""
-        with self._written(key, b"") as (scratch, target):
-            return scratch.stat().st_mtime - target.stat().st_mtime
-
-    @contextlib.contextmanager
-    def _written(self, key: str, content: bytes | IO[bytes]) -> Iterator[tuple[Path, Path]]:
-        """A scratch file with the content, safe on the disk and gone afterwards; and where it belongs."""
+        """By the clock that stamps files: on a network file system that is not this machine's clock."""
         target = Path(self.root, key)
-        scratch = Path(self.root, SCRATCH_FOLDER, uuid.uuid4().hex)
-        with translated_disk_errors(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with scratch.open("wb") as file:
-                    for block in _blocks(content):
-                        file.write(block)
-                    file.flush()
-                    os.fsync(file.fileno())
-                yield scratch, target
-            finally:
-                scratch.unlink(missing_ok=True)
+        with translated_disk_errors(str(target)), scratch_file(self._scratch_path(target), _writer(b"")) as now:
+            return now.st_mtime - target.stat().st_mtime
 
+    @override
     @retried
     def delete(self, key: str, etag: str | None = None) -> None:
-        """With an ``etag`` right after a look; see `Store.delete`."""
         path = Path(self.root, key)
         with translated_disk_errors(str(path)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if etag is not None and local_etag(path.stat()) != etag:
                 raise refused_error(str(path))
             path.unlink()
 
+    def _scratch_path(self, target: Path) -> Path:
+        """A new path to write to before ``target`` is replaced; the folders of both exist afterwards."""
+        scratch = Path(self.root, SCRATCH_FOLDER, uuid.uuid4().hex)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        return scratch
+
 
 def local_etag(stat: os.stat_result) -> str:
-    """What stands for an etag of a local file: changes when its size or modification time does."""
+    """The etag of a local file: changes when its size or modification time does."""
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Files below a folder, sorted; links to folders are followed unless they lead back to where we are.
+def _walk(folder: str, retry_policy: RetryPolicy) -> Iterator[str]:
+    """Paths of the files below a folder, depth first and sorted.
 
-    However deep: no more than a path can say, and what it cannot say nobody can open.
+    Links to folders are followed, unless they lead to a folder on the way down. Paths that are too long to open are
+    left out.
     """
-    within: dict[tuple[int, int], Iterator[os.DirEntry[str]]] = {}  # the folders that we are in: what is left of each
+    open_folders: dict[tuple[int, int], Iterator[os.DirEntry[str]]] = {}  # on the way down, with their entries to come
     with translated_disk_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        within[_identity(os.stat(folder))] = _entries(folder)
-    while within:
-        entry = next(next(reversed(within.values())), None)
+        open_folders[_inode(os.stat(folder))] = retry_policy.call(_entries, folder)
+    while open_folders:
+        entry = next(next(reversed(open_folders.values())), None)
         if entry is None:
-            within.popitem()
+            open_folders.popitem()
             continue
         try:
-            below = _identity(entry.stat()) if entry.is_dir() else None
+            subfolder = _inode(entry.stat()) if entry.is_dir() else None
             is_file = entry.is_file()
         except OSError:  # a link to itself
             continue
-        if below is not None and below not in within:
-            within[below] = _entries(entry.path)
+        if subfolder is not None and subfolder not in open_folders:
+            open_folders[subfolder] = retry_policy.call(_entries, entry.path)
         elif is_file:
             yield entry.path
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int]:
+def _inode(stat: os.stat_result) -> tuple[int, int]:
+    """Identifies a folder, whatever path leads to it."""
     return stat.st_dev, stat.st_ino
 
 
-@retried
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder, by name."""
+    """The entries of a folder, sorted by name; none when the folder has been deleted."""
     entries: list[os.DirEntry[str]] = []
     with translated_disk_errors(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     return iter([entry for entry in entries if len(os.fsencode(entry.path)) < MAX_LOCAL_PATH_BYTES])
 
 
-def _stat_object(key: str, path: str) -> StoredObject:
-    stat = os.stat(path)
+def _stored(key: str, stat: os.stat_result) -> StoredObject:
     return StoredObject(key, local_etag(stat), stat.st_size, stat.st_mtime)
 
 
-def _blocks(content: bytes | IO[bytes]) -> Iterator[bytes]:
+def _writer(content: bytes | IO[bytes]) -> Write:
+    return functools.partial(_write, content)
+
+
+def _write(content: bytes | IO[bytes], file: IO[bytes]) -> None:
     if isinstance(content, bytes):
-        yield content
-        return
-    content.seek(0)
-    while block := content.read(1 << 20):
-        yield block
-
-
-@contextlib.contextmanager
-def translated_disk_errors(path: str) -> Iterator[None]:
-    """Translate what the operating system raises."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise ObjectNotFoundError(f"{path}: no such file") from error
-    except PermissionError as error:
-        raise AccessDeniedError(f"{path}: permission denied; check the owner and mode") from error
-    except OSError as error:
-        if error.errno == errno.EROFS:
-            raise AccessDeniedError(
-                f"{path}: the file system is read-only; mount it writable or choose another folder, and run the same "
-                "command again"
-            ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageUnavailableError(
-                f"{path}: the disk is full; make room, and run the same command again"
-            ) from error
-        raise StorageUnavailableError(f"{path}: {error.strerror or error}") from error
+        file.write(content)
+    else:
+        content.seek(0)
+        shutil.copyfileobj(content, file, 1 << 20)

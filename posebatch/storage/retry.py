@@ -1,4 +1,4 @@
-"""The retry policy of all requests to a store."""
+"""The retry policy for requests to a store."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import functools
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from posebatch.core.errors import (
-    StorageUnavailableError,
-)
-
-if TYPE_CHECKING:
-    pass
-
+from posebatch.core.errors import StorageUnavailableError
 
 P = ParamSpec("P")
 
@@ -22,35 +17,56 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-TRIES = 8
-"""How often a store is asked for one thing."""
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter: each pause is drawn between 0 and a bound that doubles.
 
+    Random pauses keep many clients from coming back at the same moment.
+    """
 
-FIRST_PAUSE_S = 0.2
-"""The longest pause before the second try; doubles with each try. Pauses are random: many do not return at once."""
+    attempts: int = 8
+    """Attempts for one request, the first among them."""
+    first_pause_s: float = 0.2
+    """Bound of the pause before the second attempt, seconds."""
+    longest_pause_s: float = 20.0
+    """The bound stops doubling here, seconds."""
+    patience_s: float = 120.0
+    """No attempt begins later than this after the first one, seconds."""
 
+    def call(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``act`` again while it raises `StorageUnavailableError`; every other error is final.
 
-LONGEST_PAUSE_S = 20.0
-
-
-PATIENCE_S = 120.0
-"""After so many seconds no further try is begun."""
-
-
-def retried(act: Callable[P, T]) -> Callable[P, T]:
-    """Do something again while the store does not answer: the one policy of retries, see `TRIES`."""
-
-    @functools.wraps(act)
-    def patiently(*args: P.args, **kwargs: P.kwargs) -> T:
+        Raises the last `StorageUnavailableError` when the attempts or the patience are used up.
+        """
         begun = time.monotonic()
-        for tried in range(TRIES - 1):
+        for attempt in range(self.attempts - 1):
             try:
                 return act(*args, **kwargs)
             except StorageUnavailableError:
-                pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tried))
-                if time.monotonic() - begun + pause > PATIENCE_S:
+                pause = random.uniform(0, min(self.longest_pause_s, self.first_pause_s * 2**attempt))
+                if time.monotonic() - begun + pause > self.patience_s:
                     raise
                 time.sleep(pause)
         return act(*args, **kwargs)
 
-    return patiently
+
+DEFAULT_POLICY = RetryPolicy()
+"""Read by each store and reader that is made without a policy of its own."""
+
+
+class _HasRetryPolicy(Protocol):
+    @property
+    def retry_policy(self) -> RetryPolicy: ...
+
+
+S = TypeVar("S", bound=_HasRetryPolicy)
+
+
+def retried(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Run a method by the ``retry_policy`` of its object."""
+
+    @functools.wraps(method)
+    def call_with_retries(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.retry_policy.call(method, self, *args, **kwargs)
+
+    return call_with_retries

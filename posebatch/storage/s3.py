@@ -7,10 +7,12 @@ import email.utils
 import io
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from posebatch.core.errors import (
     InputError,
@@ -19,62 +21,65 @@ from posebatch.core.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from posebatch.storage import retry
+from posebatch.storage.addresses import split_s3
+from posebatch.storage.retry import RetryPolicy, retried
+from posebatch.storage.s3_errors import code_and_status, translated_s3_errors
+from posebatch.storage.store import Store, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ListObjectsV2OutputTypeDef
-from posebatch.storage.addresses import split_s3
-from posebatch.storage.retry import retried
-from posebatch.storage.s3_errors import code_and_status, translated_s3_errors
-from posebatch.storage.store import Store, StoredObject
 
 TIMEOUT_S = 30.0
-"""How long a store may say nothing."""
+"""Longest silence of the store within one answer, seconds."""
 
 
 SLOWEST_BYTES_PER_S = 16 << 10
-"""An answer that takes `TIMEOUT_S` longer than this comes over a bad connection; another one may be better."""
+"""An answer that takes `TIMEOUT_S` longer than at this rate is given up: another connection may be faster."""
 
 
 BLOCK_BYTES = 16 << 10
-"""Bytes of an answer between two looks at the clock."""
+"""Bytes of an answer between two checks of the time."""
 
 
 PAGE_KEYS = 1000
-"""Keys of one answer to a listing."""
+"""Keys in one page of a listing."""
 
 
 PART_BYTES = 16 << 20
-"""Larger objects go up in parts of this size."""
+"""Larger objects are uploaded in parts of this size."""
 
 
 PUT_MARK = "posebatch-put"
-"""Names each put in its object's metadata: one whose answer was lost is known again by it."""
+"""Metadata key under which each put stores an id of its own. A put whose answer was lost is recognised by that id."""
 
 
 class S3Store(Store):
     """A bucket, or a prefix in one."""
 
-    def __init__(self, root: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, root: str, endpoint_url: str | None = None, retry_policy: RetryPolicy | None = None) -> None:
         self.bucket, key = split_s3(root)
         self.prefix = f"{key.rstrip('/')}/" if key.rstrip("/") else ""
         self.root = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.client = s3_client(endpoint_url)
+        self.retry_policy = retry_policy or retry.DEFAULT_POLICY
 
+    @override
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Pages of a thousand keys, strictly rising: a page that is given twice is asked for again; see `Store.list`.
+        """In pages of `PAGE_KEYS` keys. A page that repeats keys is requested again.
 
-        That a store left a page out cannot be seen in a listing. So nothing may be done to an object because a listing
-        lacks another one without a look at that one.
+        A page that the store leaves out cannot be detected. Never change an object because a listing lacks another one,
+        unless a HEAD of the other one confirms that.
         """
-        last = token = ""
-        while True:
-            page = self._page(prefix, last, token)
+        last_key = token = ""
+        while True:  # ends: `_page` refuses a page that does not go on
+            page = self._page(prefix, last_key, token)
             for entry in page.get("Contents", ()):
-                last = entry["Key"]
-                if not last.endswith("/"):  # the folders that consoles make
+                last_key = entry["Key"]
+                if not last_key.endswith("/"):  # an empty object by which consoles show a folder
                     yield StoredObject(
-                        last[len(self.prefix) :],
+                        last_key[len(self.prefix) :],
                         entry["ETag"].strip('"'),
                         entry["Size"],
                         entry["LastModified"].timestamp(),
@@ -84,122 +89,122 @@ class S3Store(Store):
             token = page["NextContinuationToken"]
 
     @retried
-    def _page(self, prefix: str, last: str, token: str) -> ListObjectsV2OutputTypeDef:
-        """The page of a listing that follows the key ``last``."""
-        follows: Any = {"ContinuationToken": token} if token else {}
+    def _page(self, prefix: str, last_key: str, token: str) -> ListObjectsV2OutputTypeDef:
+        """The page of a listing that follows ``last_key``; its keys must rise strictly."""
+        continuation: Any = {"ContinuationToken": token} if token else {}
         with translated_s3_errors(self.uri(prefix)):
             page = self.client.list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix + prefix, MaxKeys=PAGE_KEYS, **follows
+                Bucket=self.bucket, Prefix=self.prefix + prefix, MaxKeys=PAGE_KEYS, **continuation
             )
-        keys = [last, *(entry["Key"] for entry in page.get("Contents", ()))]
+        keys = [last_key, *(entry["Key"] for entry in page.get("Contents", ()))]
         if any(key <= before for before, key in pairwise(keys)):
             raise StorageUnavailableError(f"{self.uri(prefix)}: the store listed a key twice, or not in order")
         if page["IsTruncated"] and page.get("NextContinuationToken") in (None, token):
-            raise StorageUnavailableError(f"{self.uri(prefix)}: the listing does not get on")
+            raise StorageUnavailableError(f"{self.uri(prefix)}: the store did not continue its listing")
         return page
 
+    @override
     def read(self, key: str) -> bytes:
-        """A whole object; see `Store.read`."""
         return self.fetch(key)[0]
 
+    @override
     @retried
     def fetch(self, key: str) -> tuple[bytes, str]:
-        """In one GET; see `Store.fetch`."""
         with translated_s3_errors(self.uri(key)):
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
             return read_body(answer, self.uri(key)), answer["ETag"].strip('"')
 
+    @override
     def head(self, key: str) -> StoredObject:
-        """See `Store.head`."""
-        return _stored_as(key, head_object(self.client, self.bucket, self.prefix + key))
+        return _stored(key, self._head(key))
 
+    @retried
+    def _head(self, key: str) -> HeadObjectOutputTypeDef:
+        return head_object(self.client, self.bucket, self.prefix + key)
+
+    @override
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
-        """One PUT, or a multipart upload that appears when it is complete; see `Store.put`."""
         return self._put(key, content, {})
 
+    @override
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        """The same with If-Match or If-None-Match; see `Store.put_if`."""
         return self._put(key, content, {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'})
 
     def _put(self, key: str, content: bytes | IO[bytes], condition: Mapping[str, str]) -> StoredObject:
+        """One PUT, or a multipart upload that becomes visible when it is complete."""
         body, size = _seekable(content)
         mark = {PUT_MARK: uuid.uuid4().hex}
-        write = self._put_whole if size <= PART_BYTES else self._put_parts
         try:
-            return write(key, body, size, condition, mark)
+            if size <= PART_BYTES:
+                answer = self._call(
+                    self.client.put_object, key, bool(condition), Body=body.read(), Metadata=mark, **condition
+                )
+            else:
+                answer = self._put_parts(key, body, condition, mark)
         except (PutRefusedError, ObjectNotFoundError):
-            # What refuses a second try may be our first one, whose answer was lost.
-            found = None
+            # The store may refuse a second attempt because the first one succeeded and its answer was lost.
+            current = None
             with contextlib.suppress(ObjectNotFoundError):
-                found = head_object(self.client, self.bucket, self.prefix + key)
-            if found is None or found["Metadata"] != mark:
+                current = self._head(key)
+            if current is None or current["Metadata"] != mark:
                 raise
-        return _stored_as(key, found)
-
-    @retried
-    def _put_whole(
-        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str], mark: Mapping[str, str]
-    ) -> StoredObject:
-        put: Any = self.client.put_object  # the condition's names are known only when it runs
-        body.seek(0)
-        with translated_s3_errors(self.uri(key), conditional=bool(condition)):
-            answer = put(Bucket=self.bucket, Key=self.prefix + key, Body=body.read(), Metadata=mark, **condition)
+            return _stored(key, current)
         return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
 
-    def _put_parts(
-        self, key: str, body: IO[bytes], size: int, condition: Mapping[str, str], mark: Mapping[str, str]
-    ) -> StoredObject:
-        upload = self._ask("create_multipart_upload", key, {"Metadata": mark})["UploadId"]
+    def _put_parts(self, key: str, body: IO[bytes], condition: Mapping[str, str], mark: Mapping[str, str]) -> Any:
+        """The answer that completes the upload; an upload that fails is aborted."""
+        client = self.client
+        upload = self._call(client.create_multipart_upload, key, Metadata=mark)["UploadId"]
         parts: list[dict[str, Any]] = []
         try:
             while block := body.read(PART_BYTES):
                 number = len(parts) + 1
-                sent = self._ask("upload_part", key, {"UploadId": upload, "PartNumber": number, "Body": block})
+                sent = self._call(client.upload_part, key, UploadId=upload, PartNumber=number, Body=block)
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-            done = {"UploadId": upload, "MultipartUpload": {"Parts": parts}, **condition}
-            answer = self._ask("complete_multipart_upload", key, done, conditional=bool(condition))
+            complete, content = client.complete_multipart_upload, {"Parts": parts}
+            return self._call(complete, key, bool(condition), UploadId=upload, MultipartUpload=content, **condition)
         except BaseException:
             with contextlib.suppress(StorageError):
-                self._ask("abort_multipart_upload", key, {"UploadId": upload})
+                self._call(client.abort_multipart_upload, key, UploadId=upload)
             raise
-        return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
 
     @retried
-    def _ask(self, action: str, key: str, more: Mapping[str, Any], conditional: bool = False) -> Any:
-        """One request about a key, by the name of the client's method."""
+    def _call(self, operation: Callable[..., Any], key: str, conditional: bool = False, /, **arguments: Any) -> Any:
+        """Request one operation of the client on one object."""
         with translated_s3_errors(self.uri(key), conditional):
-            return getattr(self.client, action)(Bucket=self.bucket, Key=self.prefix + key, **more)
+            return operation(Bucket=self.bucket, Key=self.prefix + key, **arguments)
 
+    @override
     def age_s(self, key: str) -> float:
-        """By the times in the store's answer; see `Store.age_s`."""
-        found = head_object(self.client, self.bucket, self.prefix + key)
-        return _date_of(found) - found["LastModified"].timestamp()
+        """By the times in the store's answer."""
+        head = self._head(key)
+        return _date_of(head) - head["LastModified"].timestamp()
 
+    @override
     def delete(self, key: str, etag: str | None = None) -> None:
-        """With an ``etag`` by If-Match; see `Store.delete`."""
         condition = {} if etag is None else {"IfMatch": f'"{etag}"'}
         try:
-            self._ask("delete_object", key, condition, conditional=bool(condition))
+            self._call(self.client.delete_object, key, bool(condition), **condition)
         except PutRefusedError:
-            with contextlib.suppress(ObjectNotFoundError):  # our first try may have removed it
+            with contextlib.suppress(ObjectNotFoundError):  # the first attempt may have removed it
                 self.head(key)
                 raise
 
 
 @lru_cache(maxsize=8)
 def s3_client(endpoint_url: str | None = None) -> S3Client:
-    """A client with boto3's own credentials, region and profile, which tries once. Thread-safe, so shared.
+    """A client that makes one attempt, with boto3's own credentials, region and profile. Thread-safe, so shared.
 
-    Raises `InputError` for an address that holds a password.
+    Raises `InputError` for an endpoint that contains a password.
     """
-    if endpoint_url and "@" in endpoint_url:  # S3 signs its requests: such a password would only be written about
+    if endpoint_url and "@" in endpoint_url:  # S3 signs its requests: a password would be of no use, and be logged
         raise InputError("--endpoint-url: an address without user and password; the credentials are boto3's own")
-    # imported where S3 is spoken: local work needs neither the time nor, on a bare machine, the package
+    # imported here: local work needs neither the time for it nor, on a bare machine, the package
     import boto3  # noqa: PLC0415
     import botocore.config  # noqa: PLC0415
 
     config = botocore.config.Config(
-        retries={"mode": "standard", "total_max_attempts": 1},  # see `retried`
+        retries={"mode": "standard", "total_max_attempts": 1},  # `RetryPolicy` repeats requests
         connect_timeout=min(10.0, TIMEOUT_S),
         read_timeout=TIMEOUT_S,
         max_pool_connections=64,
@@ -211,9 +216,8 @@ def s3_client(endpoint_url: str | None = None) -> S3Client:
         return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
 
 
-@retried
 def head_object(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
-    """Size and ETag of an object. Raises `ObjectNotFoundError` or another `StorageError`."""
+    """Size, ETag and metadata of an object, in one attempt. Raises `ObjectNotFoundError` or another `StorageError`."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 - see `s3_client`
 
     uri = f"s3://{bucket}/{key}"
@@ -223,16 +227,20 @@ def head_object(client: S3Client, bucket: str, key: str) -> HeadObjectOutputType
         except ClientError as error:
             if code_and_status(error)[1] not in {"400", "403"}:
                 raise
-        client.get_object(Bucket=bucket, Key=key)["Body"].close()  # says why; the answer to a HEAD has no room for it
-    raise StorageUnavailableError(f"{uri}: refused, and a moment later not")
+        # the answer to a HEAD has no body that could name the reason; the answer to a GET has one
+        client.get_object(Bucket=bucket, Key=key)["Body"].close()
+    raise StorageUnavailableError(f"{uri}: the store refused a HEAD and then allowed a GET")
 
 
-def _stored_as(key: str, found: HeadObjectOutputTypeDef) -> StoredObject:
-    return StoredObject(key, found["ETag"].strip('"'), found["ContentLength"], found["LastModified"].timestamp())
+def _stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
+    return StoredObject(key, head["ETag"].strip('"'), head["ContentLength"], head["LastModified"].timestamp())
 
 
 def read_body(answer: Any, uri: str, size: int | None = None) -> bytes:
-    """An answer's body, which must have its whole ``size`` and not come at a crawl."""
+    """The body of an answer; ``size`` bytes, by default as many as its header announces.
+
+    Raises `StorageUnavailableError` when the body is shorter, or slower than `SLOWEST_BYTES_PER_S`.
+    """
     size = answer.get("ContentLength") if size is None else size
     deadline = time.monotonic() + TIMEOUT_S + (size or 0) / SLOWEST_BYTES_PER_S
     blocks = []
@@ -248,12 +256,12 @@ def read_body(answer: Any, uri: str, size: int | None = None) -> bytes:
 
 
 def _date_of(answer: Any) -> float:
-    """When the store gave an answer, by its own clock."""
+    """When the store gave an answer, by its own clock; Unix time, seconds."""
     return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
 
 
 def _seekable(content: bytes | IO[bytes]) -> tuple[IO[bytes], int]:
-    """What is to be put from its beginning, and its size."""
+    """The content as a file at its beginning, and its size in bytes."""
     body = io.BytesIO(content) if isinstance(content, bytes) else content
     size = body.seek(0, io.SEEK_END)
     body.seek(0)

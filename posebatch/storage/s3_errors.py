@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from posebatch.core.errors import (
     AccessDeniedError,
@@ -14,18 +14,18 @@ from posebatch.core.errors import (
     StorageUnavailableError,
     UnsupportedError,
 )
+from posebatch.storage.store import changed_error, refused_error
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
-from posebatch.storage.store import changed_error, refused_error
 
-_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"}
-
-
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+_NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"}
 
 
-_DENIED = {
+_EXPIRED: Final = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+
+
+_DENIED: Final = {
     "401",
     "403",
     "AccessDenied",
@@ -38,7 +38,7 @@ _DENIED = {
 }
 
 
-_TRANSIENT = {
+_TRANSIENT: Final = {
     "408",
     "409",
     "429",
@@ -57,9 +57,13 @@ _TRANSIENT = {
 
 @contextlib.contextmanager
 def translated_s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
-    """Translate what botocore raises, of a conditional put or anything else."""
+    """Raise one of our errors for each error of botocore in the block; ``uri`` stands in its message.
+
+    ``conditional``: the request has an If-Match or If-None-Match, so a conflict is a `PutRefusedError`. Raises
+    `InputError` for an invalid bucket or key, and a `StorageError` for all others.
+    """
     from botocore import exceptions, parsers  # noqa: PLC0415 - see `s3_client`
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - which botocore lets pass in bodies that it reads itself
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - botocore does not wrap it while it reads a body
 
     try:
         yield
@@ -81,12 +85,12 @@ def translated_s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
         raise StorageUnavailableError(f"{uri}: the store did not answer: {error}") from error
     except exceptions.ParamValidationError as error:
         raise InputError(f"{uri}: no valid bucket or key: {error}") from error
-    except (exceptions.BotoCoreError, ValueError) as error:
+    except (exceptions.BotoCoreError, exceptions.UndefinedModelAttributeError, ValueError) as error:
         raise StorageError(f"{uri}: {error}") from error
 
 
 def _put_error(error: ClientError, uri: str) -> StorageError:
-    """What a conditional put or delete means by its errors."""
+    """The error of a conditional put or delete."""
     code, status = code_and_status(error)
     if status in {"409", "412"} or (status == "404" and code == "NoSuchKey"):
         return refused_error(uri)
@@ -96,12 +100,12 @@ def _put_error(error: ClientError, uri: str) -> StorageError:
 
 
 def code_and_status(error: ClientError) -> tuple[str, str]:
-    """The error code of the answer and its HTTP status, both as text; empty where the answer has none."""
+    """The error code and the HTTP status of the answer, both as text; empty where the answer has none."""
     code = error.response.get("Error", {}).get("Code", "")
     return code, str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
-def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 - a table, a line for each class
+def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 - a table, one row per class
     code, status = code_and_status(error)
     if code in {"PreconditionFailed", "412"} or status == "412":
         return changed_error(uri)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
 from typing_extensions import override
 
 from posebatch.storage.addresses import split_s3
-from posebatch.storage.retry import retried
+from posebatch.storage.retry import RetryPolicy, retried
 from posebatch.storage.s3 import head_object, read_body, s3_client
 from posebatch.storage.s3_errors import translated_s3_errors
 from posebatch.storage.store import changed_error
 
-READ_AHEAD_BYTES = 1 << 20
-"""Bytes of one ranged read: large enough to hide a request's latency, small enough not to read far past a segment."""
-
 
 class S3Reader(io.RawIOBase):
-    """Ranged GETs with If-Match behind a file's interface."""
+    """A read-only file; each read is a ranged GET with If-Match.
 
-    def __init__(self, uri: str, etag: str, endpoint_url: str | None) -> None:
+    Raises `ObjectChangedError` when the object is no longer the version with ``etag``.
+    """
+
+    def __init__(self, uri: str, etag: str, endpoint_url: str | None, retry_policy: RetryPolicy) -> None:
+        self.retry_policy = retry_policy
         self._uri, self._etag = uri, etag
         self._bucket, self._key = split_s3(uri)
         self._client = s3_client(endpoint_url)
-        head = head_object(self._client, self._bucket, self._key)
+        head = retry_policy.call(head_object, self._client, self._bucket, self._key)
         if head["ETag"].strip('"') != etag:
             raise changed_error(uri)
         self._size, self._position = head["ContentLength"], 0
@@ -61,7 +60,7 @@ class S3Reader(io.RawIOBase):
 
     @override
     def readall(self) -> bytes:
-        # what we inherit reads 8 KiB at a time, each of which would be a request
+        # the inherited method reads 8 KiB at a time, and each would be a request
         content = bytearray(max(0, self._size - self._position))
         return bytes(memoryview(content)[: self.readinto(content)])
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, Final
 
-from posebatch.core.errors import (
-    ObjectChangedError,
-    PutRefusedError,
-)
+from posebatch.core.errors import ObjectChangedError, PutRefusedError, StorageUnavailableError
 
-if TYPE_CHECKING:
-    pass
+FETCH_ATTEMPTS: Final = 3
+"""Reads of one object by `Store.fetch` before it gives up on an object that is rewritten all the time."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +18,19 @@ class StoredObject:
     """One object as a listing shows it."""
 
     key: str
-    """Below the root that was listed."""
+    """Path below the root of the store."""
     etag: str
+    """Changes with the content."""
     size_bytes: int
     last_modified: float
     """Unix time, seconds."""
 
 
 class Store(ABC):
-    """A root in object storage or on a disk; keys are paths below it with forward slashes."""
+    """A root in object storage or on a disk; keys are paths below it with forward slashes.
+
+    Every method may raise `AccessDeniedError` and `StorageUnavailableError` besides the errors that it names.
+    """
 
     root: str
 
@@ -39,32 +40,38 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Objects whose key starts with ``prefix``, sorted within each folder; none when there is no such root."""
+        """Objects whose key starts with ``prefix``, sorted within each folder; none when the root does not exist."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:
         """A whole object. Raises `ObjectNotFoundError`."""
 
     def fetch(self, key: str) -> tuple[bytes, str]:
-        """A whole object and its etag, both of one version. Raises `ObjectNotFoundError`."""
-        while True:
+        """A whole object and its etag, both of one version.
+
+        Raises `ObjectNotFoundError`, and `StorageUnavailableError` when the object changed during each of
+        `FETCH_ATTEMPTS` reads.
+        """
+        for _ in range(FETCH_ATTEMPTS):
             etag, content = self.head(key).etag, self.read(key)
             if self.head(key).etag == etag:
                 return content, etag
+        raise StorageUnavailableError(f"{self.uri(key)}: it changed during each of {FETCH_ATTEMPTS} reads")
 
     @abstractmethod
     def head(self, key: str) -> StoredObject:
-        """What a listing would show of one key. Raises `ObjectNotFoundError`."""
+        """One object as a listing would show it. Raises `ObjectNotFoundError`."""
 
     @abstractmethod
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
-        """Write a whole object in one step, replacing what was there."""
+        """Write a whole object in one step, and replace an older one. A file is read from its beginning."""
 
     @abstractmethod
     def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
-        """Write a whole object only if what is there now has this ``etag``; None: only if nothing is there.
+        """Write a whole object only if the current one has this ``etag``; with None, only if there is none.
 
-        Raises `PutRefusedError` when something else is there, `UnsupportedError` where the store has no such puts.
+        Raises `PutRefusedError` when there is another version, `UnsupportedError` where the store has no conditional
+        puts.
         """
 
     @abstractmethod
@@ -73,9 +80,10 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: str, etag: str | None = None) -> None:
-        """Remove an object, with an ``etag`` only if it has this one; no error when it is not there.
+        """Remove an object, with an ``etag`` only this version; no error when there is no such object.
 
-        Raises `PutRefusedError` when something else is there, `UnsupportedError` where the store cannot look.
+        Raises `PutRefusedError` when there is another version, `UnsupportedError` where the store has no conditional
+        deletes.
         """
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from posebatch.core.errors import TrainingError
+from posebatch.storage.spool import write_atomically
 
 Row = dict[str, float]
 """What is known of a run at one step, by name."""
@@ -190,12 +190,7 @@ def _save(
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"step": step, "settings": _fixed(settings), "history": history, "network": network.state_dict()}
     content |= {"average": average.state_dict(), "optimiser": optimiser.state_dict()}
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_atomically(path, functools.partial(torch.save, content), path.with_suffix(".unfinished"))
 
 
 def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:

@@ -1,10 +1,10 @@
 """Probe a video, cut it into segments, and decode a segment into `FrameBatch`es.
 
-What a frame *is* must not depend on how a video is cut. So one rule numbers frames everywhere: the frames of the
-stream in presentation order, as one sequential decode would give them, with a placeholder for each frame that should
-have come out but did not. A segment starts at a keyframe of the container's index, whose position in the index gives
-the number of its first frame. The decoder checks what the index promised and raises `IndexDisagreesError` otherwise.
-Frames that nobody wants need not be decoded, but count as if they were.
+A frame must have the same number however the video is cut. So one rule numbers frames everywhere: in presentation
+order, as one sequential decode gives them, with a placeholder for each frame that should have come out but did not.
+A segment starts at a keyframe of the container's index; its position in the index gives the number of its first frame.
+The decoder checks the index against the stream and raises `IndexDisagreesError` where they differ. Frames that are not
+sampled need not be decoded, but they are counted.
 
-Foreign errors are translated here: no FFmpeg error leaves this package.
+Errors of FFmpeg are translated here, and none leaves this package.
 """

@@ -1,4 +1,4 @@
-"""Open a container that anyone may have made, and say what is wrong with it."""
+"""Open a container from an untrusted source, and name what is wrong with it."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from posebatch.core.errors import DamagedVideoError, NotAVideoError, NoVideoStre
 from posebatch.video.limits import Limits
 
 CONTAINER_FORMATS: Final = "asf,avi,dv,flv,matroska,mov,mpeg,mpegts,mxf,ogg"
-"""The demuxers that may open an input. Playlists (HLS, DASH, concat), which make FFmpeg open other files and addresses,
-are not among them, whatever an input is called."""
+"""The demuxers that may open an input. Playlists (HLS, DASH, concat) are left out, because they make FFmpeg open other
+files and addresses. The name of an input plays no part."""
 
 
 INDEXED_FORMATS: Final = frozenset({"mov"})
-"""Formats whose header lists every packet, so that a keyframe's position says which frame it is."""
+"""Formats whose header lists every packet, so that the position of a keyframe gives its frame number."""
 
 
 UNTIMED_FORMATS: Final = frozenset({"avi"})
-"""Formats without presentation times: the k-th frame shown takes the k-th time slot."""
+"""Formats without presentation times: the k-th presented frame takes the k-th time slot."""
 
 
-av.logging.set_level(av.logging.PANIC)  # what matters reaches the caller as an error or a frame's status
+av.logging.set_level(av.logging.PANIC)  # errors reach the caller as exceptions or as a frame's status
 
 
-def ignore() -> None:
-    """Do nothing: the default for callbacks."""
+def do_nothing() -> None:
+    """The default of callbacks."""
 
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A video that is being read: its container and the one stream of it that counts."""
+    """A video that is being read: its container and its main video stream."""
 
     container: av.container.InputContainer
     stream: VideoStream
@@ -53,22 +53,22 @@ class OpenVideo:
     """Seconds per tick."""
     limits: Limits
     on_frame: Callable[[], None]
-    """Called after each decoded frame, as a sign of life."""
+    """Called after each decoded frame, as a heartbeat."""
 
     @property
     def name(self) -> str:
-        """Stands in error messages."""
+        """The video's name in error messages."""
         return self.limits.name
 
     @property
     def format(self) -> str:
-        """The demuxer's first name: ``mov`` for MP4 and its kin."""
+        """The demuxer's first name: ``mov`` for MP4 and its relatives."""
         return self.container.format.name.split(",")[0]
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """What the decoder gives for a packet, or for None at the end.
+        """The frames that come out of the decoder for a packet; with None, the frames that it still holds.
 
-        Raises ``FFmpegError`` for what cannot be decoded, and `LimitError` for too large a picture.
+        Raises ``FFmpegError`` when the packet cannot be decoded, and `LimitError` for a picture that is too large.
         """
         context = self.stream.codec_context
         try:
@@ -77,7 +77,7 @@ class OpenVideo:
             return []
         except av.error.FFmpegError as error:
             self.limits.check_picture(context.width, context.height)
-            self.limits.check_refused(_complaint(error))
+            self.limits.check_refused_picture(_log_of(error))
             raise
         for frame in frames:
             self.limits.check_picture(frame.width, frame.height)
@@ -85,18 +85,19 @@ class OpenVideo:
         return frames
 
     def check_frame(self, frame_index: int, pts: int) -> None:
-        """Raises `LimitError` for a frame that comes too late, by number or by time."""
+        """Raises `LimitError` when a frame's number or time is beyond the limits."""
         self.limits.check_frames(frame_index + 1)
         self.limits.check_time(pts, self.time_base, since=self.stream.start_time or 0)
 
 
 @contextlib.contextmanager
 def open_video(
-    file: IO[bytes], limits: Limits, accelerator: HWAccel | None = None, on_frame: Callable[[], None] = ignore
+    file: IO[bytes], limits: Limits, accelerator: HWAccel | None = None, on_frame: Callable[[], None] = do_nothing
 ) -> Iterator[OpenVideo]:
-    """The container and its main video stream, to be decoded by the accelerator if there is one.
+    """Open a container and its main video stream; the ``accelerator`` decodes it, if there is one.
 
-    ``on_frame`` is called after each decoded frame.
+    ``on_frame`` is called after each decoded frame. Raises `NotAVideoError`, `NoVideoStreamError`, `DamagedVideoError`
+    or `LimitError`. With an accelerator, errors of FFmpeg pass: the caller tries again without one.
     """
     size = file.seek(0, io.SEEK_END)
     if size == 0:
@@ -104,10 +105,12 @@ def open_video(
     options = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "none"}
     options |= limits.container_options | limits.decoder_options
     try:
-        container = av.open(_Nameless(file, size), "r", options=options, metadata_errors="replace", hwaccel=accelerator)
+        container = av.open(
+            _NamelessFile(file, size), "r", options=options, metadata_errors="replace", hwaccel=accelerator
+        )
     except av.error.FFmpegError as error:
         if accelerator is not None:
-            raise  # what is wrong with the file is told to those who try without
+            raise
         raise _open_error(error, limits) from error
     with container:
         limits.check_streams(len(container.streams))
@@ -117,16 +120,16 @@ def open_video(
         try:
             yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame)
         finally:
-            # Waits for the decoder's threads without Python's lock. PyAV frees a decoder while holding that lock, and a
-            # thread that meets damage needs it for its message: the two would wait for each other for ever.
+            # Waits for the decoder's threads without holding the GIL. PyAV frees a decoder while it holds the GIL, and
+            # a decoder thread that meets damage needs the GIL to log that: both would wait for ever.
             stream.codec_context.flush_buffers()
 
 
-class _Nameless:
-    """A file without its name, so that FFmpeg judges by content alone: a text called .mp4 is no damaged MP4.
+class _NamelessFile:
+    """A file without a name, so that FFmpeg goes by the content alone: a text called .mp4 is not a damaged MP4.
 
-    It keeps a position of its own, so that one file can be read at two places in turn. A place that a header makes up,
-    outside the file, is its end: to ask for it is no failure of the storage.
+    The position is its own, so that two readers can use one file in turn. A damaged header may ask for a position
+    outside the file. That becomes the end of the file, because the storage would report an error of its own.
     """
 
     def __init__(self, file: IO[bytes], size: int) -> None:
@@ -147,37 +150,39 @@ class _Nameless:
         return self._position
 
 
-def complaints() -> int:
-    """How often FFmpeg has complained in this process. Of some damage it tells in no other way."""
+def logged_errors() -> int:
+    """How many errors FFmpeg has logged in this process. Some damage shows in the log and nowhere else."""
     return av.logging.get_last_error()[0]
 
 
-def _complaint(error: av.error.FFmpegError) -> str:
-    """What FFmpeg said last before it failed."""
+def _log_of(error: av.error.FFmpegError) -> str:
+    """The last line that FFmpeg logged before it failed."""
     return str(error).partition("last error log: ")[2].strip()
 
 
 def _open_error(error: av.error.FFmpegError, limits: Limits) -> NotAVideoError | DamagedVideoError:
-    """What is wrong with a file that cannot be opened. Raises `LimitError` where FFmpeg stopped at a limit."""
+    """The error for a file that cannot be opened. Raises `LimitError` where FFmpeg stopped at a limit."""
     name = limits.name
-    if "max_streams" in _complaint(error):
+    if "max_streams" in _log_of(error):
         limits.check_streams(limits.settings.max_streams + 1)
-    said = _complaint(error) or error.strerror or "unknown data"
-    if "moov" in said:
+    reason = _log_of(error) or error.strerror or "unknown data"
+    if "moov" in reason:
         return DamagedVideoError(
             f"{name}: this MP4/MOV has no index (moov): the recording was not finished or the file was cut off"
         )
-    if "whitelist" in said or "hls" in said:
-        return NotAVideoError(f"{name}: a playlist or another format that is not read ({said}); give the video itself")
-    return NotAVideoError(f"{name}: not a video in a format that is read ({said})")
+    if "whitelist" in reason or "hls" in reason:
+        return NotAVideoError(
+            f"{name}: a playlist or another format that is not read ({reason}); give the video itself"
+        )
+    return NotAVideoError(f"{name}: not a video in a format that is read ({reason})")
 
 
 def _video_stream(container: av.container.InputContainer, name: str) -> VideoStream:
+    """The first stream that is a video, and not a cover picture; the demuxer skips all others."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        # what is of type video here are attached pictures
-        found = {"cover picture" if stream.type == "video" else stream.type for stream in container.streams}
-        kinds = ", ".join(sorted(found)) or "nothing"
+        types = {"cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        kinds = ", ".join(sorted(types)) or "nothing"
         raise NoVideoStreamError(f"{name}: no video stream in it, only {kinds}")
     for stream in container.streams:
         if stream.index != streams[0].index:
@@ -194,7 +199,10 @@ def _time_base(stream: VideoStream, name: str) -> Fraction:
 
 
 def keyframes(entries: IndexEntries) -> Iterator[tuple[int, int]]:
-    """Where decoding can start, by an index: the number of packets before it, and its decode time."""
+    """The keyframes of an index: for each, the number of packets before it and its decode time in ticks.
+
+    The first entry counts as one, because decoding begins there in any case.
+    """
     packets = 0
     for i, entry in enumerate(entries):
         if i == 0 or (entry.is_keyframe and not entry.is_discard):

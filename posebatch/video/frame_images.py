@@ -1,4 +1,4 @@
-"""FFmpeg frames as arrays: RGB or planes, rotated as displayed."""
+"""FFmpeg frames as arrays: RGB or planes, rotated as they are displayed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 from posebatch.core.images import DeviceImages, Images, PixelCoding, YuvImages, coding_of
 
 NewArray = Callable[[tuple[int, ...], type[np.generic]], NDArray[Any]]
-"""Makes an array of a shape and type, its content whatever."""
+"""Makes an uninitialised array of a shape and dtype."""
 
 
 _FULL_RANGE: Final = 2
-"""``AVCOL_RANGE_JPEG``."""
+"""FFmpeg's ``AVCOL_RANGE_JPEG``."""
 
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """In which form a batch holds its frames."""
+    """The form in which a batch holds its frames."""
 
     planes: bool = False
-    """As planes, where they are coded so; else as RGB."""
+    """As planes, where the coding is a supported one; else as RGB."""
     scale: float = 1.0
-    """Size relative to the frame, of RGB."""
+    """Size of RGB images relative to the frame."""
     new_array: NewArray = np.empty
-    """Where planes are put: into memory from which a GPU copies fast."""
+    """Allocates planes, for example in pinned memory, from which a GPU copies faster."""
 
-    def form(self, frame: VideoFrame) -> Hashable:
-        """Equal for frames that fit into one batch."""
+    def batch_key(self, frame: VideoFrame) -> Hashable:
+        """Equal for frames that fit into one batch: of one size and coding."""
         coding = coding_of_frame(frame) if self.planes else None
         return coding or (frame.width, frame.height, quarter_turns(frame) % 2)
 
     def pack(self, frames: Sequence[VideoFrame]) -> Images:
-        """Frames of equal form, maybe none."""
+        """The images of frames with one `batch_key`, in order; for no frames an empty RGB array (0, 0, 0, 3)."""
         if not frames:
             return np.zeros((0, 0, 0, 3), np.uint8)
         coding = coding_of_frame(frames[0]) if self.planes else None
@@ -53,7 +53,7 @@ class FrameFormat:
         return YuvImages(coding, planes)
 
     def _rgb(self, frames: Sequence[VideoFrame]) -> NDArray[np.uint8]:
-        """One after the other into its place, so that only one is there twice."""
+        # each is converted into its place: at most one image exists twice
         first = to_rgb(frames[0], self.scale)
         images = np.empty((len(frames), *first.shape), np.uint8)
         images[0] = first
@@ -63,23 +63,23 @@ class FrameFormat:
 
 
 RGB: Final = FrameFormat()
-"""Whole frames, converted."""
+"""Whole frames as RGB."""
 
 
 def coding_of_frame(frame: VideoFrame) -> PixelCoding | None:
-    """How a frame is coded; None when it has to be converted by FFmpeg."""
+    """The coding of a frame's planes; None when FFmpeg has to convert the frame."""
     pixel_format, size_wh = frame.format.name, (frame.width, frame.height)
     if _on_gpu(frame):
         pixel_format = frame.sw_format.name if frame.sw_format else ""
         if pixel_format not in ("nv12", "p010le", "p016le") or frame.width % 2 or frame.height % 2:
-            return None  # PyAV hands no others on, and of these only half of an odd size, rounded down
+            return None  # PyAV exports no other formats, and rounds half of an odd size down
     return coding_of(
         pixel_format, size_wh, colour_matrix(frame), frame.color_range == _FULL_RANGE, quarter_turns(frame)
     )
 
 
 def plane_contents(frame: VideoFrame, coding: PixelCoding) -> Iterator[NDArray[Any]]:
-    """The planes of a frame in main memory, without the padding of their lines; valid while the frame is."""
+    """The planes of a frame in main memory, without the padding of their lines; views, valid as long as the frame."""
     for plane, shape in zip(frame.planes, coding.plane_shapes, strict=True):
         lines = np.frombuffer(memoryview(plane), coding.dtype).reshape(shape[0], -1)
         content = lines[:, : int(np.prod(shape[1:]))].reshape(shape)
@@ -91,11 +91,11 @@ def _on_gpu(frame: VideoFrame) -> bool:
 
 
 UNSPECIFIED_MATRIX: Final = 2
-"""``AVCOL_SPC_UNSPECIFIED``: the stream does not name its colour matrix."""
+"""FFmpeg's ``AVCOL_SPC_UNSPECIFIED``: the stream does not name its colour matrix."""
 
 
 def to_rgb(frame: VideoFrame, scale: float = 1.0) -> NDArray[np.uint8]:
-    """A decoded frame as it is displayed: (height, width, 3) RGB, rotated."""
+    """A decoded frame as it is displayed: RGB of shape (height, width, 3), rotated and scaled."""
     width, height = (max(1, round(length * scale)) for length in (frame.width, frame.height))
     smooth = Interpolation.AREA if scale < 1 else Interpolation.BILINEAR
     rgb = frame.reformat(width, height, "rgb24", src_colorspace=colour_matrix(frame), interpolation=smooth)
@@ -105,7 +105,7 @@ def to_rgb(frame: VideoFrame, scale: float = 1.0) -> NDArray[np.uint8]:
 def colour_matrix(frame: VideoFrame) -> int:
     """FFmpeg's number of the colour matrix.
 
-    Where the stream does not name it, HD is BT.709 and smaller frames are BT.601, as players assume.
+    Where the stream does not name it: BT.709 from 720 lines on, else BT.601, as players assume.
     """
     if frame.colorspace != UNSPECIFIED_MATRIX:
         return frame.colorspace
@@ -113,5 +113,5 @@ def colour_matrix(frame: VideoFrame) -> int:
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise, as the display matrix asks; other angles go to the nearest, for probing and decoding alike."""
+    """Counter-clockwise turns by 90 degrees, from the display matrix; other angles are rounded."""
     return round(frame.rotation / 90)

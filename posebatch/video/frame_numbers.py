@@ -1,4 +1,4 @@
-"""Know a segment's frames before they are decoded: their numbers, and which are wanted, from their packets' times."""
+"""Frame numbers from the timestamps of packets, before decoding; and which frames are sampled."""
 
 from __future__ import annotations
 
@@ -19,40 +19,41 @@ from posebatch.core.videos import VideoInfo
 from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 
 MAX_HELD_PACKETS: Final = 1000
+"""Packets buffered until their frame number is known. If the timestamps demand more, fall back to a full decode."""
 
 
 MAX_HELD_BYTES: Final = 256 << 20
-"""How much may wait for its number; where times say that more must, only decoding tells."""
+"""The same limit in bytes."""
 
 
 @dataclass(frozen=True)
 class NumberedPacket:
-    """A packet and what will become of it."""
+    """A packet with the number of its frame."""
 
     packet: Packet[VideoStream]
     pts: int
     frame_index: int | None
-    """The number of its frame; None when that belongs to another segment, or is never shown."""
-    wanted: bool
+    """None when the frame belongs to another segment, or is never presented."""
+    sampled: bool
 
 
 class FrameNumbering:
-    """A segment's packets in the order of the file, each as soon as what is shown next is known. Iterate once.
+    """The packets of a segment in file order, each as soon as the number of its frame is known. Iterate once.
 
-    Holds for a stream in which every packet is one frame and nothing is damaged. Raises `NeedsFullDecodeError` where
-    times are missing or contradict each other, so that only decoding tells which frames there are.
+    A number is known when no packet can follow whose frame is presented earlier. This holds for an undamaged stream
+    with one frame in every packet. Raises `NeedsFullDecodeError` where timestamps are missing or contradict each other.
     """
 
     def __init__(self, packets: SegmentPackets, sampler: Sampler) -> None:
         self._packets, self._sampler = packets, sampler
-        self._held: deque[tuple[Packet[VideoStream], bool]] = deque()  # in file order; whether it is one of our frames
+        self._held: deque[tuple[Packet[VideoStream], bool]] = deque()  # in file order; whether it is in the segment
         self._held_bytes = 0
-        self._ahead: list[tuple[int, int]] = []  # heap: pts and duration of frames that have no number yet
-        self._decided: dict[int, tuple[int, bool]] = {}  # by pts: number, and whether it is wanted
-        self._latest: tuple[int, int] | None = None  # pts and duration of the last frame that has a number
+        self._unnumbered: list[tuple[int, int]] = []  # heap: pts and duration of frames without a number
+        self._decided: dict[int, tuple[int, bool]] = {}  # by pts: frame number, and whether it is sampled
+        self._latest: tuple[int, int] | None = None  # pts and duration of the last frame with a number
         self._numbered = 0
         self._first_pts: int | None = None
-        self._intervals: list[int] = []  # shortest and longest
+        self._intervals: list[int] = []  # shortest and longest, ticks
 
     def __iter__(self) -> Iterator[NumberedPacket]:
         packets = self._packets
@@ -68,37 +69,37 @@ class FrameNumbering:
             ):
                 raise NeedsFullDecodeError
             first_pts, last_dts = pts if first_pts is None else first_pts, dts
-            ours = packets.inside(pts) and not packet.is_discard
-            if ours and pts < first_pts:
-                raise NeedsFullDecodeError  # what is shown before the first keyframe may or may not come out
-            if ours:
-                heapq.heappush(self._ahead, (pts, packet.duration or 0))
-            self._hold(packet, ours)
-            while self._ahead and self._ahead[0][0] <= dts:  # pts >= dts: nothing that follows is shown earlier
-                self._number(*heapq.heappop(self._ahead))
+            in_segment = packets.contains(pts) and not packet.is_discard
+            if in_segment and pts < first_pts:
+                raise NeedsFullDecodeError  # a frame before the first keyframe may or may not come out
+            if in_segment:
+                heapq.heappush(self._unnumbered, (pts, packet.duration or 0))
+            self._hold(packet, in_segment)
+            while self._unnumbered and self._unnumbered[0][0] <= dts:  # pts >= dts: no later packet is presented before
+                self._number(*heapq.heappop(self._unnumbered))
             yield from self._released()
-        while self._ahead:
-            self._number(*heapq.heappop(self._ahead))
-        self._end()
-        if packets.failures or packets.ends_early or packets.promised_frames() not in (None, self._numbered):
+        while self._unnumbered:
+            self._number(*heapq.heappop(self._unnumbered))
+        self._number_end()
+        if packets.failures or packets.ends_early or packets.frames_in_index() not in (None, self._numbered):
             raise NeedsFullDecodeError
         yield from self._released()
 
     def report(self) -> DecodeReport:
-        """What there is; complete after the iteration."""
+        """Counts and times of all frames; complete after the iteration."""
         shortest, longest = self._intervals or (None, None)
         last_pts = None if self._latest is None else self._latest[0]
         return DecodeReport(self._numbered, 0, False, self._first_pts, last_pts, shortest, longest)
 
-    def _hold(self, packet: Packet[VideoStream], ours: bool) -> None:
-        self._held.append((packet, ours))
+    def _hold(self, packet: Packet[VideoStream], in_segment: bool) -> None:
+        self._held.append((packet, in_segment))
         self._held_bytes += packet.size
         if len(self._held) > MAX_HELD_PACKETS or self._held_bytes > MAX_HELD_BYTES:
             raise NeedsFullDecodeError
 
     def _number(self, pts: int, duration: int) -> None:
-        """The next frame in presentation order."""
-        if not self._packets.inside(pts):
+        """Number the next frame in presentation order, and decide on the one before it."""
+        if not self._packets.contains(pts):
             raise NeedsFullDecodeError
         if self._latest is None:
             self._first_pts = pts
@@ -108,8 +109,8 @@ class FrameNumbering:
         self._latest = pts, duration
         self._numbered += 1
 
-    def _end(self) -> None:
-        """After the last frame."""
+    def _number_end(self) -> None:
+        """Decide on the last frame of the segment."""
         if self._latest is None:
             return
         (pts, duration), end = self._latest, self._packets.end_pts
@@ -124,48 +125,50 @@ class FrameNumbering:
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
     def _decide(self, until: int) -> None:
-        """Whether the latest frame is wanted, now that it is known how long it is shown."""
+        """Decide whether the latest frame is sampled; it stays on screen up to the tick ``until``."""
         assert self._latest is not None
         pts, index = self._latest[0], self._packets.first_index + self._numbered - 1
-        self._decided[pts] = index, self._sampler.wants(index, pts, until)
+        self._decided[pts] = index, self._sampler.takes(index, pts, until)
 
     def _released(self) -> Iterator[NumberedPacket]:
+        """The held packets up to the first whose frame is not decided yet."""
         while self._held:
-            packet, ours = self._held[0]
+            packet, in_segment = self._held[0]
             pts = packet.pts
             assert pts is not None
-            if ours and pts not in self._decided:
+            if in_segment and pts not in self._decided:
                 return
-            index, wanted = self._decided.pop(pts) if ours else (None, False)
+            index, sampled = self._decided.pop(pts) if in_segment else (None, False)
             self._held.popleft()
             self._held_bytes -= packet.size
-            yield NumberedPacket(packet, pts, index, wanted)
+            yield NumberedPacket(packet, pts, index, sampled)
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Wants every N-th frame by number, or those on screen at F ticks a second from the first frame on."""
+    """Takes every ``stride``-th frame by number, or the frame on screen at each tick of a fixed rate."""
 
     stride: int
     start_pts: int
+    """pts of the video's first frame, and of the first tick."""
     step: Fraction | None
-    """From tick to tick, in the stream's time base; None: by number."""
+    """Distance of two ticks, in units of the stream's time base; None: by number."""
 
     @classmethod
     def of(cls, sampling: SamplingSettings, info: VideoInfo) -> Sampler:
-        """What a run's settings mean for one video."""
+        """The sampler of one video, by the settings of a run."""
         step = None
         if sampling.fps is not None:
             step = 1 / (Fraction(sampling.fps).limit_denominator(1_000_000) * info.time_base)
         return cls(sampling.stride, info.start_pts, step)
 
     @property
-    def wants_all(self) -> bool:
-        """Whether every frame is wanted."""
+    def takes_all(self) -> bool:
+        """Whether every frame is sampled."""
         return self.step is None and self.stride == 1
 
-    def wants(self, frame_index: int, pts: int, until: int) -> bool:
-        """Whether a frame is wanted that is on screen for ``pts <= tick < until``."""
+    def takes(self, frame_index: int, pts: int, until: int) -> bool:
+        """Whether a frame is sampled that is on screen for ``pts <= tick < until``."""
         if self.step is None:
             return frame_index % self.stride == 0
         next_tick = self.start_pts + math.ceil((pts - self.start_pts) / self.step) * self.step

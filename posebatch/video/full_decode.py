@@ -1,4 +1,4 @@
-"""Every frame of a segment, in presentation order, each with its number and status."""
+"""Decode every packet of a segment: every frame, in presentation order, with its number and status."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from av.video.stream import VideoStream
 from posebatch.core.frames import FrameRecord, FrameStatus
 from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment
-from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, complaints
+from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, logged_errors
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 
-MAX_AWAITED: Final = 1000
-"""Packets whose frames may still come out of a decoder; what more of them there are will not come any more."""
+MAX_PENDING_PACKETS: Final = 1000
+"""Upper bound on packets still inside the decoder; anything older is considered lost."""
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One presented frame, before anybody has asked for its pixels."""
+    """One presented frame; its pixels are not converted yet."""
 
     record: FrameRecord
     frame: VideoFrame | None
@@ -35,79 +35,79 @@ class DecodedFrame:
 
 
 class FullDecode:
-    """The wanted frames of one segment, found by decoding every packet. Iterate once.
+    """The sampled frames of one segment, by decoding every packet. Iterate once.
 
-    With ``stop_at_damage`` raises `NeedsFullDecodeError` at the first sign of it.
+    With ``stop_at_damage`` raises `NeedsFullDecodeError` at the first sign of damage.
     """
 
     def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler, stop_at_damage: bool = False) -> None:
         self.packets = SegmentPackets(video, segment)
         self._video, self._sampler = video, sampler
         self._stop_at_damage = stop_at_damage
-        self._complaints = complaints()
+        self._logged_errors = logged_errors()
         self._untimed = video.format in UNTIMED_FORMATS
-        self._awaited: list[int] = []  # heap: pts of packets given to the decoder whose frames have not come out
-        self._lost: set[int] = set()  # time slots of packets that could not be decoded, where frames carry no pts
-        self._given_up: set[int] = set()  # pts of frames shown as missing; amid damage some come after all, too late
-        self._errors = 0
+        self._pending: list[int] = []  # heap: pts of packets inside the decoder, whose frames have not come out
+        self._lost_slots: set[int] = set()  # in untimed formats: time slots of packets that could not be decoded
+        self._given_up: set[int] = set()  # pts of frames presented as missing; after damage some come out too late
+        self._decode_errors = 0
         self._next_index = 0
         self._presented = self._damaged = 0
         self.frames_out = 0
         """Frames that came out of the decoder."""
-        self._shown_pts: list[int] = []  # first and last
-        self._intervals: list[int] = []  # shortest and longest
+        self._pts_range: list[int] = []  # pts of the first and the last presented frame
+        self._intervals: list[int] = []  # shortest and longest, ticks
 
     def __iter__(self) -> Iterator[DecodedFrame]:
-        for shown in self._wanted():
-            self._damaged += shown.record.status != "ok"
-            yield shown
+        for frame in self._sampled():
+            self._damaged += frame.record.status != "ok"
+            yield frame
 
     def report(self) -> DecodeReport:
-        """What was seen; complete after the iteration."""
-        first, last = self._shown_pts or (None, None)
+        """Counts and times of all frames; complete after the iteration."""
+        first, last = self._pts_range or (None, None)
         shortest, longest = self._intervals or (None, None)
         decoded = self._presented - self._damaged
         return DecodeReport(decoded, self._damaged, self.packets.ends_early, first, last, shortest, longest)
 
-    def _wanted(self) -> Iterator[DecodedFrame]:
+    def _sampled(self) -> Iterator[DecodedFrame]:
         previous: DecodedFrame | None = None
-        for one in self._all():
-            if previous is not None and self._wants(previous, until=one.record.pts):
+        for frame in self._all():
+            if previous is not None and self._takes(previous, until=frame.record.pts):
                 yield previous
-            previous = one
+            previous = frame
         if previous is not None:
             end = self.packets.end_pts
-            if self._wants(previous, until=previous.record.pts + previous.duration if end is None else end):
+            if self._takes(previous, until=previous.record.pts + previous.duration if end is None else end):
                 yield previous
 
-    def _wants(self, shown: DecodedFrame, until: int) -> bool:
-        return self._sampler.wants(shown.record.frame_index, shown.record.pts, until)
+    def _takes(self, frame: DecodedFrame, until: int) -> bool:
+        return self._sampler.takes(frame.record.frame_index, frame.record.pts, until)
 
     def _all(self) -> Iterator[DecodedFrame]:
         packets = iter(self.packets)
         self._next_index = self.packets.first_index
         for packet in packets:
             yield from self._decode(packet)
-            if len(self._awaited) > MAX_AWAITED:
-                yield from self._unclaimed(before=self._awaited[0] + 1)
+            if len(self._pending) > MAX_PENDING_PACKETS:
+                yield from self._give_up(before=self._pending[0] + 1)
         yield from self._decode(None)
-        yield from self._unclaimed(before=None)
+        yield from self._give_up(before=None)
         self._check_count()
-        if self.packets.end_pts is not None and self._shown_pts:
-            self._note_interval(self.packets.end_pts - self._shown_pts[1])
+        if self.packets.end_pts is not None and self._pts_range:
+            self._note_interval(self.packets.end_pts - self._pts_range[1])
 
     def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[DecodedFrame]:
-        """Give the decoder a packet, or None for those it still holds, and present what comes out."""
-        due = self._await(packet)
+        """Give the decoder a packet, and present the frames that come out; with None, those that it still holds."""
+        pts = self._note_pending(packet)
         try:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
             self._check_damage()
-            self._errors += 1
-            if due is not None and self._untimed:
-                self._lost.add(due)
+            self._decode_errors += 1
+            if pts is not None and self._untimed:
+                self._lost_slots.add(pts)
             return
-        if complaints() != self._complaints:
+        if logged_errors() != self._logged_errors:
             self._check_damage()
         for frame in frames:
             self.frames_out += 1
@@ -116,57 +116,61 @@ class FullDecode:
             yield from self._present(frame)
 
     def _check_damage(self) -> None:
-        """Called at each sign of it; several threads at the end of a stream just leave frames out."""
+        """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
         if self._stop_at_damage:
             raise NeedsFullDecodeError
 
-    def _await(self, packet: Packet[VideoStream] | None) -> int | None:
-        """Note when the frame of a packet is due; None when it belongs elsewhere or nowhere."""
-        due = None if packet is None or packet.is_discard else packet.dts if self._untimed else packet.pts
-        if due is None or not self.packets.inside(due):
+    def _note_pending(self, packet: Packet[VideoStream] | None) -> int | None:
+        """The pts at which a packet's frame is due; None when it is in another segment, or is never presented."""
+        pts = None if packet is None or packet.is_discard else packet.dts if self._untimed else packet.pts
+        if pts is None or not self.packets.contains(pts):
             return None
-        heapq.heappush(self._awaited, due)
-        return due
+        heapq.heappush(self._pending, pts)
+        return pts
 
     def _present(self, frame: VideoFrame) -> Iterator[DecodedFrame]:
         pts = self._pts_of(frame)
-        if not self.packets.inside(pts) or frame.pts in self._given_up:
+        if not self.packets.contains(pts) or frame.pts in self._given_up:
             return
-        yield from self._unclaimed(before=pts)
-        if self._awaited and self._awaited[0] == pts:
-            heapq.heappop(self._awaited)
+        yield from self._give_up(before=pts)
+        if self._pending and self._pending[0] == pts:
+            heapq.heappop(self._pending)
         yield self._number(pts, "corrupt" if frame.is_corrupt else "ok", frame)
 
     def _pts_of(self, frame: VideoFrame) -> int:
-        """The frame's own pts; where there is none, or it runs backwards, the nearest that keeps the order."""
+        """The frame's own pts. Where it is missing or runs backwards, the nearest pts that keeps the order."""
         pts = (
-            min((slot for slot in self._awaited if slot not in self._lost), default=None)
+            min((slot for slot in self._pending if slot not in self._lost_slots), default=None)
             if self._untimed
             else frame.pts
         )
-        last = self._shown_pts[1] if self._shown_pts else None
+        last = self._pts_range[1] if self._pts_range else None
         if pts is not None and (last is None or pts > last):
             return pts
         return 0 if last is None else last + max(1, frame.duration or 0)
 
-    def _unclaimed(self, before: int | None) -> Iterator[DecodedFrame]:
-        """Packets whose frames never came out: lost ones after an error, else frames meant to stay hidden."""
-        while self._awaited and (before is None or self._awaited[0] < before):
+    def _give_up(self, before: int | None) -> Iterator[DecodedFrame]:
+        """Present as missing the frames of pending packets before a pts, or of all of them.
+
+        Without any error those are frames that the stream does not present; they get no number.
+        """
+        while self._pending and (before is None or self._pending[0] < before):
             self._check_damage()
-            pts = heapq.heappop(self._awaited)
-            last = self._shown_pts[1] if self._shown_pts else None
-            if (self._errors or self.packets.failures) and (last is None or pts > last):
+            pts = heapq.heappop(self._pending)
+            last = self._pts_range[1] if self._pts_range else None
+            if (self._decode_errors or self.packets.failures) and (last is None or pts > last):
                 self._given_up.add(pts)
                 yield self._number(pts, "missing", None)
 
     def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> DecodedFrame:
+        """The next frame in presentation order."""
         self._video.check_frame(self._next_index, pts)
         record = FrameRecord(self._next_index, pts, bool(frame and frame.key_frame), status)
         self._next_index += 1
         self._presented += 1
-        if self._shown_pts:
-            self._note_interval(pts - self._shown_pts[1])
-        self._shown_pts = [self._shown_pts[0] if self._shown_pts else pts, pts]
+        if self._pts_range:
+            self._note_interval(pts - self._pts_range[1])
+        self._pts_range = [self._pts_range[0] if self._pts_range else pts, pts]
         return DecodedFrame(record, frame if status == "ok" else None, max(1, (frame and frame.duration) or 0))
 
     def _note_interval(self, ticks: int) -> None:
@@ -174,10 +178,15 @@ class FullDecode:
         self._intervals = [min(shortest, ticks), max(longest, ticks)]
 
     def _check_count(self) -> None:
-        """Refuse an index that promised other frames than came, unless damage explains it, or parts them wrongly."""
-        promised = self.packets.promised_frames()
-        if promised not in (None, self._presented):
-            raise self.packets.disagrees(f"the index promises {promised} frames, the stream has {self._presented}")
+        """Raise `IndexDisagreesError` when the index has another number of frames, or another end of the segment.
+
+        Damage explains a difference.
+        """
+        listed = self.packets.frames_in_index()
+        if listed not in (None, self._presented):
+            raise self.packets.index_error(f"the index promises {listed} frames, the stream has {self._presented}")
         end = self.packets.end_pts
-        if end is not None and self._shown_pts and self._shown_pts[1] >= end:
-            raise self.packets.disagrees(f"its last frame stands at {self._shown_pts[1]}, the next one begins at {end}")
+        if end is not None and self._pts_range and self._pts_range[1] >= end:
+            raise self.packets.index_error(
+                f"its last frame stands at {self._pts_range[1]}, the next one begins at {end}"
+            )

@@ -1,4 +1,4 @@
-"""NVDEC: an NVIDIA GPU's own decoder, which leaves the frames in its memory."""
+"""NVDEC: the video decoder of an NVIDIA GPU, which leaves the frames in GPU memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from av.codec.hwaccel import HWAccel
 from posebatch.core.errors import SettingsError
 
 _PROBED_CODEC: Final = "h264"
-"""What every NVDEC decodes."""
+"""Every NVDEC decodes this codec."""
 
 
-_said: set[str] = set()
+_printed: set[str] = set()
 
 
 def nvdec() -> HWAccel:
-    """What makes PyAV decode on the GPU and nowhere else."""
+    """The setting that makes PyAV decode on the GPU, and fail where the GPU cannot."""
     return HWAccel("cuda", allow_software_fallback=False, is_hw_owned=True)
 
 
 def use_nvdec(decoder: str, device: str) -> bool:
-    """Whether frames are decoded on the GPU, by ``--decoder`` and the networks' device.
+    """Whether to decode on the GPU, by ``--decoder`` (``auto``, ``cpu``, ``nvdec``) and the networks' device.
 
-    ``auto`` says so when a GPU cannot decode. Raises `SettingsError` when ``nvdec`` is asked for and cannot be had.
+    With ``auto`` a line on stderr says why a GPU cannot decode. Raises `SettingsError` when ``nvdec`` is demanded but
+    does not work here.
     """
     if decoder == "cpu" or (decoder == "auto" and device != "cuda"):
         return False
@@ -35,18 +36,19 @@ def use_nvdec(decoder: str, device: str) -> bool:
         return True
     if decoder == "nvdec":
         raise SettingsError(f"--decoder nvdec: {problem}; use --decoder auto or cpu")
-    say_once("machine", f"videos are decoded on the CPU: {problem}")
+    print_once("machine", f"videos are decoded on the CPU: {problem}")
     return False
 
 
-def say_once(about: str, line: str) -> None:
-    """One line about each thing in the life of a process."""
-    if about not in _said:
-        _said.add(about)
+def print_once(topic: str, line: str) -> None:
+    """Print a line on stderr, one for each topic in the life of a process."""
+    if topic not in _printed:
+        _printed.add(topic)
         print(line, file=sys.stderr)
 
 
 def _problem() -> str | None:
+    """Why NVDEC does not work here; None when it does."""
     try:
         nvdec().create(Codec(_PROBED_CODEC, "r"))
     except (av.error.FFmpegError, NotImplementedError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Options of decoding: which frames, in what form, and by which means."""
+"""Options of decoding: which frames, in which form, and by which decoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from posebatch.core.settings import LimitSettings, SamplingSettings
-from posebatch.video.container import ignore
+from posebatch.video.container import do_nothing
 from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.limits import DEFAULT_LIMITS
 
@@ -16,16 +16,18 @@ class DecodeOptions:
     """How a segment is decoded."""
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    """Which frames are yielded."""
     batch_frames: int = 16
     """Most frames in one batch."""
+    frame_format: FrameFormat = RGB
+    """The form of the images in a batch."""
     threads: int = 1
     """CPU threads of the decoder."""
-    packing: FrameFormat = RGB
     on_gpu: bool = False
-    """Decode by NVDEC, and on the CPU what that cannot. A GPU does not tell of all damage."""
+    """Decode by NVDEC, and on the CPU where NVDEC fails. NVDEC does not report all damage."""
     detect_every: int = 1
-    """Persons are followed within groups of so many frames, ``frame_index // detect_every``. A segment that begins
-    amid a group gives the group's earlier wanted frames first, in batches marked ``lead_in``."""
+    """Persons are followed within groups of this many frames: those with equal ``frame_index // detect_every``. A
+    segment that begins inside a group first yields the group's earlier frames, in batches marked ``lead_in``."""
     limits: LimitSettings = DEFAULT_LIMITS
-    on_frame: Callable[[], None] = ignore
-    """Called after each decoded frame, as a sign of life."""
+    on_frame: Callable[[], None] = do_nothing
+    """Called after each decoded frame, sampled or not, as a heartbeat."""

@@ -1,4 +1,4 @@
-"""The packets of one segment, in the order of the file, and which frames they show."""
+"""The packets of one segment, in file order, checked against the container's index."""
 
 from __future__ import annotations
 
@@ -15,47 +15,45 @@ from posebatch.core.videos import Segment
 from posebatch.video.container import INDEXED_FORMATS, OpenVideo
 
 MAX_DEMUX_FAILURES: Final = 16
-"""How often in a row a damaged container may fail to give a packet before the rest is given up."""
+"""Failures in a row to read a packet from a damaged container, before the rest is given up."""
 
 
 MAX_LEADING_PACKETS: Final = 1000
-"""How many packets after a keyframe may be shown before it, before the index is called wrong."""
+"""Packets after a keyframe that may be presented before it; with more, the index counts as wrong."""
 
 
 class NeedsFullDecodeError(Exception):
-    """A faster way of decoding has met what only the slowest one settles: every packet, by one thread. Never leaves
-    this package.
-    """
+    """A fast path met something that only the single-threaded full decode handles. Never leaves this package."""
 
 
 class SegmentPackets:
-    """The packets to decode: from the segment's keyframe to the last one shown before the next segment's.
+    """The packets to decode: from the segment's keyframe to the last one presented before the next segment.
 
-    Iterate once. Raises `IndexDisagreesError` when a keyframe is not where the index promised it.
+    Iterate once. Raises `IndexDisagreesError` when a keyframe is not where the index lists it.
     """
 
     def __init__(self, video: OpenVideo, segment: Segment) -> None:
         self._video, self._segment = video, segment
-        self._leading = 0  # after this segment's keyframe, shown before it
-        self._next_leading = 0  # after the next segment's keyframe, shown before it
-        self._count = 0  # before the next segment's keyframe
+        self._leading = 0  # packets after this segment's keyframe that are presented before it
+        self._next_leading = 0  # packets after the next segment's keyframe that are presented before it
+        self._count = 0  # packets before the next segment's keyframe
         self.start_pts: int | None = None
         """pts of the segment's keyframe, once it has been read; None for a segment from the beginning."""
         self.end_pts: int | None = None
         """pts of the next segment's first frame, once its keyframe has been read."""
         self.failures = 0
-        """How often the container failed to give a packet."""
+        """Failures to read a packet from the container."""
         self.ends_early = False
-        """The stream stopped before the index or the header said it would."""
+        """The stream stopped before the end that the index or the header announces."""
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
         packets = self._bounded()
         opening = self._opening(packets)
-        self._leading = sum(packet.pts is not None and not self.inside(packet.pts) for packet in opening)
+        self._leading = sum(packet.pts is not None and not self.contains(packet.pts) for packet in opening)
         return chain(opening, packets)
 
-    def inside(self, pts: int) -> bool:
-        """Whether a frame belongs to the segment, as far as is known."""
+    def contains(self, pts: int) -> bool:
+        """Whether a frame belongs to the segment, as far as its bounds have been read."""
         after_start = self.start_pts is None or pts >= self.start_pts
         return after_start and (self.end_pts is None or pts < self.end_pts)
 
@@ -64,20 +62,20 @@ class SegmentPackets:
         """Number of the segment's first frame, once a packet has been read."""
         return self._segment.first_packet + self._leading
 
-    def promised_frames(self) -> int | None:
-        """How many frames the index promises; None where nothing was promised, or the stream ends early."""
+    def frames_in_index(self) -> int | None:
+        """Frames of the segment by the index; None without an index, or when the stream ends early."""
         segment = self._segment
         whole_video = segment.start_dts is None and segment.end_dts is None
         if whole_video or segment.num_packets is None or self.ends_early:
             return None
         return segment.num_packets - self._leading + self._next_leading
 
-    def disagrees(self, what: str) -> IndexDisagreesError:
-        """The error to raise when the stream is not what the index promised."""
-        return IndexDisagreesError(f"{self._video.name}: segment {self._segment.index}: {what}")
+    def index_error(self, reason: str) -> IndexDisagreesError:
+        """The error to raise when the stream differs from the index."""
+        return IndexDisagreesError(f"{self._video.name}: segment {self._segment.index}: {reason}")
 
     def _opening(self, packets: Iterator[Packet[VideoStream]]) -> list[Packet[VideoStream]]:
-        """The first packets of a segment that starts inside the video, as many as tell what is shown before it."""
+        """The first packets of a segment inside the video, up to the last one that is presented before its keyframe."""
         if self._segment.start_dts is None:
             return []
         opening: list[Packet[VideoStream]] = []
@@ -85,11 +83,13 @@ class SegmentPackets:
             opening.append(packet)
             first_pts = opening[0].pts
             if first_pts is None or not opening[0].is_keyframe:
-                raise self.disagrees(f"no keyframe at decode time {self._segment.start_dts}")
+                raise self.index_error(f"no keyframe at decode time {self._segment.start_dts}")
             if packet.dts is None or packet.dts >= first_pts:
                 break
             if len(opening) > MAX_LEADING_PACKETS:
-                raise self.disagrees(f"the frame of decode time {self._segment.start_dts} is shown at {first_pts} only")
+                raise self.index_error(
+                    f"the frame of decode time {self._segment.start_dts} is shown at {first_pts} only"
+                )
         if opening:
             self.start_pts = opening[0].pts
         return opening
@@ -101,46 +101,54 @@ class SegmentPackets:
             dts = packet.dts
             if not started and start is not None and dts != start:
                 if dts is not None and dts > start:
-                    raise self.disagrees(f"no packet with decode time {start}")
+                    raise self.index_error(f"no packet with decode time {start}")
                 continue  # a seek may land on an earlier keyframe
             started = True
             if end is not None and dts is not None and dts >= end and self.end_pts is None:
                 if dts != end or packet.pts is None:
-                    raise self.disagrees(f"no packet with decode time {end}")
+                    raise self.index_error(f"no packet with decode time {end}")
                 self.end_pts = packet.pts
             if self.end_pts is not None and (dts is None or dts >= self.end_pts):
-                return  # pts >= dts: nothing from here on is shown before the next segment
+                return  # pts >= dts: no later packet is presented before the next segment
             if not packet.is_discard:
                 self._count += self.end_pts is None
                 self._next_leading += self.end_pts is not None and packet.pts is not None and packet.pts < self.end_pts
             yield packet
-        if (self.end_pts is None and end is not None) or self._count < self._promised_packets():
+        if (self.end_pts is None and end is not None) or self._count < self._packets_in_index():
             self.ends_early = True
 
-    def _promised_packets(self) -> int:
-        """How many packets the index lists; 0 when it does not say."""
+    def _packets_in_index(self) -> int:
+        """Packets of the segment by the index; 0 without an index."""
         if self._segment.num_packets is None and self._video.format in INDEXED_FORMATS:
             return sum(not entry.is_discard for entry in self._video.stream.index_entries)
         return self._segment.num_packets or 0
 
     def _demuxed(self) -> Iterator[Packet[VideoStream]]:
-        """The stream's packets from the segment's seek point on, past damage where the demuxer finds its way again."""
-        failures = read = 0
-        if self._segment.start_dts is not None:
-            self._video.container.seek(self._segment.start_dts, stream=self._video.stream, backward=True)
+        """The stream's packets from the segment's keyframe on, and past damage where the demuxer recovers."""
+        failures = packets_read = 0
+        self._seek()
         while failures < MAX_DEMUX_FAILURES:
             try:
                 for packet in self._video.container.demux(self._video.stream):
-                    read += 1
-                    self._video.limits.check_frames(read // 2)  # some packets show nothing, but never so many
-                    if packet.size:  # the last, empty one only flushes
+                    packets_read += 1
+                    self._video.limits.check_frames(packets_read // 2)  # some packets hold no frame, but not half
+                    if packet.size:  # the last packet is empty and only flushes the decoder
                         failures = 0
                         yield packet
             except av.error.FFmpegError:
                 failures += 1
                 self.failures += 1
             except IndexError:
-                return  # at the end, PyAV looks for what has ended in streams too that appeared only on the way
+                return  # PyAV flushes all streams at the end, and fails for streams that appeared inside the file
             else:
                 return
         self.ends_early = True
+
+    def _seek(self) -> None:
+        start = self._segment.start_dts
+        if start is None:
+            return
+        try:
+            self._video.container.seek(start, stream=self._video.stream, backward=True)
+        except av.error.FFmpegError as error:
+            raise self.index_error(f"decode time {start} cannot be reached ({error.strerror})") from error

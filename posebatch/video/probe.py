@@ -24,19 +24,22 @@ AV_TICK: Final = Fraction(1, av.time_base)
 
 
 MAX_PROBE_PACKETS: Final = 1000
-"""How far the probe looks for a first frame that can be decoded."""
+"""Packets in which the probe looks for a first frame that can be decoded."""
 
 
 def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSettings = DEFAULT_LIMITS) -> VideoPlan:
-    """Read a video's header and first frame, and cut it at keyframes into pieces of about ``segment_seconds``.
+    """Read a video's header and first frame, and cut it at keyframes into segments of about ``segment_seconds``.
 
-    Reads the header and the first frames, not the whole file. Raises `NotAVideoError`, `NoVideoStreamError`,
-    `LimitError`, `DamagedVideoError`; ``name`` stands in their messages.
+    Reads only the header and the first frames. Raises `NotAVideoError`, `NoVideoStreamError`, `LimitError` or
+    `DamagedVideoError`, with ``name`` in the message::
+
+        with open("clip.mp4", "rb") as file:
+            plan = probe(file, "clip.mp4", segment_seconds=60)
     """
     with open_video(file, Limits(name, limits)) as video:
         stream, tick = video.stream, video.time_base
-        duration_s = _claimed_seconds(video)
-        segments = _cut(video, segment_seconds)
+        duration_s = _duration_in_header(video)
+        segments = _segments(video, segment_seconds)
         frame = _first_frame(video)
         rotation = -quarter_turns(frame) % 4 * 90
         width, height = (frame.width, frame.height)[:: -1 if rotation in (90, 270) else 1]
@@ -57,8 +60,9 @@ def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSetti
 
 
 def lead_in_candidates(file: IO[bytes], limits: Limits, segment: Segment, frame_index: int) -> list[Segment]:
-    """What may hold a frame and lead up to a segment behind it: from each keyframe that can come before it, the last
-    one first, and from the beginning.
+    """Segments that end at ``segment`` and may contain frame ``frame_index``: one per earlier keyframe, nearest first.
+
+    The last one begins at the beginning of the video.
     """
     with open_video(file, limits) as video:
         starts = [(first, dts) for first, dts in keyframes(video.stream.index_entries) if first <= frame_index]
@@ -69,8 +73,8 @@ def lead_in_candidates(file: IO[bytes], limits: Limits, segment: Segment, frame_
     ]
 
 
-def _claimed_seconds(video: OpenVideo) -> float:
-    """The video's length by its header, 0 when that does not say; refused when that is beyond the limits."""
+def _duration_in_header(video: OpenVideo) -> float:
+    """The video's duration by its header, seconds; 0 without one. Raises `LimitError` for one beyond the limits."""
     stream, tick = video.stream, video.time_base
     duration, tick = (stream.duration, tick) if stream.duration else (video.container.duration or 0, AV_TICK)
     video.limits.check_frames(stream.frames)
@@ -78,21 +82,21 @@ def _claimed_seconds(video: OpenVideo) -> float:
     return max(0.0, float(duration * tick))
 
 
-def _cut(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
-    """Segments of about ``segment_seconds`` that start on keyframes of the container's index."""
+def _segments(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
+    """Segments of about ``segment_seconds`` from keyframe to keyframe; a single one without a complete index."""
     entries = video.stream.index_entries
     if video.format not in INDEXED_FORMATS or len(entries) != video.stream.frames or not len(entries):
         return (Segment(),)
     step = segment_seconds / video.time_base
-    begins: list[tuple[int, int]] = []
-    for first, dts in keyframes(entries):
-        if not begins or dts >= begins[-1][1] + step:
-            begins.append((first, dts))
-            video.limits.check_time(dts, video.time_base, since=begins[0][1])
-    ends = [*begins[1:], (sum(not entry.is_discard for entry in entries), None)]
+    starts: list[tuple[int, int]] = []
+    for first_packet, dts in keyframes(entries):
+        if not starts or dts >= starts[-1][1] + step:
+            starts.append((first_packet, dts))
+            video.limits.check_time(dts, video.time_base, since=starts[0][1])
+    ends = [*starts[1:], (sum(not entry.is_discard for entry in entries), None)]
     return tuple(
-        Segment(i, first, end - first, dts if i else None, end_dts)
-        for i, ((first, dts), (end, end_dts)) in enumerate(zip(begins, ends, strict=True))
+        Segment(i, first_packet, end_packet - first_packet, dts if i else None, end_dts)
+        for i, ((first_packet, dts), (end_packet, end_dts)) in enumerate(zip(starts, ends, strict=True))
     )
 
 

@@ -7,13 +7,15 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import IO, Final
 
+import av.error
 from av.video.frame import VideoFrame
 
+from posebatch.core.errors import DamagedVideoError
 from posebatch.core.frames import FrameRecord
 from posebatch.core.images import FrameBatch
 from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment, VideoInfo
-from posebatch.video.fallback import WantedFrames
+from posebatch.video.fallback import SampledFrames
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.full_decode import DecodedFrame
 from posebatch.video.limits import Limits
@@ -21,22 +23,26 @@ from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import lead_in_candidates
 
 MAX_BATCH_PIXELS: Final = 300_000_000
-"""With so many pixels a batch is full, however few frames it has: about 1 GB of RGB."""
+"""A batch with more pixels is full, however few frames it has: about 1 GB of RGB."""
 
 
 class SegmentDecoder:
-    """Decodes one segment: iterate over it once for the wanted frames, then read ``report`` and ``seconds``.
+    """The sampled frames of one segment, in batches. Iterate once, then read ``report`` and ``frames_out``.
 
-    Raises `IndexDisagreesError` when the stream does not hold the frames that the index promised, `LimitError` when it
-    is more than the limits allow, `DamagedVideoError` when the container cannot be opened any more.
+    Raises `IndexDisagreesError` when the stream does not hold the frames that the index lists, `LimitError` beyond the
+    limits, and `DamagedVideoError` when the container cannot be opened any more::
+
+        decoder = SegmentDecoder(file, "clip.mp4", plan.segments[0], plan.info, DecodeOptions(batch_frames=8))
+        for batch in decoder:
+            print(batch.images.shape)  # (frames, height, width, 3)
     """
 
     report: DecodeReport
-    """On the segment's own frames; complete once the iteration has ended."""
+    """On the segment's own frames, without those of the lead-in; complete after the iteration."""
     seconds: float
-    """Spent decoding and converting, so far."""
+    """Time spent on decoding and conversion so far, seconds."""
     frames_out: int
-    """How many of the segment's frames came out of the decoder, wanted or not; known once the iteration has ended."""
+    """Frames of the segment that came out of the decoder, sampled or not; known after the iteration."""
 
     def __init__(self, file: IO[bytes], name: str, segment: Segment, info: VideoInfo, options: DecodeOptions) -> None:
         """``name`` stands in error messages."""
@@ -56,57 +62,67 @@ class SegmentDecoder:
             yield batch
 
     def _batches(self) -> Generator[FrameBatch, None, None]:
-        own = self._wanted(self._segment)
-        frames = iter(own)
+        sampled = self._sampled_frames(self._segment)
+        frames = iter(sampled)
         first = next(frames, None)
         if first is not None:
-            lead_in = self._lead_in(first.record.frame_index, own.first_index)
-            yield from _batched(lead_in, self._options, lead_in=True)
-            yield from _batched(chain([first], frames), self._options)
-        self.report = own.report()
-        self.frames_out = own.frames_out
+            lead_in = self._lead_in(first.record.frame_index, sampled.first_index)
+            yield from self._batched(lead_in, lead_in=True)
+            yield from self._batched(chain([first], frames))
+        self.report = sampled.report()
+        self.frames_out = sampled.frames_out
 
-    def _lead_in(self, first_wanted: int, first_own: int) -> Iterator[DecodedFrame]:
-        """The wanted frames of the group of frame ``first_wanted`` that come before the segment."""
-        group_start = first_wanted - first_wanted % self._options.detect_every
-        latest = (
-            first_own - 1 if self._options.sampling.fps is not None else first_wanted - self._options.sampling.stride
-        )
+    def _lead_in(self, first_sampled: int, first_own: int) -> Iterator[DecodedFrame]:
+        """The sampled frames before the segment that are in one group with its first sampled frame.
+
+        ``first_sampled`` and ``first_own`` are numbers of the segment's first sampled frame and of its first frame.
+        """
+        group_start = first_sampled - first_sampled % self._options.detect_every
+        sampling = self._options.sampling
+        latest = first_own - 1 if sampling.fps is not None else first_sampled - sampling.stride
         if latest < group_start:
             return
-        for stretch in lead_in_candidates(self._file, self._limits, self._segment, group_start):
-            wanted = self._wanted(stretch)
-            frames = iter(wanted)
+        for candidate in lead_in_candidates(self._file, self._limits, self._segment, group_start):
+            sampled = self._sampled_frames(candidate)
+            frames = iter(sampled)
             first = next(frames, None)
-            if wanted.first_index <= group_start:  # else an open GOP, whose keyframe is shown after that frame
-                for one in frames if first is None else chain([first], frames):
-                    if one.record.frame_index >= group_start:
-                        yield one
+            # A keyframe of an open GOP may be presented after the group's start. Then an earlier keyframe is needed.
+            if sampled.first_index <= group_start:
+                for frame in frames if first is None else chain([first], frames):
+                    if frame.record.frame_index >= group_start:
+                        yield frame
                 return
 
-    def _wanted(self, segment: Segment) -> WantedFrames:
+    def _sampled_frames(self, segment: Segment) -> SampledFrames:
         sampler = Sampler.of(self._options.sampling, self.info)
-        return WantedFrames(self._file, self._limits, segment, self.info.codec, sampler, self._options)
+        return SampledFrames(self._file, self._limits, segment, self.info.codec, sampler, self._options)
 
+    def _batched(self, frames: Iterable[DecodedFrame], lead_in: bool = False) -> Iterator[FrameBatch]:
+        """Batches of frames with one `FrameFormat.batch_key`.
 
-def _batched(wanted: Iterable[DecodedFrame], options: DecodeOptions, lead_in: bool = False) -> Iterator[FrameBatch]:
-    """Frames put together, as many as fit a batch; a change of the frames' form begins a new one.
+        A batch is full with ``options.batch_frames`` frames, or with more than `MAX_BATCH_PIXELS`.
+        """
+        batch_key = self._options.frame_format.batch_key
+        records: list[FrameRecord] = []
+        pictures: list[VideoFrame] = []  # of those records whose frame came out
+        for frame in frames:
+            picture = frame.frame
+            if picture is not None:
+                if pictures and batch_key(picture) != batch_key(pictures[0]):
+                    yield self._batch(records, pictures, lead_in)
+                    records, pictures = [], []
+                pictures.append(picture)
+            records.append(frame.record)
+            pixels = sum(picture.width * picture.height for picture in pictures)
+            if len(records) == self._options.batch_frames or pixels > MAX_BATCH_PIXELS:
+                yield self._batch(records, pictures, lead_in)
+                records, pictures = [], []
+        if records:
+            yield self._batch(records, pictures, lead_in)
 
-    Of huge frames fewer than ``options.batch_frames`` fit.
-    """
-    packing = options.packing
-    records: list[FrameRecord] = []
-    frames: list[VideoFrame] = []
-    for one in wanted:
-        if one.frame is not None and frames and packing.form(one.frame) != packing.form(frames[0]):
-            yield FrameBatch(tuple(records), packing.pack(frames), lead_in)
-            records, frames = [], []
-        records.append(one.record)
-        if one.frame is not None:
-            frames.append(one.frame)
-        pixels = sum(frame.width * frame.height for frame in frames)
-        if len(records) == options.batch_frames or pixels > MAX_BATCH_PIXELS:
-            yield FrameBatch(tuple(records), packing.pack(frames), lead_in)
-            records, frames = [], []
-    if records:
-        yield FrameBatch(tuple(records), packing.pack(frames), lead_in)
+    def _batch(self, records: list[FrameRecord], pictures: list[VideoFrame], lead_in: bool) -> FrameBatch:
+        try:
+            images = self._options.frame_format.pack(pictures)
+        except av.error.FFmpegError as error:
+            raise DamagedVideoError(f"{self.name}: its frames cannot be converted ({error.strerror})") from error
+        return FrameBatch(tuple(records), images, lead_in)

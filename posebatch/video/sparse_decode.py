@@ -1,4 +1,4 @@
-"""Decode no more of a segment than its wanted frames need."""
+"""Decode only the packets that the sampled frames of a segment need."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from av.video.stream import VideoStream
 from posebatch.core.frames import FrameRecord
 from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment
-from posebatch.video.container import INDEXED_FORMATS, OpenVideo, complaints
+from posebatch.video.container import INDEXED_FORMATS, OpenVideo, logged_errors
 from posebatch.video.frame_numbers import FrameNumbering, NumberedPacket, Sampler
 from posebatch.video.full_decode import DecodedFrame
 from posebatch.video.packet_kinds import KindOf, kind_reader
 from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 
 MAX_HELD_BYTES: Final = 64 << 20
-"""How much may wait for a wanted frame that needs it, before it is decoded all the same."""
+"""Bytes of packets held back for a sampled frame that may need them; beyond that they are decoded anyway."""
 
 
 PACKET_BYTES: Final = 1024
-"""What a packet takes beside its content."""
+"""Memory of a packet besides its content, bytes."""
 
 
 class SparseDecode:
-    """The wanted frames of one segment, as `Presentation` gives them, for which only what they need is decoded.
+    """The sampled frames of one segment, the same as `FullDecode` gives, by decoding only the packets they need.
 
-    A frame is left out when nobody wants it and no other frame is built on it, or nobody wants anything that is. Each
-    packet that is decoded must give the one frame that it promised. Iterate once; raises `NeedsFullDecodeError` at
-    anything else, also at a container or codec of which too little is known.
+    A frame is skipped if it is not sampled and no sampled frame depends on it, directly or not. Each decoded packet
+    must yield the one frame that its timestamp announces. Iterate once. Raises `NeedsFullDecodeError` otherwise, and
+    for a container or codec that is not known well enough.
     """
 
     def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler) -> None:
         self.packets = SegmentPackets(video, segment)
         self._video, stream = video, video.stream
         self._context = stream.codec_context
-        self._complaints = complaints()
-        self._foresight = FrameNumbering(self.packets, sampler)
-        self._due: list[tuple[int, int, bool]] = []  # heap: pts, number, whether wanted, of frames in the decoder
+        self._logged_errors = logged_errors()
+        self._numbering = FrameNumbering(self.packets, sampler)
+        self._pending: list[tuple[int, int, bool]] = []  # heap: pts, number, sampled; of frames inside the decoder
         indexed = video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
         header = self._context.extradata or b""
         self._kind_of = kind_reader(self._context.codec.canonical_name, header) if indexed else None
@@ -52,24 +52,24 @@ class SparseDecode:
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self._kind_of is None:
             raise NeedsFullDecodeError
-        for needed in needed_packets(self._foresight, self._kind_of):
+        for needed in needed_packets(self._numbering, self._kind_of):
             if needed.flush_before:
                 yield from self._finish()
                 self._context.flush_buffers()
-            frame = needed.foreseen
-            if frame.frame_index is not None:
-                heapq.heappush(self._due, (frame.pts, frame.frame_index, frame.wanted))
-            yield from self._decode(frame.packet)
+            numbered = needed.numbered
+            if numbered.frame_index is not None:
+                heapq.heappush(self._pending, (numbered.pts, numbered.frame_index, numbered.sampled))
+            yield from self._decode(numbered.packet)
         yield from self._finish()
 
     def report(self) -> DecodeReport:
-        """What was seen; complete after the iteration."""
-        return self._foresight.report()
+        """Counts and times of all frames, decoded or not; complete after the iteration."""
+        return self._numbering.report()
 
     def _finish(self) -> Iterator[DecodedFrame]:
         """The frames that the decoder still holds."""
         yield from self._decode(None)
-        if self._due:
+        if self._pending:
             raise NeedsFullDecodeError
 
     def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[DecodedFrame]:
@@ -77,93 +77,95 @@ class SparseDecode:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
             raise NeedsFullDecodeError from None
-        if complaints() != self._complaints:
+        if logged_errors() != self._logged_errors:
             raise NeedsFullDecodeError
         for frame in frames:
             self.frames_out += 1
             if frame.pts is None or frame.is_corrupt:
                 raise NeedsFullDecodeError
-            if not self.packets.inside(frame.pts):
+            if not self.packets.contains(frame.pts):
                 continue
-            if not self._due or self._due[0][0] != frame.pts:
+            if not self._pending or self._pending[0][0] != frame.pts:
                 raise NeedsFullDecodeError
-            pts, index, wanted = heapq.heappop(self._due)
+            pts, index, sampled = heapq.heappop(self._pending)
             self._video.check_frame(index, pts)
-            if wanted:
+            if sampled:
                 yield DecodedFrame(
                     FrameRecord(index, pts, bool(frame.key_frame), "ok"), frame, max(1, frame.duration or 0)
                 )
 
 
 @dataclass(frozen=True)
-class Needed:
-    """A packet that the decoder must be given."""
+class NeededPacket:
+    """A packet that must be decoded."""
 
-    foreseen: NumberedPacket
+    numbered: NumberedPacket
     flush_before: bool
-    """Decoding starts anew with it, because packets between it and the one before were left out."""
+    """Flush the decoder before this keyframe, because packets were skipped between it and the packet before."""
 
 
-def needed_packets(foreseen: Iterable[NumberedPacket], kind_of: KindOf) -> Iterator[Needed]:
-    """The packets that the wanted frames need, in the order of the file.
+def needed_packets(numbered: Iterable[NumberedPacket], kind_of: KindOf) -> Iterator[NeededPacket]:
+    """The packets that the sampled frames need, in file order.
 
-    Raises `NeedsFullDecodeError` when decoding cannot start at the first one, or a frame is wanted that is shown before
-    the keyframe at which decoding started.
+    Raises `NeedsFullDecodeError` when decoding cannot start at the first packet, or when a sampled frame is presented
+    before the keyframe at which decoding started.
     """
-    return _PacketSelector(kind_of).passed(foreseen)
+    return _PacketSelector(kind_of).select(numbered)
 
 
 class _PacketSelector:
-    """Holds packets back until a frame is wanted that needs them, or one comes from which decoding can start anew."""
+    """Holds packets back until a sampled frame needs them, or until a keyframe makes them unnecessary."""
 
     def __init__(self, kind_of: KindOf) -> None:
         self._kind_of = kind_of
         self._held: list[NumberedPacket] = []
         self._held_bytes = 0
-        self._keyframe: int | None = None  # place among those held of one at which decoding might start anew
-        self._start_pts: int | None = None  # of the keyframe at which decoding started, or will
-        self._afresh = False
+        self._keyframe: int | None = None  # position in ``_held`` of a keyframe at which decoding may restart
+        self._start_pts: int | None = None  # pts of the keyframe at which decoding started, or will start
+        self._flush_before = False  # the next packet restarts decoding
 
-    def passed(self, foreseen: Iterable[NumberedPacket]) -> Iterator[Needed]:
-        for one in foreseen:
-            yield from self._take(one)
+    def select(self, numbered: Iterable[NumberedPacket]) -> Iterator[NeededPacket]:
+        """The packets that must be decoded."""
+        for packet in numbered:
+            yield from self._add(packet)
         if self._keyframe is not None:
-            yield from self._start_anew(self._keyframe)
+            yield from self._restart_at(self._keyframe)
 
-    def _take(self, one: NumberedPacket) -> Iterator[Needed]:
-        kind = self._kind_of(bytes(one.packet), one.packet.is_keyframe)
+    def _add(self, numbered: NumberedPacket) -> Iterator[NeededPacket]:
+        kind = self._kind_of(bytes(numbered.packet), numbered.packet.is_keyframe)
         if self._start_pts is None:
             if not kind.can_start:
                 raise NeedsFullDecodeError
-            self._start_pts = one.pts
-        if self._keyframe is not None and one.pts > self._held[self._keyframe].pts:
-            yield from self._start_anew(self._keyframe)  # nothing more is shown before that keyframe
-        if one.pts < self._start_pts:
-            if one.wanted:
+            self._start_pts = numbered.pts
+        if self._keyframe is not None and numbered.pts > self._held[self._keyframe].pts:
+            yield from self._restart_at(self._keyframe)  # no later packet is presented before that keyframe
+        if numbered.pts < self._start_pts:
+            if numbered.sampled:
                 raise NeedsFullDecodeError
             return
-        if not one.wanted and not kind.is_reference:
+        if not numbered.sampled and not kind.is_reference:
             return
         if kind.can_start and self._held:
             self._keyframe = len(self._held)
-        self._held.append(one)
-        self._held_bytes += one.packet.size + PACKET_BYTES
-        waits = self._keyframe == len(self._held) - 1  # for what is shown before it, which may need those held
-        if (one.wanted and not waits) or self._held_bytes > MAX_HELD_BYTES:
-            yield from self._pass_on()
+        self._held.append(numbered)
+        self._held_bytes += numbered.packet.size + PACKET_BYTES
+        # a keyframe waits for the packets presented before it, because they may need the held ones
+        is_waiting_keyframe = self._keyframe == len(self._held) - 1
+        if (numbered.sampled and not is_waiting_keyframe) or self._held_bytes > MAX_HELD_BYTES:
+            yield from self._release()
 
-    def _start_anew(self, keyframe: int) -> Iterator[Needed]:
-        """Leave out what is held from before a keyframe."""
+    def _restart_at(self, keyframe: int) -> Iterator[NeededPacket]:
+        """Skip the held packets that are presented before a keyframe."""
         self._start_pts = self._held[keyframe].pts
-        self._held = [one for one in self._held[keyframe:] if one.pts >= self._start_pts]
-        self._held_bytes = sum(one.packet.size + PACKET_BYTES for one in self._held)
-        self._keyframe, self._afresh = None, True
-        if self._held[0].wanted:
-            yield from self._pass_on()
+        self._held = [held for held in self._held[keyframe:] if held.pts >= self._start_pts]
+        self._held_bytes = sum(held.packet.size + PACKET_BYTES for held in self._held)
+        self._keyframe, self._flush_before = None, True
+        if self._held[0].sampled:
+            yield from self._release()
 
-    def _pass_on(self) -> Iterator[Needed]:
-        """Whatever is held is needed after all."""
-        held, flush_before = self._held, self._afresh
-        self._held, self._held_bytes, self._keyframe, self._afresh = [], 0, None, False
-        for i, one in enumerate(held):
-            yield Needed(one, flush_before and i == 0)
+    def _release(self) -> Iterator[NeededPacket]:
+        """All held packets: a sampled frame needs them."""
+        held, flush_before = self._held, self._flush_before
+        self._held, self._held_bytes, self._keyframe, self._flush_before = [], 0, None, False
+        for i, numbered in enumerate(held):
+            yield NeededPacket(numbered, flush_before and i == 0)

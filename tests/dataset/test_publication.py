@@ -481,7 +481,7 @@ def test_a_put_of_a_dead_worker_that_arrives_after_its_successors_commit(
 ):
     bucket = f"late-{uuid4().hex[:8]}"
     s3_server.client().create_bucket(Bucket=bucket)
-    monkeypatch.setattr(retry, "TRIES", 1)  # a dead worker does not try again
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(attempts=1))  # a dead worker does not retry
     with running_proxy(s3_server, conditional=True) as proxy:
         for name, value in proxy.environment().items():
             monkeypatch.setenv(name, value)

@@ -141,7 +141,7 @@ def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeyp
     video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
     expected = [batch.records for batch in decoded(video, LimitSettings())]
     assert {record.status for records in expected for record in records} > {"missing"}
-    monkeypatch.setattr(full_decode, "MAX_AWAITED", 4)
+    monkeypatch.setattr(full_decode, "MAX_PENDING_PACKETS", 4)
     assert [batch.records for batch in decoded(video, LimitSettings())] == expected
 
 

@@ -153,7 +153,7 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
     assert posebatch("gc", "--output", output, "--delete") == 0
     assert len(read_poses(output))
     patch.setattr(s3, "PART_BYTES", 5 << 20)  # as for the tables of a very long video
-    patch.setattr(retry, "TRIES", 1)
+    patch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(attempts=1))
     large = io.BytesIO(bytes(9 << 20))
     S3Store(output).put("poses/long.mp4.parquet", large)
     recorder.failing = "UploadPart"

@@ -173,8 +173,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """The same waits, but shorter; and so few keys a page that there are several."""
     patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
     patch.setattr(scheduler, "POLL_SECONDS", 0.01)
-    patch.setattr(retry, "FIRST_PAUSE_S", 0.01)
-    patch.setattr(retry, "LONGEST_PAUSE_S", 0.05)
+    patch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(first_pause_s=0.01, longest_pause_s=0.05))
     patch.setattr(s3, "TIMEOUT_S", 4.0)
     patch.setattr(s3, "BLOCK_BYTES", 256)
     patch.setattr(s3, "PAGE_KEYS", 2)

@@ -46,7 +46,7 @@ def poses_of(video, device, precision, decode_on_gpu=False):
             Segment(),
             info,
             DecodeOptions(
-                sampling=SAMPLING, batch_frames=estimator.batch_frames, packing=packing, on_gpu=decode_on_gpu
+                sampling=SAMPLING, batch_frames=estimator.batch_frames, frame_format=packing, on_gpu=decode_on_gpu
             ),
         )
         batches = (batch if uploads is None else uploads.send(batch) for batch in decoder)

@@ -1,10 +1,10 @@
 """A real S3 server on loopback for the tests: OpenStack Swift behind its S3 interface.
 
-The storage code lives by what a server answers to ranges, conditions and broken uploads, so the tests talk to a
-server that was written by others. Swift comes from PyPI, needs no system service and runs as any user on Linux.
+The storage code depends on a server's answers to ranges, conditions and broken uploads. So the tests use a server that
+others have written. Swift comes from PyPI, needs no system service and runs as any user on Linux.
 
-Run by hand, ``python tests/s3_server.py [FOLDER]`` starts one, prints the environment to use it with, and serves until
-Ctrl-C.
+``python tests/support/s3_server.py [FOLDER]`` starts a server, prints the environment variables that lead to it, and
+serves until Ctrl-C.
 """
 
 import argparse
@@ -37,9 +37,9 @@ SERVER_MODULES = {
 }
 PR_SET_PDEATHSIG = 1
 
-# The waits are long because Swift has no daemon here that would repair what a busy machine made it give up on: a
-# listing would lack the object for good. Port 9 is "discard": Swift always logs to syslog too, and this keeps its lines
-# out of the machine's own.
+# The timeouts are long, because no Swift daemon runs here that would repair an update given up on a busy machine: a
+# listing would lack the object for good. Swift always logs to syslog too; port 9 ("discard") keeps its lines out of the
+# machine's own log.
 DEFAULTS = """\
 [DEFAULT]
 bind_ip = {ip}
@@ -86,17 +86,17 @@ error_suppression_limit = 1000000
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where a running server listens and the one user it knows."""
+    """The address of a running server, and the credentials of its one user."""
 
     endpoint_url: str
     access_key: str = "test:tester"
     secret_key: str = "S3secretThatMustNotShowUpAnywhere7MDENG"
-    """Like no other text, so that tests can look for it where it must not be."""
+    """A text of its own, so that tests can look for it in places where it must not be."""
     region: str = "us-east-1"
 
     def client(self) -> Any:
-        """Return a boto3 client that owes nothing to the environment, so that tests can change the environment."""
-        import boto3  # noqa: PLC0415  the server's own process does without it and starts faster
+        """A boto3 client that reads no environment variables, so that tests can change them."""
+        import boto3  # noqa: PLC0415  the server's own process starts faster without it
         from botocore.config import Config  # noqa: PLC0415
 
         return boto3.session.Session().client(
@@ -115,7 +115,7 @@ class S3Server:
         )
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead a program here, and nowhere else whatever the machine is configured for."""
+        """Variables that lead a program to this server only, however the machine is configured."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -134,11 +134,11 @@ class S3Server:
 
 @contextmanager
 def running_s3_server(folder: Path) -> Iterator[S3Server]:
-    """Serve S3 from ``folder`` while the block runs; data, configuration and logs lie there.
+    """Serve S3 from ``folder`` while the block runs; it holds data, configuration and logs.
 
-    Swift keeps metadata in extended attributes. Where ``folder`` has none (some temporary folders), a folder that has
-    them is used instead and removed afterwards. The processes die with the thread that enters the block, even when it
-    is killed, so enter it from one that outlives the block: the main thread.
+    Swift keeps metadata in extended attributes. Where the file system of ``folder`` has none, another folder is used
+    and removed afterwards. The processes die with the thread that enters the block, even when it is killed. So enter
+    the block from the main thread.
     """
     with ExitStack() as stack:
         place = _place_with_attributes(folder, stack)
@@ -178,11 +178,11 @@ def _has_attributes(folder: Path) -> bool:
 
 @contextmanager
 def _reserved_port() -> Iterator[int]:
-    """Hold a free port without listening: the server can bind it beside us, and nobody else is given it meanwhile."""
+    """Reserve a free port without listening: the server can bind it too, and no other process is given it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((LOOPBACK, 0))
-        # Only now: a port asked for with SO_REUSEPORT may be one that another process shares.
+        # Only after the bind: with SO_REUSEPORT the kernel may choose a port that another process shares.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield holder.getsockname()[1]
 
@@ -252,7 +252,7 @@ def _log_tails(place: Path) -> str:
 
 
 def _supervise(parent: int, place: Path, ports: dict[str, int]) -> NoReturn:
-    """Fork the servers and outlive none of them; one import of Swift serves all, and importing it is the slow part."""
+    """Import Swift once, because that is slow; fork the servers, and end when one of them ends."""
     _die_with(parent)
     _import_swift(place)
     _write_rings(place, ports)
@@ -276,14 +276,14 @@ def _supervise(parent: int, place: Path, ports: dict[str, int]) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent goes: after a SIGKILL nobody is left to clean up."""
+    """Let the kernel kill this process when its parent ends, also after a SIGKILL of the parent."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _import_swift(place: Path) -> None:
-    """Import the servers after pointing Swift at the private folder, so that /etc/swift decides nothing."""
+    """Import the servers with a folder of their own, so that /etc/swift is not read."""
     importlib.import_module("swift.common.utils").set_swift_dir(str(place))
     for module in SERVER_MODULES.values():
         importlib.import_module(module)
@@ -300,7 +300,7 @@ def _write_rings(place: Path, ports: dict[str, int]) -> None:
 
 
 def _serve(parent: int, name: str, place: Path) -> NoReturn:
-    """Be one of the servers until killed; nothing of the supervisor's own code may run on in this fork."""
+    """Run one of the servers until it is killed; no code of the supervisor may run in this fork."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with(parent)

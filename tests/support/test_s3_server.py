@@ -1,4 +1,4 @@
-"""The S3 test server behaves as the storage tests assume, and leaves nothing running behind."""
+"""The S3 test server behaves as the storage tests assume, and leaves no process behind."""
 
 import dataclasses
 import io
@@ -37,7 +37,7 @@ def status_of(error: ClientError) -> int:
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_object_comes_back_whole_and_in_ranges(client: Any) -> None:
+def test_server_returns_objects_whole_and_in_ranges(client: Any) -> None:
     client.put_object(Bucket=BUCKET, Key="a/ü 1.bin", Body=b"0123456789", Metadata={"made-by": "test"})
     whole = client.get_object(Bucket=BUCKET, Key="a/ü 1.bin")
     part = client.get_object(Bucket=BUCKET, Key="a/ü 1.bin", Range="bytes=2-4")
@@ -45,7 +45,7 @@ def test_object_comes_back_whole_and_in_ranges(client: Any) -> None:
     assert (part["Body"].read(), part["ContentRange"]) == (b"234", "bytes 2-4/10")
 
 
-def test_listing_comes_in_pages(client: Any) -> None:
+def test_server_lists_in_pages(client: Any) -> None:
     keys = [f"pages/{number}" for number in range(5)]
     for key in keys:
         client.put_object(Bucket=BUCKET, Key=key, Body=b"")
@@ -55,7 +55,7 @@ def test_listing_comes_in_pages(client: Any) -> None:
     assert [[item["Key"] for item in page["Contents"]] for page in pages] == [keys[:2], keys[2:4], keys[4:]]
 
 
-def test_condition_on_get_is_honoured(client: Any) -> None:
+def test_server_honours_a_condition_on_get(client: Any) -> None:
     first = client.put_object(Bucket=BUCKET, Key="condition", Body=b"first")
     assert client.get_object(Bucket=BUCKET, Key="condition", IfMatch=first["ETag"])["Body"].read() == b"first"
     client.put_object(Bucket=BUCKET, Key="condition", Body=b"second")
@@ -64,7 +64,7 @@ def test_condition_on_get_is_honoured(client: Any) -> None:
     assert status_of(caught.value) == 412
 
 
-def test_only_the_first_put_creates(client: Any) -> None:
+def test_server_honours_a_condition_on_put(client: Any) -> None:
     client.put_object(Bucket=BUCKET, Key="once", Body=b"first", IfNoneMatch="*")
     with pytest.raises(ClientError) as caught:
         client.put_object(Bucket=BUCKET, Key="once", Body=b"second", IfNoneMatch="*")
@@ -72,14 +72,14 @@ def test_only_the_first_put_creates(client: Any) -> None:
     assert client.get_object(Bucket=BUCKET, Key="once")["Body"].read() == b"first"
 
 
-def test_wrong_secret_is_refused(s3_server: S3Server, client: Any) -> None:
-    stranger = dataclasses.replace(s3_server, secret_key="guess").client()
+def test_server_refuses_a_wrong_secret(s3_server: S3Server, client: Any) -> None:
+    wrong_client = dataclasses.replace(s3_server, secret_key="guess").client()
     with pytest.raises(ClientError) as caught:
-        stranger.list_objects_v2(Bucket=BUCKET)
+        wrong_client.list_objects_v2(Bucket=BUCKET)
     assert status_of(caught.value) == 403
 
 
-def test_upload_in_parts(client: Any) -> None:
+def test_server_joins_uploaded_parts(client: Any) -> None:
     parts = [b"a" * PART_SIZE, b"b"]
     upload = client.create_multipart_upload(Bucket=BUCKET, Key="parts")["UploadId"]
     done = []
@@ -90,7 +90,7 @@ def test_upload_in_parts(client: Any) -> None:
     assert client.get_object(Bucket=BUCKET, Key="parts")["Body"].read() == b"".join(parts)
 
 
-def test_deleted_object_is_gone(client: Any) -> None:
+def test_server_deletes_objects(client: Any) -> None:
     client.put_object(Bucket=BUCKET, Key="gone", Body=b"x")
     client.delete_object(Bucket=BUCKET, Key="gone")
     client.delete_object(Bucket=BUCKET, Key="gone")
@@ -100,7 +100,9 @@ def test_deleted_object_is_gone(client: Any) -> None:
     assert client.list_objects_v2(Bucket=BUCKET, Prefix="gone")["KeyCount"] == 0
 
 
-def test_environment_is_enough(s3_server: S3Server, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_leads_a_plain_client_to_the_server(
+    s3_server: S3Server, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
@@ -109,7 +111,7 @@ def test_environment_is_enough(s3_server: S3Server, client: Any, monkeypatch: py
     assert plain.get_object(Bucket=BUCKET, Key="plain")["Body"].read() == b"body"
 
 
-def test_processes_die_with_a_killed_parent(tmp_path: Path) -> None:
+def test_server_processes_die_with_a_killed_parent(tmp_path: Path) -> None:
     command = [sys.executable, s3_server_module.__file__, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -133,7 +135,7 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_start_that_fails_shows_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_does_not_start_shows_its_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_server_module, "PROXY", "[pipeline:main]\npipeline = {filters} absent\n")
     expected = r"(?s)did not start.*--- proxy\.log.*No section 'proxy-server'"
     with pytest.raises(RuntimeError, match=expected), s3_server_module.running_s3_server(tmp_path):

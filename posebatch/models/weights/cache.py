@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import http.client
 import os
 import random
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -28,6 +28,7 @@ from posebatch.core.redaction import redacted
 from posebatch.core.version import __version__
 from posebatch.models.weights.published import PublishedFile
 from posebatch.storage.open import open_source, open_store
+from posebatch.storage.spool import write_atomically
 
 CACHE_VARIABLE: Final = "POSEBATCH_CACHE"
 """Names the folder of the cache."""
@@ -166,18 +167,8 @@ def _download(path: Path, address: str, sha256_prefix: str) -> None:
     for left_over in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed: we hold the lock
         left_over.unlink()
     for pause_s in (*RETRY_PAUSES_S, None):
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
-            with open(descriptor, "wb") as file:
-                sha256 = _copy(address, file)
-            if not sha256.startswith(sha256_prefix):
-                raise WeightsError(
-                    f"{address}: its name promises a sha256 that begins with {sha256_prefix}, what came has "
-                    f"{sha256[:8]}; nothing was kept. If you know the file to be right, get it by other means, "
-                    "convert it with `posebatch models convert`, and name the result"
-                )
-            Path(part).chmod(0o644)
-            Path(part).replace(path)
+            write_atomically(path, functools.partial(_copy, address, sha256_prefix))
         except _BrokenOffError as error:
             if pause_s is None:
                 raise WeightsError(
@@ -188,12 +179,10 @@ def _download(path: Path, address: str, sha256_prefix: str) -> None:
             time.sleep(pause_s * random.uniform(0.8, 1.2))
         else:
             return
-        finally:
-            Path(part).unlink(missing_ok=True)
 
 
-def _copy(address: str, file: IO[bytes]) -> str:
-    """Write what lies at the address, to the disk; returns its sha256. Raises `_BrokenOffError`, `WeightsError`."""
+def _copy(address: str, sha256_prefix: str, file: IO[bytes]) -> None:
+    """Write what lies at the address. Raises `_BrokenOffError`, and `WeightsError` when its sha256 is another."""
     digest, received = hashlib.sha256(), 0
     with _opened(address) as stream, _Progress(address, stream.size_bytes) as progress:
         for block in stream.blocks:
@@ -203,9 +192,14 @@ def _copy(address: str, file: IO[bytes]) -> str:
             progress.show(received)
     if stream.size_bytes is not None and received != stream.size_bytes:
         raise _BrokenOffError(f"{received} of {stream.size_bytes} bytes came")
-    file.flush()
-    os.fsync(file.fileno())
-    return digest.hexdigest()
+    sha256 = digest.hexdigest()
+    if not sha256.startswith(sha256_prefix):
+        raise WeightsError(
+            f"{address}: its name promises a sha256 that begins with {sha256_prefix}, what came has "
+            f"{sha256[:8]}; nothing was kept. If you know the file to be right, get it by other means, "
+            "convert it with `posebatch models convert`, and name the result"
+        )
+    os.fchmod(file.fileno(), 0o644)  # readable by other users of the node, whatever the umask
 
 
 @contextlib.contextmanager

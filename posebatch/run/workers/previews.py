@@ -43,8 +43,9 @@ def draw_preview(job: PreviewTask, context: RunContext) -> int:
             DecodeOptions(
                 sampling=context.settings.sampling,
                 batch_frames=PREVIEW_BATCH_FRAMES,
-                packing=FrameFormat(scale=scale),
+                frame_format=FrameFormat(scale=scale),
                 limits=context.settings.limits,
+                on_frame=heartbeat.moved,
             ),
         )
         with closing(iter(decoder)) as batches:

@@ -147,7 +147,7 @@ class SegmentProcessor:
                     batch_frames=self._estimator.batch_frames,
                     threads=self._threads,
                     detect_every=context.settings.estimator.detect_every,
-                    packing=RGB if self._uploads is None else GPU_PACKING,
+                    frame_format=RGB if self._uploads is None else GPU_PACKING,
                     on_gpu=self._decode_on_gpu,
                     limits=context.settings.limits,
                     on_frame=heartbeat.moved,

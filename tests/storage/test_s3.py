@@ -1,0 +1,118 @@
+"""An S3 store: uploads in parts, credentials, endpoints. Faults are in `test_s3_faults`."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.s3_server import S3Server
+from support.stores import QUICK_RETRIES, keys_of, open_key
+
+from posebatch.core.errors import AccessDeniedError, ObjectNotFoundError, StorageError, StorageUnavailableError
+from posebatch.storage import s3
+from posebatch.storage.open import open_source
+from posebatch.storage.s3 import S3Store
+
+pytestmark = pytest.mark.s3
+
+REQUESTS: dict[str, Callable[[S3Store], Any]] = {
+    "list": lambda store: list(store.list("p/")),
+    "read": lambda store: store.read("p/k"),
+    "head": lambda store: store.head("p/k"),
+    "put": lambda store: store.put("p/k", b"x"),
+    "put parts": lambda store: store.put("p/k", io.BytesIO(bytes(s3.PART_BYTES + 1))),
+    "delete": lambda store: store.delete("p/k"),
+    "open": lambda store: open_source(store.uri("p/k"), "etag", retry_policy=QUICK_RETRIES),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 100)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9 << 20])
+def test_s3_store_puts_large_objects_in_parts(
+    s3_store: S3Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 8 << 20)
+    content = os.urandom(1024) * (size // 1024) + bytes(size % 1024)
+    assert s3_store.put("big", io.BytesIO(content)).size_bytes == size
+    head = s3_server.client().head_object(Bucket=s3_store.bucket, Key=s3_store.prefix + "big")
+    assert ("-" in head["ETag"]) == (size > 8 << 20)
+    assert s3_store.read("big") == content
+    with open_key(s3_store, "big") as file:  # an etag of parts is one too
+        assert file.read() == content
+    assert keys_of(s3_store) == ["big"]
+
+
+@pytest.mark.parametrize("request_name", ["read", "head", "put parts"])
+def test_s3_store_reports_wrong_credentials(
+    changed_environment: pytest.MonkeyPatch, bucket: str, request_name: str
+) -> None:
+    """A HEAD is a case of its own: its answer has no body that could name the reason."""
+    changed_environment.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(AccessDeniedError, match=bucket) as raised:
+        REQUESTS[request_name](S3Store(f"s3://{bucket}", retry_policy=QUICK_RETRIES))
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("request_name", ["list", "put", "open"])
+def test_s3_store_reports_missing_credentials(
+    changed_environment: pytest.MonkeyPatch, bucket: str, request_name: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        changed_environment.delenv(name)
+    with pytest.raises(AccessDeniedError, match="no S3 credentials"):
+        REQUESTS[request_name](S3Store(f"s3://{bucket}", retry_policy=QUICK_RETRIES))
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_s3_store_reports_a_server_that_does_not_answer(
+    changed_environment: pytest.MonkeyPatch, request_name: str
+) -> None:
+    with socket.socket() as closed:  # bound, so that the port stays ours, but not listening
+        closed.bind(("127.0.0.1", 0))
+        changed_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        changed_environment.delenv("AWS_ENDPOINT_URL_S3")
+        with pytest.raises(StorageUnavailableError, match="s3://bucket") as raised:
+            REQUESTS[request_name](S3Store("s3://bucket", retry_policy=QUICK_RETRIES))
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("request_name", ["list", "head", "put", "put parts"])
+def test_s3_store_reports_a_missing_bucket(bucket: str, request_name: str) -> None:
+    with pytest.raises(ObjectNotFoundError, match=f"{bucket}-none"):
+        REQUESTS[request_name](S3Store(f"s3://{bucket}-none"))
+
+
+def test_s3_store_reports_a_missing_profile(changed_environment: pytest.MonkeyPatch) -> None:
+    changed_environment.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(StorageError, match="nobody"):
+        S3Store("s3://bucket")
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", None])
+def test_s3_client_addresses_buckets_of_other_endpoints_by_path(
+    changed_environment: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    endpoint = "http://minio.test:9000"
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        changed_environment.delenv(name)
+    if variable:
+        changed_environment.setenv(variable, endpoint)
+    client = s3.s3_client(None if variable else endpoint)
+    urls: list[str] = []
+
+    def catch(request: Any, **_: Any) -> None:
+        urls.append(request.url)
+        raise InterruptedError
+
+    client.meta.events.register("before-send.s3", catch)
+    with pytest.raises(InterruptedError):
+        client.get_object(Bucket="archive", Key="k")
+    assert urls == [f"{endpoint}/archive/k"]
