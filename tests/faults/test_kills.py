@@ -118,7 +118,7 @@ TOLD = {
     "abort": "crashed (Aborted)",
     "sleep": "--max-seconds-per-frame",
     "spin": "--max-seconds-per-frame",
-    "stand still": "stood still as a whole",
+    "stand still": "stopped responding",
     "take memory": "--max-memory-gb",
     "fail as CUDA does": "the networks failed: RuntimeError: CUDA error",
 }

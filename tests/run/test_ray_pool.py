@@ -16,7 +16,7 @@ from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Completion
 from posebatch.run.tasks import ProbeTask, SegmentResult, SegmentTask
-from posebatch.run.workers import crash_reports, ray_pool
+from posebatch.run.workers import ray_pool
 from posebatch.run.workers.actors import CallResult, ProcessHandle
 from posebatch.run.workers.crash_reports import CrashReport
 from posebatch.run.workers.diagnosis import attribute_deaths
@@ -57,7 +57,7 @@ class Actor:
     told: dict[str, Asked] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("beats", "autopsy"):
+        if name in ("activity", "read_crash_report"):
             return SimpleNamespace(remote=lambda *_: self.told.setdefault(name, Asked()))
         return SimpleNamespace(remote=self._call)
 
@@ -313,7 +313,7 @@ def test_somebody_looks_into_the_box(
     played: PlayedRay, monkeypatch: pytest.MonkeyPatch, place: ProcessHandle, answer: Any, expected: type
 ) -> None:
     monkeypatch.setattr(
-        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "decode") if box == "box" else None
+        ray_pool, "read_crash_report", lambda box: CrashReport(CRASHED, "decode") if box == "box" else None
     )
     pool = RayPool(CONTEXT, 1, "cpu")
     played.actors[0].end(0, CallResult(place))
@@ -328,7 +328,7 @@ def test_somebody_looks_into_the_box(
             assert pool.wait(0) == []
             monkeypatch.setattr(ray_pool.time, "monotonic", lambda: 1e12)
         else:
-            played.actors[-1].told["autopsy"].outcome = answer
+            played.actors[-1].told["read_crash_report"].outcome = answer
         ends = pool.wait(0)
     (end,) = ends
     assert type(end.error) is expected
@@ -344,7 +344,7 @@ def test_beats_tell_that_something_moves(played: PlayedRay, monkeypatch: pytest.
     pool.activity()
     told = []
     for answer in (1, 1, 2, ray.exceptions.ActorDiedError()):
-        played.actors[0].told.pop("beats").outcome = answer
+        played.actors[0].told.pop("activity").outcome = answer
         told.append(pool.activity() - idle)
     assert told == [1, 1, 2, 2]
 
@@ -401,14 +401,14 @@ def test_a_task_is_not_to_blame_for_a_helper_that_never_began(played: PlayedRay)
 
 def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "probe") if box == HERE.box else None
+        ray_pool, "read_crash_report", lambda box: CrashReport(CRASHED, "probe") if box == HERE.crash_dir else None
     )
     pool = RayPool(CONTEXT, 1, "cpu")
     pool.submit(task("a"))
     helped(played, pool).die()
     (end,) = pool.wait(0)
     assert isinstance(end.error, WorkerCrashError)
-    assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
+    assert str(end.error) == f"/in/a: the process that worked on it {CRASHED} in step 'probe'"
     assert played.actors[-1].killed
     pool.submit(task("b"))
     assert len(played.actors) == 3, "a new one"

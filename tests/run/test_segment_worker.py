@@ -402,7 +402,7 @@ def test_a_segment_that_fails_leaves_the_others_alone(
     jobs = [*good[:place], bad, *good[place:]]
     with closing(SegmentProcessor(context, readers, 1, limit)) as processor:
         ends = work_off([processor], jobs, 2)
-        assert processor._room.taken == 0
+        assert processor._budget.used == 0
         again = work_off([processor], good, 2)
     failed = [end for end in ends if isinstance(end, Exception)]
     assert [type(end) for end in failed] == [error]
@@ -435,7 +435,7 @@ def test_a_caller_that_is_interrupted_leaves_nothing_running(
             patched.setattr("concurrent.futures.Future.result", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 processor.process(job)
-        assert processor._room.taken == 0
+        assert processor._budget.used == 0
         assert processor.process(job).frames == 50
 
 
@@ -456,7 +456,7 @@ def test_networks_that_fail_are_used_no_more(
 
     with closing(SegmentProcessor(context, Readers(before=before))) as processor:
         ends = work_off([processor], jobs, 2)
-        assert processor._room.taken == 0
+        assert processor._budget.used == 0
     kinds = [type(end) for end in ends]
     assert (kinds.count(SegmentResult), kinds.count(WorkerCrashError), kinds.count(WorkerDiedError)) == (
         place,

@@ -109,7 +109,7 @@ def staged_frames(work: StagingArea, plan: VideoPlan) -> Iterator[Sequence[Frame
     for segment in plan.segments:
         pieces, _ = work.read_segment(segment)
         for frames in pieces:
-            heartbeat.moved()
+            heartbeat.beat()
             yield frames
 
 

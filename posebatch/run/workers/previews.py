@@ -73,7 +73,7 @@ def _paired(
 ) -> Iterator[tuple[FramePoses, NDArray[np.uint8]]]:
     """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
     for batch in batches:
-        heartbeat.moved()
+        heartbeat.beat()
         decoded = (record for record in batch.records if record.status == "ok")
         assert isinstance(batch.images, np.ndarray)
         for record, image in zip(decoded, batch.images, strict=True):

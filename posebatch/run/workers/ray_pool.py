@@ -25,7 +25,7 @@ from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.actors import ProcessHandle, SegmentWorker, TaskHelper
 from posebatch.run.workers.crash_reports import read_crash_report
 from posebatch.run.workers.diagnosis import attribute_deaths
-from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker, passed_on
+from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker, environment_for_workers
 
 FIRST_WORKER_SECONDS: Final = 600.0
 """How long a run without any ready worker waits; an autoscaler may need minutes for a node."""
@@ -99,11 +99,11 @@ class RayPool:
     def __init__(self, context: RunContext, workers: int, device: str, worker: type = SegmentWorker) -> None:
         self._context = context
         self._wanted, self._device, self._worker_class = workers, device, worker
-        self._shared_context = ray.put(replace(context, environment=passed_on()))
+        self._shared_context = ray.put(replace(context, environment=environment_for_workers()))
         self._starting: dict[Any, Any] = {}  # ref of load() -> actor
         self._workers: list[_Worker] = []
         self._busy: dict[Any, _Worker] = {}  # ref of process() -> its worker
-        self._starting_helpers: dict[Any, tuple[VideoTask, Any]] = {}  # ref of place() -> its first task, actor
+        self._starting_helpers: dict[Any, tuple[VideoTask, Any]] = {}  # ref of handle() -> its first task, actor
         self._idle_helpers: list[_Helper] = []
         self._tasks: dict[Any, tuple[VideoTask, _Helper]] = {}  # by the ref of perform()
         self._task_slots = max(2, workers)
@@ -184,7 +184,7 @@ class RayPool:
         """It is given its first task when it has said where its box lies: a task may end it at once."""
         helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
         actor = helper.options(max_concurrency=2).remote(self._shared_context)  # one call for its beats
-        self._starting_helpers[actor.place.remote()] = first, actor
+        self._starting_helpers[actor.handle.remote()] = first, actor
 
     def _help(self, job: VideoTask, helper: _Helper) -> None:
         self._tasks[helper.actor.perform.remote(job)] = job, helper
@@ -249,11 +249,13 @@ class RayPool:
     def _hold_inquest(self, place: ProcessHandle, died: list[Completion]) -> list[Completion]:
         """What is known at once; else it is told later, when a process on that node has looked into the box."""
         if place.node_id == ray.get_runtime_context().get_node_id():
-            return attribute_deaths(died, read_crash_report(place.box), node_is_alive=True)
+            return attribute_deaths(died, read_crash_report(place.crash_dir), node_is_alive=True)
         there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
         examiner: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
         ref = (
-            examiner.options(scheduling_strategy=there).remote(self._shared_context).read_crash_report.remote(place.box)
+            examiner.options(scheduling_strategy=there)
+            .remote(self._shared_context)
+            .read_crash_report.remote(place.crash_dir)
         )
         self._inquests[ref] = _PendingDiagnosis(tuple(died), time.monotonic() + INQUEST_SECONDS)
         return []

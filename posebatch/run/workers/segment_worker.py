@@ -72,7 +72,7 @@ class SegmentProcessor:
         """``uploads`` where the networks run on a GPU; only then may frames be decoded there too."""
         self._context, self._estimator, self._threads = context, estimator, threads
         self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
-        self._room = SharedBudget(read_ahead_bytes)
+        self._budget = SharedBudget(read_ahead_bytes)
         self._broken = False
         self._order = threading.Lock()
         self._decoder = ThreadPoolExecutor(1, "decoder")
@@ -116,7 +116,7 @@ class SegmentProcessor:
 
     def _run(self, job: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
         """Send a segment through both stages; whichever fails stops the other."""
-        frames = Channel[FrameBatch](self._room, self._size)
+        frames = Channel[FrameBatch](self._budget, self._size)
         with self._order:  # the same in both stages: else each would wait for the other
             decoding = self._decoder.submit(self._decode, job, frames)
             estimating = self._networks.submit(self._estimate, job, frames, writer)
@@ -131,7 +131,7 @@ class SegmentProcessor:
     def _size(self, batch: FrameBatch) -> int:
         """What a batch takes of the read-ahead; frames that could not be decoded count too."""
         share = len(batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
-        return max(batch.images.nbytes, int(share * self._room.limit))
+        return max(batch.images.nbytes, int(share * self._budget.limit))
 
     def _decode(self, job: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
@@ -150,7 +150,7 @@ class SegmentProcessor:
                     packing=RGB if self._uploads is None else GPU_PACKING,
                     on_gpu=self._decode_on_gpu,
                     limits=context.settings.limits,
-                    on_frame=heartbeat.moved,
+                    on_frame=heartbeat.beat,
                 ),
             )
             with closing(iter(decoder)) as batches:
@@ -186,7 +186,7 @@ class SegmentProcessor:
         count = persons = frames_cut = 0
         for frame in estimator.estimate(_awaited(frames)):
             writer.add(frame)
-            heartbeat.moved()
+            heartbeat.beat()
             count += 1
             persons += len(frame)
             frames_cut += frame.left_out > 0
