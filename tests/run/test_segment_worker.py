@@ -35,6 +35,7 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import read_staged
+from posebatch.pose.stage_clock import StageClock
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.tasks import ProbeResult, ProbeTask, SegmentResult, SegmentTask
@@ -56,10 +57,9 @@ class Readers:
 
     def __init__(self, batch_frames: int = 4, before: Callable[[int], None] = lambda _: None) -> None:
         self.batch_frames, self._before = batch_frames, before
-        self.detect_seconds = self.pose_seconds = 0.0
         self.threads: set[str] = set()
 
-    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+    def estimate(self, batches: Iterable[FrameBatch], clock: StageClock) -> Iterator[FramePoses]:
         for batch in batches:
             self.threads.add(threading.current_thread().name)
             assert len(batch.records) <= self.batch_frames
@@ -68,8 +68,8 @@ class Readers:
                 number = frame_number(next(images)) if record.status == "ok" else 0
                 self._before(record.frame_index)
                 yield poses(record, number)
-            self.detect_seconds += 1
-            self.pose_seconds += 2
+            clock.detect_seconds += 1
+            clock.pose_seconds += 2
 
 
 def poses(record, number: int) -> FramePoses:

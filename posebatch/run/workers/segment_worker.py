@@ -17,6 +17,7 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport, StageSeconds
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.pose.estimator import PoseEstimator
+from posebatch.pose.stage_clock import StageClock
 from posebatch.pose.uploads import Uploads, pinned_array
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
@@ -182,9 +183,9 @@ class SegmentProcessor:
     def _infer(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
         started = time.perf_counter()
         estimator = self._estimator
-        detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
+        clock = StageClock()
         count = persons = frames_cut = 0
-        for frame in estimator.estimate(_awaited(frames)):
+        for frame in estimator.estimate(_awaited(frames), clock):
             writer.add(frame)
             heartbeat.beat()
             count += 1
@@ -192,8 +193,8 @@ class SegmentProcessor:
             frames_cut += frame.left_out > 0
         seconds = StageSeconds(
             wait=frames.waited_s,
-            detect=estimator.detect_seconds - detect_before,
-            pose=estimator.pose_seconds - pose_before,
+            detect=clock.detect_seconds,
+            pose=clock.pose_seconds,
             total=time.perf_counter() - started,
         )
         return _Estimated(count, persons, frames_cut, seconds)

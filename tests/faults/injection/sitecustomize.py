@@ -134,14 +134,11 @@ class Readers:
     placement = type("Placement", (), {"device": "cpu", "__str__": lambda _: "readers"})()
     batch_frames = 4
 
-    def __init__(self):
-        self.detect_seconds = self.pose_seconds = 0.0
-
     @classmethod
     def load(cls, *_):
         return cls()
 
-    def estimate(self, batches):
+    def estimate(self, batches, clock):
         for batch in batches:
             meet("networks", heartbeat._steps[threading.get_ident()].subject)
             images = iter(batch.images)
