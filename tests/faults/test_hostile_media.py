@@ -61,13 +61,13 @@ def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
 # --- mutants -------------------------------------------------------------------------------------------------------
 
 
-def test_the_bases_are_whole(tmp_path: Path):
+def test_base_videos_decode(tmp_path: Path):
     paths = written(tmp_path, {f"{codec}-{box}": base(codec, box) for codec, boxes in BASES.items() for box in boxes})
     found = outcomes(paths)
     assert {path.name: outcome.verdict for path, outcome in found.items()} == {path.name: "decoded" for path in paths}
 
 
-def test_the_worst_that_comes_of_a_mutant_is_one_failed_video(tmp_path: Path):
+def test_mutated_video_is_at_worst_one_failed_row(tmp_path: Path):
     chosen = mutants(FULL_MUTANTS if FULL else SHORT_MUTANTS)
     assert {(one.codec, one.container, one.kind) for one in chosen} == {
         (codec, box, kind) for codec, boxes in BASES.items() for box in boxes for kind in MUTATIONS
@@ -87,9 +87,7 @@ def test_the_worst_that_comes_of_a_mutant_is_one_failed_video(tmp_path: Path):
 
 
 @pytest.mark.parametrize("mutant", [Mutant("h264", "ts", "noise", 740), Mutant("mpeg4", "mkv", "flip", 1792)])
-def test_damage_of_which_a_decoder_merely_complains_is_the_same_for_any_number_of_threads(
-    mutant: Mutant, tmp_path: Path
-):
+def test_tolerated_damage_decodes_alike_with_any_number_of_threads(mutant: Mutant, tmp_path: Path):
     # found among 12,000 mutants: nothing fails and no frame is marked, but several threads gave other pictures
     [path] = written(tmp_path, {mutant.name: mutant.content(seed=2)})
     with child() as process:
@@ -105,7 +103,7 @@ ONCE_BUGS = [
 
 
 @pytest.mark.parametrize("mutant", ONCE_BUGS, ids=lambda one: one.name)
-def test_what_was_a_bug_once_is_none_any_more(mutant: Mutant, tmp_path: Path):
+def test_earlier_bugs_stay_fixed(mutant: Mutant, tmp_path: Path):
     [path] = written(tmp_path, {mutant.name: mutant.content(seed=1)})
     assert outcomes([path], 1)[path].verdict == "partial"
 
@@ -119,13 +117,13 @@ class Strict(io.BytesIO):
         return super().seek(offset, whence)
 
 
-def test_an_index_that_points_outside_the_file_is_no_failure_of_the_storage():
+def test_index_pointing_outside_the_file_is_a_damaged_video():
     video = Strict(patched(video_bytes(frames=6, gop=6), b"stco", 12, numbers(0xFFFFFFF0)))
     with pytest.raises(DamagedVideoError, match="no frame can be decoded"):
         probe(video, "clip", 20)
 
 
-def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_packets_waiting_for_their_number_are_bounded(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=24, b_frames=2)
     expected = [batch.records for batch in decoded(video, LimitSettings(), stride=6)]
     monkeypatch.setattr(frame_numbers, "MAX_HELD_PACKETS", 1)
@@ -137,7 +135,7 @@ def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert slow.frames_out == 24, "everything was decoded"
 
 
-def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeypatch: pytest.MonkeyPatch):
+def test_missing_frames_are_reported_while_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch):
     video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
     expected = [batch.records for batch in decoded(video, LimitSettings())]
     assert {record.status for records in expected for record in records} > {"missing"}
@@ -145,7 +143,7 @@ def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeyp
     assert [batch.records for batch in decoded(video, LimitSettings())] == expected
 
 
-def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
+def test_huge_frames_make_smaller_batches(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=10)
     assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [4, 4, 2]
     monkeypatch.setattr(segment_decoder, "MAX_BATCH_PIXELS", 128 * 96)
@@ -174,7 +172,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str, str, int]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_takes_no_memory(name: str, tmp_path: Path):
+def test_bomb_takes_little_memory(name: str, tmp_path: Path):
     make, verdict, said, megabytes = BOMBS[name]
     [path] = written(tmp_path, {"bomb": make()})
     with child() as process:
@@ -204,7 +202,7 @@ def decoded(video: bytes, limits: LimitSettings, stride: int = 1, batch_frames: 
 
 @pytest.mark.parametrize("codec", GROWING)
 @pytest.mark.parametrize("ffmpeg_refuses", [False, True])
-def test_a_stream_that_grows_beyond_the_limit_fails(codec: str, ffmpeg_refuses: bool, monkeypatch: pytest.MonkeyPatch):
+def test_stream_growing_beyond_max_pixels_fails(codec: str, ffmpeg_refuses: bool, monkeypatch: pytest.MonkeyPatch):
     video = growing(codec)
     whole = decoded(video, LimitSettings())
     assert {batch.images.shape[1:3] for batch in whole if len(batch.images)} == {(96, 128), (480, 640)}
@@ -229,7 +227,7 @@ CONTAINERS = [("mp4", "libx264"), ("mkv", "libx264"), ("mpegts", "libx264"), ("a
         ({"max_streams": 1}, "2 streams or more, and --max-streams allows 1 streams"),
     ],
 )
-def test_what_is_within_a_limit_is_done_and_what_is_not_fails(container, stride, limits, said):
+def test_video_fails_only_beyond_a_limit(container, stride, limits, said):
     box, codec = container
     # 12 frames, the last one 4.4 seconds from the first, with sound
     video = video_bytes(container=box, codec=codec, frames=12, fps=5, size=(64, 48), audio=True, gop=4)
@@ -242,13 +240,13 @@ def test_what_is_within_a_limit_is_done_and_what_is_not_fails(container, stride,
     assert "--retry-failed" in str(caught.value)
 
 
-def test_a_limit_is_kept_where_no_header_says_anything():
+def test_max_frames_holds_without_a_header():
     with pytest.raises(LimitError, match="21 frames or more"):
         decoded(video_bytes(container="mpegts", frames=30), LimitSettings(max_frames=20))
 
 
 @pytest.mark.parametrize("limits", [{"max_pixels": 3071}, {"max_frames": 5}])
-def test_a_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[str, int]):
+def test_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[str, int]):
     archive = Archive(tmp_path)
     archive.add("small.mp4")
     assert facts(archive.run(**limits)) == (0, 0, 1, 0)
@@ -259,7 +257,7 @@ def test_a_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[s
     assert facts(archive.run(retry_failed=True)) == (1, 0, 0, 0), "but where the limit is raised, and it is asked for"
 
 
-def test_hostile_files_cost_their_neighbours_nothing(tmp_path: Path):
+def test_hostile_files_do_not_affect_other_videos(tmp_path: Path):
     archive = Archive(tmp_path)
     archive.add("a.mp4", "z.mp4")
     hostile = {
@@ -321,7 +319,7 @@ def knocked(server: socket.socket) -> bool:
     return True
 
 
-def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
+def test_no_file_opens_another_file_or_address(tmp_path: Path):
     canary = tmp_path / "canary.ts"
     canary.write_bytes(video_bytes(frames=6, gop=6, container="mpegts"))
     opened = Opened(canary)
@@ -349,9 +347,9 @@ def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
     assert fine <= {"reference.mov", "address.mov", "attached.mkv"}, "their own pictures"
 
 
-def test_a_dead_or_stuck_process_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_crash_or_hang_of_the_child_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Otherwise all of the above would hold of nothing."""
-    monkeypatch.setattr("media_pool.HANG_SECONDS", 2)
+    monkeypatch.setattr("faults.media_pool.HANG_SECONDS", 2)
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
     [good] = written(tmp_path, {"good": base("h264", "mp4")})

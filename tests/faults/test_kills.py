@@ -96,7 +96,7 @@ def points() -> list[Deed]:
     return [Deed(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]
 
 
-def test_killed_before_and_after_each_put(nights: Nights, undisturbed: Nights) -> None:
+def test_kill_around_each_put_leaves_the_same_dataset(nights: Nights, undisturbed: Nights) -> None:
     planned = points()
     nights.plan(*planned)
     runs = nights.until_settled()
@@ -125,7 +125,7 @@ TOLD = {
 STRICT = ("--max-seconds-per-frame", "5", "--max-memory-gb", "2")
 
 
-def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Nights) -> None:
+def test_poison_video_costs_no_other_video(nights: Nights, undisturbed: Nights) -> None:
     """Each kills its process twice, is given up with the reason, and stays so until it is asked for again."""
     planned = [(stage, deed) for stage, deeds in POISON.items() for deed in deeds.split("|")]
     # those with several segments, so that they share their process with others
@@ -165,7 +165,9 @@ def _failed(nights: Nights) -> list[dict]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM] if FULL else [signal.SIGKILL])
-def test_a_killed_driver_costs_what_was_in_flight(few_nights: Nights, few_undisturbed: Nights, number: int) -> None:
+def test_killed_driver_repeats_only_segments_in_flight(
+    few_nights: Nights, few_undisturbed: Nights, number: int
+) -> None:
     """By SIGTERM, as when a machine is told that it will be taken away, it ends by itself and in time."""
     chance = random.Random(SEED)
     kills = 0
@@ -186,7 +188,7 @@ def test_a_killed_driver_costs_what_was_in_flight(few_nights: Nights, few_undist
                     f"{repeated} segments after {kills} kills with {IN_FLIGHT} in flight", kills)  # fmt: skip
 
 
-def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbed: Nights) -> None:
+def test_two_drivers_without_lease_make_one_dataset(few_nights: Nights, few_undisturbed: Nights) -> None:
     """As on a store that cannot keep them apart: they do the same work twice, and no harm."""
     few_nights.environment = {"POSEBATCH_TEST_NO_LEASE": "1"}
     both = [few_nights.start("--workers", "1"), few_nights.start("--workers", "1")]
@@ -195,7 +197,7 @@ def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbe
     assert_same(few_nights.output, few_undisturbed.output)
 
 
-def test_a_second_driver_is_told_or_waits(few_nights: Nights, few_undisturbed: Nights) -> None:
+def test_second_driver_is_refused_or_waits(few_nights: Nights, few_undisturbed: Nights) -> None:
     few_nights.seconds_per_frame = 0.05  # the second one is to come while it is at work
     first = few_nights.start()
     wait_for(lambda: (Path(few_nights.output) / "_state" / "leases").exists() or first.poll() is not None)
@@ -212,7 +214,7 @@ def test_a_second_driver_is_told_or_waits(few_nights: Nights, few_undisturbed: N
 
 
 @pytest.mark.skipif(not FULL, reason="takes a minute: make test-faults")
-def test_a_run_whose_processes_all_stand_still_gives_up(few_nights: Nights) -> None:
+def test_run_whose_processes_are_all_stopped_gives_up(few_nights: Nights) -> None:
     """Exit code 1, and it says what was under way; it never hangs."""
     process = few_nights.start("--max-idle-minutes", "0.2")
     wait_for(lambda: few_nights.staged() or process.poll() is not None)
@@ -243,7 +245,9 @@ SHARES = {"ray::SegmentWorker": 0.5, "ray::TaskHelper": 0.5, "driver": 0.1}
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")
-def test_random_kills_cost_nothing(ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path) -> None:
+def test_random_kills_leave_the_same_dataset(
+    ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path
+) -> None:
     """Of workers, helpers and drivers, at any moment, again and again; one dataset after another."""
     chance = random.Random(SEED)
     killed: Counter[str] = Counter()

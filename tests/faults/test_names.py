@@ -127,7 +127,7 @@ def results(path: str) -> list[str]:
 
 
 @given(key=KEYS)
-def test_results_lie_below_the_output_and_outside_our_own_folders(key: str) -> None:
+def test_output_paths_stay_below_the_data_folders(key: str) -> None:
     root = Path("/output/root")
     for result in results(key):
         target = Path(os.path.normpath(root / result))
@@ -138,26 +138,26 @@ def test_results_lie_below_the_output_and_outside_our_own_folders(key: str) -> N
 
 
 @given(one=KEYS, other=KEYS)
-def test_one_source_has_one_result_that_no_other_has(one: str, other: str) -> None:
+def test_output_paths_are_unique(one: str, other: str) -> None:
     if one != other:
         assert not set(results(one)) & set(results(other))
 
 
 @given(one=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
-def test_no_result_is_the_folder_of_another_one(one: str, suffix: str, below: str) -> None:
+def test_output_path_is_never_a_folder_of_another(one: str, suffix: str, below: str) -> None:
     other = f"{one}{suffix}/{below}"
     for result in results(one):
         assert not any(theirs.startswith(f"{result}/") for theirs in results(other))
 
 
 @pytest.mark.parametrize("path", [LONG, f"{LONG}/x.mp4", f"a/{LONG}/{LONG}.mp4", "d/" * 500 + "x.mp4"])
-def test_nobody_gets_the_result_of_a_long_name_by_the_name_of_that_result(path: str) -> None:
+def test_shortened_name_cannot_be_taken_by_another_source(path: str) -> None:
     result = encode_output_path(path)
     assert encode_output_path(result) != result
 
 
 @pytest.mark.parametrize("column", sorted(COLUMNS))
-def test_no_folder_passes_for_a_column_of_ours(column: str) -> None:
+def test_folder_named_like_a_column_is_encoded(column: str) -> None:
     for name in (column, column.upper(), column.title()):
         assert encode_output_path(f"{name}=1/x.mp4") == f"{name}%3D1/x.mp4"
 
@@ -175,7 +175,7 @@ PARTITIONS = {
 
 
 @pytest.mark.parametrize(("path", "expected"), PARTITIONS.items(), ids=ascii)
-def test_partitions_that_readers_can_read_stay_partitions(path: str, expected: str) -> None:
+def test_readable_partitions_are_kept(path: str, expected: str) -> None:
     assert encode_output_path(path) == expected
 
 
@@ -208,7 +208,7 @@ def local_names() -> Iterable[str]:
     yield os.fsdecode(b"x=\xff/latin.mp4")
 
 
-def test_a_folder_of_hostile_names(
+def test_folder_of_hostile_names_becomes_one_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, output = tmp_path / "in", tmp_path / "out"
@@ -229,7 +229,7 @@ def test_a_folder_of_hostile_names(
 
 @pytest.mark.parametrize("evil_first", [False, True])
 @pytest.mark.parametrize("folder", ["victim.mp4.parquet", "victim.mp4.gif", "victim.mp4.Parquet"])
-def test_no_folder_lies_where_the_result_of_another_video_belongs(
+def test_folder_never_blocks_the_output_of_another_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, evil_first: bool
 ) -> None:
     names = ["victim.mp4", f"{folder}/evil.mp4"]
@@ -250,7 +250,7 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.mark.s3
-def test_a_bucket_of_hostile_keys(
+def test_bucket_of_hostile_keys_becomes_one_dataset(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, bucket = s3.client(), f"names-{uuid4().hex[:8]}"
@@ -283,7 +283,7 @@ def test_a_bucket_of_hostile_keys(
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_link_in_the_output_is_replaced_where_it_is_a_file_and_followed_where_it_is_a_folder(tmp_path: Path) -> None:
+def test_output_replaces_file_links_and_follows_folder_links(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "out")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -301,7 +301,7 @@ def test_a_link_in_the_output_is_replaced_where_it_is_a_file_and_followed_where_
     assert (elsewhere / "precious").read_text() == "untouched"
 
 
-def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
+def test_folders_beyond_the_path_limit_do_not_hide_other_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("above.mp4", "zzz/below.mp4"):
@@ -345,7 +345,7 @@ CLASHES: dict[str, tuple[list[str], bool]] = {
 
 
 @pytest.mark.parametrize(("paths", "clash"), CLASHES.values(), ids=CLASHES)
-def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, paths: list[str], clash: bool) -> None:
+def test_case_collisions_are_refused_by_name(tmp_path: Path, paths: list[str], clash: bool) -> None:
     store = LocalStore(tmp_path)
 
     def check(merges: bool) -> None:
@@ -362,7 +362,7 @@ def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, pat
     assert set(told) <= set(paths)
 
 
-def test_a_store_in_the_network_keeps_all_names_apart() -> None:
+def test_s3_has_no_case_collisions() -> None:
     class Far(S3Store):
         def __init__(self) -> None:
             self.root = "s3://bucket"
@@ -370,7 +370,7 @@ def test_a_store_in_the_network_keeps_all_names_apart() -> None:
     check_case_collisions(Far(), lambda: map(video, ["A.mp4", "a.mp4"]), lambda _: True)
 
 
-def test_a_run_is_refused_before_any_work(
+def test_run_with_case_collisions_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("A.mp4", "a.mp4"):
@@ -391,9 +391,7 @@ def test_a_run_is_refused_before_any_work(
         pytest.param(lambda name: unicodedata.normalize("NFD", name), True, id="accents"),
     ],
 )
-def test_a_disk_that_merges_names_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool
-) -> None:
+def test_merging_disk_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool) -> None:
     def exists(path: Path) -> bool:  # as on a disk that compares names like that
         assert callable(alike)
         return any(alike(one.name) == alike(path.name) for one in path.parent.iterdir())
@@ -403,13 +401,13 @@ def test_a_disk_that_merges_names_is_noticed(
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_this_disk_is_asked_itself(tmp_path: Path) -> None:
+def test_merges_names_agrees_with_this_disk(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     if not merges_names(str(tmp_path)):
         assert not (tmp_path / "A").exists()
 
 
-def test_long_names_are_cut_to_what_file_systems_take() -> None:
+def test_encoded_names_fit_file_systems() -> None:
     assert all(
         len(name.encode()) <= MAX_SEGMENT_BYTES for key in HOSTILE for name in encode_output_path(key).split("/")
     )

@@ -78,7 +78,9 @@ def nights(cluster: Cluster, archive: Path, tmp_path: Path) -> Nights:
 
 
 @pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])
-def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool) -> None:
+def test_lost_node_counts_against_no_video(
+    cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool
+) -> None:
     going = cluster.add_node()
     cluster.add_node()
     process = nights.start()
@@ -102,7 +104,7 @@ def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undistu
         )
 
 
-def test_a_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
+def test_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
     process = nights.start()
     with pytest.raises(AssertionError, match="waited in vain"):
         wait_for(lambda: nights.staged() or process.poll() is not None, seconds=5)

@@ -77,7 +77,7 @@ EVALUATIONS: dict[str, tuple[list[tuple[str, str, str]], Call, bool]] = {
 
 
 @pytest.mark.parametrize(("statements", "call", "expected"), EVALUATIONS.values(), ids=EVALUATIONS)
-def test_the_evaluation(statements: list[tuple[str, str, str]], call: Call, expected: bool) -> None:
+def test_policy_evaluation_follows_aws(statements: list[tuple[str, str, str]], call: Call, expected: bool) -> None:
     names = ("Sid", "Effect", "Action", "Resource")
     policy = {"Statement": [dict(zip(names, ("x", *one), strict=True)) for one in statements]}
     assert allows(policy, call) is expected
@@ -181,14 +181,14 @@ GRANTS = [
 
 
 @pytest.mark.s3
-def test_every_call_of_the_job_is_allowed(recorder: Recorder) -> None:
+def test_policy_allows_every_call_of_the_job(recorder: Recorder) -> None:
     assert {action for action, _ in recorder.calls} == set(ACTIONS.values())
     assert [call for call in sorted(recorder.calls) if not allows(POLICY, call)] == []
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: " ".join(map(str, grant)))
-def test_nothing_is_granted_that_no_call_needs(recorder: Recorder, grant: tuple[int, str, str]) -> None:
+def test_policy_grants_only_what_some_call_needs(recorder: Recorder, grant: tuple[int, str, str]) -> None:
     assert all(allows(without(POLICY, (-1, "", "")), call) for call in recorder.calls)
     assert [call for call in recorder.calls if not allows(without(POLICY, grant), call)]
 
@@ -212,12 +212,12 @@ DENIED = [
 
 
 @pytest.mark.parametrize("call", DENIED, ids=" ".join)
-def test_everything_else_is_denied(call: Call) -> None:
+def test_policy_denies_everything_else(call: Call) -> None:
     assert not allows(POLICY, call)
 
 
 @pytest.mark.s3
-def test_the_job_writes_below_its_output_alone_and_only_reads_the_archive(recorder: Recorder) -> None:
+def test_job_writes_only_below_its_output(recorder: Recorder) -> None:
     for action, resource in recorder.calls:
         if resource.startswith(f"arn:aws:s3:::{ARCHIVE}"):
             assert action in {"s3:GetObject", "s3:ListBucket"}
@@ -226,7 +226,7 @@ def test_the_job_writes_below_its_output_alone_and_only_reads_the_archive(record
 
 
 @pytest.mark.s3
-def test_weights_in_a_bucket_need_reading_alone(
+def test_fetching_weights_needs_get_object_only(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bucket = f"weights-{uuid4().hex[:8]}"

@@ -38,7 +38,7 @@ def pages(records: int) -> int:
     return max(1, -(-records // 1000))
 
 
-def test_nights_over_a_large_archive(tmp_path: Path):
+def test_planning_a_large_archive_needs_few_requests(tmp_path: Path):
     first = night("a first night", tmp_path, VIDEOS, 0)
     assert first.requests == {"list": 1 + 1, "get": 1, **LEDGER_PUTS}, "records, attempts; the ledger"
     quiet = night("a night with nothing new", tmp_path, VIDEOS, VIDEOS, "<= 60 s, <= 1 GB, <= 1,100 requests")
@@ -52,7 +52,7 @@ def test_nights_over_a_large_archive(tmp_path: Path):
 
 
 @pytest.mark.parametrize("records", [FEW_VIDEOS + 1000])
-def test_a_lost_ledger_is_rebuilt(tmp_path: Path, records: int):
+def test_lost_ledger_is_rebuilt_from_the_records(tmp_path: Path, records: int):
     lost = night("a night without its ledger", tmp_path, records, records, "every record is read once")
     assert lost.requests == {"list": pages(records), "get": 1 + records, "put": 1, "head": 0}
     again = night("the night after it", tmp_path, records, records)

@@ -220,7 +220,7 @@ def kinds(faults: list[Fault]) -> str:
 
 
 @pytest.mark.parametrize("faults", few(QUIET), ids=kinds)
-def test_what_passes_soon_is_not_even_noticed(world: World, faults: list[Fault]) -> None:
+def test_transient_storage_faults_fail_no_video(world: World, faults: list[Fault]) -> None:
     nights = world.nights()
     world.meet(faults)
     outcome = nights.run()
@@ -233,7 +233,7 @@ def test_what_passes_soon_is_not_even_noticed(world: World, faults: list[Fault])
 
 
 @pytest.mark.parametrize("faults", few(LOUD), ids=kinds)
-def test_what_ends_a_try_or_a_night_is_made_up_for(world: World, faults: list[Fault]) -> None:
+def test_later_runs_recover_from_lasting_storage_faults(world: World, faults: list[Fault]) -> None:
     met, night = Counter[str](), 0
     nights = world.nights()
     while not all(met[fault.kind] for fault in faults) and night < MOST_NIGHTS:
@@ -255,7 +255,7 @@ def end_of(night: Callable[[], object]) -> str:
     return ""
 
 
-def test_everything_at_once(world: World) -> None:
+def test_mixed_storage_faults_leave_the_same_dataset(world: World) -> None:
     """Night after night into one output; each begins where the last one broke off, and some do everything anew."""
     nights = world.nights()
     for round_ in range(ROUNDS if FULL else 1):
@@ -269,7 +269,7 @@ def test_everything_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["dt=1/b.mp4"])
-def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -> None:
+def test_denied_prefix_fails_only_its_video(world: World, name: str) -> None:
     nights = world.nights()
     world.meet([Fault("denied", what="PUT|DELETE", key=f"/poses/.*{name}")])
     outcome = nights.run()
@@ -282,7 +282,7 @@ def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -
     check_whole(open_store(nights.output), world.expected)
 
 
-def test_credentials_that_expire_end_the_night_and_say_how_it_goes_on(world: World) -> None:
+def test_expired_credentials_end_the_run_with_a_remedy(world: World) -> None:
     nights = world.nights()
     world.meet([Fault("expired", skip=40)])
     with pytest.raises(PosebatchError, match=r"credentials.*expired"):
@@ -300,7 +300,9 @@ DISK = {"disk_full": errno.ENOSPC, "read_only": errno.EROFS}
 
 @pytest.mark.parametrize("kind", DISK)
 @pytest.mark.parametrize("chance", [0.3, 1.0])
-def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chance: float) -> None:
+def test_full_or_read_only_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chance: float
+) -> None:
     hurry(monkeypatch)
     archive = Archive(tmp_path)
     for name, frames in VIDEOS.items():
@@ -334,7 +336,7 @@ def refusing(kind: str, chance: float) -> Callable[[int], None]:
 # --- the sum -------------------------------------------------------------------------------------------------------
 
 
-def test_enough_was_injected() -> None:
+def test_enough_faults_were_injected() -> None:
     """Last: counts what the tests above have injected."""
     assert injected.total() >= WANTED_FAULTS
     assert len(injected) >= WANTED_KINDS, injected

@@ -187,6 +187,7 @@ def test_each_frame_is_processed_once(archive: Archive, videos: list[SourceVideo
     assert [report.decode.frames_decoded for report in reports] == [50, 21]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_rows_do_not_depend_on_segments_workers_or_batches(archive: Archive, videos: list[SourceVideo], data) -> None:
