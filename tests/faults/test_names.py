@@ -1,4 +1,4 @@
-"""Keys as attack: whatever a file is called, it has one result, below the output, that every reader reads."""
+"""Hostile file names: each video has one result, below the output, that every reader can read."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ HOSTILE = [
     "-rf.mp4",
     "~.mp4",
 ]
-"""Keys of an archive in S3; none is the folder of another."""
+"""Keys of an archive in S3; none is a folder of another."""
 
 OVERLONG_FOR_A_FILE_SYSTEM = 255
 
 FRAMES = 2
-"""Of each video here."""
+"""Frames of each video here."""
 
 
 # --- output paths ----------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ KEYS = st.lists(FOLDER_NAMES, min_size=1, max_size=7).map("/".join)
 
 
 def results(path: str) -> list[str]:
-    """The keys of everything that is published of an archive's path."""
+    """The keys of all objects that are published for a path of the archive."""
     encoded = encode_output_path(path)
     return [record_key(encoded), *(data_key(folder, encoded) for folder in DATA_FOLDERS)]
 
@@ -137,16 +137,16 @@ def test_output_paths_stay_below_the_data_folders(key: str) -> None:
         assert not target.is_relative_to(root / "runs")
 
 
-@given(one=KEYS, other=KEYS)
-def test_output_paths_are_unique(one: str, other: str) -> None:
-    if one != other:
-        assert not set(results(one)) & set(results(other))
+@given(first=KEYS, second=KEYS)
+def test_output_paths_are_unique(first: str, second: str) -> None:
+    if first != second:
+        assert not set(results(first)) & set(results(second))
 
 
-@given(one=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
-def test_output_path_is_never_a_folder_of_another(one: str, suffix: str, below: str) -> None:
-    other = f"{one}{suffix}/{below}"
-    for result in results(one):
+@given(path=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
+def test_output_path_is_never_a_folder_of_another(path: str, suffix: str, below: str) -> None:
+    other = f"{path}{suffix}/{below}"
+    for result in results(path):
         assert not any(theirs.startswith(f"{result}/") for theirs in results(other))
 
 
@@ -183,7 +183,7 @@ def test_readable_partitions_are_kept(path: str, expected: str) -> None:
 
 
 def check_dataset(root: Path, expected: set[str]) -> None:
-    """Every video once, by our reader, by pandas on the bare folders, and by DuckDB's glob."""
+    """Assert that pandas on the folders and DuckDB with a glob read every video once."""
     for table in ("poses", "frames", "videos"):
         by_pandas = pd.read_parquet(root / table)
         pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
@@ -193,12 +193,12 @@ def check_dataset(root: Path, expected: set[str]) -> None:
 
 
 def text_of(path: str) -> str:
-    """A name as it stands in the tables."""
+    """A name as the tables hold it."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def local_names() -> Iterable[str]:
-    """The keys that a file system can hold, below a folder."""
+    """The keys that are valid file names on disk."""
     for key in HOSTILE:
         names = key.split("/")
         fits = all(len(name.encode()) <= OVERLONG_FOR_A_FILE_SYSTEM for name in names)
@@ -208,6 +208,7 @@ def local_names() -> Iterable[str]:
     yield os.fsdecode(b"x=\xff/latin.mp4")
 
 
+@pytest.mark.slow
 def test_folder_of_hostile_names_becomes_one_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,8 +220,8 @@ def test_folder_of_hostile_names_becomes_one_dataset(
     outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)}
     posebatch = plain_command(monkeypatch)
     assert posebatch("run", str(archive), "--output", str(output)) == 0
-    said = capsys.readouterr().out
-    assert f"{len(names)} published, 0 up to date, 0 failed" in said
+    stdout = capsys.readouterr().out
+    assert f"{len(names)} published, 0 up to date, 0 failed" in stdout
     assert posebatch("verify", "--output", str(output)) == 0
     check_dataset(output, {text_of(f"{archive}/{name}") for name in names})
     assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)} == outside
@@ -249,6 +250,7 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     return s3_server
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_bucket_of_hostile_keys_becomes_one_dataset(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -269,15 +271,15 @@ def test_bucket_of_hostile_keys_becomes_one_dataset(
     assert posebatch("run", f"s3://{bucket}/", "--output", output) == 0
     assert f"0 published, {len(keys)} up to date" in capsys.readouterr().out
     assert posebatch("verify", "--output", output) == 0
-    written = [found.key for found in S3Store(f"s3://{bucket}-out").list()]
+    written = [stored.key for stored in S3Store(f"s3://{bucket}-out").list()]
     assert all(key.startswith("data/") for key in written)
     assert len([key for key in written if key.startswith("data/videos/")]) == len(keys)
-    for key in written:  # as a reader would who copies the dataset to a disk
+    for key in written:  # like a reader who copies the dataset to a disk
         target = tmp_path / "copy" / key
         target.parent.mkdir(parents=True, exist_ok=True)
         client.download_file(f"{bucket}-out", key, str(target))
     check_dataset(tmp_path / "copy" / "data", {f"s3://{bucket}/{key}" for key in keys})
-    assert {found.key for found in S3Store(f"s3://{bucket}").list()} == set(keys)
+    assert {stored.key for stored in S3Store(f"s3://{bucket}").list()} == set(keys)
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ def test_output_replaces_file_links_and_follows_folder_links(tmp_path: Path) -> 
     (elsewhere / "precious").write_text("untouched")
     (tmp_path / "out" / "poses").mkdir(parents=True)
     (tmp_path / "out" / "poses" / "a.parquet").symlink_to(elsewhere / "precious")
-    (tmp_path / "out" / "frames").symlink_to(elsewhere)  # an operator's other disk
+    (tmp_path / "out" / "frames").symlink_to(elsewhere)  # another disk of the operator
     store.put("poses/a.parquet", b"rows")
     store.put("frames/a.parquet", b"rows")
     assert (elsewhere / "precious").read_text() == "untouched"
@@ -316,15 +318,15 @@ def test_folders_beyond_the_path_limit_do_not_hide_other_videos(
             if depth % 300 == 0:
                 Path("x.mp4").touch()
             if depth == nearly:
-                Path("x" * 200 + ".mp4").touch()  # reached by its folder, but not by its path
-        found = [one.key for one in LocalStore(tmp_path).list()]
+                Path("x" * 200 + ".mp4").touch()  # reachable by its folder, not by its path
+        keys = [stored.key for stored in LocalStore(tmp_path).list()]
     finally:
-        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # what Python, and pytest, would recurse into
-    assert {"above.mp4", "zzz/below.mp4"} < set(found)
-    assert sum(key.endswith("d/x.mp4") for key in found) == len(range(0, (4096 - len(str(tmp_path))) // 2, 300))
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # Python and pytest would recurse too deeply
+    assert {"above.mp4", "zzz/below.mp4"} < set(keys)
+    assert sum(key.endswith("d/x.mp4") for key in keys) == len(range(0, (4096 - len(str(tmp_path))) // 2, 300))
 
 
-# --- disks that take two names for one -------------------------------------------------------------------------------
+# --- case collisions -------------------------------------------------------------------------------
 
 
 def video(path: str) -> SourceVideo:
@@ -357,9 +359,9 @@ def test_case_collisions_are_refused_by_name(tmp_path: Path, paths: list[str], c
         return
     with pytest.raises(InputError, match="takes their names for one") as raised:
         check(merges=True)
-    told = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
-    assert len(told) == 2
-    assert set(told) <= set(paths)
+    named = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
+    assert len(named) == 2
+    assert set(named) <= set(paths)
 
 
 def test_s3_has_no_case_collisions() -> None:
@@ -377,9 +379,9 @@ def test_run_with_case_collisions_is_refused_before_any_work(
         write_tiny_video(tmp_path / "in" / name)
     monkeypatch.setattr(check_case_collisions, "__defaults__", (lambda _: True,))
     assert plain_command(monkeypatch)("run", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 2
-    said = capsys.readouterr().err
-    assert "A.mp4" in said
-    assert "a.mp4" in said
+    stderr = capsys.readouterr().err
+    assert "A.mp4" in stderr
+    assert "a.mp4" in stderr
     assert not (tmp_path / "out" / "videos").exists()
 
 
@@ -392,9 +394,9 @@ def test_run_with_case_collisions_is_refused_before_any_work(
     ],
 )
 def test_merging_disk_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool) -> None:
-    def exists(path: Path) -> bool:  # as on a disk that compares names like that
+    def exists(path: Path) -> bool:  # like a disk that compares names in this way
         assert callable(alike)
-        return any(alike(one.name) == alike(path.name) for one in path.parent.iterdir())
+        return any(alike(entry.name) == alike(path.name) for entry in path.parent.iterdir())
 
     monkeypatch.setattr(os.path, "lexists", exists)
     assert merges_names(str(tmp_path)) is merged
