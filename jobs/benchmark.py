@@ -151,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="plan: videos of an archive whose ledger is lost; default 10000",
     )
+    driver.add_argument(
+        "--video-frames", type=int, default=4, metavar="N", help="publish: frames of each video; default 4"
+    )
     driver.add_argument("--segments", type=int, default=4, metavar="N", help="of each video; default 4")
     driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stubs; default 100")
     driver.add_argument("--ray-segments", type=int, default=2000, metavar="N", help="through Ray; default 2000")
@@ -302,7 +305,7 @@ def _plan(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _publish(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos)
+    figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos, chosen.video_frames)
     print(publication_text(figures))
     return {"publish": as_json(figures)}
 

@@ -37,6 +37,7 @@ from posebatch.evaluation.agreement import NOTICEABLE_PX, Agreement, compare
 from posebatch.evaluation.report import plain_values, table_text
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.estimator import PoseEstimator
+from posebatch.pose.stage_clock import StageClock
 from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
@@ -214,7 +215,7 @@ def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: F
     estimator = PoseEstimator.load(settings.estimator, settings.execution.device, settings.execution.engine)
     estimator.detector = counting = CountingDetector(estimator.detector)
     for video in chosen.videos:
-        before = estimator.detect_seconds + estimator.pose_seconds, counting.frames
+        clock, frames_before = StageClock(), counting.frames
         with video.open("rb") as file:
             info = probe(file, str(video), math.inf).info
             sampling = SamplingSettings(stride=chosen.stride)
@@ -225,10 +226,10 @@ def _runs(label: str, settings: Settings, chosen: argparse.Namespace, packing: F
                 info,
                 DecodeOptions(sampling=sampling, batch_frames=estimator.batch_frames, frame_format=packing),
             )
-            poses = tuple(estimator.estimate(_first(decoder, chosen.frames)))
-        seconds = estimator.detect_seconds + estimator.pose_seconds - before[0]
+            poses = tuple(estimator.estimate(_first(decoder, chosen.frames), clock))
+        seconds = clock.detect_seconds + clock.pose_seconds
         print(f"{label}: {video.name}, {len(poses)} frames in {seconds:.1f} s", file=sys.stderr, flush=True)
-        yield Run(poses[: chosen.frames], len(poses), counting.frames - before[1], seconds)
+        yield Run(poses[: chosen.frames], len(poses), counting.frames - frames_before, seconds)
 
 
 def _first(batches: Iterable[FrameBatch], frames: int | None) -> Iterator[FrameBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,6 @@ from posebatch.core.records import DecodeReport, SegmentReport
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
 from posebatch.dataset.publication import CommittedRecord
-from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
@@ -34,7 +34,10 @@ MARK: Final = 1000
 
 
 FRAMES: Final = 4
-"""Of a tiny video, with one person each."""
+"""Frames of a tiny video, with one person each."""
+
+
+STAGING: Final = "_state/staging/"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,14 @@ class PublicationFigures:
     """The publication of tiny videos, one after another, on the local store."""
 
     videos: int
+    frames_per_video: int
     seconds: float
+    publishing_s: float
+    """Seconds within `finalize_video`."""
+    publishing_cpu_s: float
+    """Of them, seconds of processor time, over all threads."""
+    staged_bytes_read: int
+    """Bytes read from the staging area."""
     seconds_by_mark: list[float]
     """For each `MARK` videos, in their order."""
     memory_by_mark: list[float]
@@ -53,8 +63,40 @@ class PublicationFigures:
     """By the next night's plan: all, or the figures are wrong."""
 
 
+class CountingStore(LocalStore):
+    """Counts the bytes that are read from the staging area."""
+
+    staged_bytes_read = 0
+
+    def read(self, key: str) -> bytes:
+        """See `LocalStore`."""
+        content = super().read(key)
+        if key.startswith(STAGING):
+            self.staged_bytes_read += len(content)
+        return content
+
+
+class CountingContext(RunContext):
+    """A context whose store counts."""
+
+    @cached_property
+    def counting_store(self) -> CountingStore:
+        """The output."""
+        return CountingStore(self.output)
+
+    def store(self) -> CountingStore:
+        """The same, always."""
+        return self.counting_store
+
+
 class PublishingPool(StubPool):
     """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+
+    def __init__(self, context: RunContext, frames_per_video: int) -> None:
+        super().__init__(context, workers=2, segments_per_video=1)
+        self.publishing_s = self.publishing_cpu_s = 0.0
+        rng = np.random.default_rng(0)
+        self._frames = [_frame(index, rng) for index in range(frames_per_video)]
 
     def _end(self, job: SegmentTask | VideoTask) -> object:
         match job:
@@ -63,25 +105,34 @@ class PublishingPool(StubPool):
             case ProbeTask():
                 return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return finalize_video(job, self._context)
+                return self._finalize(job)
             case _:
                 return super()._end(job)
+
+    def _finalize(self, job: FinalizeTask) -> CommittedRecord:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        committed = finalize_video(job, self._context)
+        self.publishing_s += time.perf_counter() - started
+        self.publishing_cpu_s += time.process_time() - cpu_started
+        return committed
 
     def _stage(self, job: SegmentTask) -> SegmentResult:
         content = io.BytesIO()
         writer = StagedWriter(content)
-        for index in range(FRAMES):
-            writer.add(_frame(index))
-        writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
-        work = StagingArea.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
-        work.stage(job.segment, content)
-        return SegmentResult(FRAMES, FRAMES, 0.1)
+        for frame in self._frames:
+            writer.add(frame)
+        count = len(self._frames)
+        writer.close(SegmentReport(DecodeReport(count, first_pts=0, last_pts=count - 1)))
+        self._context.staging(job.video).stage(job.segment, content)
+        return SegmentResult(count, count, 0.1)
 
 
-def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> PublicationFigures:
+def publish_tiny_videos(
+    folder: str, settings: Settings, videos: int, frames_per_video: int = FRAMES
+) -> PublicationFigures:
     """Publish so many videos. Call it in a child."""
-    context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
-    archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
+    context = CountingContext("benchmark", settings, f"{folder}/output", "none", "none")
+    archive, store = make_archive(Path(folder, "archive"), videos), context.store()
     found = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
     standings, before = CommitIndex(store, len(found)), memory_mb()
     marks, memory = [time.perf_counter()], []
@@ -95,20 +146,32 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
             marks.append(time.perf_counter())
             memory.append(memory_mb())
 
-    pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
+    pool, progress = PublishingPool(context, frames_per_video), Progress(Tally(videos_total=videos), io.StringIO())
     Runner(context, standings, lambda: pool, progress, note).run(found)
     seconds = time.perf_counter() - marks[0]
     standings.save()
     again = Runner(context, CommitIndex(store, len(found)), lambda: pool, progress, note).run(found)
     by_mark = np.diff(marks).tolist()
-    return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
+    return PublicationFigures(
+        videos,
+        frames_per_video,
+        seconds,
+        pool.publishing_s,
+        pool.publishing_cpu_s,
+        store.staged_bytes_read,
+        by_mark,
+        memory,
+        before,
+        peak_memory_mb(),
+        again.tally.up_to_date,
+    )
 
 
-def _frame(index: int) -> FramePoses:
+def _frame(index: int, rng: np.random.Generator) -> FramePoses:
     return FramePoses(
         FrameRecord(index, index, index == 0, "ok"),
-        np.ones((1, 4), np.float32),
-        np.ones(1, np.float32),
-        np.ones(1, np.float32),
-        np.ones((1, 17, 3), np.float32),
+        rng.random((1, 4), np.float32),
+        rng.random(1, np.float32),
+        rng.random(1, np.float32),
+        rng.random((1, 17, 3), np.float32),
     )

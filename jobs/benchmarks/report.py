@@ -210,9 +210,12 @@ def publication_text(figures: PublicationFigures) -> str:
     memory = " ".join(f"{mb:.0f}" for mb in figures.memory_by_mark)
     return "\n".join(
         [
-            f"== {figures.videos} tiny videos published on the local store in {figures.seconds:.1f} s, "
+            f"== {figures.videos} videos of {figures.frames_per_video} frames published on the local store in "
+            f"{figures.seconds:.1f} s, "
             f"{figures.videos / figures.seconds:.0f} a second, by one process; "
             f"the next night finds {figures.up_to_date_after} up to date",
+            f"publishing alone: {figures.publishing_s:.1f} s, {figures.publishing_cpu_s:.1f} s of processor time; "
+            f"{figures.staged_bytes_read / 1e6:.2f} MB read from the staging area",
             f"a second, of each {MARK}: {rates}",
             f"memory after each {MARK}: {memory} MB; "
             f"at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before",

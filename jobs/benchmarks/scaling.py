@@ -57,9 +57,9 @@ class IdleWorker:
 
     def load(self) -> object:
         """See `actors.SegmentWorker`."""
-        from posebatch.run.workers.actors import CallResult  # noqa: PLC0415
+        from posebatch.run.workers.actors import CallResult, ProcessHandle  # noqa: PLC0415
 
-        return CallResult()
+        return CallResult(ProcessHandle(node_id="", crash_dir=""))
 
     def process(self, job: SegmentTask) -> object:
         """See `actors.SegmentWorker`."""

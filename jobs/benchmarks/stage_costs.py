@@ -27,6 +27,7 @@ from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.models.weights.listing import network_cost
 from posebatch.pose.estimator import PoseEstimator
+from posebatch.pose.stage_clock import StageClock
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.tasks import FinalizeTask
 from posebatch.run.workers.finalize import finalize_video
@@ -128,12 +129,11 @@ def _networks(
 ) -> tuple[float, float, list[FramePoses]]:
     """Seconds for a frame in the detector's and the pose network's stage, and what they found."""
     poses = list(estimator.estimate(batches))
-    frames, started = 0, time.perf_counter()
-    detect, pose = estimator.detect_seconds, estimator.pose_seconds
+    frames, started, clock = 0, time.perf_counter(), StageClock()
     while not frames or time.perf_counter() < started + 2 * seconds:
-        frames += len(list(estimator.estimate(batches)))
+        frames += len(list(estimator.estimate(batches, clock)))
         wait_for(device)
-    return (estimator.detect_seconds - detect) / frames, (estimator.pose_seconds - pose) / frames, poses
+    return clock.detect_seconds / frames, clock.pose_seconds / frames, poses
 
 
 def _detector_speed(

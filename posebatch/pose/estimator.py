@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from copy import copy
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from posebatch.pose.batching import FrameBatcher
 from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame
 from posebatch.pose.decoding import DECODINGS
 from posebatch.pose.device_heatmaps import find_peaks
+from posebatch.pose.stage_clock import Stage, StageClock
 from posebatch.pose.tiled_detector import load_tiled
 from posebatch.pose.uploads import to_device
 
@@ -46,8 +48,7 @@ class PoseEstimator:
         self.detector, self.pose, self.settings, self.placement = detector, pose, settings, placement
         self._decoding = DECODINGS[settings.decoding]
         self._alignment = self._decoding.alignment or pose.record.grid_alignment
-        self.detect_seconds = 0.0
-        self.pose_seconds = 0.0
+        self._clock = StageClock()
 
     @classmethod
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
@@ -76,7 +77,7 @@ class PoseEstimator:
         """Most frames that a `FrameBatch` may hold."""
         return self.detector.batch_size
 
-    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+    def estimate(self, batches: Iterable[FrameBatch], clock: StageClock | None = None) -> Iterator[FramePoses]:
         """The persons of every frame that is not lead-in, in the order of the frames.
 
         The detector runs on the first frame of every group whose ``frame_index // detect_every`` is one number; in the
@@ -85,8 +86,11 @@ class PoseEstimator:
         and those before it are followed into the next. A change of the frames' size is the beginning of a group.
 
         What comes of a group depends on nothing but its frames. Holds no state from one call to the next.
+        The seconds of each stage are added to ``clock``.
         """
-        return iter(FrameBatcher(self, batches))
+        timed = copy(self)  # the same networks with a clock of this call alone
+        timed._clock = clock or StageClock()
+        return iter(FrameBatcher(timed, batches))
 
     def detect(self, pixels: Pixels) -> list[Detections]:
         """The persons in frames of one size, at most the detector's batch of them."""
@@ -119,10 +123,10 @@ class PoseEstimator:
             return to_device(batch.images, self.placement.device)
 
     @contextmanager
-    def _timed(self, stage: Literal["detect_seconds", "pose_seconds"]) -> Iterator[None]:
+    def _timed(self, stage: Stage) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
+        self._clock.add(stage, time.perf_counter() - started)
 
 
 def load_person_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:

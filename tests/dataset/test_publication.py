@@ -547,5 +547,5 @@ def test_what_the_record_says_of_a_later_preview(store: RecordingStore, complain
 
 
 def test_a_preview_without_a_record_is_tried_again(store: RecordingStore):
-    with pytest.raises(StorageUnavailableError, match="its commit record has gone"):
+    with pytest.raises(StorageUnavailableError, match="its commit record is gone"):
         attach_preview(VIDEO, PreviewOutcome(4), GIF)

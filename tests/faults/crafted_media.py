@@ -1,4 +1,4 @@
-"""Files made to do harm: bombs that claim to be large, and playlists that point elsewhere."""
+"""Files crafted to do harm: bombs that claim to be large, and playlists that refer to other files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from faults.mutated_media import CODECS, base
 from support.factories import video_bytes
 
 GROWING: Final = {"h264": "mpegts", "hevc": "mpegts", "mpeg4": "avi", "mjpeg": "avi", "vp9": "mkv"}
-"""Containers in which a stream of each codec may change its size."""
+"""A container for each codec whose streams may change their frame size."""
 
 
 def patched(content: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
-    """A file with other bytes at an offset from each place where a name stands."""
+    """A file with other bytes at an offset from each occurrence of a box name."""
     changed, at = bytearray(content), content.find(kind)
     assert at >= 0, kind
     while at >= 0:
@@ -25,22 +25,22 @@ def patched(content: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
 
 
 def numbers(*values: int) -> bytes:
-    """32 bits each."""
+    """The values as 32-bit integers, big-endian."""
     return struct.pack(f">{len(values)}I", *values)
 
 
 def huge_header() -> bytes:
-    """A container that says 65500 x 65500 of a small stream: nobody needs to believe it."""
+    """A container header of 65500 x 65500 pixels for a small stream; a decoder need not believe it."""
     return patched(video_bytes(frames=24, gop=8), b"avc1", 28, struct.pack(">2H", 65500, 65500))
 
 
 def huge_mjpeg(side: int) -> bytes:
-    """Pictures that say so themselves."""
+    """Pictures whose own header claims this size."""
     return patched(base("mjpeg", "avi"), b"\xff\xc0", 5, struct.pack(">2H", side, side))
 
 
 def huge_h264(side: int) -> bytes:
-    """A stream whose parameter set says so (ITU-T H.264, 7.3.2.1), and pictures that hold next to nothing."""
+    """A stream whose parameter set claims this size (ITU-T H.264, 7.3.2.1), with nearly empty pictures."""
     blocks = side // 16 - 1
     bits = f"{66:08b}{0:08b}{62:08b}" + _ue(0) + _ue(0) + _ue(2) + _ue(1) + "0" + _ue(blocks) + _ue(blocks) + "11001"
     parameters = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
@@ -49,13 +49,13 @@ def huge_h264(side: int) -> bytes:
 
 
 def _ue(value: int) -> str:
-    """A number in Exp-Golomb code."""
+    """A number in Exp-Golomb code (ITU-T H.264, 9.1)."""
     binary = f"{value + 1:b}"
     return "0" * (len(binary) - 1) + binary
 
 
 def growing(codec: str) -> bytes:
-    """Small pictures at first, 640 x 480 later, in one stream."""
+    """One stream that begins with small pictures and goes on with 640 x 480."""
     how: dict[str, Any] = CODECS[codec] | {"frames": 6, "gop": 6, "b_frames": 0, "container": GROWING[codec]}
     packets: list[bytes] = []
     for size in ((128, 96), (640, 480)):
@@ -82,18 +82,18 @@ def _muxed(codec: str, container: str, packets: list[bytes]) -> bytes:
 
 
 def many_frames(count: int) -> bytes:
-    """An MP4 whose index has so many frames, all of them of 20 bytes."""
+    """An MP4 whose index lists ``count`` frames of 20 bytes."""
     content = patched(video_bytes(frames=24, gop=8), b"stsz", 8, numbers(20, count))
     return patched(patched(content, b"stts", 12, numbers(count)), b"stsc", 12, numbers(1, count))
 
 
 def many_frames_in_fragment(count: int) -> bytes:
-    """A fragmented MP4 of which each fragment claims so many frames, without a byte for each."""
+    """A fragmented MP4 whose fragments each claim ``count`` frames, without bytes for them."""
     return patched(base("h264", "fragmented"), b"trun", 4, numbers(1, count))
 
 
 def many_streams(count: int, container: str) -> bytes:
-    """A file with so many streams of video."""
+    """A file with ``count`` video streams."""
     sink = io.BytesIO()
     with (
         av.open(io.BytesIO(video_bytes(frames=6, gop=6))) as source,
@@ -110,7 +110,7 @@ def many_streams(count: int, container: str) -> bytes:
 
 
 def playlists(address: str, path: str) -> dict[str, bytes]:
-    """Files that make FFmpeg open others, by the name that they may have: an address, and a path."""
+    """Files that make FFmpeg open another file, by name: they refer to an address, or to a path."""
     text = {
         "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n",
         "key.m3u8": '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXT-X-KEY:METHOD=AES-128,URI="{0}"\n#EXTINF:9,\n{0}\n',
@@ -144,7 +144,7 @@ def playlists(address: str, path: str) -> dict[str, bytes]:
 
 
 def _with_reference(target: bytes) -> bytes:
-    """A QuickTime file whose pictures are said to lie elsewhere: by an address, and by an alias with a path."""
+    """A QuickTime file whose pictures lie in another file, named by an address and by an alias with a path."""
     content = video_bytes(frames=6, gop=6, container="mov")
     at = content.find(b"dref")
     size = int.from_bytes(content[at - 4 : at], "big")
@@ -154,7 +154,7 @@ def _with_reference(target: bytes) -> bytes:
     reference = numbers(16 + len(table)) + b"dref" + numbers(0, len(entries)) + table
     changed = content[: at - 4] + reference + content[at - 4 + size :]
     grown = len(reference) - size
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):  # each holds the next
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):  # each box contains the next
         place = changed.find(box) - 4
         changed = (
             changed[:place] + numbers(int.from_bytes(changed[place : place + 4], "big") + grown) + changed[place + 4 :]

@@ -1,4 +1,4 @@
-"""What a job does with one file, in a process that may die of it: a line in names a file, a line out says what came.
+"""Probe and decode files in a process that may die of them. Each line of input names a file, each line out its outcome.
 
 ::
 
@@ -31,18 +31,18 @@ SEGMENT_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended."""
+    """How probing and decoding a file ended."""
 
     verdict: str
-    """``decoded``, ``partial``, ``failed:<kind>``, or ``bug``; and from outside ``crash`` or ``hang``."""
+    """``decoded``, ``partial``, ``failed:<kind>`` or ``bug``; the parent adds ``crash`` and ``hang``."""
     detail: str = ""
     frames: int = 0
-    """Rows that the first stride gave."""
+    """Rows of the first stride."""
     pixels: str = ""
-    """A digest of what the first stride gave: rows and pictures."""
+    """A digest of the rows and images of the first stride."""
     seconds: float = 0.0
     megabytes: float = 0.0
-    """The most memory that the process has had so far."""
+    """Peak memory of the process so far."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def outcome_of(path: str, threads: int = 1, limits: dict[str, Any] | None = None) -> Outcome:
-    """Probe, cut, and decode every segment at every stride."""
+    """Probe a file, and decode every segment at every stride."""
     started = time.perf_counter()
     frames, pixels, detail = 0, "", ""
     try:
@@ -60,31 +60,35 @@ def outcome_of(path: str, threads: int = 1, limits: dict[str, Any] | None = None
         verdict, detail = f"failed:{error.kind}", str(error)
     except Exception:
         verdict, detail = "bug", traceback.format_exc()
-    return Outcome(verdict, detail, frames, pixels, time.perf_counter() - started, _most_megabytes())
+    return Outcome(verdict, detail, frames, pixels, time.perf_counter() - started, _peak_megabytes())
 
 
-def _most_megabytes() -> float:
-    """Of this process alone: what ``getrusage`` says counts the parent's memory too, from before this one's start."""
+def _peak_megabytes() -> float:
+    """Peak memory of this process alone: ``getrusage`` includes memory of the parent from before the start."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _all_strides(path: Path, threads: int, limits: LimitSettings) -> tuple[str, int, str]:
-    """The verdict, and of the first stride the number of rows and a digest."""
-    found = []
+    """The verdict; and the number of rows and the digest of the first stride."""
+    results = []
     for stride in STRIDES:
         with path.open("rb") as file:
             plan = probe(file, path.name, SEGMENT_SECONDS, limits)
             try:
-                found.append(_decoded(file, path.name, plan, stride, threads, limits))
-            except IndexDisagreesError:  # the runner begins again with one segment
-                found.append(_decoded(file, path.name, replace(plan, segments=(Segment(),)), stride, threads, limits))
-    return "partial" if any(one.damaged for one in found) else "decoded", found[0].rows, found[0].digest.hexdigest()
+                results.append(_decoded(file, path.name, plan, stride, threads, limits))
+            except IndexDisagreesError:  # the scheduler then decodes the video as one segment
+                results.append(_decoded(file, path.name, replace(plan, segments=(Segment(),)), stride, threads, limits))
+    return (
+        "partial" if any(result.damaged for result in results) else "decoded",
+        results[0].rows,
+        results[0].digest.hexdigest(),
+    )
 
 
 @dataclass
 class _Rows:
-    """What came of a video, as far as it must be valid: numbers and times rise, and fit 64 bits."""
+    """The rows of a video. Their numbers and times must rise, and fit 64 bits."""
 
     rows: int = 0
     latest: tuple[int, int] = (-1, -(1 << 63))
@@ -99,7 +103,7 @@ class _Rows:
 
 
 def _decoded(file: Any, name: str, plan: VideoPlan, stride: int, threads: int, limits: LimitSettings) -> _Rows:
-    found = _Rows()
+    rows = _Rows()
     sampling, records = SamplingSettings(stride), []
     for segment in plan.segments:
         decoder = SegmentDecoder(
@@ -111,12 +115,12 @@ def _decoded(file: Any, name: str, plan: VideoPlan, stride: int, threads: int, l
         )
         for batch in decoder:
             records += batch.records
-            found.digest.update(repr(batch.records).encode() + batch.images.tobytes())
-        found.damaged |= decoder.report.frames_damaged > 0 or decoder.report.ends_early
+            rows.digest.update(repr(batch.records).encode() + batch.images.tobytes())
+        rows.damaged |= decoder.report.frames_damaged > 0 or decoder.report.ends_early
     for record in records:
         assert record.frame_index % stride == 0
-        found.add(record)
-    return found
+        rows.add(record)
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes that work through hostile files, watched from outside: what dies or hangs there costs one file."""
+"""Processes that decode hostile files, supervised by this one: a crash or a hang costs one file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 from faults.media_child import Outcome
 
 HANG_SECONDS = 120
-"""On a busy machine; alone the slowest take some seconds."""
+"""Enough on a busy machine; on an idle one the slowest file takes some seconds."""
 CHILD = Path(__file__).with_name("media_child.py")
 
 
 class Child:
-    """One process that does what is asked of it, one file after another."""
+    """A process of `media_child`, which decodes one file after another."""
 
     def __init__(self) -> None:
         paths = [str(Path(CHILD).parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -44,12 +44,12 @@ class Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def outcome(self, path: Path, **how: Any) -> Outcome:
-        """What came of a file. A process that crashed or hung has ended."""
+    def outcome(self, path: Path, **options: Any) -> Outcome:
+        """The outcome of a file. After a crash or a hang the process has ended."""
         assert self._process.stdin
         assert self._process.stdout
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
+            self._process.stdin.write(json.dumps({"path": str(path), **options}) + "\n")
             self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], HANG_SECONDS)
         line = self._process.stdout.readline() if ready else ""
@@ -69,39 +69,39 @@ class Child:
 
 @contextmanager
 def child() -> Iterator[Child]:
-    """One process, ended at the end."""
-    one = Child()
+    """A process that ends with the block."""
+    process = Child()
     try:
-        yield one
+        yield process
     finally:
-        one.close()
+        process.close()
 
 
-def outcomes(paths: Iterable[Path], processes: int = 2, **how: Any) -> dict[Path, Outcome]:
-    """What came of each file; a process that ends is followed by a new one."""
+def outcomes(paths: Iterable[Path], processes: int = 2, **options: Any) -> dict[Path, Outcome]:
+    """The outcome of each file. A process that ends is replaced."""
     waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for path in paths:
         waiting.put(path)
-    found: dict[Path, Outcome] = {}
+    outcome_of: dict[Path, Outcome] = {}
 
     def work() -> None:
-        one = Child()
+        process = Child()
         try:
             while not waiting.empty():
                 try:
                     path = waiting.get_nowait()
                 except queue.Empty:
                     return
-                found[path] = one.outcome(path, **how)
-                if not one.is_alive:
-                    one.close()
-                    one = Child()
+                outcome_of[path] = process.outcome(path, **options)
+                if not process.is_alive:
+                    process.close()
+                    process = Child()
         finally:
-            one.close()
+            process.close()
 
     threads = [threading.Thread(target=work) for _ in range(processes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return outcome_of

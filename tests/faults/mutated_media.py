@@ -1,4 +1,4 @@
-"""Videos of many codecs and containers, and what can happen to their bytes: everything from a seed."""
+"""Mutated videos of many codecs and containers, all made from a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from support.factories import video_bytes
 
-os.environ.setdefault("SVT_LOG", "-2")  # the AV1 encoder tells its whole life otherwise
+os.environ.setdefault("SVT_LOG", "-2")  # the AV1 encoder prints pages otherwise
 
 CODECS: Final[dict[str, dict[str, Any]]] = {
     "h264": {"codec": "libx264", "b_frames": 2},
@@ -33,11 +33,11 @@ BASES: Final[dict[str, tuple[str, ...]]] = {
 
 FRAMES: Final = 24
 WIDE: Final = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-"""Numbers at which programs count wrong."""
+"""Integers at the limits of 8, 16 and 32 bits, where programs often fail."""
 
 
 def base(codec: str, container: str) -> bytes:
-    """A small whole video, with sound where it is H.264."""
+    """A small video without faults; H.264 with sound."""
     how = CODECS[codec] | {"container": {"ts": "mpegts", "fragmented": "mp4"}.get(container, container)}
     if container in ("avi", "ts") and codec in ("h264", "mpeg4"):
         how["b_frames"] = 0 if container == "avi" else how["b_frames"]
@@ -47,7 +47,7 @@ def base(codec: str, container: str) -> bytes:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One hostile file, made from its number and a seed."""
+    """One mutated file, made from its number and a seed."""
 
     codec: str
     container: str
@@ -56,7 +56,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """Unique, and enough to make it again."""
+        """Unique, and enough to make the file again."""
         return f"{self.number:05}-{self.codec}-{self.container}-{self.kind}"
 
     def content(self, seed: int) -> bytes:
@@ -66,14 +66,14 @@ class Mutant:
 
 
 def mutants(count: int) -> list[Mutant]:
-    """As many as wanted, in turn over all codecs, containers and kinds of harm."""
+    """``count`` mutants, in turn over all codecs, containers and mutations."""
     pairs = [(codec, container) for codec, containers in BASES.items() for container in containers]
     kinds = list(MUTATIONS)
     return [Mutant(*pairs[i % len(pairs)], kinds[(i // len(pairs) + i) % len(kinds)], i) for i in range(count)]
 
 
 def _flip(content: bytes, random: Random, _: Mutant) -> bytes:
-    """Single bits, from one to some hundred."""
+    """Flip one to some hundred bits."""
     changed = bytearray(content)
     for _ in range(int(10 ** random.uniform(0, 2.5))):
         changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
@@ -85,7 +85,7 @@ def _truncate(content: bytes, random: Random, _: Mutant) -> bytes:
 
 
 def _noise(content: bytes, random: Random, _: Mutant) -> bytes:
-    """A stretch of noise or of nothing in place of what was there."""
+    """Replace a range by noise or zeros."""
     length = int(len(content) * 10 ** random.uniform(-3, -0.5)) + 1
     at = random.randrange(len(content) - length)
     filling = random.randbytes(length) if random.random() < 0.7 else bytes(length)
@@ -93,16 +93,16 @@ def _noise(content: bytes, random: Random, _: Mutant) -> bytes:
 
 
 def _shift(content: bytes, random: Random, _: Mutant) -> bytes:
-    """A stretch left out, or there twice."""
+    """Leave out a range, or repeat it."""
     length = int(len(content) * 10 ** random.uniform(-3, -0.5)) + 1
     at = random.randrange(len(content) - length)
     return content[:at] + content[at + length * random.choice((-1, 1)) if at > length else at + length :]
 
 
 def _splice(content: bytes, random: Random, mutant: Mutant) -> bytes:
-    """The beginning of one video and the end of another: of any codec, often in the same container."""
+    """Join the beginning of one video to the end of another of any codec, often in the same container."""
     others = [(codec, box) for codec, boxes in BASES.items() for box in boxes]
-    alike = [one for one in others if one[1] == mutant.container]
+    alike = [(codec, box) for codec, box in others if box == mutant.container]
     other = base(*random.choice(alike if random.random() < 0.7 else others))
     place = random.random()
     cut, resume = int(place * len(content)), int((place if random.random() < 0.5 else random.random()) * len(other))
@@ -110,7 +110,7 @@ def _splice(content: bytes, random: Random, mutant: Mutant) -> bytes:
 
 
 def _header(content: bytes, random: Random, _: Mutant) -> bytes:
-    """Numbers in the header rewritten to those at which programs count wrong."""
+    """Overwrite integers in the header, mostly with those of `WIDE`."""
     first, last = _header_of(content)
     changed = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 5))):
@@ -122,7 +122,7 @@ def _header(content: bytes, random: Random, _: Mutant) -> bytes:
 
 
 def _header_bits(content: bytes, random: Random, _: Mutant) -> bytes:
-    """Few bits of the header flipped."""
+    """Flip a few bits of the header."""
     first, last = _header_of(content)
     changed = bytearray(content)
     for _ in range(random.choice((1, 2, 4))):
@@ -131,7 +131,7 @@ def _header_bits(content: bytes, random: Random, _: Mutant) -> bytes:
 
 
 def _header_of(content: bytes) -> tuple[int, int]:
-    """Where a container says what is in it: MP4's index; elsewhere the beginning, which has the codec's header too."""
+    """The range of the header: the index of an MP4, otherwise the beginning, which also has the header of the codec."""
     moov = content.find(b"moov")
     if moov >= 0:
         return moov, moov + int.from_bytes(content[moov - 4 : moov], "big") - 4

@@ -1,4 +1,4 @@
-"""An archive for the fault tests, and nights over it: real commands in processes that faults are planned for."""
+"""An archive for the fault tests, and runs over it ("nights"): real commands, with faults injected from a plan."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ TESTS: Final = Path(__file__).resolve().parents[1]
 ROOT: Final = TESTS.parent
 
 MARK: Final = "POSEBATCH_TEST_NIGHTS"
-"""In the environment of every process of these tests, with the number of the process that runs them."""
+"""Environment variable of every process of these tests; its value is the id of the test process."""
 
 NIGHT_SECONDS: Final = 900
-"""A night that takes longer hangs."""
+"""A run that takes longer is taken to hang."""
 
 LOOKS: Final[Sequence[tuple[str, dict[str, Any]]]] = (
     ("mp4", {"b_frames": 2, "open_gop": True}),
@@ -43,17 +43,17 @@ LOOKS: Final[Sequence[tuple[str, dict[str, Any]]]] = (
     ("avi", {"codec": "mpeg4"}),
     ("mp4", {}),
 )
-"""Containers and codecs that take turns."""
+"""Containers and codecs of the videos, in turn."""
 
 BROKEN: Final = ("audio.mp4", "cut.mp4", "empty.mp4", "text.mp4")
-"""These fail for good; ``damaged.mp4`` is published in part."""
+"""Videos that fail; ``damaged.mp4`` is published in part."""
 
 UNLIKE: Final = re.compile(r"run_id|attempts|_seconds$")
-"""Columns of the videos table that may differ from run to run."""
+"""Columns of the videos table that may differ between runs."""
 
 
 def make_archive(folder: Path, videos: int = 25, longest_s: int = 20) -> Path:
-    """So many good videos of 1 to ``longest_s`` seconds, ten frames a second, and five broken ones."""
+    """``videos`` good videos of 1 to ``longest_s`` seconds at ten frames a second, and five broken ones."""
     (folder / "dt=2026-01-01").mkdir(parents=True)
     for number in range(videos):
         extension, look = LOOKS[number % len(LOOKS)]
@@ -70,17 +70,17 @@ def make_archive(folder: Path, videos: int = 25, longest_s: int = 20) -> Path:
 
 
 @dataclass(frozen=True)
-class Deed:
-    """A fault that is planned: see ``injection/sitecustomize.py``."""
+class InjectedFault:
+    """A fault of a plan: see ``injection/sitecustomize.py``."""
 
     at: str
     match: str
-    deed: str
+    action: str
     times: int | None = 1
 
 
-def obedient(plan_file: Path) -> dict[str, str]:
-    """Environment in which a process does as a plan says, and is known as one of these tests'."""
+def injecting(plan_file: Path) -> dict[str, str]:
+    """Environment variables that inject a plan into a process, and mark it as one of these tests."""
     paths = [str(TESTS / "faults" / "injection"), str(TESTS), str(ROOT)]
     return {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -91,7 +91,7 @@ def obedient(plan_file: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SharedRay:
-    """A Ray that several nights use, so that not each of them pays for its start. Only one plan holds at a time."""
+    """A Ray that several runs share, to save its start. It has one plan at a time."""
 
     head: RayHead
     plan_file: Path
@@ -99,29 +99,29 @@ class SharedRay:
 
 @contextmanager
 def shared_ray(folder: Path, num_cpus: int) -> Iterator[SharedRay]:
-    """A head node whose workers do as they are told."""
+    """A head node whose workers inject the faults of its plan."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in obedient(folder / "plan.json").items():
+        for name, value in injecting(folder / "plan.json").items():
             patch.setenv(name, value)
-        (folder / "plan.json").write_text(json.dumps({"marks": str(folder), "deeds": []}))
+        (folder / "plan.json").write_text(json.dumps({"marks": str(folder), "faults": []}))
         with running_ray_head(num_cpus) as head:
             yield SharedRay(head, folder / "plan.json")
 
 
 @dataclass
 class Nights:
-    """Runs over one archive into one output, disturbed as planned."""
+    """Runs over one archive into one output, with the faults of a plan."""
 
     archive: str
     output: str
     scratch: Path
     options: tuple[str, ...] = ()
     ray: SharedRay | None = None
-    """Else each run has a Ray of its own."""
+    """Without it, each run starts its own Ray."""
     seconds_per_frame: float = 0.0
-    """How slow the networks are."""
+    """Time that the networks take for a frame."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Of the driver alone."""
+    """Extra variables of the driver."""
 
     def __post_init__(self) -> None:
         self.marks.mkdir(parents=True, exist_ok=True)
@@ -131,29 +131,29 @@ class Nights:
     def marks(self) -> Path:
         return self.scratch / "marks"
 
-    def plan(self, *deeds: Deed) -> None:
-        """In the runs that begin from now on, these faults."""
-        self._deeds = [vars(deed) for deed in deeds]
+    def plan(self, *faults: InjectedFault) -> None:
+        """Inject these faults into the runs that start from now on."""
+        self._faults = [vars(fault) for fault in faults]
 
     def done(self) -> Counter[int]:
-        """How often each planned fault has happened."""
+        """How often each planned fault happened, by its number."""
         return Counter(int(path.name.split(".")[0]) for path in self.marks.iterdir() if path.name != "staged")
 
     def staged(self) -> Counter[str]:
-        """How often each segment was staged."""
+        """How often each segment was staged, by its key."""
         path = self.marks / "staged"
         return Counter(path.read_text().split() if path.exists() else [])
 
     def start(self, *options: str, command: str = "run") -> subprocess.Popen[str]:
-        """A run that has begun."""
-        of_run = (*self.options, *options) if command == "run" else options
+        """Start a command in a process."""
+        run_options = (*self.options, *options) if command == "run" else options
         inputs = (self.archive,) if command in ("run", "plan") else ()
-        plan = {"marks": str(self.marks), "deeds": self._deeds, "seconds_per_frame": self.seconds_per_frame}
+        plan = {"marks": str(self.marks), "faults": self._faults, "seconds_per_frame": self.seconds_per_frame}
         self._plan_file.write_text(json.dumps(plan))
-        arguments = [str(BIN / "posebatch"), command, *inputs, "--output", self.output, *of_run]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        of_ray = self.ray.head.environment() if self.ray else {}
-        environment = {**kept, **obedient(self._plan_file), **of_ray, **self.environment}
+        arguments = [str(BIN / "posebatch"), command, *inputs, "--output", self.output, *run_options]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        ray_variables = self.ray.head.environment() if self.ray else {}
+        environment = {**inherited, **injecting(self._plan_file), **ray_variables, **self.environment}
         return subprocess.Popen(arguments, env=environment, text=True, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
@@ -162,61 +162,62 @@ class Nights:
         return self.ray.plan_file if self.ray else self.scratch / "plan.json"
 
     def run(self, *options: str) -> tuple[int, str]:
-        """A run to its end: exit code, and what it said."""
-        process = self.start(*options)
-        return finish(process)
+        """Exit code and output of a run."""
+        return finish(self.start(*options))
 
     def until_settled(self, *options: str, at_most: int = 10) -> int:
-        """Run again until nothing is left to do; returns how many runs it took."""
+        """Run until nothing is left to do; returns the number of runs."""
         for night in range(1, at_most + 1):
-            code, said = self.run(*options)
-            assert code in (1, 3), said
-            if code == 3 and "\n0 published" in said:
+            code, output = self.run(*options)
+            assert code in (1, 3), output
+            if code == 3 and "\n0 published" in output:
                 return night
-        raise AssertionError(f"not settled after {at_most} nights:\n{said}")
+        raise AssertionError(f"unfinished after {at_most} nights:\n{output}")
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """How a run ends."""
+    """Exit code and output of a process. Fails when it hangs, or prints a traceback."""
     try:
-        said, _ = process.communicate(timeout=NIGHT_SECONDS)
+        output, _ = process.communicate(timeout=NIGHT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        said, _ = process.communicate()
-        raise AssertionError(f"a night hangs:\n{said[-5000:]}") from None
-    ours = [line for line in said.splitlines() if "(raylet)" not in line]  # Ray's own processes do as they like
-    assert not any("Traceback" in line for line in ours), said
-    return process.returncode, said
+        output, _ = process.communicate()
+        raise AssertionError(f"a night hangs:\n{output[-5000:]}") from None
+    ours = [
+        line for line in output.splitlines() if "(raylet)" not in line
+    ]  # the lines of Ray's own processes do not count
+    assert not any("Traceback" in line for line in ours), output
+    return process.returncode, output
 
 
 def published(output: str) -> dict[str, bytes]:
-    """Every byte of what is published of poses, frames and previews."""
+    """The bytes of all published tables and previews, by key."""
     store = open_store(output)
     folders = ("poses/", "frames/", "previews/")
-    return {found.key: store.read(found.key) for folder in folders for found in store.list(folder)}
+    return {stored.key: store.read(stored.key) for folder in folders for stored in store.list(folder)}
 
 
 def records(output: str) -> list[dict[str, Any]]:
-    """The videos table, but for what differs from run to run."""
+    """The rows of the videos table, without the columns that differ between runs."""
     table = read_videos(output).sort_values("video")
     return table[[name for name in table.columns if not UNLIKE.search(name)]].astype(str).to_dict("records")
 
 
 def assert_same(output: str, reference: str) -> None:
-    """Nothing lost, nothing doubled, nothing half-written."""
+    """Assert that nothing is lost, doubled or half-written."""
     assert published(output) == published(reference)
     assert records(output) == records(reference)
     assert verify(open_store(output)).problems == ()
 
 
 def processes(title: str) -> list[int]:
-    """Process ids of these tests' processes whose command line begins so, as ``ray::SegmentWorker``."""
+    """Ids of the processes of these tests whose command line begins with ``title``, such as ``ray::SegmentWorker``."""
     own = os.getpid()
     return [pid for pid, line in processes_with(MARK, str(own)) if pid != own and line.startswith(title)]
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> bool:
-    """Send a signal; false when the process is gone already."""
+    """Send a signal; False when the process has ended already."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The job as a user starts it, but without Ray and without networks: everybody stands at the number of their frame."""
+"""The command line without Ray and without networks: each person stands at the number of the frame."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Command = Callable[..., int]
 
 
 def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command:
-    """``posebatch``, as a function of its arguments that returns the exit code; ``fault`` says which jobs fail."""
+    """``posebatch`` as a function from arguments to the exit code; ``fault`` chooses the tasks that fail."""
 
     @contextmanager
     def pool(context: RunContext, _: Runner) -> Iterator[FakePool]:
-        def really(job: Job) -> object:
-            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
+        def really(task: Job) -> object:
+            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 
         yield FakePool(context, fault, lambda _: False, really)
 

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that injects faults, counts requests, and can stop the world around each of them.
+"""A proxy in front of an S3 server that injects faults, logs requests, and calls hooks around each of them.
 
 ::
 
@@ -7,11 +7,11 @@
         ...
         proxy.injected["slow_down"], proxy.requests(what="PUT", key=r"/poses/")
 
-Requests go on byte for byte with the client's own ``Host``, so signatures hold. ``proxy.before`` and ``proxy.after``
-are called with each request right before and after the server has it (``after`` before the client hears of it): a test
-kills a process there, or raises `DroppedError` to close the client's connection. With ``conditional=True`` the proxy
-looks and writes in one step, as S3 does for ``If-Match`` and ``If-None-Match``, which the server behind refuses or does
-in two; it signs such a request anew, without its condition.
+Requests are forwarded byte for byte with the client's own ``Host``, so that signatures stay valid. ``proxy.before`` is
+called with each request before it is forwarded, ``proxy.after`` before the answer goes to the client. A test can kill a
+process there, or raise `DroppedError` to close the client's connection. With ``conditional=True`` the proxy checks
+``If-Match`` and ``If-None-Match`` and writes in one step, as S3 does. The server behind cannot; such a request is
+signed again without its condition.
 """
 
 from __future__ import annotations
@@ -73,47 +73,48 @@ _ANSWERS: dict[str, tuple[int, str]] = {
 
 
 class DroppedError(Exception):
-    """Raised by a hook: the client's connection is closed, as if the network had gone."""
+    """Raised by a hook to close the client's connection, as if the network failed."""
 
 
 @dataclass
 class Request:
-    """One request as the proxy saw it."""
+    """One request, as the proxy received it."""
 
     what: str
-    """LIST, or the method: GET, HEAD, PUT, POST, DELETE."""
+    """LIST, or the method: GET, HEAD, PUT, POST or DELETE."""
     key: str
-    """The bucket and the key; of a listing the bucket and the prefix."""
+    """Bucket and key; for a listing, bucket and prefix."""
     headers: dict[str, str]
     path: str
-    """As it was sent, with the query."""
+    """As sent, with the query."""
     body: bytes = b""
     fault: str | None = None
     status: int | None = None
-    """What the server answered; None when it was not asked, or not yet."""
+    """The status that the server answered; None before that, or if the request was not forwarded."""
     bytes_out: int = 0
     """Size of the server's answer."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, with which requests, and how often."""
+    """A kind of fault, the requests that it applies to, and how often it happens."""
 
     kind: Kind
     what: str = ".*"
-    """Whole `Request.what`, a regular expression."""
+    """Regular expression for the whole of `Request.what`."""
     key: str = ""
-    """Somewhere in `Request.key`, a regular expression."""
+    """Regular expression, searched in `Request.key`."""
     chance: float = 1.0
     skip: int = 0
-    """Requests that fit and are left in peace first."""
+    """Matching requests that are served without a fault at first."""
     most: int | None = None
-    """How often in all."""
+    """Most times in all."""
 
 
 class FaultPlan:
-    """Decides which request meets which fault. Chance depends on seed, request and how often it was made: not on the
-    order in which threads come.
+    """Decides which request gets which fault.
+
+    Chance depends on the seed, the request and its repetitions, not on the order of threads.
     """
 
     def __init__(self, faults: Sequence[Fault] = (), seed: int = 0) -> None:
@@ -124,7 +125,7 @@ class FaultPlan:
         self._made: Counter[tuple[int, str, str]] = Counter()
 
     def choose(self, request: Request) -> Kind | None:
-        """The fault that a request meets, if any; the first that fits."""
+        """The first fault that applies to a request; None for no fault."""
         with self._lock:
             return next((fault.kind for i, fault in enumerate(self.faults) if self._meets(i, fault, request)), None)
 
@@ -182,7 +183,7 @@ class Proxy:
     before: Callable[[Request], None] = lambda _: None
     after: Callable[[Request], None] = lambda _: None
     disturb: Callable[[str, Request], None] = lambda *_: None
-    """Replaces or deletes an object before a request for it is done: called with the kind and the request."""
+    """Called with the kind and the request to replace or delete an object before the request is forwarded."""
     injected: Counter[str] = field(default_factory=Counter)
     log: list[Request] = field(default_factory=list)
     _client: Any = None
@@ -192,17 +193,17 @@ class Proxy:
     _writing: threading.RLock = field(default_factory=threading.RLock)
 
     def environment(self) -> dict[str, str]:
-        """The variables that lead a program to the proxy."""
+        """The environment variables that make a program use the proxy."""
         variables = self.server.environment()
         return {**variables, "AWS_ENDPOINT_URL": self.endpoint_url, "AWS_ENDPOINT_URL_S3": self.endpoint_url}
 
     def requests(self, what: str = ".*", key: str = "") -> list[Request]:
-        """Logged requests that fit, oldest first."""
+        """Logged requests that match, oldest first."""
         with self._lock:
-            return [one for one in self.log if re.fullmatch(what, one.what) and re.search(key, one.key)]
+            return [request for request in self.log if re.fullmatch(what, request.what) and re.search(key, request.key)]
 
     def deliver_late(self) -> list[Request]:
-        """Let the puts that were held back arrive now; returns them with their status."""
+        """Forward the puts that were held back; returns them with their status."""
         with self._lock:
             late, self._late = self._late, []
         for request in late:
@@ -212,7 +213,7 @@ class Proxy:
     # --- one request --------------------------------------------------------------------------------------------------
 
     def serve(self, request: Request, client: _Client) -> None:
-        """Answer one request, with its fault if it meets one."""
+        """Answer one request, with its fault if it gets one."""
         with self._lock:
             kind = request.fault = self.plan.choose(request)
             self.log.append(request)
@@ -272,10 +273,10 @@ class Proxy:
         with self._writing:
             if not self.conditional or not _CONDITIONS & set(request.headers):
                 return self._pass_on(request)
-            return self._condition_fails(request) or self._pass_on(self._signed_anew(request))
+            return self._condition_fails(request) or self._pass_on(self._signed_again(request))
 
-    def _signed_anew(self, request: Request) -> Request:
-        """The same without a condition."""
+    def _signed_again(self, request: Request) -> Request:
+        """The same request, signed again without its condition."""
         url = self.server.endpoint_url + request.path
         kept = {name: value for name, value in request.headers.items() if name not in _CONDITIONS | _OF_SIGNATURE}
         signed = AWSRequest(request.what, url, kept, request.body)
@@ -347,13 +348,13 @@ class _Client(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - so they are called
 
     def send(self, answer: _Answer, until: int | None = None) -> None:
-        """Give the answer, or the beginning of it under the headers of the whole."""
+        """Send the answer, or only its beginning, with the headers of the whole."""
         self._send_head(answer)
         self.wfile.write(answer.body[:until])
         self.wfile.flush()
 
     def dribble(self, answer: _Answer) -> None:
-        """Give the answer a little at a time, for at most `SLOW_MOST_S`; what is left then never comes."""
+        """Send the answer in small pieces for at most `SLOW_MOST_S`, then close the connection."""
         self._send_head(answer)
         deadline = time.monotonic() + SLOW_MOST_S
         for first in range(0, len(answer.body), SLOW_BYTES):
@@ -380,7 +381,7 @@ class _Client(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
-        """Close the connection so that the other side meets a reset."""
+        """Close the connection with a TCP reset."""
         self.close_connection = True
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -388,7 +389,7 @@ class _Client(BaseHTTPRequestHandler):
         self.connection.close()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _refusal(request: Request, status: int, code: str) -> _Answer:
@@ -401,7 +402,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """A client that goes is no error of ours."""
+        """Ignore clients that close their connection."""
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""The form in which the fault suite is run, and the table of what it measured:
-``python tests/faults/suite.py FOLDER SECONDS``.
-"""
+"""Options of the fault suite, and the table of its figures: ``python tests/faults/suite.py FOLDER SECONDS``."""
 
 from __future__ import annotations
 
@@ -18,34 +16,34 @@ _NOTES: Final = os.environ.get("POSEBATCH_FAULTS_FIGURES")
 
 
 def note_figure(figure: str, goal: str, measured: str, kills: int = 0) -> None:
-    """A row of the table, where one is asked for; ``kills`` are summed up over all rows."""
+    """Add a row to the table, if ``POSEBATCH_FAULTS_FIGURES`` names a file; ``kills`` are summed over all rows."""
     if _NOTES:
         with open(_NOTES, "a", encoding="utf-8") as file:
             file.write(json.dumps({"figure": figure, "goal": goal, "measured": measured, "kills": kills}) + "\n")
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
-    """What the tests have noted, in their order, and the coverage."""
+    """The rows of all tests in their order, then the kills and the coverage."""
     path = folder / "figures.jsonl"
-    noted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    kills = {"figure": "processes killed in all", "goal": ">= 200", "measured": str(sum(row["kills"] for row in noted))}
-    return [*noted, kills, *coverage(folder)]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    kills = {"figure": "processes killed in all", "goal": ">= 200", "measured": str(sum(row["kills"] for row in rows))}
+    return [*rows, kills, *coverage(folder)]
 
 
 def coverage(folder: Path) -> list[dict[str, Any]]:
-    """Branch coverage of each module that was measured."""
+    """Branch coverage by module; empty without a measurement."""
     target = folder / "coverage.json"
     command = [sys.executable, "-m", "coverage", "json", "-q", f"--data-file={folder / 'coverage'}", "-o", str(target)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         return []
     files: dict[str, Any] = json.loads(target.read_text())["files"]
     shares = {Path(path).stem: file["summary"]["percent_covered"] for path, file in files.items()}
-    told = ", ".join(f"{name} {share:.0f} %" for name, share in sorted(shares.items()))
-    return [{"figure": "branch coverage", "goal": ">= 95 %", "measured": told}]
+    measured = ", ".join(f"{name} {share:.0f} %" for name, share in sorted(shares.items()))
+    return [{"figure": "branch coverage", "goal": ">= 95 %", "measured": measured}]
 
 
 def table(rows: list[dict[str, Any]], seconds: float) -> str:
-    """The figures as Markdown."""
+    """The figures as a Markdown table."""
     lines = ["| | goal | measured |", "|---|---|---|"]
     lines += [f"| {row['figure']} | {row['goal']} | {row['measured']} |" for row in rows]
     lines.append(f"| the whole fault suite | under 60 minutes | {seconds / 60:.0f} minutes |")

@@ -1,6 +1,6 @@
-"""Hostile media: whatever a file holds, the worst that comes of it is one failed row.
+"""Hostile media: any file is at worst one failed row.
 
-The short form tries some hundred mutants; ``POSEBATCH_FAULTS=full`` tries `FULL_MUTANTS`. Everything else is in both.
+The short form decodes some hundred mutants, ``POSEBATCH_FAULTS=full`` `FULL_MUTANTS`. All else is the same in both.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
 
+WORSE_THAN_FAILED = ("bug", "crash", "hang")
 SHORT_MUTANTS = 23 * 7 * 5
 FULL_MUTANTS = 20_000
 MOST_MEGABYTES = 1000
-"""Of one process that works through mutants. Those that are told to be larger say so below."""
+"""Most memory of a process that decodes mutants. `BOMBS` names its own limits."""
 
 
 def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
@@ -61,57 +62,59 @@ def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
 # --- mutants -------------------------------------------------------------------------------------------------------
 
 
-def test_the_bases_are_whole(tmp_path: Path):
+def test_base_videos_decode(tmp_path: Path):
     paths = written(tmp_path, {f"{codec}-{box}": base(codec, box) for codec, boxes in BASES.items() for box in boxes})
-    found = outcomes(paths)
-    assert {path.name: outcome.verdict for path, outcome in found.items()} == {path.name: "decoded" for path in paths}
+    outcome_of = outcomes(paths)
+    assert {path.name: outcome.verdict for path, outcome in outcome_of.items()} == {
+        path.name: "decoded" for path in paths
+    }
 
 
-def test_the_worst_that_comes_of_a_mutant_is_one_failed_video(tmp_path: Path):
+@pytest.mark.slow
+def test_mutated_video_is_at_worst_one_failed_row(tmp_path: Path):
     chosen = mutants(FULL_MUTANTS if FULL else SHORT_MUTANTS)
-    assert {(one.codec, one.container, one.kind) for one in chosen} == {
+    assert {(mutant.codec, mutant.container, mutant.kind) for mutant in chosen} == {
         (codec, box, kind) for codec, boxes in BASES.items() for box in boxes for kind in MUTATIONS
-    }, "every harm to every codec in every container"
-    found = outcomes(written(tmp_path, {one.name: one.content(SEED) for one in chosen}))
-    verdicts = Counter(outcome.verdict for outcome in found.values())
-    told = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
-    note_figure("hostile media tried", ">= 2,000; 0 deaths, 0 hangs, 0 bugs", f"{len(found):,}: {told}")
-    assert len(found) == len(chosen)
-    bad = {path.name: one.detail for path, one in found.items() if one.verdict in ("bug", "crash", "hang")}
-    assert bad == {}
+    }, "every mutation of every codec in every container"
+    outcome_of = outcomes(written(tmp_path, {mutant.name: mutant.content(SEED) for mutant in chosen}))
+    verdicts = Counter(outcome.verdict for outcome in outcome_of.values())
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+    note_figure("hostile media tried", ">= 2,000; 0 deaths, 0 hangs, 0 bugs", f"{len(outcome_of):,}: {counts}")
+    assert len(outcome_of) == len(chosen)
+    assert {
+        path.name: result.detail for path, result in outcome_of.items() if result.verdict in WORSE_THAN_FAILED
+    } == {}
     assert verdicts["decoded"] > 0
     assert verdicts["partial"] > 0
     assert verdicts["failed:damaged"] > 0
-    if not FULL:  # in thousands some claim indexes of gigabytes, which are bounded from outside
-        assert max(one.megabytes for one in found.values()) < MOST_MEGABYTES
+    if not FULL:  # among thousands, some claim indexes of gigabytes, which only --max-memory-gb bounds
+        assert max(outcome.megabytes for outcome in outcome_of.values()) < MOST_MEGABYTES
 
 
 @pytest.mark.parametrize("mutant", [Mutant("h264", "ts", "noise", 740), Mutant("mpeg4", "mkv", "flip", 1792)])
-def test_damage_of_which_a_decoder_merely_complains_is_the_same_for_any_number_of_threads(
-    mutant: Mutant, tmp_path: Path
-):
-    # found among 12,000 mutants: nothing fails and no frame is marked, but several threads gave other pictures
+def test_tolerated_damage_decodes_alike_with_any_number_of_threads(mutant: Mutant, tmp_path: Path):
+    # found among 12,000 mutants: no frame is marked as damaged, but several threads decoded other pictures
     [path] = written(tmp_path, {mutant.name: mutant.content(seed=2)})
     with child() as process:
-        one, several = (process.outcome(path, threads=threads) for threads in (1, 4))
-    assert one.frames == several.frames > 0
-    assert one.pixels == several.pixels
+        by_one, by_several = (process.outcome(path, threads=threads) for threads in (1, 4))
+    assert by_one.frames == by_several.frames > 0
+    assert by_one.pixels == by_several.pixels
 
 
-ONCE_BUGS = [
-    Mutant("mpeg4", "ts", "flip", 68),  # streams that appear amid the file
+EARLIER_BUGS = [
+    Mutant("mpeg4", "ts", "flip", 68),  # streams that appear in the middle of the file
     Mutant("mpeg4", "mp4", "noise", 4551),  # a frame that reaches into the next segment
 ]
 
 
-@pytest.mark.parametrize("mutant", ONCE_BUGS, ids=lambda one: one.name)
-def test_what_was_a_bug_once_is_none_any_more(mutant: Mutant, tmp_path: Path):
+@pytest.mark.parametrize("mutant", EARLIER_BUGS, ids=lambda mutant: mutant.name)
+def test_earlier_bugs_stay_fixed(mutant: Mutant, tmp_path: Path):
     [path] = written(tmp_path, {mutant.name: mutant.content(seed=1)})
     assert outcomes([path], 1)[path].verdict == "partial"
 
 
 class Strict(io.BytesIO):
-    """A disk that fails where a file cannot reach, as real ones do."""
+    """A file that cannot seek beyond its end, as on some disks."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0 and not 0 <= offset <= len(self.getbuffer()):
@@ -119,13 +122,13 @@ class Strict(io.BytesIO):
         return super().seek(offset, whence)
 
 
-def test_an_index_that_points_outside_the_file_is_no_failure_of_the_storage():
+def test_index_pointing_outside_the_file_is_a_damaged_video():
     video = Strict(patched(video_bytes(frames=6, gop=6), b"stco", 12, numbers(0xFFFFFFF0)))
     with pytest.raises(DamagedVideoError, match="no frame can be decoded"):
         probe(video, "clip", 20)
 
 
-def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_packets_waiting_for_their_number_are_bounded(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=24, b_frames=2)
     expected = [batch.records for batch in decoded(video, LimitSettings(), stride=6)]
     monkeypatch.setattr(frame_numbers, "MAX_HELD_PACKETS", 1)
@@ -134,10 +137,10 @@ def test_what_waits_for_its_number_is_bounded(monkeypatch: pytest.MonkeyPatch):
         io.BytesIO(video), "clip", Segment(), info, DecodeOptions(sampling=SamplingSettings(6), batch_frames=1)
     )
     assert [batch.records for batch in slow] == expected
-    assert slow.frames_out == 24, "everything was decoded"
+    assert slow.frames_out == 24, "every frame was decoded"
 
 
-def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeypatch: pytest.MonkeyPatch):
+def test_missing_frames_are_reported_while_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch):
     video = corrupt_middle(video_bytes(frames=60), share=0.8, at=0.6)
     expected = [batch.records for batch in decoded(video, LimitSettings())]
     assert {record.status for records in expected for record in records} > {"missing"}
@@ -145,7 +148,7 @@ def test_a_stream_that_never_gives_a_frame_gives_missing_ones_as_it_goes(monkeyp
     assert [batch.records for batch in decoded(video, LimitSettings())] == expected
 
 
-def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
+def test_huge_frames_make_smaller_batches(monkeypatch: pytest.MonkeyPatch):
     video = video_bytes(frames=10)
     assert [len(batch.images) for batch in decoded(video, LimitSettings(), batch_frames=4)] == [4, 4, 2]
     monkeypatch.setattr(segment_decoder, "MAX_BATCH_PIXELS", 128 * 96)
@@ -155,7 +158,7 @@ def test_huge_frames_fill_a_batch_sooner(monkeypatch: pytest.MonkeyPatch):
 # --- bombs ---------------------------------------------------------------------------------------------------------
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str, str, int]] = {
-    # what it is, how it ends, what the message says, most megabytes
+    # content, verdict, part of the message, most megabytes
     "a header that lies": (huge_header, "decoded", "", 300),
     "65k MJPEG": (lambda: huge_mjpeg(65500), "failed:limit", "65500x65500 pixels, and --max-pixels allows", 300),
     "65k H.264": (lambda: huge_h264(65520), "failed:damaged", "no frame can be decoded", 300),
@@ -174,15 +177,15 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str, str, int]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_takes_no_memory(name: str, tmp_path: Path):
-    make, verdict, said, megabytes = BOMBS[name]
+def test_bomb_takes_little_memory(name: str, tmp_path: Path):
+    make, verdict, message, megabytes = BOMBS[name]
     [path] = written(tmp_path, {"bomb": make()})
     with child() as process:
-        found = process.outcome(path)
-    note_figure(f"memory: {name}", f"< {megabytes} MB", f"{found.megabytes:.0f} MB, {found.verdict}")
-    assert found.verdict == verdict, found.detail
-    assert said in found.detail
-    assert found.megabytes < megabytes
+        outcome = process.outcome(path)
+    note_figure(f"memory: {name}", f"< {megabytes} MB", f"{outcome.megabytes:.0f} MB, {outcome.verdict}")
+    assert outcome.verdict == verdict, outcome.detail
+    assert message in outcome.detail
+    assert outcome.megabytes < megabytes
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -204,11 +207,11 @@ def decoded(video: bytes, limits: LimitSettings, stride: int = 1, batch_frames: 
 
 @pytest.mark.parametrize("codec", GROWING)
 @pytest.mark.parametrize("ffmpeg_refuses", [False, True])
-def test_a_stream_that_grows_beyond_the_limit_fails(codec: str, ffmpeg_refuses: bool, monkeypatch: pytest.MonkeyPatch):
+def test_stream_growing_beyond_max_pixels_fails(codec: str, ffmpeg_refuses: bool, monkeypatch: pytest.MonkeyPatch):
     video = growing(codec)
     whole = decoded(video, LimitSettings())
     assert {batch.images.shape[1:3] for batch in whole if len(batch.images)} == {(96, 128), (480, 640)}
-    if ffmpeg_refuses:  # as it does pictures more than twice the limit, which it does not decode
+    if ffmpeg_refuses:  # FFmpeg itself refuses pictures of more than twice the limit
         monkeypatch.setattr(Limits, "decoder_options", {"max_pixels": "100000"})
     limits = LimitSettings(max_pixels=100_000)
     with pytest.raises(LimitError, match=r"clip: it has a picture of 640x480 pixels, and --max-pixels allows 100000"):
@@ -221,7 +224,7 @@ CONTAINERS = [("mp4", "libx264"), ("mkv", "libx264"), ("mpegts", "libx264"), ("a
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [
         ({"max_pixels": 64 * 48 - 1}, "--max-pixels allows 3071 pixels"),
         ({"max_frames": 11}, "12 frames or more, and --max-frames allows 11 frames"),
@@ -229,7 +232,7 @@ CONTAINERS = [("mp4", "libx264"), ("mkv", "libx264"), ("mpegts", "libx264"), ("a
         ({"max_streams": 1}, "2 streams or more, and --max-streams allows 1 streams"),
     ],
 )
-def test_what_is_within_a_limit_is_done_and_what_is_not_fails(container, stride, limits, said):
+def test_video_fails_only_beyond_a_limit(container, stride, limits, message):
     box, codec = container
     # 12 frames, the last one 4.4 seconds from the first, with sound
     video = video_bytes(container=box, codec=codec, frames=12, fps=5, size=(64, 48), audio=True, gop=4)
@@ -238,28 +241,28 @@ def test_what_is_within_a_limit_is_done_and_what_is_not_fails(container, stride,
     assert sum(len(batch.records) for batch in decoded(video, LimitSettings(**within), stride)) == 12 // stride
     with pytest.raises(LimitError) as caught:
         decoded(long, LimitSettings(**limits), stride)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "--retry-failed" in str(caught.value)
 
 
-def test_a_limit_is_kept_where_no_header_says_anything():
+def test_max_frames_holds_without_a_header():
     with pytest.raises(LimitError, match="21 frames or more"):
         decoded(video_bytes(container="mpegts", frames=30), LimitSettings(max_frames=20))
 
 
 @pytest.mark.parametrize("limits", [{"max_pixels": 3071}, {"max_frames": 5}])
-def test_a_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[str, int]):
+def test_video_beyond_a_limit_is_one_failed_row(tmp_path: Path, limits: dict[str, int]):
     archive = Archive(tmp_path)
     archive.add("small.mp4")
     assert facts(archive.run(**limits)) == (0, 0, 1, 0)
     record = archive.record("small.mp4")
     assert (record.status, record.error_kind) == ("failed", "limit")
     assert "--" + next(iter(limits)).replace("_", "-") in str(record.error)
-    assert facts(archive.run(**limits)) == (0, 0, 0, 1), "not tried again by itself"
-    assert facts(archive.run(retry_failed=True)) == (1, 0, 0, 0), "but where the limit is raised, and it is asked for"
+    assert facts(archive.run(**limits)) == (0, 0, 0, 1), "the next run does not try again"
+    assert facts(archive.run(retry_failed=True)) == (1, 0, 0, 0), "--retry-failed does, with the limit raised"
 
 
-def test_hostile_files_cost_their_neighbours_nothing(tmp_path: Path):
+def test_hostile_files_do_not_affect_other_videos(tmp_path: Path):
     archive = Archive(tmp_path)
     archive.add("a.mp4", "z.mp4")
     hostile = {
@@ -284,7 +287,7 @@ def test_hostile_files_cost_their_neighbours_nothing(tmp_path: Path):
 
 
 class Opened:
-    """Whether anybody opens a file, in whatever language: Linux tells."""
+    """Notices when any process opens a file, by Linux's inotify."""
 
     IN_OPEN = 0x20
 
@@ -295,7 +298,7 @@ class Opened:
         assert self._libc.inotify_add_watch(self._handle, os.fsencode(path), self.IN_OPEN) >= 0
 
     def seen(self) -> bool:
-        """Since the last time it was asked."""
+        """Whether the file was opened since the last call."""
         try:
             return len(os.read(self._handle, 4096)) > 0
         except BlockingIOError:
@@ -307,13 +310,13 @@ class Opened:
 
 @contextmanager
 def listener() -> Iterator[socket.socket]:
-    """An address at which nobody is to knock."""
+    """An address to which nothing may connect."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server
 
 
-def knocked(server: socket.socket) -> bool:
+def was_connected(server: socket.socket) -> bool:
     try:
         server.accept()[0].close()
     except BlockingIOError:
@@ -321,7 +324,7 @@ def knocked(server: socket.socket) -> bool:
     return True
 
 
-def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
+def test_no_file_opens_another_file_or_address(tmp_path: Path):
     canary = tmp_path / "canary.ts"
     canary.write_bytes(video_bytes(frames=6, gop=6, container="mpegts"))
     opened = Opened(canary)
@@ -330,28 +333,26 @@ def test_no_file_makes_us_open_another_or_an_address(tmp_path: Path):
         files = playlists(address, str(canary))
         paths = written(tmp_path, files)
 
-        # what would happen to the careless
+        # without protection FFmpeg does open both
         av.open(str(tmp_path / "file.concat"), format="concat", options={"safe": "0"}).close()
         with pytest.raises(av.error.FFmpegError):
             av.open(address, timeout=1)
         assert opened.seen()
-        assert knocked(server)
+        assert was_connected(server)
 
-        found = outcomes(paths)
+        outcome_of = outcomes(paths)
         assert not opened.seen()
-        assert not knocked(server)
+        assert not was_connected(server)
         note_figure("reads outside", "0", f"0 files and 0 addresses, of {len(files)} playlists and references")
     opened.close()
-    assert {
-        name for path, one in found.items() if one.verdict in ("bug", "crash", "hang") for name in (path.name,)
-    } == set()
-    fine = {path.name for path, one in found.items() if not one.verdict.startswith("failed")}
-    assert fine <= {"reference.mov", "address.mov", "attached.mkv"}, "their own pictures"
+    assert [path.name for path, outcome in outcome_of.items() if outcome.verdict in WORSE_THAN_FAILED] == []
+    decoded_names = {path.name for path, outcome in outcome_of.items() if not outcome.verdict.startswith("failed")}
+    assert decoded_names <= {"reference.mov", "address.mov", "attached.mkv"}, "these hold pictures of their own"
 
 
-def test_a_dead_or_stuck_process_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Otherwise all of the above would hold of nothing."""
-    monkeypatch.setattr("media_pool.HANG_SECONDS", 2)
+def test_crash_or_hang_of_the_child_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise the tests above could not fail."""
+    monkeypatch.setattr("faults.media_pool.HANG_SECONDS", 2)
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
     [good] = written(tmp_path, {"good": base("h264", "mp4")})

@@ -1,4 +1,4 @@
-"""Processes die wherever they can die; the same command goes on; the dataset is the same to the last byte."""
+"""Processes are killed at every point; the same command continues, and the dataset is the same byte for byte."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.nights import Deed, Nights, SharedRay, assert_same, finish, kill, make_archive, processes, shared_ray
+from faults.nights import (
+    InjectedFault,
+    Nights,
+    SharedRay,
+    assert_same,
+    finish,
+    kill,
+    make_archive,
+    processes,
+    shared_ray,
+)
 from faults.suite import FULL, SEED, note_figure
 from support.processes import wait_for
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 WORKERS = 2
 RUN = ("--workers", str(WORKERS), "--segment-seconds", "1", "--preview", "gif", "--max-attempts", "50")
 
 VIDEOS = 25
-"""Good ones; five more are broken."""
+"""Good videos; five more are broken."""
 
 IN_FLIGHT = 2 * WORKERS
 """Segments that are under way at once."""
@@ -34,7 +44,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A smaller one, for what needs no more."""
+    """A smaller archive, for tests that need no more."""
     return make_archive(tmp_path_factory.mktemp("few"), 15 if FULL else 5, 20 if FULL else 5)
 
 
@@ -49,16 +59,16 @@ def _nights(ray: SharedRay, archive: Path, place: Path) -> Nights:
 
 
 def _undisturbed(nights: Nights) -> Nights:
-    code, said = nights.run()
-    assert code == 3, said
-    assert "4 failed" in said
-    assert "1 partial" in said
+    code, output = nights.run()
+    assert code == 3, output
+    assert "4 failed" in output
+    assert "1 partial" in output
     return nights
 
 
 @pytest.fixture(scope="module")
 def undisturbed(ray: SharedRay, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    """The archive's dataset, by a run that nothing disturbed."""
+    """The dataset of a run without faults."""
     return _undisturbed(_nights(ray, archive, tmp_path_factory.mktemp("undisturbed")))
 
 
@@ -69,7 +79,7 @@ def few_undisturbed(ray: SharedRay, few: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def nights(ray: SharedRay, archive: Path, undisturbed: Nights, tmp_path: Path) -> Nights:
-    """The same archive, into an output of its own."""
+    """Runs over the same archive into their own output."""
     return _nights(ray, archive, tmp_path)
 
 
@@ -78,8 +88,8 @@ def few_nights(ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Pat
     return _nights(ray, few, tmp_path)
 
 
-def points() -> list[Deed]:
-    """Before and after each put and each delete of a video's publication, each on a video of its own."""
+def kill_points() -> list[InjectedFault]:
+    """A kill before and after each put and each delete of a publication, each on another video."""
     keys = [
         ("put", r"/staging/.*\.arrow"),
         ("put", r"/staging/.*/preview\.gif"),
@@ -93,16 +103,16 @@ def points() -> list[Deed]:
         ("put", r"/attempts/"),
     ]
     points = [(f"{when} {act}", key) for act, key in keys for when in ("before", "after")]
-    return [Deed(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]
+    return [InjectedFault(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]
 
 
-def test_killed_before_and_after_each_put(nights: Nights, undisturbed: Nights) -> None:
-    planned = points()
+def test_kill_around_each_put_leaves_the_same_dataset(nights: Nights, undisturbed: Nights) -> None:
+    planned = kill_points()
     nights.plan(*planned)
     runs = nights.until_settled()
     assert_same(nights.output, undisturbed.output)
-    missed = [deed for number, deed in enumerate(planned) if not nights.done()[number]]
-    assert missed == [], "every one of these points has been met"
+    missed = [fault for number, fault in enumerate(planned) if not nights.done()[number]]
+    assert missed == [], "each point was reached"
     kills = nights.done().total()
     note_figure("publication points at which a process was killed", "every put, before and after",
                 f"{kills} kills at {len(planned)} points, {runs} runs, 0 rows lost", kills)  # fmt: skip
@@ -113,38 +123,40 @@ POISON = {
     "decode": "segfault|abort|sleep|spin|stand still|take memory" if FULL else "segfault|sleep|take memory",
     "networks": "fail as CUDA does|segfault" if FULL else "fail as CUDA does",
 }
-TOLD = {
+REASONS = {
     "segfault": "crashed (Segmentation fault)",
     "abort": "crashed (Aborted)",
     "sleep": "--max-seconds-per-frame",
     "spin": "--max-seconds-per-frame",
-    "stand still": "stood still as a whole",
+    "stand still": "stopped responding",
     "take memory": "--max-memory-gb",
     "fail as CUDA does": "the networks failed: RuntimeError: CUDA error",
 }
 STRICT = ("--max-seconds-per-frame", "5", "--max-memory-gb", "2")
 
 
-def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Nights) -> None:
-    """Each kills its process twice, is given up with the reason, and stays so until it is asked for again."""
-    planned = [(stage, deed) for stage, deeds in POISON.items() for deed in deeds.split("|")]
-    # those with several segments, so that they share their process with others
+def test_poison_video_costs_no_other_video(nights: Nights, undisturbed: Nights) -> None:
+    """Each poison video ends two processes, fails with the reason, and runs again only with --retry-failed."""
+    planned = [(stage, action) for stage, actions in POISON.items() for action in actions.split("|")]
+    # the longest videos: their segments share a process with others
     videos = [f"/{VIDEOS - 1 - number:02d}." for number in range(len(planned))]
-    nights.plan(*(Deed(stage, video, deed, None) for (stage, deed), video in zip(planned, videos, strict=True)))
-    code, said = nights.run(*STRICT)
-    assert code == 3, said
+    nights.plan(
+        *(InjectedFault(stage, video, action, None) for (stage, action), video in zip(planned, videos, strict=True))
+    )
+    code, output = nights.run(*STRICT)
+    assert code == 3, output
     failed = {row["video"]: row for row in _failed(nights)}
-    for (stage, deed), video in zip(planned, videos, strict=True):
+    for (stage, action), video in zip(planned, videos, strict=True):
         (row,) = (row for uri, row in failed.items() if video in uri)
         assert row["error_kind"] == "poison", row
-        assert TOLD[deed] in row["error"], row
-        assert deed in ("fail as CUDA does", "take memory") or f"in step '{stage}'" in row["error"], row
-        assert "stack: " in row["error"] or deed in ("fail as CUDA does", "take memory"), row
-        assert stage == "probe" or row["codec"], "what the probe found is recorded too"
+        assert REASONS[action] in row["error"], row
+        assert action in ("fail as CUDA does", "take memory") or f"in step '{stage}'" in row["error"], row
+        assert "stack: " in row["error"] or action in ("fail as CUDA does", "take memory"), row
+        assert stage == "probe" or row["codec"], "the result of the probe is recorded too"
         assert row["attempts"] == 2, row
-    assert len(failed) == len(planned) + 4, "no bystander failed"
+    assert len(failed) == len(planned) + 4, "no other video failed"
     kills = sum(nights.done().values())
-    assert max(nights.done().values()) <= 2 + IN_FLIGHT, "two, and what had been begun by then"
+    assert max(nights.done().values()) <= 2 + IN_FLIGHT, "two, and the segments that had begun by then"
     assert "stack: " in finish(nights.start(command="plan"))[1], "the dry run shows it"
     nights.plan()
     nights.run("--retry-failed")
@@ -152,7 +164,7 @@ def test_poison_costs_its_own_video_and_no_other(nights: Nights, undisturbed: Ni
     note_figure(
         "bystander videos failed by another's poison",
         "0",
-        f"0 beside {len(planned)} poisonous videos of {len(TOLD)} kinds, which ended processes {kills} times",
+        f"0 beside {len(planned)} poisonous videos of {len(REASONS)} kinds, which ended processes {kills} times",
         kills,
     )
 
@@ -165,8 +177,10 @@ def _failed(nights: Nights) -> list[dict]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM] if FULL else [signal.SIGKILL])
-def test_a_killed_driver_costs_what_was_in_flight(few_nights: Nights, few_undisturbed: Nights, number: int) -> None:
-    """By SIGTERM, as when a machine is told that it will be taken away, it ends by itself and in time."""
+def test_killed_driver_repeats_only_segments_in_flight(
+    few_nights: Nights, few_undisturbed: Nights, number: int
+) -> None:
+    """After SIGTERM, as on an eviction notice, it ends by itself within 30 s."""
     chance = random.Random(SEED)
     kills = 0
     for _ in range(8 if FULL else 1):
@@ -186,8 +200,8 @@ def test_a_killed_driver_costs_what_was_in_flight(few_nights: Nights, few_undist
                     f"{repeated} segments after {kills} kills with {IN_FLIGHT} in flight", kills)  # fmt: skip
 
 
-def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbed: Nights) -> None:
-    """As on a store that cannot keep them apart: they do the same work twice, and no harm."""
+def test_two_drivers_without_lease_make_one_dataset(few_nights: Nights, few_undisturbed: Nights) -> None:
+    """As on a store without conditional puts: the work is done twice, and the dataset is the same."""
     few_nights.environment = {"POSEBATCH_TEST_NO_LEASE": "1"}
     both = [few_nights.start("--workers", "1"), few_nights.start("--workers", "1")]
     ends = [finish(process) for process in both]
@@ -195,56 +209,58 @@ def test_two_drivers_at_once_make_one_dataset(few_nights: Nights, few_undisturbe
     assert_same(few_nights.output, few_undisturbed.output)
 
 
-def test_a_second_driver_is_told_or_waits(few_nights: Nights, few_undisturbed: Nights) -> None:
-    few_nights.seconds_per_frame = 0.05  # the second one is to come while it is at work
+def test_second_driver_is_refused_or_waits(few_nights: Nights, few_undisturbed: Nights) -> None:
+    few_nights.seconds_per_frame = 0.05  # slow enough that the second driver meets it at work
     first = few_nights.start()
     wait_for(lambda: (Path(few_nights.output) / "_state" / "leases").exists() or first.poll() is not None)
     wait_for(lambda: any((Path(few_nights.output) / "_state" / "leases").iterdir()))
-    code, said = few_nights.run()
-    assert (code, "has this output since" in said) == (2, True), said
+    code, output = few_nights.run()
+    assert (code, "has this output since" in output) == (2, True), output
     waiting = few_nights.start("--wait")
     assert finish(first)[0] == 3
-    code, said = finish(waiting)
+    code, output = finish(waiting)
     assert code == 3
-    assert "waiting: run " in said
-    assert "\n0 published" in said
+    assert "waiting: run " in output
+    assert "\n0 published" in output
     assert_same(few_nights.output, few_undisturbed.output)
 
 
 @pytest.mark.skipif(not FULL, reason="takes a minute: make test-faults")
-def test_a_run_whose_processes_all_stand_still_gives_up(few_nights: Nights) -> None:
-    """Exit code 1, and it says what was under way; it never hangs."""
+def test_run_whose_processes_are_all_stopped_gives_up(few_nights: Nights) -> None:
+    """It ends with exit code 1 and names the videos under way."""
     process = few_nights.start("--max-idle-minutes", "0.2")
     wait_for(lambda: few_nights.staged() or process.poll() is not None)
     stopped = [pid for title in ("ray::SegmentWorker", "ray::TaskHelper") for pid in processes(title)]
     for pid in stopped:
         kill(pid, signal.SIGSTOP)
     try:
-        code, said = finish(process)
+        code, output = finish(process)
     finally:
         for pid in stopped:
             kill(pid, signal.SIGKILL)
-    assert code == 1, said
-    assert "nothing has moved for 0.2 minutes" in said
-    assert "under way: " in said
+    assert code == 1, output
+    assert "nothing has moved for 0.2 minutes" in output
+    assert "under way: " in output
 
 
 KILLS = 200
-"""At random."""
+"""Random kills in all."""
 
 PAUSE_SECONDS = 6.0
-"""At most, between one volley and the next: enough for a worker to load and get something done, now and then."""
+"""Longest pause between two volleys of kills: enough that a worker can load and finish something now and then."""
 
 PATIENT = ("--max-attempts", "1000")
-"""What is killed from outside counts as a try in vain."""
+"""A kill from outside counts as a failed attempt."""
 
 SHARES = {"ray::SegmentWorker": 0.5, "ray::TaskHelper": 0.5, "driver": 0.1}
-"""How many of these die in one volley."""
+"""Share of the processes of each kind that a volley kills."""
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")
-def test_random_kills_cost_nothing(ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path) -> None:
-    """Of workers, helpers and drivers, at any moment, again and again; one dataset after another."""
+def test_random_kills_leave_the_same_dataset(
+    ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path
+) -> None:
+    """Kills of workers, helpers and drivers at random moments; one dataset after another."""
     chance = random.Random(SEED)
     killed: Counter[str] = Counter()
     repeated = datasets = 0
@@ -263,17 +279,17 @@ def test_random_kills_cost_nothing(ray: SharedRay, few: Path, few_undisturbed: N
 
 
 def _kill_at_random(nights: Nights, chance: random.Random, killed: Counter[str]) -> None:
-    """Runs with kills among them, until one comes to its end, or there have been enough."""
+    """Run and kill until a run ends by itself, or until there were enough kills."""
     while killed.total() < KILLS:
         process = nights.start(*PATIENT)
         while process.returncode is None:
             pause = chance.uniform(0, PAUSE_SECONDS) if killed.total() < KILLS else None
             try:
-                said, _ = process.communicate(timeout=pause)
+                output, _ = process.communicate(timeout=pause)
             except subprocess.TimeoutExpired:
-                there = {title: processes(title) for title in SHARES} | {"driver": [process.pid]}
-                for title, pids in there.items():
+                running = {title: processes(title) for title in SHARES} | {"driver": [process.pid]}
+                for title, pids in running.items():
                     killed[title] += sum(kill(pid) for pid in pids if chance.random() < SHARES[title])
-        assert process.returncode in (1, 3, -signal.SIGKILL), said
+        assert process.returncode in (1, 3, -signal.SIGKILL), output
         if process.returncode == 3:
             return

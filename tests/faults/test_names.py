@@ -1,4 +1,4 @@
-"""Keys as attack: whatever a file is called, it has one result, below the output, that every reader reads."""
+"""Hostile file names: each video has one result, below the output, that every reader can read."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ HOSTILE = [
     "-rf.mp4",
     "~.mp4",
 ]
-"""Keys of an archive in S3; none is the folder of another."""
+"""Keys of an archive in S3; none is a folder of another."""
 
 OVERLONG_FOR_A_FILE_SYSTEM = 255
 
 FRAMES = 2
-"""Of each video here."""
+"""Frames of each video here."""
 
 
 # --- output paths ----------------------------------------------------------------------------------------------------
@@ -121,13 +121,13 @@ KEYS = st.lists(FOLDER_NAMES, min_size=1, max_size=7).map("/".join)
 
 
 def results(path: str) -> list[str]:
-    """The keys of everything that is published of an archive's path."""
+    """The keys of all objects that are published for a path of the archive."""
     encoded = encode_output_path(path)
     return [record_key(encoded), *(data_key(folder, encoded) for folder in DATA_FOLDERS)]
 
 
 @given(key=KEYS)
-def test_results_lie_below_the_output_and_outside_our_own_folders(key: str) -> None:
+def test_output_paths_stay_below_the_data_folders(key: str) -> None:
     root = Path("/output/root")
     for result in results(key):
         target = Path(os.path.normpath(root / result))
@@ -137,27 +137,27 @@ def test_results_lie_below_the_output_and_outside_our_own_folders(key: str) -> N
         assert not target.is_relative_to(root / "runs")
 
 
-@given(one=KEYS, other=KEYS)
-def test_one_source_has_one_result_that_no_other_has(one: str, other: str) -> None:
-    if one != other:
-        assert not set(results(one)) & set(results(other))
+@given(first=KEYS, second=KEYS)
+def test_output_paths_are_unique(first: str, second: str) -> None:
+    if first != second:
+        assert not set(results(first)) & set(results(second))
 
 
-@given(one=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
-def test_no_result_is_the_folder_of_another_one(one: str, suffix: str, below: str) -> None:
-    other = f"{one}{suffix}/{below}"
-    for result in results(one):
+@given(path=KEYS, suffix=st.sampled_from(["", ".parquet", ".gif", ".PARQUET"]), below=KEYS)
+def test_output_path_is_never_a_folder_of_another(path: str, suffix: str, below: str) -> None:
+    other = f"{path}{suffix}/{below}"
+    for result in results(path):
         assert not any(theirs.startswith(f"{result}/") for theirs in results(other))
 
 
 @pytest.mark.parametrize("path", [LONG, f"{LONG}/x.mp4", f"a/{LONG}/{LONG}.mp4", "d/" * 500 + "x.mp4"])
-def test_nobody_gets_the_result_of_a_long_name_by_the_name_of_that_result(path: str) -> None:
+def test_shortened_name_cannot_be_taken_by_another_source(path: str) -> None:
     result = encode_output_path(path)
     assert encode_output_path(result) != result
 
 
 @pytest.mark.parametrize("column", sorted(COLUMNS))
-def test_no_folder_passes_for_a_column_of_ours(column: str) -> None:
+def test_folder_named_like_a_column_is_encoded(column: str) -> None:
     for name in (column, column.upper(), column.title()):
         assert encode_output_path(f"{name}=1/x.mp4") == f"{name}%3D1/x.mp4"
 
@@ -175,7 +175,7 @@ PARTITIONS = {
 
 
 @pytest.mark.parametrize(("path", "expected"), PARTITIONS.items(), ids=ascii)
-def test_partitions_that_readers_can_read_stay_partitions(path: str, expected: str) -> None:
+def test_readable_partitions_are_kept(path: str, expected: str) -> None:
     assert encode_output_path(path) == expected
 
 
@@ -183,7 +183,7 @@ def test_partitions_that_readers_can_read_stay_partitions(path: str, expected: s
 
 
 def check_dataset(root: Path, expected: set[str]) -> None:
-    """Every video once, by our reader, by pandas on the bare folders, and by DuckDB's glob."""
+    """Assert that pandas on the folders and DuckDB with a glob read every video once."""
     for table in ("poses", "frames", "videos"):
         by_pandas = pd.read_parquet(root / table)
         pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
@@ -193,12 +193,12 @@ def check_dataset(root: Path, expected: set[str]) -> None:
 
 
 def text_of(path: str) -> str:
-    """A name as it stands in the tables."""
+    """A name as the tables hold it."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def local_names() -> Iterable[str]:
-    """The keys that a file system can hold, below a folder."""
+    """The keys that are valid file names on disk."""
     for key in HOSTILE:
         names = key.split("/")
         fits = all(len(name.encode()) <= OVERLONG_FOR_A_FILE_SYSTEM for name in names)
@@ -208,7 +208,8 @@ def local_names() -> Iterable[str]:
     yield os.fsdecode(b"x=\xff/latin.mp4")
 
 
-def test_a_folder_of_hostile_names(
+@pytest.mark.slow
+def test_folder_of_hostile_names_becomes_one_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, output = tmp_path / "in", tmp_path / "out"
@@ -219,8 +220,8 @@ def test_a_folder_of_hostile_names(
     outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)}
     posebatch = plain_command(monkeypatch)
     assert posebatch("run", str(archive), "--output", str(output)) == 0
-    said = capsys.readouterr().out
-    assert f"{len(names)} published, 0 up to date, 0 failed" in said
+    stdout = capsys.readouterr().out
+    assert f"{len(names)} published, 0 up to date, 0 failed" in stdout
     assert posebatch("verify", "--output", str(output)) == 0
     check_dataset(output, {text_of(f"{archive}/{name}") for name in names})
     assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(output)} == outside
@@ -229,7 +230,7 @@ def test_a_folder_of_hostile_names(
 
 @pytest.mark.parametrize("evil_first", [False, True])
 @pytest.mark.parametrize("folder", ["victim.mp4.parquet", "victim.mp4.gif", "victim.mp4.Parquet"])
-def test_no_folder_lies_where_the_result_of_another_video_belongs(
+def test_folder_never_blocks_the_output_of_another_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, evil_first: bool
 ) -> None:
     names = ["victim.mp4", f"{folder}/evil.mp4"]
@@ -249,8 +250,9 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     return s3_server
 
 
+@pytest.mark.slow
 @pytest.mark.s3
-def test_a_bucket_of_hostile_keys(
+def test_bucket_of_hostile_keys_becomes_one_dataset(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, bucket = s3.client(), f"names-{uuid4().hex[:8]}"
@@ -269,28 +271,28 @@ def test_a_bucket_of_hostile_keys(
     assert posebatch("run", f"s3://{bucket}/", "--output", output) == 0
     assert f"0 published, {len(keys)} up to date" in capsys.readouterr().out
     assert posebatch("verify", "--output", output) == 0
-    written = [found.key for found in S3Store(f"s3://{bucket}-out").list()]
+    written = [stored.key for stored in S3Store(f"s3://{bucket}-out").list()]
     assert all(key.startswith("data/") for key in written)
     assert len([key for key in written if key.startswith("data/videos/")]) == len(keys)
-    for key in written:  # as a reader would who copies the dataset to a disk
+    for key in written:  # like a reader who copies the dataset to a disk
         target = tmp_path / "copy" / key
         target.parent.mkdir(parents=True, exist_ok=True)
         client.download_file(f"{bucket}-out", key, str(target))
     check_dataset(tmp_path / "copy" / "data", {f"s3://{bucket}/{key}" for key in keys})
-    assert {found.key for found in S3Store(f"s3://{bucket}").list()} == set(keys)
+    assert {stored.key for stored in S3Store(f"s3://{bucket}").list()} == set(keys)
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_link_in_the_output_is_replaced_where_it_is_a_file_and_followed_where_it_is_a_folder(tmp_path: Path) -> None:
+def test_output_replaces_file_links_and_follows_folder_links(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "out")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "precious").write_text("untouched")
     (tmp_path / "out" / "poses").mkdir(parents=True)
     (tmp_path / "out" / "poses" / "a.parquet").symlink_to(elsewhere / "precious")
-    (tmp_path / "out" / "frames").symlink_to(elsewhere)  # an operator's other disk
+    (tmp_path / "out" / "frames").symlink_to(elsewhere)  # another disk of the operator
     store.put("poses/a.parquet", b"rows")
     store.put("frames/a.parquet", b"rows")
     assert (elsewhere / "precious").read_text() == "untouched"
@@ -301,7 +303,7 @@ def test_a_link_in_the_output_is_replaced_where_it_is_a_file_and_followed_where_
     assert (elsewhere / "precious").read_text() == "untouched"
 
 
-def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
+def test_folders_beyond_the_path_limit_do_not_hide_other_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("above.mp4", "zzz/below.mp4"):
@@ -316,15 +318,15 @@ def test_folders_deeper_than_a_path_can_say_do_not_hide_the_rest(
             if depth % 300 == 0:
                 Path("x.mp4").touch()
             if depth == nearly:
-                Path("x" * 200 + ".mp4").touch()  # reached by its folder, but not by its path
-        found = [one.key for one in LocalStore(tmp_path).list()]
+                Path("x" * 200 + ".mp4").touch()  # reachable by its folder, not by its path
+        keys = [stored.key for stored in LocalStore(tmp_path).list()]
     finally:
-        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # what Python, and pytest, would recurse into
-    assert {"above.mp4", "zzz/below.mp4"} < set(found)
-    assert sum(key.endswith("d/x.mp4") for key in found) == len(range(0, (4096 - len(str(tmp_path))) // 2, 300))
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # Python and pytest would recurse too deeply
+    assert {"above.mp4", "zzz/below.mp4"} < set(keys)
+    assert sum(key.endswith("d/x.mp4") for key in keys) == len(range(0, (4096 - len(str(tmp_path))) // 2, 300))
 
 
-# --- disks that take two names for one -------------------------------------------------------------------------------
+# --- case collisions -------------------------------------------------------------------------------
 
 
 def video(path: str) -> SourceVideo:
@@ -345,7 +347,7 @@ CLASHES: dict[str, tuple[list[str], bool]] = {
 
 
 @pytest.mark.parametrize(("paths", "clash"), CLASHES.values(), ids=CLASHES)
-def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, paths: list[str], clash: bool) -> None:
+def test_case_collisions_are_refused_by_name(tmp_path: Path, paths: list[str], clash: bool) -> None:
     store = LocalStore(tmp_path)
 
     def check(merges: bool) -> None:
@@ -357,12 +359,12 @@ def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, pat
         return
     with pytest.raises(InputError, match="takes their names for one") as raised:
         check(merges=True)
-    told = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
-    assert len(told) == 2
-    assert set(told) <= set(paths)
+    named = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
+    assert len(named) == 2
+    assert set(named) <= set(paths)
 
 
-def test_a_store_in_the_network_keeps_all_names_apart() -> None:
+def test_s3_has_no_case_collisions() -> None:
     class Far(S3Store):
         def __init__(self) -> None:
             self.root = "s3://bucket"
@@ -370,16 +372,16 @@ def test_a_store_in_the_network_keeps_all_names_apart() -> None:
     check_case_collisions(Far(), lambda: map(video, ["A.mp4", "a.mp4"]), lambda _: True)
 
 
-def test_a_run_is_refused_before_any_work(
+def test_run_with_case_collisions_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("A.mp4", "a.mp4"):
         write_tiny_video(tmp_path / "in" / name)
     monkeypatch.setattr(check_case_collisions, "__defaults__", (lambda _: True,))
     assert plain_command(monkeypatch)("run", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 2
-    said = capsys.readouterr().err
-    assert "A.mp4" in said
-    assert "a.mp4" in said
+    stderr = capsys.readouterr().err
+    assert "A.mp4" in stderr
+    assert "a.mp4" in stderr
     assert not (tmp_path / "out" / "videos").exists()
 
 
@@ -391,25 +393,23 @@ def test_a_run_is_refused_before_any_work(
         pytest.param(lambda name: unicodedata.normalize("NFD", name), True, id="accents"),
     ],
 )
-def test_a_disk_that_merges_names_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool
-) -> None:
-    def exists(path: Path) -> bool:  # as on a disk that compares names like that
+def test_merging_disk_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: object, merged: bool) -> None:
+    def exists(path: Path) -> bool:  # like a disk that compares names in this way
         assert callable(alike)
-        return any(alike(one.name) == alike(path.name) for one in path.parent.iterdir())
+        return any(alike(entry.name) == alike(path.name) for entry in path.parent.iterdir())
 
     monkeypatch.setattr(os.path, "lexists", exists)
     assert merges_names(str(tmp_path)) is merged
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_this_disk_is_asked_itself(tmp_path: Path) -> None:
+def test_merges_names_agrees_with_this_disk(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     if not merges_names(str(tmp_path)):
         assert not (tmp_path / "A").exists()
 
 
-def test_long_names_are_cut_to_what_file_systems_take() -> None:
+def test_encoded_names_fit_file_systems() -> None:
     assert all(
         len(name.encode()) <= MAX_SEGMENT_BYTES for key in HOSTILE for name in encode_output_path(key).split("/")
     )

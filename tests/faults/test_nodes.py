@@ -1,4 +1,4 @@
-"""Whole nodes go and come while a run is under way: a raylet is killed, a node leaves in good order, another joins."""
+"""Nodes are lost and join during a run: a raylet is killed, a node leaves on SIGTERM, another joins."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from faults.nights import BIN, Nights, SharedRay, assert_same, finish, kill, make_archive, obedient, shared_ray
+from faults.nights import BIN, Nights, SharedRay, assert_same, finish, injecting, kill, make_archive, shared_ray
 from faults.suite import FULL, note_figure
 from support.processes import wait_for
 
 from posebatch import read_videos
 
-pytestmark = [pytest.mark.ray, pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(not FULL, reason="takes minutes: make test-faults")]
 
 RUN = ("--workers", "2", "--segment-seconds", "2", "--preview", "gif")
 
@@ -29,14 +29,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
     place = tmp_path_factory.mktemp("undisturbed")
     nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
-    code, said = nights.run()
-    assert code == 3, said
+    code, output = nights.run()
+    assert code == 3, output
     return nights
 
 
 @dataclass
 class Cluster:
-    """A head without room for workers, to which a test adds nodes; all on this machine."""
+    """A head node without CPUs for workers, to which a test adds nodes, all on this machine."""
 
     ray: SharedRay
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Cluster:
     def add_node(self, num_cpus: int = 1) -> subprocess.Popen[bytes]:
         command = [BIN / "ray", "start", "--block", f"--address={self.ray.head.address}", f"--num-cpus={num_cpus}",
                    "--disable-usage-stats", f"--object-store-memory={100 << 20}"]  # fmt: skip
-        environment = {**os.environ, **obedient(self.ray.plan_file), **self.ray.head.environment()}
-        environment["RAY_raylet_start_wait_time_s"] = "120"  # several start at once
+        environment = {**os.environ, **injecting(self.ray.plan_file), **self.ray.head.environment()}
+        environment["RAY_raylet_start_wait_time_s"] = "120"  # several nodes start at once
         del environment["RAY_ADDRESS"]
         self.nodes.append(
             subprocess.Popen(
@@ -67,7 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield cluster
         finally:
             for node in cluster.nodes:
-                node.kill()  # what it has started ends with the head
+                node.kill()  # the processes that it started end with the head
             for node in cluster.nodes:
                 node.wait()
 
@@ -77,8 +77,10 @@ def nights(cluster: Cluster, archive: Path, tmp_path: Path) -> Nights:
     return Nights(str(archive), str(tmp_path / "out"), tmp_path / "scratch", RUN, cluster.ray, seconds_per_frame=0.1)
 
 
-@pytest.mark.parametrize("graceful", [False, True], ids=["its raylet is killed", "it leaves in good order"])
-def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool) -> None:
+@pytest.mark.parametrize("graceful", [False, True], ids=["raylet killed", "SIGTERM"])
+def test_lost_node_counts_against_no_video(
+    cluster: Cluster, nights: Nights, undisturbed: Nights, graceful: bool
+) -> None:
     going = cluster.add_node()
     cluster.add_node()
     process = nights.start()
@@ -88,10 +90,10 @@ def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undistu
     else:
         assert [kill(pid) for pid in cluster.raylets(going)] == [True]
     cluster.add_node()
-    code, said = finish(process)
-    assert code == 3, said
+    code, output = finish(process)
+    assert code == 3, output
     assert_same(nights.output, undisturbed.output)
-    assert set(read_videos(nights.output)["attempts"]) == {1}, "a node that goes is no fault of any video"
+    assert set(read_videos(nights.output)["attempts"]) == {1}, "a lost node counts against no video"
     repeated = nights.staged().total() - len(nights.staged())
     assert repeated <= 4
     if not graceful:
@@ -102,11 +104,11 @@ def test_a_node_goes_and_another_comes(cluster: Cluster, nights: Nights, undistu
         )
 
 
-def test_a_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
+def test_run_waits_for_its_first_node(cluster: Cluster, nights: Nights, undisturbed: Nights) -> None:
     process = nights.start()
     with pytest.raises(AssertionError, match="waited in vain"):
         wait_for(lambda: nights.staged() or process.poll() is not None, seconds=5)
     cluster.add_node(num_cpus=2)
-    code, said = finish(process)
-    assert code == 3, said
+    code, output = finish(process)
+    assert code == 3, output
     assert_same(nights.output, undisturbed.output)

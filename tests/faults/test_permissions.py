@@ -1,4 +1,4 @@
-"""The policy in infra/ against what the job really asks of S3: it suffices, and nothing in it is idle."""
+"""The policy in infra/ against the real S3 calls of the job: all are allowed, and each permission is needed."""
 
 from __future__ import annotations
 
@@ -40,28 +40,30 @@ ACTIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObject": "s3:DeleteObject",
 }
-"""Which permission AWS asks for, by the operation; conditional puts need no other than plain ones."""
+"""The permission that AWS requires for each operation. Conditional puts require the same as plain ones."""
 
 Call = tuple[str, str]
 """Action and resource."""
 
 
 def allows(policy: dict[str, Any], call: Call) -> bool:
-    """As AWS decides, for what policies of ours may hold: an explicit denial wins, and silence denies."""
-    effects = {one["Effect"] for one in policy["Statement"] if _speaks_of(one, *call)}
+    """Evaluate a policy like AWS, without conditions: an explicit denial wins, and the default is denial."""
+    effects = {statement["Effect"] for statement in policy["Statement"] if _applies_to(statement, *call)}
     return effects == {"Allow"}
 
 
-def _speaks_of(statement: dict[str, Any], action: str, resource: str) -> bool:
+def _applies_to(statement: dict[str, Any], action: str, resource: str) -> bool:
     assert statement.keys() == {"Sid", "Effect", "Action", "Resource"}, "this evaluation knows no conditions"
-    return any(_like(one, action) for one in np.atleast_1d(statement["Action"])) and any(
-        _like(one, resource) for one in np.atleast_1d(statement["Resource"])
+    return any(_matches(pattern, action) for pattern in np.atleast_1d(statement["Action"])) and any(
+        _matches(pattern, resource) for pattern in np.atleast_1d(statement["Resource"])
     )
 
 
-def _like(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     rules = {"*": ".*", "?": "."}
-    return re.fullmatch("".join(rules.get(one) or re.escape(one) for one in pattern), text, re.DOTALL) is not None
+    return (
+        re.fullmatch("".join(rules.get(letter) or re.escape(letter) for letter in pattern), text, re.DOTALL) is not None
+    )
 
 
 EVALUATIONS: dict[str, tuple[list[tuple[str, str, str]], Call, bool]] = {
@@ -77,21 +79,21 @@ EVALUATIONS: dict[str, tuple[list[tuple[str, str, str]], Call, bool]] = {
 
 
 @pytest.mark.parametrize(("statements", "call", "expected"), EVALUATIONS.values(), ids=EVALUATIONS)
-def test_the_evaluation(statements: list[tuple[str, str, str]], call: Call, expected: bool) -> None:
+def test_policy_evaluation_follows_aws(statements: list[tuple[str, str, str]], call: Call, expected: bool) -> None:
     names = ("Sid", "Effect", "Action", "Resource")
-    policy = {"Statement": [dict(zip(names, ("x", *one), strict=True)) for one in statements]}
+    policy = {"Statement": [dict(zip(names, ("x", *values), strict=True)) for values in statements]}
     assert allows(policy, call) is expected
 
 
 @dataclass
 class Recorder:
-    """Every call of the process's S3 client, in the policy's terms."""
+    """Records every call of the S3 client of this process, in the terms of the policy."""
 
     buckets: dict[str, str]
-    """To their names in the policy."""
+    """Names of buckets, to their names in the policy."""
     calls: set[Call] = field(default_factory=set)
     failing: str = ""
-    """An operation whose next call does not get through."""
+    """An operation whose next call fails."""
 
     def note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         resource = f"arn:aws:s3:::{self.buckets[params['Bucket']]}"
@@ -105,7 +107,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def recorder(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
-    """What the job asks for in its nights: published, failed, tried again, changed, proven, looked at."""
+    """All calls of several runs: videos published, failed, retried and changed; verify, gc and readers."""
     mark = uuid4().hex[:8]
     buckets = {f"{name}-{mark}": name for name in (ARCHIVE, POSES)}
     archive, poses = buckets
@@ -131,12 +133,14 @@ def recorder(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         s3.s3_client.cache_clear()
         recorder = Recorder(buckets)
         s3.s3_client(None).meta.events.register("before-parameter-build.s3", recorder.note)
-        _nights(patch, recorder, f"s3://{archive}/videos/", f"s3://{poses}/dataset", upload, video)
+        _run_the_job(patch, recorder, f"s3://{archive}/videos/", f"s3://{poses}/dataset", upload, video)
         s3.s3_client.cache_clear()
         yield recorder
 
 
-def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: str, upload: Any, video: Any) -> None:
+def _run_the_job(
+    patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: str, upload: Any, video: Any
+) -> None:
     def fault(job: Job) -> PosebatchError | None:
         unlucky = isinstance(job, SegmentTask) and job.video.uri.endswith("unlucky.mp4") and job.segment.index == 1
         return StorageUnavailableError("scripted") if unlucky else None
@@ -145,7 +149,7 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
     assert plain_command(patch, fault)("run", named, *job, "--preview", "gif") == 3
     posebatch = plain_command(patch)
     assert posebatch("plan", named, *job) == 0
-    upload("good.mp4", video(2))  # another version
+    upload("good.mp4", video(2))  # a new version
     assert posebatch("run", named, *job, "--preview", "gif", "--retry-failed") == 3
     assert posebatch("run", f"{named}good.mp4", "--output", output, "--on-existing", "error") == 2
     assert posebatch("run", f"{named}*.mp4", *job, "--stride", "2") == 3
@@ -162,7 +166,7 @@ def _nights(patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: s
 
 
 def without(policy: dict[str, Any], dropped: tuple[int, str, str]) -> dict[str, Any]:
-    """The policy where one statement speaks of one action and one resource less."""
+    """The policy without one pair of action and resource in one statement."""
     statements = []
     for number, statement in enumerate(policy["Statement"]):
         for action in np.atleast_1d(statement["Action"]):
@@ -181,14 +185,14 @@ GRANTS = [
 
 
 @pytest.mark.s3
-def test_every_call_of_the_job_is_allowed(recorder: Recorder) -> None:
+def test_policy_allows_every_call_of_the_job(recorder: Recorder) -> None:
     assert {action for action, _ in recorder.calls} == set(ACTIONS.values())
     assert [call for call in sorted(recorder.calls) if not allows(POLICY, call)] == []
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: " ".join(map(str, grant)))
-def test_nothing_is_granted_that_no_call_needs(recorder: Recorder, grant: tuple[int, str, str]) -> None:
+def test_policy_grants_only_what_some_call_needs(recorder: Recorder, grant: tuple[int, str, str]) -> None:
     assert all(allows(without(POLICY, (-1, "", "")), call) for call in recorder.calls)
     assert [call for call in recorder.calls if not allows(without(POLICY, grant), call)]
 
@@ -212,12 +216,12 @@ DENIED = [
 
 
 @pytest.mark.parametrize("call", DENIED, ids=" ".join)
-def test_everything_else_is_denied(call: Call) -> None:
+def test_policy_denies_everything_else(call: Call) -> None:
     assert not allows(POLICY, call)
 
 
 @pytest.mark.s3
-def test_the_job_writes_below_its_output_alone_and_only_reads_the_archive(recorder: Recorder) -> None:
+def test_job_writes_only_below_its_output(recorder: Recorder) -> None:
     for action, resource in recorder.calls:
         if resource.startswith(f"arn:aws:s3:::{ARCHIVE}"):
             assert action in {"s3:GetObject", "s3:ListBucket"}
@@ -226,7 +230,7 @@ def test_the_job_writes_below_its_output_alone_and_only_reads_the_archive(record
 
 
 @pytest.mark.s3
-def test_weights_in_a_bucket_need_reading_alone(
+def test_fetching_weights_needs_get_object_only(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bucket = f"weights-{uuid4().hex[:8]}"

@@ -1,8 +1,8 @@
-"""Whatever a store does to a run, nothing is lost and nothing doubled: at the end the dataset is the undisturbed one.
+"""Storage faults lose and double nothing: at the end the dataset is that of a run without faults.
 
-Whole runs (the policy, the real CPU tasks, real videos; only the networks are left out) on a real S3 server, through a
-proxy that injects faults, and on a disk that is full or read-only now and then. What passes within seconds must not
-even be noticed. With POSEBATCH_FAULTS=full a thousand faults and more, else each kind a few times.
+Whole runs with the real scheduler, CPU tasks and videos, but without networks. They run on a real S3 server behind a
+proxy that injects faults, and on a disk that is sometimes full or read-only. Faults that pass within seconds must not
+even fail an attempt. POSEBATCH_FAULTS=full injects more than a thousand faults, the short form a few of each kind.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ WANTED_KINDS = 15
 ROUNDS = 60
 
 VIDEOS = {"a.mp4": 6, "dt=1/b.mp4": 9 if FULL else 3, "dt=1/c d.mp4": 3}
-"""Frames of each; a segment has three."""
+"""Frames of each video; a segment has three."""
 
 PREVIEW = "gif" if FULL else "none"
 
-QUIET = [  # ends within the patience of one request, so a run does not even notice
+TRANSIENT = [  # the retries of one request outlast them
     Fault("repeated_page", chance=0.5),
     Fault("error_500", chance=0.06),
     Fault("slow_down", chance=0.06),
@@ -66,7 +66,7 @@ QUIET = [  # ends within the patience of one request, so a run does not even not
     Fault("lost_answer", chance=0.08),
     Fault("late_put", chance=0.08),
 ]
-LOUD = [  # a try of a video ends, or a run
+LASTING = [  # they end an attempt of a video, or a run
     Fault("missed_page", chance=0.1),
     Fault("replaced", key="/in/", chance=0.03),
     Fault("deleted", key="/in/", chance=0.02),
@@ -74,18 +74,18 @@ LOUD = [  # a try of a video ends, or a run
     Fault("denied", what="PUT", key="/frames/", chance=0.1),
 ]
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
 injected: Counter[str] = Counter()
-"""Of all tests here."""
+"""Faults of all tests here, by kind."""
 
 
 @dataclass
 class Nights:
-    """Runs over the archive in the bucket, into one output, night after night."""
+    """Runs over the archive in the bucket into one output, one after another ("nights")."""
 
     source: str
     output: str
-    said: io.StringIO = field(default_factory=io.StringIO)
+    log: io.StringIO = field(default_factory=io.StringIO)
 
     def run(self, **chosen: Any) -> RunOutcome:
         settings = settings_from({"segment_seconds": 0.2, "preview": PREVIEW, **chosen})
@@ -98,32 +98,32 @@ class Nights:
             context,
             CommitIndex(open_store(self.output)),
             lambda: FakePool(context, no_fault, lambda _: False, really),
-            Progress(Tally(), self.said),
+            Progress(Tally(), self.log),
         )
         return runner.run(iter(list_videos(parse_inputs([self.source]), settings.selection)))
 
     def until_nothing_is_left(self) -> None:
-        """What the next nights do, when the store is well again."""
+        """Run without faults until every video is done."""
         self.run(retry_failed=True)
         assert facts(self.run()) == (0, len(VIDEOS), 0, 0)
 
 
 @dataclass
 class World:
-    """An archive in a bucket behind the proxy, and what an undisturbed run makes of it."""
+    """An archive in a bucket behind the proxy, and the dataset of a run without faults."""
 
     proxy: Proxy
     bucket: str
     films: dict[str, bytes]
     expected: dict[str, object] = field(default_factory=dict)
     outputs: Iterator[int] = field(default_factory=itertools.count)
-    """So that each name, and with it what the plan of faults decides, is the same in every run of the tests."""
+    """Numbers of the outputs. Names are the same in every run of the tests, and so is the plan of faults."""
 
     def nights(self) -> Nights:
         return Nights(f"s3://{self.bucket}/in/", f"s3://{self.bucket}/out-{next(self.outputs)}")
 
     def restore(self) -> None:
-        """Every source is what it was."""
+        """Restore every source."""
         for name, film in self.films.items():
             self.proxy.server.client().put_object(Bucket=self.bucket, Key=f"in/{name}", Body=film)
 
@@ -132,15 +132,15 @@ class World:
         client = self.proxy.server.client()
         if kind == "deleted":
             client.delete_object(Bucket=bucket, Key=key)
-        else:  # an empty box at the end of an MP4: the same frames, other bytes
+        else:  # an empty box at the end of an MP4: other bytes, the same frames
             client.put_object(Bucket=bucket, Key=key, Body=self.films[key.removeprefix("in/")] + b"\0\0\0\x08free")
 
-    def meet(self, faults: list[Fault], seed: int = SEED) -> None:
+    def inject(self, faults: list[Fault], seed: int = SEED) -> None:
         self.proxy.plan, self.proxy.disturb = FaultPlan(faults, seed), self.disturb
         self.proxy.injected.clear()
 
     def calm_down(self) -> Counter[str]:
-        """No faults any more; returns what was injected."""
+        """Stop injecting; returns the faults that were injected, by kind."""
         self.proxy.plan = FaultPlan()
         self.proxy.deliver_late()
         met = Counter(self.proxy.injected)
@@ -170,7 +170,7 @@ def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
-    """The same waits, but shorter; and so few keys a page that there are several."""
+    """Shorten all waits, and the pages of listings."""
     patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
     patch.setattr(scheduler, "POLL_SECONDS", 0.01)
     patch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(first_pause_s=0.01, longest_pause_s=0.05))
@@ -181,15 +181,15 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
 
 
 def dataset(store: Store) -> dict[str, object]:
-    """Everything that readers see; of records what does not tell of the run that wrote them."""
-    found: dict[str, object] = {}
-    for key in [one.key for one in store.list()]:
+    """All published objects by key; commit records without the fields that depend on the run."""
+    contents: dict[str, object] = {}
+    for key in [stored.key for stored in store.list()]:
         if key.startswith(("poses/", "frames/", "previews/")):
-            found[key] = store.read(key)
+            contents[key] = store.read(key)
         elif key.startswith("videos/"):
             record = read_record(store, key.removeprefix("videos/").removesuffix(".parquet"))
-            found[key] = None if record is None else timeless(record)
-    return found
+            contents[key] = None if record is None else timeless(record)
+    return contents
 
 
 def timeless(record: VideoRecord) -> VideoRecord:
@@ -197,10 +197,10 @@ def timeless(record: VideoRecord) -> VideoRecord:
 
 
 def check_whole(store: Store, expected: dict[str, object]) -> None:
-    """Nothing lost, nothing doubled: the undisturbed dataset, byte for byte."""
-    found = dataset(store)
-    assert sorted(found) == sorted(expected)
-    assert [key for key in expected if found[key] != expected[key]] == []
+    """Assert that the dataset is that of a run without faults, byte for byte."""
+    contents = dataset(store)
+    assert sorted(contents) == sorted(expected)
+    assert [key for key in expected if contents[key] != expected[key]] == []
     assert verify(store).problems == ()
 
 
@@ -208,35 +208,35 @@ def check_whole(store: Store, expected: dict[str, object]) -> None:
 
 
 def few(faults: list[Fault]) -> list[list[Fault]]:
-    """Faults often enough to be met: one kind after the other, or several in a run where time is short."""
+    """The faults, more often: each kind in its own run, or in the short form several kinds in a run."""
     often = [replace(fault, chance=min(1.0, 4 * fault.chance), most=4) for fault in faults]
     often = [replace(fault, chance=0.1, most=2 if FULL else 1) if fault.kind == "stall" else fault for fault in often]
-    return [[one] for one in often] if FULL else [often[first::3] for first in range(3)]
+    return [[fault] for fault in often] if FULL else [often[first::3] for first in range(3)]
 
 
 def kinds(faults: list[Fault]) -> str:
     return " ".join(fault.kind for fault in faults)
 
 
-@pytest.mark.parametrize("faults", few(QUIET), ids=kinds)
-def test_what_passes_soon_is_not_even_noticed(world: World, faults: list[Fault]) -> None:
+@pytest.mark.parametrize("faults", few(TRANSIENT), ids=kinds)
+def test_transient_storage_faults_fail_no_video(world: World, faults: list[Fault]) -> None:
     nights = world.nights()
-    world.meet(faults)
+    world.inject(faults)
     outcome = nights.run()
     met = world.calm_down()
     assert all(met[fault.kind] for fault in faults), met
-    assert (facts(outcome), outcome.complaints) == ((len(VIDEOS), 0, 0, 0), ()), nights.said.getvalue()
-    assert "failed" not in nights.said.getvalue()
+    assert (facts(outcome), outcome.complaints) == ((len(VIDEOS), 0, 0, 0), ()), nights.log.getvalue()
+    assert "failed" not in nights.log.getvalue()
     assert facts(nights.run()) == (0, len(VIDEOS), 0, 0)
     check_whole(open_store(nights.output), world.expected)
 
 
-@pytest.mark.parametrize("faults", few(LOUD), ids=kinds)
-def test_what_ends_a_try_or_a_night_is_made_up_for(world: World, faults: list[Fault]) -> None:
+@pytest.mark.parametrize("faults", few(LASTING), ids=kinds)
+def test_later_runs_recover_from_lasting_storage_faults(world: World, faults: list[Fault]) -> None:
     met, night = Counter[str](), 0
     nights = world.nights()
     while not all(met[fault.kind] for fault in faults) and night < MOST_NIGHTS:
-        world.meet(faults, SEED + night)
+        world.inject(faults, SEED + night)
         end_of(lambda: nights.run(on_existing="overwrite", retry_failed=True))
         met += world.calm_down()
         night += 1
@@ -246,7 +246,7 @@ def test_what_ends_a_try_or_a_night_is_made_up_for(world: World, faults: list[Fa
 
 
 def end_of(night: Callable[[], object]) -> str:
-    """What a night says that ends early, which it may only do in words."""
+    """The message of a run that ends early; only our own errors may end it."""
     try:
         night()
     except PosebatchError as error:
@@ -254,11 +254,11 @@ def end_of(night: Callable[[], object]) -> str:
     return ""
 
 
-def test_everything_at_once(world: World) -> None:
-    """Night after night into one output; each begins where the last one broke off, and some do everything anew."""
+def test_mixed_storage_faults_leave_the_same_dataset(world: World) -> None:
+    """Run after run into one output. Each continues the last one, or overwrites all of it."""
     nights = world.nights()
     for round_ in range(ROUNDS if FULL else 1):
-        world.meet([*LOUD, *QUIET], 1000 * SEED + round_)
+        world.inject([*LASTING, *TRANSIENT], 1000 * SEED + round_)
         end_of(lambda: nights.run(on_existing="overwrite", retry_failed=True))
         world.calm_down()
         nights.until_nothing_is_left()
@@ -268,9 +268,9 @@ def test_everything_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["dt=1/b.mp4"])
-def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -> None:
+def test_denied_prefix_fails_only_its_video(world: World, name: str) -> None:
     nights = world.nights()
-    world.meet([Fault("denied", what="PUT|DELETE", key=f"/poses/.*{name}")])
+    world.inject([Fault("denied", what="PUT|DELETE", key=f"/poses/.*{name}")])
     outcome = nights.run()
     world.calm_down()
     assert facts(outcome) == (len(VIDEOS) - 1, 0, 1, 0)
@@ -281,9 +281,9 @@ def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -
     check_whole(open_store(nights.output), world.expected)
 
 
-def test_credentials_that_expire_end_the_night_and_say_how_it_goes_on(world: World) -> None:
+def test_expired_credentials_end_the_run_with_a_remedy(world: World) -> None:
     nights = world.nights()
-    world.meet([Fault("expired", skip=40)])
+    world.inject([Fault("expired", skip=40)])
     with pytest.raises(PosebatchError, match=r"credentials.*expired"):
         nights.run()
     world.calm_down()
@@ -299,7 +299,9 @@ DISK = {"disk_full": errno.ENOSPC, "read_only": errno.EROFS}
 
 @pytest.mark.parametrize("kind", DISK)
 @pytest.mark.parametrize("chance", [0.3, 1.0])
-def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chance: float) -> None:
+def test_full_or_read_only_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chance: float
+) -> None:
     hurry(monkeypatch)
     archive = Archive(tmp_path)
     for name, frames in VIDEOS.items():
@@ -310,15 +312,15 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refusing(kind, chance))
         for _ in range(3 if FULL else 1):
-            said = end_of(lambda: archive.run(on_existing="overwrite", retry_failed=True))
-            assert not said or {"disk_full": "the disk is full", "read_only": "read-only"}[kind] in said
+            message = end_of(lambda: archive.run(on_existing="overwrite", retry_failed=True))
+            assert not message or {"disk_full": "the disk is full", "read_only": "read-only"}[kind] in message
     archive.run(retry_failed=True)
     assert facts(archive.run()) == (0, len(VIDEOS), 0, 0)
     check_whole(archive.store, expected)
 
 
 def refusing(kind: str, chance: float) -> Callable[[int], None]:
-    """Flushing to a disk, as it is when the disk takes nothing, with a chance."""
+    """An ``os.fsync`` that fails with a chance, like a full or a read-only disk."""
     rng, fsync = np.random.default_rng(SEED), os.fsync
 
     def flush(file: int) -> None:
@@ -333,8 +335,8 @@ def refusing(kind: str, chance: float) -> Callable[[int], None]:
 # --- the sum -------------------------------------------------------------------------------------------------------
 
 
-def test_enough_was_injected() -> None:
-    """Last: counts what the tests above have injected."""
+def test_enough_faults_were_injected() -> None:
+    """Runs last: counts the faults of all tests above."""
     assert injected.total() >= WANTED_FAULTS
     assert len(injected) >= WANTED_KINDS, injected
     note_figure(

@@ -1,13 +1,15 @@
-"""The pool's bookkeeping, on a Ray that is played: what starts, who gets a segment, what is told when one dies."""
+"""The bookkeeping of the pool on a scripted Ray: which actors start, who gets a task, what follows from a death."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import ray.exceptions
 
 from posebatch.core.errors import DamagedVideoError, EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
@@ -16,69 +18,75 @@ from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Completion
 from posebatch.run.tasks import ProbeTask, SegmentResult, SegmentTask
-from posebatch.run.workers import crash_reports, ray_pool
-from posebatch.run.workers.actors import CallResult, ProcessHandle
+from posebatch.run.workers import ray_diagnoses
+from posebatch.run.workers.actors import CallResult, ProcessHandle, SegmentWorker, TaskHelper
 from posebatch.run.workers.crash_reports import CrashReport
 from posebatch.run.workers.diagnosis import attribute_deaths
-from posebatch.run.workers.ray_pool import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS, RayPool
+from posebatch.run.workers.ray_activity import ACTIVITY_SECONDS
+from posebatch.run.workers.ray_diagnoses import CRASH_REPORT_SECONDS
+from posebatch.run.workers.ray_pool import RayPool
 from posebatch.run.workers.ray_session import cores_of_gpu_worker
+from posebatch.run.workers.ray_workers import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS
 
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
 CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
 DONE = SegmentResult(1, 0, 0.1)
-HERE, ELSEWHERE = ProcessHandle("here", "box"), ProcessHandle("e1" * 28, "box")
+HERE, ELSEWHERE = ProcessHandle("here", "crash"), ProcessHandle("e1" * 28, "crash")
+CRASHED = "crashed (Segmentation fault)"
 
 
 def segment(index: int, alone: bool = False) -> SegmentTask:
     return SegmentTask(SourceVideo("/in/a.mp4", "a.mp4", "e", 1, 1.0), INFO, Segment(index, index), alone)
 
 
+def cpu_task(name: str) -> ProbeTask:
+    return ProbeTask(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
+
+
 @dataclass(eq=False)
 class Call:
     """A call of an actor's method, and its ref."""
 
-    arguments: tuple[Any, ...]
-    outcome: CallResult | Exception | None = None
+    arguments: tuple[Any, ...] = ()
+    answer: CallResult | Exception | Any = None
+    """None while the call is under way."""
 
 
 @dataclass(eq=False)
-class Asked:
-    """One more of the calls that count for nothing here."""
-
-    outcome: Any = None
-
-
-@dataclass(eq=False)
-class Actor:
+class ScriptedActor:
     """An actor whose calls end when the test says so."""
 
     calls: list[Call] = field(default_factory=list)
+    """Calls of the methods that do the work, in order."""
+    queries: dict[str, Call] = field(default_factory=dict)
+    """The last call of each other method."""
     killed: bool = False
-    told: dict[str, Asked] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("beats", "autopsy"):
-            return SimpleNamespace(remote=lambda *_: self.told.setdefault(name, Asked()))
+        assert hasattr(SegmentWorker, name) or hasattr(TaskHelper, name), name
+        if name in ("activity", "read_crash_report"):
+            return SimpleNamespace(remote=lambda *_: self.queries.setdefault(name, Call()))
         return SimpleNamespace(remote=self._call)
 
     def _call(self, *arguments: Any) -> Call:
         self.calls.append(Call(arguments))
         return self.calls[-1]
 
-    def end(self, number: int, outcome: CallResult) -> None:
-        self.calls[number].outcome = outcome
+    def answer(self, number: int, answer: CallResult | ProcessHandle) -> None:
+        self.calls[number].answer = answer
 
     def die(self) -> None:
-        for call in [*self.calls, *self.told.values()]:
-            call.outcome = call.outcome or ray.exceptions.ActorDiedError()
+        for call in [*self.calls, *self.queries.values()]:
+            call.answer = call.answer or ray.exceptions.ActorDiedError()
 
 
-class PlayedRay:
-    """As much of Ray as the pool uses."""
+class ScriptedRay:
+    """The functions of Ray that the pool uses."""
 
     def __init__(self) -> None:
-        self.actors: list[Actor] = []
+        self.actors: list[ScriptedActor] = []
         self.options: dict[str, Any] = {}
+        """Options of the actor that was started last."""
 
     def put(self, value: Any) -> Any:
         return value
@@ -90,91 +98,109 @@ class PlayedRay:
         self.options = options
         return SimpleNamespace(remote=self._start)
 
-    def _start(self, *_: Any) -> Actor:
-        self.actors.append(Actor())
+    def _start(self, *_: Any) -> ScriptedActor:
+        self.actors.append(ScriptedActor())
         return self.actors[-1]
 
     def wait(self, refs: list[Call], num_returns: int, timeout: float) -> tuple[list[Call], list[Call]]:
-        ready = [ref for ref in refs if ref.outcome is not None][:num_returns]
+        ready = [ref for ref in refs if ref.answer is not None][:num_returns]
         return ready, [ref for ref in refs if ref not in ready]
 
     def get(self, ref: Call, timeout: float | None = None) -> Any:
-        if ref.outcome is None and timeout is not None:
+        if ref.answer is None and timeout is not None:
             raise ray.exceptions.GetTimeoutError
-        assert ref.outcome is not None, "this would wait for ever"
-        if isinstance(ref.outcome, Exception):
-            raise ref.outcome
-        return ref.outcome
+        assert ref.answer is not None, "this call would block for ever"
+        if isinstance(ref.answer, Exception):
+            raise ref.answer
+        return ref.answer
 
     def get_runtime_context(self) -> Any:
         return SimpleNamespace(get_node_id=lambda: "here")
 
-    def kill(self, actor: Actor) -> None:
+    def kill(self, actor: ScriptedActor) -> None:
         actor.killed = True
         actor.die()
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> PlayedRay:
-    played = PlayedRay()
-    monkeypatch.setattr(ray_pool, "ray", played)
-    return played
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedRay:
+    scripted = ScriptedRay()
+    for name in ("put", "remote", "wait", "get", "get_runtime_context", "kill"):
+        monkeypatch.setattr(ray, name, getattr(scripted, name))
+    return scripted
 
 
-def pool_of(played: PlayedRay, workers: int) -> RayPool:
-    """A pool whose workers are ready."""
-    pool = RayPool(CONTEXT, workers, "cpu")
-    for actor in played.actors:
-        actor.end(0, CallResult(HERE))
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def start_pool(workers: int = 1, clock: Callable[[], float] | None = None) -> RayPool:
+    return RayPool(CONTEXT, workers, "cpu", clock=clock or Clock())
+
+
+def pool_with_ready_workers(scripted: ScriptedRay, workers: int, clock: Callable[[], float] | None = None) -> RayPool:
+    pool = start_pool(workers, clock)
+    for actor in scripted.actors:
+        actor.answer(0, CallResult(HERE))
     assert pool.wait(0) == []
     return pool
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) -> None:
-    pool = RayPool(CONTEXT, workers, "cpu")
-    assert (pool.workers(), pool.idle_workers(), pool.shareable_workers()) == (workers, 0, 0)
-    for ready, actor in enumerate(played.actors, start=1):
-        actor.end(0, CallResult(HERE))
+def idle_and_shareable(pool: RayPool) -> tuple[int, int]:
+    return pool.idle_workers(), pool.shareable_workers()
+
+
+# --- workers -------------------------------------------------------------------------------------------------------
+
+
+def test_workers_are_used_as_they_become_ready(scripted: ScriptedRay) -> None:
+    pool = start_pool(3)
+    assert (pool.workers(), *idle_and_shareable(pool)) == (3, 0, 0)
+    for ready, actor in enumerate(scripted.actors, start=1):
+        actor.answer(0, CallResult(HERE))
         assert pool.wait(0) == []
         assert pool.idle_workers() == ready
-    assert played.options["max_concurrency"] == 3, "two segments, and a call for its beats"
+    assert scripted.options["max_concurrency"] == 3, "two segments, and a call of activity()"
 
 
-def test_idle_workers_come_first_and_nobody_has_more_than_two(played: PlayedRay) -> None:
-    pool = pool_of(played, 2)
-    places = []
+def test_segments_go_to_idle_workers_first_and_at_most_two_to_each(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 2)
+    free = []
     for index in range(4):
-        places.append((pool.idle_workers(), pool.shareable_workers()))
+        free.append(idle_and_shareable(pool))
         pool.submit(segment(index))
-    assert places == [(2, 0), (1, 1), (0, 2), (0, 1)]
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 0)
-    assert sorted(len(actor.calls) for actor in played.actors) == [3, 3], "load and two segments"
+    assert free == [(2, 0), (1, 1), (0, 2), (0, 1)]
+    assert idle_and_shareable(pool) == (0, 0)
+    assert sorted(len(actor.calls) for actor in scripted.actors) == [3, 3], "load() and two segments"
 
 
-def test_a_segment_that_is_to_be_alone_keeps_its_worker_to_itself(played: PlayedRay) -> None:
-    pool = pool_of(played, 2)
+def test_segment_that_must_run_alone_shares_its_worker_with_none(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 2)
     pool.submit(segment(0))
     pool.submit(segment(1, alone=True))
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
+    assert idle_and_shareable(pool) == (0, 1)
     pool.submit(segment(2))
-    (beside,) = (actor for actor in played.actors if len(actor.calls) == 3)
-    assert [call.arguments[0].segment.index for call in beside.calls[1:]] == [0, 2]
+    (shared,) = (actor for actor in scripted.actors if len(actor.calls) == 3)
+    assert [call.arguments[0].segment.index for call in shared.calls[1:]] == [0, 2]
 
 
-def test_segments_end_one_by_one(played: PlayedRay) -> None:
-    pool = pool_of(played, 1)
+def test_segments_of_one_worker_end_one_by_one(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 1)
     first, second = segment(0), segment(1)
     pool.submit(first)
     pool.submit(second)
-    (actor,) = played.actors
+    (actor,) = scripted.actors
     error = DamagedVideoError("bad")
-    actor.end(1, CallResult(error=error))
+    actor.answer(1, CallResult(error=error))
     assert pool.wait(0) == [Completion(first, error=error)]
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
-    actor.end(2, CallResult(DONE))
+    assert idle_and_shareable(pool) == (0, 1)
+    actor.answer(2, CallResult(DONE))
     assert pool.wait(0) == [Completion(second, DONE)]
-    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (1, 0, 1)
+    assert (*idle_and_shareable(pool), len(scripted.actors)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -186,38 +212,41 @@ def test_segments_end_one_by_one(played: PlayedRay) -> None:
         (2, [1], [0], False),
     ],
 )
-@pytest.mark.parametrize("told_at_once", [True, False])
-def test_what_is_told_of_a_worker_that_died(
-    played: PlayedRay, segments: int, ended_well: list[int], died: list[int], shared: bool, told_at_once: bool
+@pytest.mark.parametrize("both_calls_fail_at_once", [True, False])
+def test_death_of_worker_ends_all_of_its_segments_once(
+    scripted: ScriptedRay,
+    segments: int,
+    ended_well: list[int],
+    died: list[int],
+    shared: bool,
+    both_calls_fail_at_once: bool,
 ) -> None:
-    pool = pool_of(played, 1)
+    pool = pool_with_ready_workers(scripted, 1)
     for index in range(segments):
         pool.submit(segment(index))
-    (actor,) = played.actors
+    (actor,) = scripted.actors
     for index in ended_well:
-        actor.end(1 + index, CallResult(DONE))
-    if told_at_once:
+        actor.answer(1 + index, CallResult(DONE))
+    if both_calls_fail_at_once:
         actor.die()
-    else:  # the other call's end comes only when the pool makes sure that the process has ended
-        actor.calls[1 + died[0]].outcome = ray.exceptions.ActorDiedError()
-    ends = {end.job.segment.index: end for end in pool.wait(0)}
-    assert set(ends) == set(range(segments))
-    assert all(ends[index].result == DONE and not ends[index].shared for index in ended_well)
-    assert all(isinstance(ends[index].error, WorkerDiedError) and ends[index].shared is shared for index in died)
-    assert pool.wait(0) == [], "nothing is told twice"
+    else:  # the other call fails only when the pool kills what is left of the process
+        actor.calls[1 + died[0]].answer = ray.exceptions.ActorDiedError()
+    completions = {completion.job.segment.index: completion for completion in pool.wait(0)}
+    assert set(completions) == set(range(segments))
+    assert all(completions[index].result == DONE and not completions[index].shared for index in ended_well)
+    assert all(isinstance(completions[index].error, WorkerDiedError) for index in died)
+    assert all(completions[index].shared is shared for index in died)
+    assert pool.wait(0) == [], "nothing is returned twice"
     assert actor.killed
-    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (0, 0, 2), "another one starts"
+    assert (*idle_and_shareable(pool), len(scripted.actors)) == (0, 0, 2), "another one starts"
 
 
-def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
-    played: PlayedRay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, sleep=lambda _: None)
-    monkeypatch.setattr(ray_pool, "time", clock)
-    pool = pool_of(played, 1)
+def test_wait_for_first_worker_starts_again_when_the_last_one_dies(scripted: ScriptedRay) -> None:
+    clock = Clock()
+    pool = pool_with_ready_workers(scripted, 1, clock)
     pool.submit(segment(0))
     clock.now = 100 * FIRST_WORKER_SECONDS
-    played.actors[0].die()
+    scripted.actors[0].die()
     assert len(pool.wait(0)) == 1
     assert pool.idle_workers() == 0, "no reason to give up yet"
     clock.now += FIRST_WORKER_SECONDS + 1
@@ -225,208 +254,220 @@ def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
         pool.idle_workers()
 
 
-def test_workers_that_never_become_ready(played: PlayedRay) -> None:
-    pool = RayPool(CONTEXT, 1, "cpu")
+def test_pool_gives_up_when_no_worker_survives_loading(scripted: ScriptedRay) -> None:
+    pool = start_pool()
     for _ in range(FAILED_STARTS_TO_ABORT - 1):
-        played.actors[-1].die()
+        scripted.actors[-1].die()
         assert pool.wait(0) == []
-    played.actors[-1].die()
+    scripted.actors[-1].die()
     with pytest.raises(RunAbortedError, match="workers in a row died"):
         pool.wait(0)
-    assert len(played.actors) == FAILED_STARTS_TO_ABORT
+    assert len(scripted.actors) == FAILED_STARTS_TO_ABORT
 
 
-def test_closing_kills_the_actors(played: PlayedRay) -> None:
-    pool = pool_of(played, 2)
+def test_close_kills_all_actors(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 2)
     pool.submit(segment(0))
-    pool.submit(task("a"))
-    pool.submit(task("b"))
-    helped(played, pool, played.actors[2]).end(1, CallResult())
+    pool.submit(cpu_task("a"))
+    pool.submit(cpu_task("b"))
+    begin_first_task(pool, scripted.actors[2]).answer(1, CallResult())
     pool.wait(0)
-    pool.submit(task("c"))
-    pool.submit(task("d"))
+    pool.submit(cpu_task("c"))
+    pool.submit(cpu_task("d"))
     pool.close()
-    assert len(played.actors) == 5
-    assert all(actor.killed for actor in played.actors)
+    assert len(scripted.actors) == 5
+    assert all(actor.killed for actor in scripted.actors)
 
 
-# --- who is to blame ----------------------------------------------------------------------------------------------
+# --- diagnosis ------------------------------------------------------------------------------------------------------
 
 
-CRASHED = "crashed (Segmentation fault)"
+def completions_of_dead_worker(segments: int) -> list[Completion]:
+    return [Completion(segment(index), error=WorkerDiedError(f"{index} died")) for index in range(segments)]
 
 
-def died(*indices: int, error: type[WorkerDiedError] = WorkerDiedError) -> list[Completion]:
-    return [Completion(segment(index), error=error(f"{index} died")) for index in indices]
+DIED, SUSPECT = (WorkerDiedError, False), (WorkerDiedError, True)
+CULPRIT, EVICTED = (WorkerCrashError, False), (EvictedError, False)
 
 
 @pytest.mark.parametrize(
-    ("count", "trace", "node_is_alive", "expected"),
+    ("segments", "report", "node_is_alive", "expected"),
     [
         (0, CrashReport(""), True, []),
-        (1, None, True, [(WorkerDiedError, False)]),
-        (1, CrashReport(""), True, [(WorkerDiedError, False)]),
-        (2, CrashReport(""), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (1, None, False, [(EvictedError, False)]),
-        (2, None, False, [(EvictedError, False), (EvictedError, False)]),
-        (1, CrashReport(CRASHED), True, [(WorkerCrashError, False)]),
-        (1, CrashReport(CRASHED, "decode", "another one"), True, [(WorkerCrashError, False)]),
-        (2, CrashReport(CRASHED), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (2, CrashReport(CRASHED, "decode", "another one"), True, [(WorkerDiedError, True), (WorkerDiedError, True)]),
-        (2, CrashReport(CRASHED, "decode", segment(0).name), True, [(WorkerCrashError, False), (EvictedError, False)]),
-        (2, CrashReport(CRASHED, "decode", segment(1).name), True, [(EvictedError, False), (WorkerCrashError, False)]),
+        (1, None, True, [DIED]),
+        (1, CrashReport(""), True, [DIED]),
+        (2, CrashReport(""), True, [SUSPECT, SUSPECT]),
+        (1, None, False, [EVICTED]),
+        (2, None, False, [EVICTED, EVICTED]),
+        (1, CrashReport(CRASHED), True, [CULPRIT]),
+        (1, CrashReport(CRASHED, "decode", "another task"), True, [CULPRIT]),
+        (2, CrashReport(CRASHED), True, [SUSPECT, SUSPECT]),
+        (2, CrashReport(CRASHED, "decode", "another task"), True, [SUSPECT, SUSPECT]),
+        (2, CrashReport(CRASHED, "decode", segment(0).name), True, [CULPRIT, EVICTED]),
+        (2, CrashReport(CRASHED, "decode", segment(1).name), True, [EVICTED, CULPRIT]),
     ],
 )
-def test_verdicts(
-    count: int, trace: CrashReport | None, node_is_alive: bool, expected: list[tuple[type, bool]]
+def test_death_is_attributed_to_its_culprit(
+    segments: int, report: CrashReport | None, node_is_alive: bool, expected: list[tuple[type, bool]]
 ) -> None:
-    found = attribute_deaths(died(*range(count)), trace, node_is_alive)
-    assert [(type(end.error), end.shared) for end in found] == expected
-    assert all(
-        "step 'decode'" in str(end.error) for end in found if trace and trace.stage and end.error == WorkerCrashError
+    completions = attribute_deaths(completions_of_dead_worker(segments), report, node_is_alive)
+    assert [(type(completion.error), completion.shared) for completion in completions] == expected
+    for completion in completions:
+        if report and report.stage and type(completion.error) is WorkerCrashError:
+            assert str(completion.error).endswith(f"the process that worked on it {CRASHED} in step 'decode'")
+
+
+def test_worker_with_failed_networks_is_replaced_and_names_the_culprit(scripted: ScriptedRay) -> None:
+    """Networks that failed once fail again, so the worker ends. The other segment in it is not suspected."""
+    pool = pool_with_ready_workers(scripted, 1)
+    pool.submit(segment(0))
+    pool.submit(segment(1))
+    scripted.actors[0].answer(1, CallResult(error=WorkerCrashError("the networks failed: CUDA error")))
+    first, second = pool.wait(0)
+    assert (type(first.error), type(second.error)) == (WorkerCrashError, EvictedError)
+    assert scripted.actors[0].killed
+    assert len(scripted.actors) == 2
+
+
+@pytest.fixture
+def report_on_this_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ray_diagnoses,
+        "read_crash_report",
+        lambda crash_dir: CrashReport(CRASHED, "decode") if crash_dir == HERE.crash_dir else None,
     )
 
 
-def test_a_process_that_says_itself_why_it_cannot_go_on(played: PlayedRay) -> None:
-    """Networks that have failed fail again: the process ends, and whoever else was in it is no suspect."""
-    pool = pool_of(played, 1)
+@pytest.mark.usefixtures("report_on_this_node")
+def test_crash_report_on_this_node_is_read_at_once(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 1)
     pool.submit(segment(0))
-    pool.submit(segment(1))
-    played.actors[0].end(1, CallResult(error=WorkerCrashError("the networks failed: CUDA error")))
-    first, second = pool.wait(0)
-    assert (type(first.error), type(second.error)) == (WorkerCrashError, EvictedError)
-    assert played.actors[0].killed
-    assert len(played.actors) == 2
+    scripted.actors[0].die()
+    (completion,) = pool.wait(0)
+    assert type(completion.error) is WorkerCrashError
 
 
 @pytest.mark.parametrize(
-    ("place", "answer", "expected"),
+    ("answer", "expected"),
     [
-        (HERE, None, WorkerCrashError),
-        (ELSEWHERE, CrashReport(CRASHED, "decode"), WorkerCrashError),
-        (ELSEWHERE, CrashReport(""), WorkerDiedError),
-        (ELSEWHERE, ray.exceptions.ActorDiedError(), EvictedError),
-        (ELSEWHERE, "no answer in time", EvictedError),
+        (CrashReport(CRASHED, "decode"), WorkerCrashError),
+        (CrashReport(""), WorkerDiedError),
+        (ray.exceptions.ActorDiedError(), EvictedError),
+        (None, EvictedError),
     ],
 )
-def test_somebody_looks_into_the_box(
-    played: PlayedRay, monkeypatch: pytest.MonkeyPatch, place: ProcessHandle, answer: Any, expected: type
+def test_crash_report_on_another_node_is_read_by_a_process_there(
+    scripted: ScriptedRay, answer: CrashReport | Exception | None, expected: type
 ) -> None:
-    monkeypatch.setattr(
-        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "decode") if box == "box" else None
-    )
-    pool = RayPool(CONTEXT, 1, "cpu")
-    played.actors[0].end(0, CallResult(place))
+    """Without an answer in time, the node counts as lost."""
+    clock = Clock()
+    pool = start_pool(clock=clock)
+    scripted.actors[0].answer(0, CallResult(ELSEWHERE))
     pool.wait(0)
     pool.submit(segment(0))
-    played.actors[0].die()
-    ends = pool.wait(0)
-    if place is ELSEWHERE:
-        assert ends == [], "a process on that node is asked first"
-        assert played.options["scheduling_strategy"].node_id == ELSEWHERE.node_id
-        if answer == "no answer in time":
-            assert pool.wait(0) == []
-            monkeypatch.setattr(ray_pool.time, "monotonic", lambda: 1e12)
-        else:
-            played.actors[-1].told["autopsy"].outcome = answer
-        ends = pool.wait(0)
-    (end,) = ends
-    assert type(end.error) is expected
+    scripted.actors[0].die()
+    assert pool.wait(0) == []
+    assert scripted.options["scheduling_strategy"].node_id == ELSEWHERE.node_id
+    if answer is None:
+        assert pool.wait(0) == []
+        clock.now += CRASH_REPORT_SECONDS + 1
+    else:
+        scripted.actors[-1].queries["read_crash_report"].answer = answer
+    (completion,) = pool.wait(0)
+    assert type(completion.error) is expected
     assert pool.wait(0) == []
 
 
-def test_beats_tell_that_something_moves(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pool, "BEAT_SECONDS", 0.0)
-    pool = pool_of(played, 1)
-    idle = pool.activity()
-    assert pool.activity() == idle, "nobody is at work"
+def test_activity_changes_when_a_busy_actor_makes_progress(scripted: ScriptedRay) -> None:
+    clock = Clock()
+    pool = pool_with_ready_workers(scripted, 1, clock)
+
+    def activity_later() -> int:
+        clock.now += ACTIVITY_SECONDS
+        return pool.activity()
+
+    at_first = activity_later()
+    assert activity_later() == at_first, "no actor is busy"
     pool.submit(segment(0))
-    pool.activity()
-    told = []
+    activity_later()
+    changes = []
     for answer in (1, 1, 2, ray.exceptions.ActorDiedError()):
-        played.actors[0].told.pop("beats").outcome = answer
-        told.append(pool.activity() - idle)
-    assert told == [1, 1, 2, 2]
+        scripted.actors[0].queries.pop("activity").answer = answer
+        changes.append(activity_later() - at_first)
+    assert changes == [1, 1, 2, 2]
 
 
-# --- CPU tasks ----------------------------------------------------------------------------------------------------
+# --- CPU tasks ------------------------------------------------------------------------------------------------------
 
 
-def task(name: str) -> ProbeTask:
-    return ProbeTask(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
-
-
-def helped(played: PlayedRay, pool: RayPool, helper: Actor | None = None) -> Actor:
-    """The helper that was asked for last, or this one, has begun and has its first task."""
-    helper = helper or played.actors[-1]
-    helper.calls[0].outcome = HERE
+def begin_first_task(pool: RayPool, helper: ScriptedActor) -> ScriptedActor:
+    """The helper names its crash folder, and gets its first task."""
+    helper.answer(0, HERE)
     assert pool.wait(0) == []
     return helper
 
 
-def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
-    pool = RayPool(CONTEXT, 3, "cpu")
-    workers = len(played.actors)
+def test_cpu_tasks_need_no_worker_and_reuse_helpers(scripted: ScriptedRay) -> None:
+    pool = start_pool(3)
+    workers = len(scripted.actors)
     assert pool.idle_task_slots() == 3
-    pool.submit(task("a"))
-    pool.submit(task("b"))
-    assert (pool.idle_task_slots(), len(played.actors)) == (1, workers + 2)
-    first, second = (helped(played, pool, helper) for helper in played.actors[workers:])
+    pool.submit(cpu_task("a"))
+    pool.submit(cpu_task("b"))
+    assert (pool.idle_task_slots(), len(scripted.actors)) == (1, workers + 2)
+    first, second = (begin_first_task(pool, helper) for helper in scripted.actors[workers:])
     assert pool.idle_task_slots() == 1
-    second.end(1, CallResult("probed"))
-    assert pool.wait(0) == [Completion(task("b"), "probed")]
-    pool.submit(task("c"))
+    second.answer(1, CallResult("probed"))
+    assert pool.wait(0) == [Completion(cpu_task("b"), "probed")]
+    pool.submit(cpu_task("c"))
     assert [call.arguments[0].video.output_path for call in second.calls[1:]] == ["b", "c"]
-    first.end(1, CallResult(error=DamagedVideoError("bad")))
-    (end,) = pool.wait(0)
-    assert (end.job, type(end.error)) == (task("a"), DamagedVideoError)
-    assert (pool.idle_task_slots(), len(played.actors)) == (2, workers + 2)
+    first.answer(1, CallResult(error=DamagedVideoError("bad")))
+    (completion,) = pool.wait(0)
+    assert (completion.job, type(completion.error)) == (cpu_task("a"), DamagedVideoError)
+    assert (pool.idle_task_slots(), len(scripted.actors)) == (2, workers + 2)
 
 
-def test_a_helper_has_no_task_before_its_box_is_known(played: PlayedRay) -> None:
-    """Else a task that ends it at once would leave no explanation, each time anew."""
-    pool = RayPool(CONTEXT, 1, "cpu")
-    pool.submit(task("a"))
+def test_helper_gets_its_task_only_after_it_named_its_crash_folder(scripted: ScriptedRay) -> None:
+    """Otherwise a task that kills it at once would leave no report, each time again."""
+    pool = start_pool()
+    pool.submit(cpu_task("a"))
     assert pool.wait(0) == []
-    assert [call.arguments for call in played.actors[-1].calls] == [()], "it was only asked for its place"
+    assert [call.arguments for call in scripted.actors[-1].calls] == [()], "only handle() was called"
 
 
-def test_a_task_is_not_to_blame_for_a_helper_that_never_began(played: PlayedRay) -> None:
-    pool = RayPool(CONTEXT, 1, "cpu")
-    pool.submit(task("a"))
-    played.actors[-1].die()
-    (end,) = pool.wait(0)
-    assert (end.job, type(end.error), pool.idle_task_slots()) == (task("a"), EvictedError, 2)
+def test_death_of_helper_before_its_task_is_an_eviction(scripted: ScriptedRay) -> None:
+    pool = start_pool()
+    pool.submit(cpu_task("a"))
+    scripted.actors[-1].die()
+    (completion,) = pool.wait(0)
+    assert (completion.job, type(completion.error), pool.idle_task_slots()) == (cpu_task("a"), EvictedError, 2)
 
 
-def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        crash_reports, "read_crash_report", lambda box: CrashReport(CRASHED, "probe") if box == HERE.box else None
-    )
-    pool = RayPool(CONTEXT, 1, "cpu")
-    pool.submit(task("a"))
-    helped(played, pool).die()
-    (end,) = pool.wait(0)
-    assert isinstance(end.error, WorkerCrashError)
-    assert str(end.error) == f"/in/a: the process working on it {CRASHED} in step 'probe'"
-    assert played.actors[-1].killed
-    pool.submit(task("b"))
-    assert len(played.actors) == 3, "a new one"
+@pytest.mark.usefixtures("report_on_this_node")
+def test_task_that_kills_a_new_helper_is_the_culprit(scripted: ScriptedRay) -> None:
+    pool = start_pool()
+    pool.submit(cpu_task("a"))
+    begin_first_task(pool, scripted.actors[-1]).die()
+    (completion,) = pool.wait(0)
+    assert isinstance(completion.error, WorkerCrashError)
+    assert str(completion.error) == f"/in/a: the process that worked on it {CRASHED} in step 'decode'"
+    assert scripted.actors[-1].killed
+    pool.submit(cpu_task("b"))
+    assert len(scripted.actors) == 3, "a new helper starts"
 
 
-def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
-    pool = RayPool(CONTEXT, 1, "cpu")
-    pool.submit(task("a"))
-    helped(played, pool).end(1, CallResult())
+def test_death_of_used_helper_is_no_fault_of_its_next_task(scripted: ScriptedRay) -> None:
+    pool = start_pool()
+    pool.submit(cpu_task("a"))
+    begin_first_task(pool, scripted.actors[-1]).answer(1, CallResult())
     assert len(pool.wait(0)) == 1
-    pool.submit(task("b"))
-    played.actors[-1].die()
-    assert pool.wait(0) == [], "it is tried in a new process"
+    pool.submit(cpu_task("b"))
+    scripted.actors[-1].die()
+    assert pool.wait(0) == [], "the task runs again in a new process"
     assert pool.idle_task_slots() == 1
-    helped(played, pool).die()
-    (end,) = pool.wait(0)
-    assert isinstance(end.error, WorkerDiedError), "and that one it has killed itself"
-    assert (pool.idle_task_slots(), len(played.actors)) == (2, 3)
+    begin_first_task(pool, scripted.actors[-1]).die()
+    (completion,) = pool.wait(0)
+    assert isinstance(completion.error, WorkerDiedError), "the new process had no earlier task"
+    assert (pool.idle_task_slots(), len(scripted.actors)) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -440,6 +481,6 @@ def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
         ([{"GPU": 1}], 1),
     ],
 )
-def test_gpu_workers_share_the_cores_of_their_node(nodes, cores):
-    gone = {"Alive": False, "Resources": {"CPU": 2.0, "GPU": 2.0}}
-    assert cores_of_gpu_worker([gone, *({"Alive": True, "Resources": node} for node in nodes)]) == cores
+def test_gpu_workers_share_the_cores_of_their_node(nodes: list[dict[str, float]], cores: int) -> None:
+    lost = {"Alive": False, "Resources": {"CPU": 2.0, "GPU": 2.0}}
+    assert cores_of_gpu_worker([lost, *({"Alive": True, "Resources": node} for node in nodes)]) == cores

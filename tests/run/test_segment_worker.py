@@ -1,4 +1,4 @@
-"""Segments through a worker: real decoding and staging, networks that only look at the pixels."""
+"""Segments through a worker: real decoding and staging, and networks that only read the numbers in the frames."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import read_staged
+from posebatch.pose.stage_clock import StageClock
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.tasks import ProbeResult, ProbeTask, SegmentResult, SegmentTask
@@ -47,19 +48,22 @@ from posebatch.video.segment_decoder import SegmentDecoder
 
 PATIENCE_S = 30.0
 MANY_BYTES = 1 << 40
+LIMITS = (0, MANY_BYTES)
+"""Of the bytes that may wait: one item at a time, or all."""
+
+CUDA_ERROR = RuntimeError("CUDA error: an illegal memory access")
 
 
-class Readers:
-    """Stands in for the networks: in a frame that shows the number n, n % 3 persons stand at n."""
+class NumberReader:
+    """Replaces the networks: a frame that shows the number n has n % 3 persons, all at n."""
 
     placement = "nowhere"
 
     def __init__(self, batch_frames: int = 4, before: Callable[[int], None] = lambda _: None) -> None:
         self.batch_frames, self._before = batch_frames, before
-        self.detect_seconds = self.pose_seconds = 0.0
         self.threads: set[str] = set()
 
-    def estimate(self, batches: Iterable[FrameBatch]) -> Iterator[FramePoses]:
+    def estimate(self, batches: Iterable[FrameBatch], clock: StageClock) -> Iterator[FramePoses]:
         for batch in batches:
             self.threads.add(threading.current_thread().name)
             assert len(batch.records) <= self.batch_frames
@@ -68,8 +72,8 @@ class Readers:
                 number = frame_number(next(images)) if record.status == "ok" else 0
                 self._before(record.frame_index)
                 yield poses(record, number)
-            self.detect_seconds += 1
-            self.pose_seconds += 2
+            clock.detect_seconds += 1
+            clock.pose_seconds += 2
 
 
 def poses(record, number: int) -> FramePoses:
@@ -78,7 +82,7 @@ def poses(record, number: int) -> FramePoses:
 
 
 class Archive:
-    """Videos whose frames show 0, 1, 2, ... or 100, 101, ..., and where their results go."""
+    """Videos whose frames show consecutive numbers, and the contexts of runs over them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -93,7 +97,7 @@ class Archive:
             "run", settings_from({"segment_seconds": 0.4, **chosen}), str(self.root / output), "d@1", "p@1"
         )
 
-    def jobs(self, video: SourceVideo, context: RunContext) -> list[SegmentTask]:
+    def tasks(self, video: SourceVideo, context: RunContext) -> list[SegmentTask]:
         probed = perform(ProbeTask(video), context)
         assert isinstance(probed, ProbeResult)
         return [SegmentTask(video, probed.plan.info, segment) for segment in probed.plan.segments]
@@ -114,44 +118,44 @@ def videos(archive: Archive) -> list[SourceVideo]:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _threads_end_with_the_test() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() <= before
 
 
 def work_off(
-    processors: Sequence[SegmentProcessor], jobs: Iterable[SegmentTask], at_once: int
+    processors: Sequence[SegmentProcessor], tasks: Iterable[SegmentTask], at_once: int
 ) -> list[SegmentResult | Exception]:
-    """Each processor has ``at_once`` segments at any time; what came of each job, in their order."""
-    waiting = iter(list(enumerate(jobs)))
+    """Process all tasks, ``at_once`` on each processor at any time; returns results or errors in order of the tasks."""
+    waiting = iter(list(enumerate(tasks)))
     taking, ends = threading.Lock(), {}
 
     def call(processor: SegmentProcessor) -> None:
         while True:
             with taking:
-                number, job = next(waiting, (None, None))
-            if job is None:
+                number, task = next(waiting, (None, None))
+            if task is None:
                 return
             try:
-                ends[number] = processor.process(job)
+                ends[number] = processor.process(task)
             except Exception as error:
                 ends[number] = error
 
     with ThreadPoolExecutor(at_once * len(processors)) as callers:
         calls = [callers.submit(call, processor) for processor in processors for _ in range(at_once)]
-        for one in calls:
-            one.result(PATIENCE_S)
+        for running in calls:
+            running.result(PATIENCE_S)
     return [ends[number] for number in sorted(ends)]
 
 
-def staged(context: RunContext, jobs: Iterable[SegmentTask]) -> tuple[list[list[tuple]], list[SegmentReport]]:
-    """The frames that were staged, segment by segment, as plain values, and the reports."""
+def staged(context: RunContext, tasks: Iterable[SegmentTask]) -> tuple[list[list[tuple]], list[SegmentReport]]:
+    """The staged frames of each task, as plain values, and the reports."""
     store = LocalStore(context.output)
     frames, reports = [], []
-    for job in jobs:
+    for task in tasks:
         pieces, report = read_staged(
-            store.read(StagingArea.of(store, job.video, context.data_fingerprint).segment_key(job.segment))
+            store.read(StagingArea.of(store, task.video, context.data_fingerprint).segment_key(task.segment))
         )
         frames.append(
             [
@@ -163,63 +167,64 @@ def staged(context: RunContext, jobs: Iterable[SegmentTask]) -> tuple[list[list[
     return frames, reports
 
 
-# --- the law -------------------------------------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------------------------
 
 
-def test_every_frame_is_read(archive: Archive, videos: list[SourceVideo]) -> None:
+def test_each_frame_is_processed_once(archive: Archive, videos: list[SourceVideo]) -> None:
     context = archive.context("whole", segment_seconds=1000)
-    jobs = [job for video in videos[:2] for job in archive.jobs(video, context)]
-    with closing(SegmentProcessor(context, Readers())) as processor:
-        done = work_off([processor], jobs, 1)
+    tasks = [task for video in videos[:2] for task in archive.tasks(video, context)]
+    with closing(SegmentProcessor(context, NumberReader())) as processor:
+        done = work_off([processor], tasks, 1)
     numbers = [range(50), range(100, 121)]
     assert done == [
         SegmentResult(50, sum(n % 3 for n in numbers[0]), pytest.approx(49 / 25)),
         SegmentResult(21, sum(n % 3 for n in numbers[1]), pytest.approx(20 / 25)),
     ]
-    frames, reports = staged(context, jobs)
+    frames, reports = staged(context, tasks)
     assert [[len(keypoints) for _, keypoints, _ in segment] for segment in frames] == [
         [n % 3 for n in those] for those in numbers
     ]
     assert [report.decode.frames_decoded for report in reports] == [50, 21]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_rows_do_not_depend_on_how_the_work_is_shared_out(archive: Archive, videos: list[SourceVideo], data) -> None:
+def test_rows_do_not_depend_on_segments_workers_or_batches(archive: Archive, videos: list[SourceVideo], data) -> None:
     sampling = data.draw(st.sampled_from([{}, {"stride": 3}, {"fps": 10.0}]), label="sampling")
     alone = archive.context("alone", segment_seconds=1000, **sampling)
     here = archive.context("shared", segment_seconds=data.draw(st.sampled_from([0.1, 0.5, 1000])), **sampling)
-    whole = [job for video in videos for job in archive.jobs(video, alone)]
-    jobs = [job for video in videos for job in archive.jobs(video, here)]
-    with closing(SegmentProcessor(alone, Readers())) as processor:
+    whole = [task for video in videos for task in archive.tasks(video, alone)]
+    tasks = [task for video in videos for task in archive.tasks(video, here)]
+    with closing(SegmentProcessor(alone, NumberReader())) as processor:
         work_off([processor], whole, 1)
 
     limit = data.draw(st.sampled_from([0, 1, 100_000, 5 << 20, MANY_BYTES]), label="read ahead")
     batches = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3), label="batch sizes of the workers")
-    order, at_once = data.draw(st.permutations(jobs)), data.draw(st.integers(1, 2), label="at once")
+    order, at_once = data.draw(st.permutations(tasks)), data.draw(st.integers(1, 2), label="at once")
     with ExitStack() as opened:
-        processors = [SegmentProcessor(here, Readers(batch), 1, limit) for batch in batches]
+        processors = [SegmentProcessor(here, NumberReader(batch), 1, limit) for batch in batches]
         for processor in processors:
             opened.enter_context(closing(processor))
         ends = work_off(processors, order, at_once)
     assert all(isinstance(end, SegmentResult) for end in ends)
 
-    def rows(context: RunContext, jobs: list[SegmentTask]) -> dict[str, list[tuple]]:
-        frames, _ = staged(context, jobs)
+    def rows(context: RunContext, tasks: list[SegmentTask]) -> dict[str, list[tuple]]:
+        frames, _ = staged(context, tasks)
         return {
-            video.uri: [row for job, rows in zip(jobs, frames, strict=True) if job.video == video for row in rows]
+            video.uri: [row for task, rows in zip(tasks, frames, strict=True) if task.video == video for row in rows]
             for video in videos
         }
 
-    assert rows(here, jobs) == rows(alone, whole)
+    assert rows(here, tasks) == rows(alone, whole)
 
 
-def test_the_report_says_where_the_time_went(archive: Archive, videos: list[SourceVideo]) -> None:
+def test_report_holds_the_seconds_of_each_stage(archive: Archive, videos: list[SourceVideo]) -> None:
     context = archive.context("report")
-    jobs = archive.jobs(videos[0], context)
-    with closing(SegmentProcessor(context, Readers())) as processor:
-        work_off([processor], jobs, 2)
-    _, reports = staged(context, jobs)
+    tasks = archive.tasks(videos[0], context)
+    with closing(SegmentProcessor(context, NumberReader())) as processor:
+        work_off([processor], tasks, 2)
+    _, reports = staged(context, tasks)
     assert len(reports) == 5
     for report in reports:
         assert (report.seconds.detect, report.seconds.pose, report.device) == (3, 6, "nowhere"), "10 frames: 3 batches"
@@ -227,53 +232,53 @@ def test_the_report_says_where_the_time_went(archive: Archive, videos: list[Sour
         assert report.seconds.decode > 0
 
 
-# --- what overlaps -------------------------------------------------------------------------------------------------
+# --- overlap -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, threading.Event]:
-    """By the name of a video: whether its first frames are decoded."""
-    begun = {name: threading.Event() for name in ("a.mp4", "b.mp4")}
+    """Set when the first frames of a video are decoded, by its name."""
+    first_frames = {name: threading.Event() for name in ("a.mp4", "b.mp4")}
 
     class Noting(SegmentDecoder):
         def __iter__(self):
             for batch in super().__iter__():
-                begun[Path(self.name).name].set()
+                first_frames[Path(self.name).name].set()
                 yield batch
 
     monkeypatch.setattr(worker_module, "SegmentDecoder", Noting)
-    return begun
+    return first_frames
 
 
 @pytest.mark.parametrize("others", [1, 2])
-def test_the_next_segment_is_decoded_while_the_networks_have_the_last(
+def test_next_segment_is_decoded_while_the_networks_have_the_last(
     archive: Archive, videos: list[SourceVideo], decoded: dict[str, threading.Event], others: int
 ) -> None:
     context = archive.context("ahead", segment_seconds=1000)
-    a, b = (archive.jobs(video, context)[0] for video in videos[:2])
+    a, b = (archive.tasks(video, context)[0] for video in videos[:2])
 
     def before(frame_index: int) -> None:
         if frame_index == 49:  # the last of a
             assert decoded["b.mp4"].wait(PATIENCE_S)
 
-    readers = Readers(before=before)
-    with closing(SegmentProcessor(context, readers)) as processor, ThreadPoolExecutor() as callers:
+    reader = NumberReader(before=before)
+    with closing(SegmentProcessor(context, reader)) as processor, ThreadPoolExecutor() as callers:
         first = callers.submit(processor.process, a)
         assert decoded["a.mp4"].wait(PATIENCE_S)
         rest = [callers.submit(processor.process, b) for _ in range(others)]
         assert [call.result(PATIENCE_S).frames for call in (first, *rest)] == [50, *[21] * others]
-    assert len(readers.threads) == 1
+    assert len(reader.threads) == 1
 
 
-def test_a_segment_is_staged_while_the_networks_have_the_next(
+def test_segment_is_staged_while_the_networks_have_the_next(
     archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = archive.context("behind", segment_seconds=1000)
-    a, b = (archive.jobs(video, context)[0] for video in videos[:2])
-    put, next_one = LocalStore.put, threading.Event()
+    a, b = (archive.tasks(video, context)[0] for video in videos[:2])
+    put, next_has_begun = LocalStore.put, threading.Event()
 
     def slow_put(self, key, content):
-        assert next_one.wait(PATIENCE_S)
+        assert next_has_begun.wait(PATIENCE_S)
         return put(self, key, content)
 
     monkeypatch.setattr(LocalStore, "put", slow_put)
@@ -282,15 +287,15 @@ def test_a_segment_is_staged_while_the_networks_have_the_next(
     def before(frame_index: int) -> None:
         begun.append(frame_index)
         if begun.count(0) == 2:
-            next_one.set()
+            next_has_begun.set()
 
-    with closing(SegmentProcessor(context, Readers(before=before))) as processor:
+    with closing(SegmentProcessor(context, NumberReader(before=before))) as processor:
         assert [end.frames for end in work_off([processor], [a, b], 2)] == [50, 21]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
-def test_the_networks_have_as_many_threads_as_they_were_loaded_with(archive: Archive) -> None:
-    """OpenMP would give every core to a thread that was not told."""
+def test_networks_run_with_the_number_of_threads_they_were_loaded_with(archive: Archive) -> None:
+    """Without a setting in the thread of the networks, OpenMP uses every core there."""
 
     def convolve(_: int) -> None:
         before = len(os.listdir("/proc/self/task"))
@@ -304,105 +309,109 @@ def test_the_networks_have_as_many_threads_as_they_were_loaded_with(archive: Arc
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with closing(SegmentProcessor(context, Readers(before=convolve))) as processor:
-            processor.process(archive.jobs(video, context)[0])
+        with closing(SegmentProcessor(context, NumberReader(before=convolve))) as processor:
+            processor.process(archive.tasks(video, context)[0])
     finally:
         torch.set_num_threads(before)
-    assert begun[0] <= 0, "threads of others may end meanwhile"
+    assert begun[0] <= 0, "other threads may end meanwhile"
 
 
-# --- what fails ----------------------------------------------------------------------------------------------------
+# --- failures ----------------------------------------------------------------------------------------------------
 
 
 def network_fails(at: int) -> Callable[..., None]:
-    def arrange(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
+    def arrange(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
         def before(frame_index: int) -> None:
             if frame_index == at:
-                readers._before = lambda _: None
+                reader._before = lambda _: None
                 raise ZeroDivisionError("a bug in the networks")
 
-        readers._before = before
-        return job
+        reader._before = before
+        return task
 
     return arrange
 
 
-def decoder_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
-    return replace(job, segment=Segment(1, 5, 5, start_dts=77, end_dts=None))
+def decoder_fails(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
+    return replace(task, segment=Segment(1, 5, 5, start_dts=77, end_dts=None))
 
 
-def source_breaks_off(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
+def source_breaks_off(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
     class BreaksOff(SegmentDecoder):
         def __iter__(self):
             for number, batch in enumerate(super().__iter__()):
-                if number == 2 and self.name == job.video.uri:
+                if number == 2 and self.name == task.video.uri:
                     raise StorageUnavailableError("the connection broke")
                 yield batch
 
     monkeypatch.setattr(worker_module, "SegmentDecoder", BreaksOff)
-    return job
+    return task
 
 
-def source_has_gone(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
-    return replace(job, video=replace(job.video, uri="/nowhere/a.mp4"))
+def source_is_missing(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
+    return replace(task, video=replace(task.video, uri="/nowhere/a.mp4"))
 
 
-def source_has_changed(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
-    return replace(job, video=replace(job.video, etag="another"))
+def source_has_changed(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
+    return replace(task, video=replace(task.video, etag="another"))
 
 
-def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
+def source_changes_meanwhile(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
     really = worker_module.check_unchanged
 
     def check_unchanged(uri: str, etag: str) -> None:
-        really(uri, "another" if uri == job.video.uri else etag)
+        really(uri, "another" if uri == task.video.uri else etag)
 
     monkeypatch.setattr(worker_module, "check_unchanged", check_unchanged)
-    return job
+    return task
 
 
-def store_fails(monkeypatch: pytest.MonkeyPatch, readers: Readers, job: SegmentTask) -> SegmentTask:
+def store_fails(monkeypatch: pytest.MonkeyPatch, reader: NumberReader, task: SegmentTask) -> SegmentTask:
     really = StagingArea.stage
 
     def stage(self, segment, content):
-        if segment == job.segment and self.work_id == StagingArea.of(self.store, job.video, FINGERPRINT).work_id:
+        if segment == task.segment and self.work_id == StagingArea.of(self.store, task.video, FINGERPRINT).work_id:
             raise StorageUnavailableError("the store does not answer")
         return really(self, segment, content)
 
     monkeypatch.setattr(StagingArea, "stage", stage)
-    return job
+    return task
 
 
 FINGERPRINT = RunContext("run", settings_from({}), "/nowhere", "d@1", "p@1").data_fingerprint
 
 
-@pytest.mark.parametrize("limit", [0, MANY_BYTES])
-@pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("fault", "error", "position", "limit"),
     [
-        (network_fails(0), ZeroDivisionError),
-        (network_fails(19), ZeroDivisionError),
-        (decoder_fails, IndexDisagreesError),
-        (source_breaks_off, StorageUnavailableError),
-        (source_has_gone, ObjectNotFoundError),
-        (source_has_changed, ObjectChangedError),
-        (source_changes_meanwhile, ObjectChangedError),
-        (store_fails, StorageUnavailableError),
+        *((network_fails(19), ZeroDivisionError, position, limit) for position in range(3) for limit in LIMITS),
+        *((source_breaks_off, StorageUnavailableError, position, limit) for position in range(3) for limit in LIMITS),
+        (network_fails(0), ZeroDivisionError, 1, 0),
+        (decoder_fails, IndexDisagreesError, 0, MANY_BYTES),
+        (source_is_missing, ObjectNotFoundError, 1, 0),
+        (source_has_changed, ObjectChangedError, 0, 0),
+        (source_changes_meanwhile, ObjectChangedError, 1, MANY_BYTES),
+        (store_fails, StorageUnavailableError, 1, 0),
     ],
 )
-def test_a_segment_that_fails_leaves_the_others_alone(
-    archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch, fault, error, place: int, limit: int
+def test_failed_segment_does_not_affect_the_others(
+    archive: Archive,
+    videos: list[SourceVideo],
+    monkeypatch: pytest.MonkeyPatch,
+    fault,
+    error,
+    position: int,
+    limit: int,
 ) -> None:
-    """One of three fails, whichever it is; the worker goes on, and is as it was."""
+    """One of three segments fails. The others are processed, and the worker works as before."""
     context = archive.context("faults", segment_seconds=1000)
-    bad, *good = (archive.jobs(video, context)[0] for video in videos)
-    readers = Readers()
-    bad = fault(monkeypatch, readers, bad)
-    jobs = [*good[:place], bad, *good[place:]]
-    with closing(SegmentProcessor(context, readers, 1, limit)) as processor:
-        ends = work_off([processor], jobs, 2)
-        assert processor._room.taken == 0
+    bad, *good = (archive.tasks(video, context)[0] for video in videos)
+    reader = NumberReader()
+    bad = fault(monkeypatch, reader, bad)
+    tasks = [*good[:position], bad, *good[position:]]
+    with closing(SegmentProcessor(context, reader, 1, limit)) as processor:
+        ends = work_off([processor], tasks, 2)
+        assert processor._budget.used == 0
         again = work_off([processor], good, 2)
     failed = [end for end in ends if isinstance(end, Exception)]
     assert [type(end) for end in failed] == [error]
@@ -410,77 +419,78 @@ def test_a_segment_that_fails_leaves_the_others_alone(
     assert [end.frames for end in again] == [21, 10]
 
 
-@pytest.mark.parametrize("limit", [0, MANY_BYTES])
+@pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("at", [0, 20, 49])
-def test_a_caller_that_is_interrupted_leaves_nothing_running(
+def test_interrupted_call_leaves_no_thread_at_work(
     archive: Archive, videos: list[SourceVideo], monkeypatch: pytest.MonkeyPatch, limit: int, at: int
 ) -> None:
-    """As by Ctrl-C: the exception comes out of the waiting, whatever the stages are doing."""
+    """As by Ctrl-C: the exception comes out of the wait for the stages."""
     context = archive.context("interrupted", segment_seconds=1000)
-    (job,) = archive.jobs(videos[0], context)
-    reached, left = threading.Event(), threading.Event()
+    (task,) = archive.tasks(videos[0], context)
+    reached, interrupted = threading.Event(), threading.Event()
 
     def before(frame_index: int) -> None:
         if frame_index == at:
             reached.set()
-            assert left.wait(PATIENCE_S)
+            assert interrupted.wait(PATIENCE_S)
 
-    def interrupted(self, timeout=None):
+    def interrupt(self, timeout=None):
         assert reached.wait(PATIENCE_S)
-        left.set()
+        interrupted.set()
         raise KeyboardInterrupt
 
-    with closing(SegmentProcessor(context, Readers(before=before), 1, limit)) as processor:
+    with closing(SegmentProcessor(context, NumberReader(before=before), 1, limit)) as processor:
         with monkeypatch.context() as patched:
-            patched.setattr("concurrent.futures.Future.result", interrupted)
+            patched.setattr("concurrent.futures.Future.result", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                processor.process(job)
-        assert processor._room.taken == 0
-        assert processor.process(job).frames == 50
+                processor.process(task)
+        assert processor._budget.used == 0
+        assert processor.process(task).frames == 50
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), MemoryError()])
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_networks_that_fail_are_used_no_more(
-    archive: Archive, videos: list[SourceVideo], error: Exception, place: int
+@pytest.mark.parametrize(
+    ("error", "position"), [*((CUDA_ERROR, position) for position in range(3)), (MemoryError(), 1)]
+)
+def test_failed_networks_are_not_used_again(
+    archive: Archive, videos: list[SourceVideo], error: Exception, position: int
 ) -> None:
-    """After an error of CUDA's every call fails: only the segment that met it first is to blame."""
+    """After a CUDA error every call fails: only the segment that met it first is the culprit."""
     context = archive.context("faults", segment_seconds=1000)
-    jobs = [archive.jobs(video, context)[0] for video in videos]
+    tasks = [archive.tasks(video, context)[0] for video in videos]
     begun: list[int] = []
 
     def before(frame_index: int) -> None:
         begun.extend([0] * (frame_index == 0))
-        if len(begun) == place + 1 and frame_index == 2:
+        if len(begun) == position + 1 and frame_index == 2:
             raise error
 
-    with closing(SegmentProcessor(context, Readers(before=before))) as processor:
-        ends = work_off([processor], jobs, 2)
-        assert processor._room.taken == 0
+    with closing(SegmentProcessor(context, NumberReader(before=before))) as processor:
+        ends = work_off([processor], tasks, 2)
+        assert processor._budget.used == 0
     kinds = [type(end) for end in ends]
     assert (kinds.count(SegmentResult), kinds.count(WorkerCrashError), kinds.count(WorkerDiedError)) == (
-        place,
+        position,
         1,
-        2 - place,
+        2 - position,
     )
-    (poisoned,) = (end for end in ends if isinstance(end, WorkerCrashError))
-    assert f"segment 0: the networks failed: {type(error).__name__}: {error}" in str(poisoned)
-    assert len(begun) == place + 1
+    (crash,) = (end for end in ends if isinstance(end, WorkerCrashError))
+    assert f"segment 0: the networks failed: {type(error).__name__}: {error}" in str(crash)
+    assert len(begun) == position + 1
 
 
-def test_a_segment_says_what_it_is_about(archive: Archive, videos: list[SourceVideo]) -> None:
-    """Whoever finds the process dead learns the step; and to wait for one another is none."""
+def test_steps_of_a_segment_are_noted_in_the_heartbeat(archive: Archive, videos: list[SourceVideo]) -> None:
+    """A crash report names the step. Waiting for the other stage is no step."""
     context = archive.context("steps", segment_seconds=1000)
-    job = archive.jobs(videos[0], context)[0]
-    seen: list[set[tuple[str, str]]] = []
+    task = archive.tasks(videos[0], context)[0]
+    noted: list[set[tuple[str, str]]] = []
 
     def before(_: int) -> None:
         time.sleep(0.01)
-        seen.append({(step.stage, step.subject) for step in list(heartbeat._steps.values()) if step.since < math.inf})
+        noted.append({(step.stage, step.subject) for step in list(heartbeat._steps.values()) if step.since < math.inf})
 
-    with closing(SegmentProcessor(context, Readers(before=before), 1, 0)) as processor:
-        processor.process(job)
-    assert all(("networks", job.name) in steps for steps in seen)
-    assert {("networks", job.name)} in seen, "the decoder waits for room"
-    assert set().union(*seen) <= {("networks", job.name), ("decode", job.name)}
+    with closing(SegmentProcessor(context, NumberReader(before=before), 1, 0)) as processor:
+        processor.process(task)
+    assert all(("networks", task.name) in steps for steps in noted)
+    assert {("networks", task.name)} in noted, "the decoder waits for the budget"
+    assert set().union(*noted) <= {("networks", task.name), ("decode", task.name)}
     assert heartbeat._steps == {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,30 +16,55 @@ if TYPE_CHECKING:
 from posebatch.dataset.tables.schemas import KNOWN_SCHEMAS, ROW_GROUP_ROWS, SCHEMA_VERSION
 
 
+class TableWriter:
+    """Writes one Parquet file, a piece of its table at a time, in row groups of `ROW_GROUP_ROWS` rows.
+
+    The bytes do not depend on where the pieces begin. Leaving the ``with`` block completes the file::
+
+        with TableWriter(file, FRAMES_SCHEMA, metadata) as writer:
+            writer.add(piece)
+    """
+
+    def __init__(self, sink: IO[bytes], schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+        self.rows = 0
+        """Rows written so far."""
+        self._schema = schema
+        self._metadata = {**(schema.metadata or {}), **metadata}
+        described = schema.with_metadata(self._metadata)
+        self._writer = pq.ParquetWriter(sink, described, compression="zstd", version="2.6", write_page_index=True)
+        self._waiting: list[pa.Table] = []
+        self._rows_waiting = 0
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        with self._writer:
+            if error_type is None:
+                self._write(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+
+    def add(self, piece: pa.Table) -> None:
+        """Append rows."""
+        self._waiting.append(piece)
+        self._rows_waiting += piece.num_rows
+        while self._rows_waiting >= ROW_GROUP_ROWS:
+            joined = pa.concat_tables(self._waiting)
+            self._write(joined.slice(0, ROW_GROUP_ROWS))
+            self._waiting = [joined.slice(ROW_GROUP_ROWS)]
+            self._rows_waiting -= ROW_GROUP_ROWS
+
+    def _write(self, group: pa.Table) -> None:
+        compact = _compact(group).replace_schema_metadata(self._metadata)
+        self._writer.write_table(compact, row_group_size=ROW_GROUP_ROWS)
+        self.rows += group.num_rows
+
+
 def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table], metadata: Mapping[str, str]) -> int:
-    """Write pieces of a table as one Parquet file in row groups of `ROW_GROUP_ROWS`; returns the number of rows."""
-    described = schema.with_metadata({**(schema.metadata or {}), **metadata})
-    rows = 0
-    with pq.ParquetWriter(sink, described, compression="zstd", version="2.6", write_page_index=True) as writer:
-        for group in _regrouped(pieces, schema):
-            writer.write_table(group.replace_schema_metadata(described.metadata), row_group_size=ROW_GROUP_ROWS)
-            rows += group.num_rows
-    return rows
-
-
-def _regrouped(pieces: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of `ROW_GROUP_ROWS`, laid out alike whatever the pieces were."""
-    waiting: list[pa.Table] = []
-    rows = 0
-    for piece in pieces:
-        waiting.append(piece)
-        rows += piece.num_rows
-        while rows >= ROW_GROUP_ROWS:
-            joined = pa.concat_tables(waiting)
-            yield _compact(joined.slice(0, ROW_GROUP_ROWS))
-            waiting = [joined.slice(ROW_GROUP_ROWS)]
-            rows -= ROW_GROUP_ROWS
-    yield _compact(pa.concat_tables(waiting) if waiting else schema.empty_table())
+    """Write pieces of a table as one Parquet file; returns the number of rows. See `TableWriter`."""
+    with TableWriter(sink, schema, metadata) as writer:
+        for piece in pieces:
+            writer.add(piece)
+    return writer.rows
 
 
 def _compact(table: pa.Table) -> pa.Table:

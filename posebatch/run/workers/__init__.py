@@ -1,1 +1,1 @@
-"""The work of a run, in the processes of Ray."""
+"""The work of a run: what the driver asks of other processes, and the Ray actors that do it."""

@@ -1,6 +1,6 @@
-"""The processes of a run: a worker that holds the networks, and a helper for CPU tasks.
+"""The two Ray actors of a run: a segment worker, which holds the networks, and a helper for CPU tasks.
 
-`heartbeat` watches each process. Each names its crash folder, so that its death can be diagnosed.
+Both run under the `heartbeat` of their process, and both name its crash folder, so that a death can be diagnosed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from posebatch.run.workers.video_tasks import perform
 
 @dataclass(frozen=True)
 class CallResult:
-    """What came of a call in another process: exceptions travel as values, so Ray's own mean that the process died."""
+    """The result of a call in an actor.
+
+    Our exceptions travel as values. An exception that Ray itself raises therefore means that the process died.
+    """
 
     result: object = None
     error: PosebatchError | None = None
@@ -30,17 +33,17 @@ class CallResult:
 
 @dataclass(frozen=True)
 class ProcessHandle:
-    """Where a process runs, and where it leaves word of what it does."""
+    """The node of an actor's process, and the folder that holds its crash report."""
 
     node_id: str
-    box: str
+    crash_dir: str
     """Path on that node; see `heartbeat`."""
 
 
-def attempt(story: Callable[[], object], name: str) -> CallResult:
-    """Run a story and catch how it ends; a bug becomes an `InternalError` of the video it met."""
+def call(action: Callable[[], object], name: str) -> CallResult:
+    """Call ``action`` and catch its errors. An error that is not ours is a bug: an `InternalError` of ``name``."""
     try:
-        return CallResult(story())
+        return CallResult(action())
     except PosebatchError as error:
         return CallResult(error=error)
     except Exception:
@@ -53,46 +56,46 @@ class TaskHelper:
     def __init__(self, context: RunContext) -> None:
         os.environ.update(context.environment)
         self._context = context
-        self._place = _settle(context)
+        self._handle = _start_heartbeat(context)
 
-    def place(self) -> ProcessHandle:
-        """Where this process is."""
-        return self._place
+    def handle(self) -> ProcessHandle:
+        """The handle of this process."""
+        return self._handle
 
-    def perform(self, job: VideoTask) -> CallResult:
-        """Work on one task."""
-        return attempt(lambda: self._perform(job), job.video.uri)
+    def perform(self, task: VideoTask) -> CallResult:
+        """Perform one task."""
+        return call(lambda: self._perform(task), task.video.uri)
 
     def activity(self) -> int:
-        """A number that grows whenever something moves on."""
+        """`Heartbeat.activity` of this process."""
         return heartbeat.activity
 
-    def read_crash_report(self, box: str) -> CrashReport | None:
-        """What a process of this node that has died left in its box."""
-        return read_crash_report(box)
+    def read_crash_report(self, crash_dir: str) -> CrashReport | None:
+        """Read the crash report of another process of this node, which has died."""
+        return read_crash_report(crash_dir)
 
-    def _perform(self, job: VideoTask) -> object:
-        with heartbeat.step(job.stage, job.video.uri):
-            return perform(job, self._context)
+    def _perform(self, task: VideoTask) -> object:
+        with heartbeat.step(task.stage, task.video.uri):
+            return perform(task, self._context)
 
 
 class SegmentWorker:
-    """An actor with both networks."""
+    """An actor that holds both networks."""
 
     def __init__(self, context: RunContext, device: str, threads: int) -> None:
         os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
 
     def load(self) -> CallResult:
-        """Load the networks and give the `ProcessHandle`; apart from construction, so that errors arrive unchanged."""
-        return attempt(self._load, "worker")
+        """Load the networks; the result is a `ProcessHandle`. A call of its own, so that errors arrive unchanged."""
+        return call(self._load, "worker")
 
-    def process(self, job: SegmentTask) -> CallResult:
-        """Work on one segment; called by two threads at once."""
-        return attempt(lambda: self._processor.process(job), job.video.uri)
+    def process(self, task: SegmentTask) -> CallResult:
+        """Process one segment. Two threads may call this at once."""
+        return call(lambda: self._processor.process(task), task.video.uri)
 
     def activity(self) -> int:
-        """A number that grows whenever something moves on."""
+        """`Heartbeat.activity` of this process."""
         return heartbeat.activity
 
     def _load(self) -> ProcessHandle:
@@ -100,11 +103,10 @@ class SegmentWorker:
         from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415
 
         self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
-        return _settle(self._context)
+        return _start_heartbeat(self._context)
 
 
-def _settle(context: RunContext) -> ProcessHandle:
-    """Begin to watch over this process."""
+def _start_heartbeat(context: RunContext) -> ProcessHandle:
     limits = context.settings.limits
-    box = heartbeat.start(limits.max_seconds_per_frame, limits.max_memory_gb * 1e9)
-    return ProcessHandle(ray.get_runtime_context().get_node_id(), box)
+    crash_dir = heartbeat.start(limits.max_seconds_per_frame, limits.max_memory_gb * 1e9)
+    return ProcessHandle(ray.get_runtime_context().get_node_id(), crash_dir)

@@ -1,4 +1,4 @@
-"""Crash reports: read what a dead process left in its folder."""
+"""Crash reports: read from the crash folder of a process that has died. `heartbeat` writes that folder."""
 
 from __future__ import annotations
 
@@ -11,81 +11,78 @@ from pathlib import Path
 from typing import Any, Final
 
 STACK_FRAMES: Final = 6
-"""Innermost calls of a stack that are worth telling."""
+"""Innermost calls of a stack that a report keeps."""
 
-
-_CRASH: Final = re.compile(r"Fatal Python error: (?P<what>.*)")
-
-
+# the lines of a dump of `faulthandler`
+_CRASH: Final = re.compile(r"Fatal Python error: (?P<error>.*)")
 _CURRENT: Final = re.compile(r"Current thread (?P<thread>0x[0-9a-f]+)")
-
-
 _CALL: Final = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.*)')
 
 
 @dataclass(frozen=True)
 class CrashReport:
-    """What is known of a process that has ended."""
+    """The state of a process when it died."""
 
     reason: str
-    """Why it ended by itself, as the rest of a sentence; empty when it was ended from outside."""
+    """Why it died, as a verb phrase ("crashed (Segmentation fault)"); empty when it was killed from outside."""
     stage: str = ""
-    """What the thread that is to blame was about."""
+    """The step of the thread that caused the death, such as ``decode``."""
     subject: str | None = None
-    """What it was working on; None when it is not known which thread is to blame."""
+    """The task of that thread; None when the thread is not known."""
     stack: str = ""
-    """Its innermost calls, the innermost first."""
+    """The innermost calls of that thread, the innermost first."""
 
     def __str__(self) -> str:
         stage = f" in step {self.stage!r}" if self.stage else ""
         stack = f"; stack: {self.stack}" if self.stack else ""
-        return f"{self.reason or 'was ended from outside'}{stage}{stack}"
+        return f"{self.reason or 'was killed from outside'}{stage}{stack}"
 
 
-def read_crash_report(box: str) -> CrashReport | None:
-    """What a box says of its process, which has ended; None when there is no such box. Removes the box."""
+def read_crash_report(crash_dir: str) -> CrashReport | None:
+    """Read the crash folder of a dead process, and remove it. None when the folder is missing or damaged."""
     try:
-        stack = Path(box, "stack").read_text(errors="replace")
-        steps = Path(box, "steps").read_text() or '{"steps": []}'
-        noted, _ = json.JSONDecoder().raw_decode(steps)  # a longer note of before may show behind this one
+        stack = Path(crash_dir, "stack").read_text(errors="replace")
+        steps = Path(crash_dir, "steps").read_text() or '{"steps": []}'
+        # decode only the first value: if the process died while it wrote, the rest of a longer state follows
+        state, _ = json.JSONDecoder().raw_decode(steps)
     except (OSError, ValueError):
         return None
-    shutil.rmtree(box, ignore_errors=True)
-    return crash_report_of(noted, stack)
+    shutil.rmtree(crash_dir, ignore_errors=True)
+    return crash_report_of(state, stack)
 
 
-def crash_report_of(noted: dict[str, Any], stack: str) -> CrashReport:
-    """What follows from the steps that were noted and the stack that was left."""
-    reason, thread = noted.get("reason", ""), noted.get("blamed")
+def crash_report_of(state: dict[str, Any], stack: str) -> CrashReport:
+    """The report that follows from the file ``steps`` (parsed) and the file ``stack`` of a crash folder."""
+    reason, thread = state.get("reason", ""), state.get("thread")
     if crash := _CRASH.search(stack):
         current = _CURRENT.search(stack)
-        reason = reason or f"crashed ({crash['what']})"
+        reason = reason or f"crashed ({crash['error']})"
         thread = thread or (f"{int(current['thread'], 16):#x}" if current else None)
-    elif not reason and stack.startswith("Timeout"):
-        reason = "stood still as a whole (--max-seconds-per-frame)"
-    step = _blamed(noted["steps"], thread) if reason else None
+    elif not reason and stack.startswith("Timeout"):  # the heading of a dump of `faulthandler.dump_traceback_later`
+        reason = "stopped responding (--max-seconds-per-frame)"
+    step = _step_of(thread, state["steps"]) if reason else None
     if step is None:
         return CrashReport(reason, stack=_innermost(stack, thread))
     return CrashReport(reason, step["stage"], step["subject"], _innermost(stack, step["thread"]))
 
 
-def _blamed(steps: list[dict[str, Any]], thread: str | None) -> dict[str, Any] | None:
-    """The step of a thread. Of a thread that is none of Python's: the only step there is, or the only decoder's."""
-    for chosen in ([step for step in steps if step["thread"] == thread], steps):
-        if len(chosen) == 1:
-            return chosen[0]
+def _step_of(thread: str | None, steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The step of a thread. For a native thread (not in ``steps``, or None): the only step, or the only decode step."""
+    for candidates in ([step for step in steps if step["thread"] == thread], steps):
+        if len(candidates) == 1:
+            return candidates[0]
     decoding = [step for step in steps if step["stage"] == "decode"]
     return decoding[0] if len(decoding) == 1 and thread is None else None
 
 
 def _innermost(stack: str, thread: str | None) -> str:
-    """The innermost calls of a thread."""
+    """The innermost calls of a thread in a dump of all threads."""
     calls: list[str] = []
-    here = False
+    in_thread = False
     for line in stack.splitlines():
         heading = re.search(r"[Tt]hread (0x[0-9a-f]+)", line)
         if heading:
-            here = thread is not None and int(heading[1], 16) == int(thread, 16)
-        elif here and (call := _CALL.match(line)):
+            in_thread = thread is not None and int(heading[1], 16) == int(thread, 16)
+        elif in_thread and (call := _CALL.match(line)):
             calls.append(f"{call['name']} ({os.path.basename(call['file'])}:{call['line']})")
     return " < ".join(calls[:STACK_FRAMES])

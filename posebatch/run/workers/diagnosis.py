@@ -1,4 +1,4 @@
-"""Diagnosis of a dead worker: which of its tasks caused the death."""
+"""Diagnosis of a dead process: which of its tasks caused the death."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from posebatch.run.pool import Completion
 from posebatch.run.workers.crash_reports import CrashReport
 
 
-def attribute_deaths(died: Sequence[Completion], trace: CrashReport | None, node_is_alive: bool) -> list[Completion]:
-    """Who is to blame for the death of a process with these jobs in it.
+def attribute_deaths(died: Sequence[Completion], report: CrashReport | None, node_is_alive: bool) -> list[Completion]:
+    """Attribute the death of a process to the task that caused it.
 
-    Whoever ended it: the one that its box names, or the only one there was. Nobody, when the node has gone. When it was
-    killed on a node that lives, or its box blames nobody, it may have been either of two: they are told as ``shared``.
+    ``died`` are the tasks that ran in it, ``report`` its crash report. The culprit is the task that the report names,
+    or the only one that ran; its error becomes a `WorkerCrashError`. The error of the others becomes an `EvictedError`,
+    as do all if the node was lost. If two ran on a node that lives and the report names neither, both are returned with
+    ``shared=True``.
     """
-    guilty = {end.job.name for end in died if isinstance(end.error, WorkerCrashError)}
-    if trace is not None and trace.reason:
-        guilty |= {died[0].job.name} if len(died) == 1 else {end.job.name for end in died} & {str(trace.subject)}
-    return [_verdict(end, guilty, trace, node_is_alive, shared=len(died) > 1) for end in died]
+    culprits = {completion.job.name for completion in died if isinstance(completion.error, WorkerCrashError)}
+    if report is not None and report.reason:
+        names = {completion.job.name for completion in died}
+        culprits |= names if len(died) == 1 else names & {str(report.subject)}
+    return [_attributed(completion, culprits, report, node_is_alive, shared=len(died) > 1) for completion in died]
 
 
-def _verdict(
-    end: Completion, guilty: set[str], trace: CrashReport | None, node_is_alive: bool, shared: bool
+def _attributed(
+    completion: Completion, culprits: set[str], report: CrashReport | None, node_is_alive: bool, shared: bool
 ) -> Completion:
-    name = end.job.name
-    if isinstance(end.error, WorkerCrashError):
-        return end
-    if name in guilty:
-        return replace(end, error=WorkerCrashError(f"{name}: the process working on it {trace}"))
-    if guilty:
-        return replace(end, error=EvictedError(f"{name}: another segment has ended the process working on it"))
+    name = completion.job.name
+    if isinstance(completion.error, WorkerCrashError):
+        return completion
+    if name in culprits:
+        return replace(completion, error=WorkerCrashError(f"{name}: the process that worked on it {report}"))
+    if culprits:
+        return replace(completion, error=EvictedError(f"{name}: another segment ended the process that worked on it"))
     if not node_is_alive:
-        return replace(end, error=EvictedError(f"{name}: the node working on it is gone"))
-    return replace(end, shared=shared)
+        return replace(completion, error=EvictedError(f"{name}: the node that worked on it was lost"))
+    return replace(completion, shared=shared)

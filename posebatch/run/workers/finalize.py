@@ -1,11 +1,13 @@
-"""The story of one video's end: put its staged segments in order, publish the tables, then the commit record."""
+"""Publication of one video: write its tables from the staged segments, put them, and last put the commit record."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from tempfile import SpooledTemporaryFile
+from typing import Literal, TypeAlias
 
 from posebatch.core.errors import StorageUnavailableError
 from posebatch.core.frames import FramePoses
@@ -14,44 +16,45 @@ from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
-from posebatch.dataset.tables.parquet import write_parquet
+from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.rows import DATA_TABLES, provenance
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.storage.spool import spooled
 
+Spool: TypeAlias = "SpooledTemporaryFile[bytes]"
+
 
 @dataclass(frozen=True)
 class Totals:
-    """What the segments of a video add up to."""
+    """Sums over all segments of a video."""
 
-    frames_processed: int = 0
-    persons: int = 0
-    decode: DecodeReport = field(default_factory=DecodeReport)
-    seconds: StageSeconds = field(default_factory=StageSeconds)
-    device: str = ""
+    frames_processed: int
+    persons: int
+    decode: DecodeReport
+    seconds: StageSeconds
+    device: str
 
 
-def finalize_video(job: FinalizeTask, context: RunContext) -> CommittedRecord:
+def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
     """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
 
-    Reads staged segments, never pixels; holds one staged segment and one row group at a time, however long the video.
-    Raises `PutRefusedError` (retryable) when somebody else publishes the video meanwhile.
+    Each staged segment is read once. Memory holds one staged segment and one row group of each table, however long the
+    video. Raises `PutRefusedError` (retryable) when another run publishes the video meanwhile.
     """
-    store = context.store()
-    work = context.staging(job.video)
-    publication = Publication.begin(store, job.video.output_path)
-    totals = _totals(work, job.plan)
-    publication = publication.withdrawn()
-    objects = (
-        _publish_table("poses", publication, work, job, context),
-        _publish_table("frames", publication, work, job, context),
-        *_publish_preview(publication, work, job.preview, context),
-    )
-    record = _record(job, context, totals, objects)
-    committed = publication.commit(record)
-    work.clear()
+    staging = context.staging(task.video)
+    publication = Publication.begin(context.store(), task.video.output_path)
+    with spooled() as poses_file, spooled() as frames_file:
+        totals = _write_tables(poses_file, frames_file, staging, task, context)
+        publication = publication.withdrawn()
+        objects = (
+            _publish_table("poses", poses_file, totals.persons, publication, context),
+            _publish_table("frames", frames_file, totals.frames_processed, publication, context),
+            *_publish_preview(publication, staging, task.preview, context),
+        )
+    committed = publication.commit(_record(task, context, totals, objects))
+    staging.clear()
     return committed
 
 
@@ -61,88 +64,88 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
     publication = Publication.begin(store, video.output_path)
     record = read_record(store, video.output_path)
     if record is None:
-        raise StorageUnavailableError(f"{video.uri}: its commit record has gone; the next run does it anew")
-    work = context.staging(video)
+        raise StorageUnavailableError(f"{video.uri}: its commit record is gone; the next run computes the video again")
+    staging = context.staging(video)
     tables = (published for published in record.objects if published.kind != "preview")
-    objects = (*tables, *_publish_preview(publication, work, preview, context))
+    objects = (*tables, *_publish_preview(publication, staging, preview, context))
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
     renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
     committed = publication.commit(renewed)
-    work.clear()
+    staging.clear()
     return committed
 
 
-def _publish_table(
-    kind: Literal["poses", "frames"],
-    publication: Publication,
-    work: StagingArea,
-    job: FinalizeTask,
-    context: RunContext,
-) -> PublishedObject:
-    make, schema = DATA_TABLES[kind]
-    info = job.plan.info
-    pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
+def staged_frames(staging: StagingArea, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+    """The processed frames of a video from its staged segments, a piece at a time."""
+    for segment in plan.segments:
+        pieces, _ = staging.read_segment(segment)
+        for frames in pieces:
+            heartbeat.beat()
+            yield frames
+
+
+def _write_tables(
+    poses_file: Spool, frames_file: Spool, staging: StagingArea, task: FinalizeTask, context: RunContext
+) -> Totals:
+    """Write both tables in one pass over the staged segments."""
+    info = task.plan.info
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
-    metadata = provenance(job.video, info, sampling, models, context.data_fingerprint)
-    with spooled() as file:
-        rows = write_parquet(file, schema, pieces, metadata)
-        file.seek(0)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        put = publication.put(kind, file)
+    metadata = provenance(task.video, info, sampling, models, context.data_fingerprint)
+    (poses_rows, poses_schema), (frames_rows, frames_schema) = DATA_TABLES["poses"], DATA_TABLES["frames"]
+    decode, seconds, device = DecodeReport(), StageSeconds(), ""
+    with ExitStack() as opened:
+        poses_writer = opened.enter_context(TableWriter(poses_file, poses_schema, metadata))
+        frames_writer = opened.enter_context(TableWriter(frames_file, frames_schema, metadata))
+        for segment in task.plan.segments:
+            pieces, report = staging.read_segment(segment)
+            for frames in pieces:
+                heartbeat.beat()
+                poses_writer.add(poses_rows(frames, task.video.uri, info.time_base))
+                frames_writer.add(frames_rows(frames, task.video.uri, info.time_base))
+            decode, seconds, device = decode + report.decode, seconds + report.seconds, report.device
+    return Totals(frames_writer.rows, poses_writer.rows, decode, seconds, device)
+
+
+def _publish_table(
+    kind: Literal["poses", "frames"], file: Spool, rows: int, publication: Publication, context: RunContext
+) -> PublishedObject:
+    heartbeat.beat()
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    put = publication.put(kind, file)
     return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
 
 
 def _publish_preview(
-    publication: Publication, work: StagingArea, preview: PreviewOutcome | None, context: RunContext
+    publication: Publication, staging: StagingArea, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        publication.delete("previews")  # what an older version left would be taken for this one's
+        publication.delete("previews")  # a reader would take an earlier version's preview for one of this version
         return ()
-    gif = work.store.read(work.preview_key)
+    gif = staging.store.read(staging.preview_key)
     put, sha256 = publication.put("previews", gif), hashlib.sha256(gif).hexdigest()
     return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),)
 
 
-def staged_frames(work: StagingArea, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
-    """The processed frames of a video from its staged segments, a piece at a time."""
-    for segment in plan.segments:
-        pieces, _ = work.read_segment(segment)
-        for frames in pieces:
-            heartbeat.moved()
-            yield frames
-
-
-def _totals(work: StagingArea, plan: VideoPlan) -> Totals:
-    totals = Totals()
-    for segment in plan.segments:
-        pieces, report = work.read_segment(segment)
-        for frames in pieces:
-            persons = totals.persons + sum(len(frame) for frame in frames)
-            totals = replace(totals, frames_processed=totals.frames_processed + len(frames), persons=persons)
-        decode, seconds = totals.decode + report.decode, totals.seconds + report.seconds
-        totals = replace(totals, decode=decode, seconds=seconds, device=report.device)
-    return totals
-
-
 def _record(
-    job: FinalizeTask, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]
+    task: FinalizeTask, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]
 ) -> VideoRecord:
-    error_kind, error = _complaint(job, totals)
-    info, decode = job.plan.info, totals.decode
+    error_kind, error = _problem(task, totals)
+    info, decode = task.plan.info, totals.decode
     span_s = 0.0
     if decode.first_pts is not None and decode.last_pts is not None:
         span_s = float((decode.last_pts - decode.first_pts) * info.time_base)
     presented = decode.frames_decoded + decode.frames_damaged
     return VideoRecord(
-        video=job.video.uri,
-        etag=job.video.etag,
-        size_bytes=job.video.size_bytes,
-        last_modified=job.video.last_modified,
+        video=task.video.uri,
+        etag=task.video.etag,
+        size_bytes=task.video.size_bytes,
+        last_modified=task.video.last_modified,
         status="partial" if decode.frames_damaged or decode.ends_early else "ok",
         error_kind=error_kind,
         error=error,
-        attempts=job.attempts,
+        attempts=task.attempts,
         info=replace(info, avg_fps=(presented - 1) / span_s if span_s else info.avg_fps),
         is_vfr=_is_vfr(decode, presented),
         frames_decoded=decode.frames_decoded,
@@ -159,23 +162,25 @@ def _record(
     )
 
 
-def _complaint(job: FinalizeTask, totals: Totals) -> tuple[str | None, str | None]:
-    """What the commit record says is wrong with a published video, if anything."""
-    complaints, decode = [], totals.decode
+def _problem(task: FinalizeTask, totals: Totals) -> tuple[str | None, str | None]:
+    """The error kind and the message for the commit record of a published video; (None, None) if all went well."""
+    problems, decode = [], totals.decode
     if decode.frames_damaged:
-        complaints.append(f"{decode.frames_damaged} frames are damaged; see the column status of its frames table")
+        problems.append(f"{decode.frames_damaged} frames are damaged; see the column status of its frames table")
     if decode.ends_early:
-        promised = (
-            f", {job.plan.info.frames_in_header} promised by its header" if job.plan.info.frames_in_header else ""
-        )
-        complaints.append(f"the file ends early: {decode.frames_decoded} frames decoded{promised}")
-    if complaints:
-        return "damaged", f"{job.video.uri}: {'; '.join(complaints)}"
-    return ("preview", job.preview.error) if job.preview and job.preview.error else (None, None)
+        in_header = task.plan.info.frames_in_header
+        promised = f", {in_header} promised by its header" if in_header else ""
+        problems.append(f"the file ends early: {decode.frames_decoded} frames decoded{promised}")
+    if problems:
+        return "damaged", f"{task.video.uri}: {'; '.join(problems)}"
+    return ("preview", task.preview.error) if task.preview and task.preview.error else (None, None)
 
 
 def _is_vfr(decode: DecodeReport, presented: int) -> bool | None:
-    """Whether the frames' distances differ by more than rounding to ticks explains; None with fewer than 3 frames."""
+    """Whether the frame rate varies: frame intervals differ by more than 2 ticks and 10 %.
+
+    Smaller differences come from rounding to ticks. None with fewer than 3 frames, and with damaged frames.
+    """
     if decode.min_interval is None or decode.max_interval is None or presented < 3 or decode.frames_damaged:
         return None
     spread = decode.max_interval - decode.min_interval

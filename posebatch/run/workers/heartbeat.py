@@ -1,10 +1,12 @@
-"""Watches over a process that works on videos, and keeps what it was doing for those who find it dead.
+"""The heartbeat of a process that works on videos, and the watchdog that ends the process when the heartbeat stops.
 
-What a decoder reads may crash it, hold it for ever, or make it take memory without end, and no exception tells of that.
-So each thread says what it is about and when it moves on, and a process has a folder, its *box*, that outlives it. In
-the box lie the steps under way, and the stack when it crashes. A thread of the watch ends the process when a step takes
-too long or the memory grows too much, having said so in the box. Python's own `faulthandler` does it when that thread
-cannot run, because something holds Python's lock.
+A malformed file can crash the process, hang it, or exhaust memory, without raising an exception. Each thread therefore
+notes the step that it is in, and beats when the step makes progress. A watchdog thread ends the process when a step
+takes too long or the memory grows too large. Where that thread cannot run, because native code holds Python's global
+lock, `faulthandler` ends the process.
+
+Each process has a crash folder, which outlives it. Its file ``steps`` lists the steps under way, and the reason if the
+watchdog ended the process. Its file ``stack`` holds the stacks of all threads after a crash. See `crash_reports`.
 """
 
 from __future__ import annotations
@@ -25,21 +27,17 @@ from pathlib import Path
 from typing import Any, Final
 
 TICK_SECONDS: Final = 1.0
-"""How often the watch looks."""
-
+"""Pause between two checks of the watchdog."""
 
 GRACE_SECONDS: Final = 30.0
-"""How much longer than one step the watch itself may be held up."""
-
+"""How much longer than the longest step the watchdog itself may be blocked, before `faulthandler` ends the process."""
 
 EXIT_CODE: Final = 70
-"""Of a process that its watch ends."""
+"""Exit code of a process that its watchdog ends."""
 
+CRASH_DIR_PREFIX: Final = "posebatch-crash-"
 
-BOX_PREFIX: Final = "posebatch-box-"
-
-
-BOXES_KEPT_SECONDS: Final = 86_400.0
+CRASH_DIRS_KEPT_SECONDS: Final = 86_400.0
 
 
 @dataclass
@@ -47,22 +45,22 @@ class _Step:
     stage: str
     subject: str
     since: float
-    """By the monotonic clock; infinity while it waits for others."""
+    """Time of the last beat by the monotonic clock; infinity while the thread waits for others."""
 
 
 class Heartbeat:
-    """The watch over this process. Steps may be told to it before, and without, being started."""
+    """The steps of this process, by thread. Steps can be noted before the watchdog is started, and without it."""
 
     def __init__(self) -> None:
         self._steps: dict[int, _Step] = {}
         self._lock = threading.Lock()
         self._steps_file: int | None = None
         self.activity = 0
-        """Grows whenever anything moves on."""
+        """Grows with each beat, and with each step that begins or ends."""
 
     @contextlib.contextmanager
     def step(self, stage: str, subject: str) -> Iterator[None]:
-        """What this thread is about, while the block runs."""
+        """While the block runs, this thread is in step ``stage`` of its work on ``subject``. Steps may be nested."""
         thread = threading.get_ident()
         outer = self._steps.get(thread)
         self._set(thread, _Step(stage, subject, time.monotonic()))
@@ -71,8 +69,8 @@ class Heartbeat:
         finally:
             self._set(thread, outer)
 
-    def moved(self) -> None:
-        """The step of this thread has moved on: its time begins anew."""
+    def beat(self) -> None:
+        """Note that the step of this thread made progress: its time starts again at zero."""
         self.activity += 1
         step = self._steps.get(threading.get_ident())
         if step is not None:
@@ -80,25 +78,31 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """This thread waits for others, while the block runs: its step takes no time."""
+        """While the block runs, this thread waits for others: the time does not count for its step."""
         step = self._steps.get(threading.get_ident())
         if step is not None:
             step.since = math.inf
         try:
             yield
         finally:
-            self.moved()
+            self.beat()
 
-    def start(self, max_step_seconds: float, max_memory_bytes: float) -> str:
-        """Begin to watch, until the process ends; returns the box's path."""
-        _sweep()
-        box = Path(tempfile.mkdtemp(prefix=BOX_PREFIX))
-        self._steps_file = os.open(box / "steps", os.O_WRONLY | os.O_CREAT, 0o600)
-        stack = open(box / "stack", "w")  # noqa: SIM115 - open as long as the process is
+    def start(
+        self,
+        max_step_seconds: float,
+        max_memory_bytes: float,
+        tick_seconds: float = TICK_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> str:
+        """Start the watchdog, which runs until the process ends. Returns the path of the crash folder."""
+        _remove_old_crash_dirs()
+        crash_dir = Path(tempfile.mkdtemp(prefix=CRASH_DIR_PREFIX))
+        self._steps_file = os.open(crash_dir / "steps", os.O_WRONLY | os.O_CREAT, 0o600)
+        stack = open(crash_dir / "stack", "w")  # noqa: SIM115 - stays open as long as the process lives
         faulthandler.enable(stack)
-        arguments = (max_step_seconds, max_memory_bytes, stack)
-        threading.Thread(target=self._watch, args=arguments, name="watch", daemon=True).start()
-        return str(box)
+        arguments = (max_step_seconds, max_memory_bytes, tick_seconds, grace_seconds, stack)
+        threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
+        return str(crash_dir)
 
     def _set(self, thread: int, step: _Step | None) -> None:
         if step is None:
@@ -107,44 +111,46 @@ class Heartbeat:
             step.since = time.monotonic()
             self._steps[thread] = step
         self.activity += 1
-        self._note()
+        self._write_steps()
 
-    def _note(self, reason: str = "", blamed: int | None = None) -> None:
-        """Write the steps into the box, over those of before: a process may be killed at any time."""
+    def _write_steps(self, reason: str = "", culprit: int | None = None) -> None:
+        """Write the steps over the earlier ones. Each state must be on disk: the process may be killed at any time."""
         if self._steps_file is None:
             return
         with self._lock:
             steps = [{"thread": hex(thread), **vars(step)} for thread, step in list(self._steps.items())]
-            noted = {"reason": reason, "blamed": None if blamed is None else hex(blamed), "steps": steps}
-            content = json.dumps(noted).encode()
+            state = {"reason": reason, "thread": None if culprit is None else hex(culprit), "steps": steps}
+            content = json.dumps(state).encode()
             os.pwrite(self._steps_file, content, 0)
             os.ftruncate(self._steps_file, len(content))
 
-    def _watch(self, max_step_seconds: float, max_memory_bytes: float, stack: Any) -> None:
+    def _watch(
+        self, max_step_seconds: float, max_memory_bytes: float, tick_seconds: float, grace_seconds: float, stack: Any
+    ) -> None:
         while True:
-            # should nobody get Python's lock any more, this ends the process
-            faulthandler.dump_traceback_later(max_step_seconds + GRACE_SECONDS, exit=True, file=stack)
-            time.sleep(TICK_SECONDS)
-            now, taken = time.monotonic(), resident_bytes()
-            if taken > max_memory_bytes:
-                self._end(f"took {taken / 1e9:.1f} GB of memory, more than --max-memory-gb allows", None, stack)
+            # each round postpones this; it ends the process when no thread of Python can run any more
+            faulthandler.dump_traceback_later(max_step_seconds + grace_seconds, exit=True, file=stack)
+            time.sleep(tick_seconds)
+            now, memory = time.monotonic(), resident_bytes()
+            if memory > max_memory_bytes:
+                self._end(f"used {memory / 1e9:.1f} GB of memory, more than --max-memory-gb allows", None, stack)
             for thread, step in list(self._steps.items()):
                 if now - step.since > max_step_seconds:
                     seconds = now - step.since
-                    self._end(f"did not move for {seconds:.0f} s (--max-seconds-per-frame)", thread, stack)
+                    self._end(f"made no progress for {seconds:.0f} s (--max-seconds-per-frame)", thread, stack)
 
-    def _end(self, reason: str, blamed: int | None, stack: Any) -> None:
-        self._note(reason, blamed)
+    def _end(self, reason: str, culprit: int | None, stack: Any) -> None:
+        self._write_steps(reason, culprit)
         faulthandler.dump_traceback(stack, all_threads=True)
         os._exit(EXIT_CODE)
 
 
 heartbeat: Final = Heartbeat()
-"""The one of this process."""
+"""The heartbeat of this process."""
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use; 0 where the system does not say."""
+    """Resident memory of this process in bytes; 0 where ``/proc`` does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -152,9 +158,9 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _sweep() -> None:
-    """Remove the boxes of processes that nobody has asked about."""
-    for box in glob.glob(os.path.join(tempfile.gettempdir(), f"{BOX_PREFIX}*")):
+def _remove_old_crash_dirs() -> None:
+    """Remove crash folders that no driver has read, as when the driver died too."""
+    for crash_dir in glob.glob(os.path.join(tempfile.gettempdir(), f"{CRASH_DIR_PREFIX}*")):
         with contextlib.suppress(OSError):
-            if time.time() - os.stat(box).st_mtime > BOXES_KEPT_SECONDS:
-                shutil.rmtree(box, ignore_errors=True)
+            if time.time() - os.stat(crash_dir).st_mtime > CRASH_DIRS_KEPT_SECONDS:
+                shutil.rmtree(crash_dir, ignore_errors=True)

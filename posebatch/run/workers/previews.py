@@ -1,10 +1,11 @@
-"""The task that draws the preview of a video."""
+"""The preview of a video: decode it again, and draw its persons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,18 @@ from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
 
-PREVIEW_BATCH_FRAMES = 8
+PREVIEW_BATCH_FRAMES: Final = 8
 
 
-def draw_preview(job: PreviewTask, context: RunContext) -> int:
-    """Decode a video once more, draw its persons, and stage the GIF; returns its number of frames."""
-    work = context.staging(job.video)
-    info, poses = _poses_to_draw(job, context, work)
+def draw_preview(task: PreviewTask, context: RunContext) -> int:
+    """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding."""
+    staging = context.staging(task.video)
+    info, poses = _poses_to_draw(task, staging)
     scale, kpt_thr = context.settings.preview.preview_scale, context.settings.estimator.kpt_thr
-    with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
+    with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(
             file,
-            job.video.uri,
+            task.video.uri,
             Segment(),
             info,
             DecodeOptions(
@@ -56,29 +57,31 @@ def draw_preview(job: PreviewTask, context: RunContext) -> int:
                 for frame, image in _paired(poses, batches)
             )
             gif, frames = encode_gif(annotated)
-    work.store.put(work.preview_key, gif)
+    staging.store.put(staging.preview_key, gif)
     return frames
 
 
-def _poses_to_draw(job: PreviewTask, context: RunContext, work: StagingArea) -> tuple[VideoInfo, Iterator[FramePoses]]:
-    if job.plan is not None:
-        return job.plan.info, chain.from_iterable(staged_frames(work, job.plan))
-    record = read_record(work.store, job.video.output_path)
+def _poses_to_draw(task: PreviewTask, staging: StagingArea) -> tuple[VideoInfo, Iterator[FramePoses]]:
+    if task.plan is not None:
+        return task.plan.info, chain.from_iterable(staged_frames(staging, task.plan))
+    record = read_record(staging.store, task.video.output_path)
     if record is None or record.info is None:
-        raise StorageUnavailableError(f"{job.video.uri}: its commit record has gone; the next run does it anew")
-    return record.info, read_published_frames(work.store, job.video.output_path)
+        raise StorageUnavailableError(
+            f"{task.video.uri}: its commit record is gone; the next run computes the video again"
+        )
+    return record.info, read_published_frames(staging.store, task.video.output_path)
 
 
 def _paired(
     poses: Iterator[FramePoses], batches: Iterator[FrameBatch]
 ) -> Iterator[tuple[FramePoses, NDArray[np.uint8]]]:
-    """Each decodable frame's poses with its image; both come in order, and undecodable frames have no image."""
+    """Join poses and images of the frames that could be decoded. Both come in order of the frames."""
     for batch in batches:
-        heartbeat.moved()
+        heartbeat.beat()
         decoded = (record for record in batch.records if record.status == "ok")
         assert isinstance(batch.images, np.ndarray)
         for record, image in zip(decoded, batch.images, strict=True):
-            frame = next((one for one in poses if one.record.frame_index >= record.frame_index), None)
+            frame = next((frame for frame in poses if frame.record.frame_index >= record.frame_index), None)
             if frame is None or frame.record.frame_index != record.frame_index:
                 raise PreviewError(f"frame {record.frame_index} of the video is not in its tables")
             yield frame, image

@@ -17,46 +17,47 @@ from posebatch.core.settings import ExecutionSettings
 from posebatch.models.weights.cache import MIRROR_VARIABLE
 
 ACTORS_PER_GPU: Final = 2
-"""While one decodes, crops or waits, the other's networks keep the GPU busy."""
-
+"""While one decodes or waits, the networks of the other keep the GPU busy."""
 
 GPU_ACTOR_CPUS: Final = 2
-"""CPU cores that a GPU actor decodes with where no node with a GPU is up yet; else its share of the node's."""
-
+"""CPU cores of a GPU worker while no node with a GPU is up; see `cores_of_gpu_worker`."""
 
 OBJECT_STORE_BYTES: Final = 100 << 20
-"""Object store of a local Ray: descriptors only, never pixels."""
+"""Size of the object store of a local Ray. Only messages go through it, never pixels."""
 
 
 def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
-    """CPU cores for each GPU worker, by ``ray.nodes()``: all of its node's, shared out; decoding needs them.
+    """CPU cores for each GPU worker: an equal share of its node's cores, which decoding needs.
 
-    The least of all nodes, since the workers of one run are alike.
+    ``nodes`` is the answer of ``ray.nodes()``. All workers of a run get the smallest share of any node.
     """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    shares = [int(node.get("CPU", 0) // (node["GPU"] * ACTORS_PER_GPU)) for node in alive if node.get("GPU")]
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    shares = [int(each.get("CPU", 0) // (each["GPU"] * ACTORS_PER_GPU)) for each in resources if each.get("GPU")]
     return max(1, min(shares, default=GPU_ACTOR_CPUS))
 
 
 @contextmanager
 def connected(execution: ExecutionSettings) -> Iterator[None]:
-    """A connection to Ray: the cluster of ``RAY_ADDRESS`` (as inside ``ray job submit``), else a Ray of our own."""
+    """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), or else start a local Ray.
+
+    Raises `RunAbortedError` when neither is possible.
+    """
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address=address, logging_level=logging.WARNING)
         else:
-            wanted = int(execution.workers) if execution.workers != "auto" else 0
-            # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
+            workers = int(execution.workers) if execution.workers != "auto" else 0
+            # without a token Ray writes one into the home folder, and later clusters then ask for it
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(
                 address="local",
-                num_cpus=max(wanted, os.cpu_count() or 1),
+                num_cpus=max(workers, os.cpu_count() or 1),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
             )
-    except Exception as error:  # Ray raises anything here, a plain Exception among others
+    except Exception as error:  # Ray raises many types here, even a plain Exception
         where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
         raise RunAbortedError(f"cannot connect to {where}: {error}") from error
     try:
@@ -65,24 +66,24 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
         ray.shutdown()
 
 
-def passed_on() -> dict[str, str]:
-    """The S3 settings and the mirror of weights that this process was given.
+def environment_for_workers() -> dict[str, str]:
+    """The environment variables that workers need: the settings of S3, and the mirror of weights.
 
-    They travel as an object, not as Ray's ``runtime_env``: that is shown to everybody by the dashboard and by ``ray
-    list``, and written into the logs of each node.
+    They travel as an object of Ray, not in its ``runtime_env``. The dashboard and ``ray list`` show that one to
+    everybody, and each node writes it into its logs.
     """
     return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", MIRROR_VARIABLE))}
 
 
 def choose_device(execution: ExecutionSettings) -> str:
-    """``cuda`` when the cluster has GPUs (or the setting says so), else ``cpu``."""
+    """The device of the settings; for ``auto``, ``cuda`` if the cluster has a GPU and ``cpu`` if not."""
     if execution.device != "auto":
         return execution.device
     return "cuda" if _resources().get("GPU", 0) else "cpu"
 
 
 def choose_workers(execution: ExecutionSettings, device: str) -> int:
-    """How many actors to ask for: as told, or one for each CPU core, or two for each GPU."""
+    """The number of workers of the settings; for ``auto``, one for each CPU core, or `ACTORS_PER_GPU` for each GPU."""
     if execution.workers != "auto":
         return int(execution.workers)
     resources = _resources()

@@ -1,4 +1,4 @@
-"""The story of one segment: decode, estimate, stage; and how the stories of several overlap."""
+"""One segment from video to staging area: decode, estimate, stage. The stages of two segments overlap."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport, StageSeconds
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.pose.estimator import PoseEstimator
+from posebatch.pose.stage_clock import StageClock
 from posebatch.pose.uploads import Uploads, pinned_array
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
@@ -30,20 +31,18 @@ from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
 
 READ_AHEAD_BYTES: Final = 256 << 20
-"""Decoded frames that may wait for the networks, of all segments in a worker: bounds its memory whatever their size."""
-
+"""Decoded frames that may wait for the networks, in bytes, over all segments of a worker: bounds its memory."""
 
 READ_AHEAD_BATCHES: Final = 3
-"""Nor may more than so many batches wait, one of them in the networks' hands, however small their frames."""
-
+"""Most batches that may wait, counting the one in the networks, however small their frames are."""
 
 GPU_PACKING: Final = FrameFormat(planes=True, new_array=pinned_array)
-"""The form in which frames go to a GPU."""
+"""The form of frames that go to a GPU: planes, in pinned memory."""
 
 
 @dataclass(frozen=True)
 class _Estimated:
-    """What the networks made of a segment."""
+    """Sums over the frames of a segment, counted by the stage of the networks."""
 
     frames: int
     persons: int
@@ -53,11 +52,11 @@ class _Estimated:
 
 
 class SegmentProcessor:
-    """Both networks, loaded once, and what to do with a segment. Has no idea who calls it.
+    """Both networks, loaded once, and the processing of segments. Knows nothing of Ray.
 
-    Two threads may call `process` at once. Each stage is one thread, through which the segments go one after another,
-    so while the networks have one segment, the frames of the next are decoded, and its caller stages the last. What
-    waits between the stages shares one bound.
+    Two threads may call `process` at once. One thread decodes and one runs the networks; segments pass through both in
+    the same order. While the networks have one segment, the next is decoded, and the last one is staged by its caller.
+    The frames that wait between the two threads share one budget.
     """
 
     def __init__(
@@ -69,19 +68,19 @@ class SegmentProcessor:
         uploads: Uploads | None = None,
         decode_on_gpu: bool = False,
     ) -> None:
-        """``uploads`` where the networks run on a GPU; only then may frames be decoded there too."""
+        """Give ``uploads`` where the networks run on a GPU; only then may ``decode_on_gpu`` be set."""
         self._context, self._estimator, self._threads = context, estimator, threads
         self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
-        self._room = SharedBudget(read_ahead_bytes)
+        self._budget = SharedBudget(read_ahead_bytes)
         self._broken = False
         self._order = threading.Lock()
         self._decoder = ThreadPoolExecutor(1, "decoder")
-        # OpenMP keeps the number of threads for each thread that calls it
+        # OpenMP has a number of threads for each calling thread: set it in the thread of the networks
         self._networks = ThreadPoolExecutor(1, "networks", torch.set_num_threads, (torch.get_num_threads(),))
 
     @classmethod
     def load(cls, context: RunContext, device: str = "auto", threads: int = 1) -> SegmentProcessor:
-        """Load the networks. Rounding depends on ``threads``: workers of one run should have equally many."""
+        """Load the networks. Rounding depends on ``threads``: use the same number in all workers of a run."""
         torch.set_num_threads(threads)
         execution = context.settings.execution
         estimator = PoseEstimator.load(context.settings.estimator, device, execution.engine)
@@ -90,58 +89,57 @@ class SegmentProcessor:
         return cls(context, estimator, threads, uploads=uploads, decode_on_gpu=decode_on_gpu)
 
     def close(self) -> None:
-        """End the threads, once what is under way has ended."""
+        """End both threads. Segments under way are finished first."""
         self._decoder.shutdown()
         self._networks.shutdown()
 
-    def process(self, job: SegmentTask) -> SegmentResult:
+    def process(self, task: SegmentTask) -> SegmentResult:
         """Decode a segment, find the persons in its frames, and stage the result.
 
-        Raises `VideoError` for what will fail again, retryable errors of storage, and `WorkerDiedError` when the
-        networks fail: then this processor is of no use any more. When it returns, the result is
-        in the store; when it raises, nothing of this segment is under way any more.
+        On return, the result is in the store. On an exception, no thread works on the segment any more. Raises
+        `VideoError` if the video is at fault, and `StorageError`. Raises `WorkerCrashError` if the networks failed;
+        every later call then raises `WorkerDiedError`.
         """
         context = self._context
         with spooled() as spool:
             writer = StagedWriter(spool)
-            decoder, estimated = self._run(job, writer)
+            decoder, estimated = self._run(task, writer)
             seconds = replace(estimated.seconds, decode=decoder.seconds)
             writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
-            check_unchanged(job.video.uri, job.video.etag)
-            work = context.staging(job.video)
-            with heartbeat.step("stage", job.name):
-                work.stage(job.segment, spool)
-        covered = _covered_seconds(decoder)
-        return SegmentResult(estimated.frames, estimated.persons, covered, estimated.frames_cut)
+            check_unchanged(task.video.uri, task.video.etag)
+            with heartbeat.step("stage", task.name):
+                context.staging(task.video).stage(task.segment, spool)
+        video_seconds = _covered_seconds(decoder)
+        return SegmentResult(estimated.frames, estimated.persons, video_seconds, estimated.frames_cut)
 
-    def _run(self, job: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
-        """Send a segment through both stages; whichever fails stops the other."""
-        frames = Channel[FrameBatch](self._room, self._size)
-        with self._order:  # the same in both stages: else each would wait for the other
-            decoding = self._decoder.submit(self._decode, job, frames)
-            estimating = self._networks.submit(self._estimate, job, frames, writer)
+    def _run(self, task: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
+        """Run both threads on a segment. A failure of either stops the other."""
+        frames = Channel[FrameBatch](self._budget, self._budgeted_bytes)
+        with self._order:  # the same order in both threads, which would otherwise wait for each other
+            decoding = self._decoder.submit(self._decode, task, frames)
+            estimating = self._networks.submit(self._estimate, task, frames, writer)
         try:
             decoder = decoding.result()
             return decoder, estimating.result()
         finally:
             frames.close()
-            under_way: list[Future[Any]] = [stage for stage in (decoding, estimating) if not stage.cancel()]
-            wait(under_way)
+            running: list[Future[Any]] = [future for future in (decoding, estimating) if not future.cancel()]
+            wait(running)
 
-    def _size(self, batch: FrameBatch) -> int:
-        """What a batch takes of the read-ahead; frames that could not be decoded count too."""
+    def _budgeted_bytes(self, batch: FrameBatch) -> int:
+        """Bytes of the budget that a batch takes: of its images, or a share by `READ_AHEAD_BATCHES` if that is more."""
         share = len(batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
-        return max(batch.images.nbytes, int(share * self._room.limit))
+        return max(batch.images.nbytes, int(share * self._budget.limit))
 
-    def _decode(self, job: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
+    def _decode(self, task: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
-        source = open_source(job.video.uri, job.video.etag, context.endpoint_url)
-        with heartbeat.step("decode", job.name), source as file:
+        source = open_source(task.video.uri, task.video.etag, context.endpoint_url)
+        with heartbeat.step("decode", task.name), source as file:
             decoder = SegmentDecoder(
                 file,
-                job.video.uri,
-                job.segment,
-                job.info,
+                task.video.uri,
+                task.segment,
+                task.info,
                 DecodeOptions(
                     sampling=context.settings.sampling,
                     batch_frames=self._estimator.batch_frames,
@@ -150,57 +148,57 @@ class SegmentProcessor:
                     frame_format=RGB if self._uploads is None else GPU_PACKING,
                     on_gpu=self._decode_on_gpu,
                     limits=context.settings.limits,
-                    on_frame=heartbeat.moved,
+                    on_frame=heartbeat.beat,
                 ),
             )
             with closing(iter(decoder)) as batches:
                 for batch in batches:
-                    with self._networks_may_fail(job):
+                    with self._catch_network_failure(task):
                         sent = batch if self._uploads is None else self._uploads.send(batch)
                     with heartbeat.waiting():
-                        taken = frames.put(sent)
-                    if not taken:
-                        return decoder  # the networks have failed
+                        accepted = frames.put(sent)
+                    if not accepted:
+                        return decoder  # the networks failed, and closed the channel
                 frames.end()
         return decoder
 
-    def _estimate(self, job: SegmentTask, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
-        with closing(frames), heartbeat.step("networks", job.name), self._networks_may_fail(job):
+    def _estimate(self, task: SegmentTask, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
+        with closing(frames), heartbeat.step("networks", task.name), self._catch_network_failure(task):
             if self._broken:
-                raise WorkerDiedError(f"{job.name}: the networks of this process have failed with another segment")
+                raise WorkerDiedError(f"{task.name}: the networks of this process failed with another segment")
             return self._infer(frames, writer)
 
     @contextmanager
-    def _networks_may_fail(self, job: SegmentTask) -> Iterator[None]:
-        """What torch and OpenVINO raise ends this processor: after an error of CUDA's every further call fails too."""
+    def _catch_network_failure(self, task: SegmentTask) -> Iterator[None]:
+        """An error of torch or OpenVINO breaks this processor: after a CUDA error every further call fails."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             self._broken = True
-            raise WorkerCrashError(f"{job.name}: the networks failed: {type(error).__name__}: {error}") from error
+            raise WorkerCrashError(f"{task.name}: the networks failed: {type(error).__name__}: {error}") from error
 
     def _infer(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
         started = time.perf_counter()
         estimator = self._estimator
-        detect_before, pose_before = estimator.detect_seconds, estimator.pose_seconds
+        clock = StageClock()
         count = persons = frames_cut = 0
-        for frame in estimator.estimate(_awaited(frames)):
+        for frame in estimator.estimate(_await_batches(frames), clock):
             writer.add(frame)
-            heartbeat.moved()
+            heartbeat.beat()
             count += 1
             persons += len(frame)
             frames_cut += frame.left_out > 0
         seconds = StageSeconds(
             wait=frames.waited_s,
-            detect=estimator.detect_seconds - detect_before,
-            pose=estimator.pose_seconds - pose_before,
+            detect=clock.detect_seconds,
+            pose=clock.pose_seconds,
             total=time.perf_counter() - started,
         )
         return _Estimated(count, persons, frames_cut, seconds)
 
 
-def _awaited(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-    """The same; to wait for the decoder is no step of the networks."""
+def _await_batches(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    """The same batches. Time spent waiting for the decoder does not count for the step of the networks."""
     iterator = iter(batches)
     while True:
         with heartbeat.waiting():
@@ -211,6 +209,6 @@ def _awaited(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
 
 
 def _covered_seconds(decoder: SegmentDecoder) -> float:
-    """How much of the video the segment covers."""
+    """Seconds of the video from the first to the last frame of the segment."""
     first, last = decoder.report.first_pts, decoder.report.last_pts
     return 0.0 if first is None or last is None else float((last - first) * decoder.info.time_base)

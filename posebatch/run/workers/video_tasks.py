@@ -1,7 +1,4 @@
-"""The CPU tasks around the segments of a video: probe it, draw its preview, publish it, record its failure.
-
-Each is one job, a small frozen description, and one story that any process can perform.
-"""
+"""The CPU tasks of a video: probe it, draw its preview, publish it, record its failure or a failed attempt."""
 
 from __future__ import annotations
 
@@ -24,38 +21,37 @@ from posebatch.storage.open import open_source
 from posebatch.video.probe import probe
 
 
-def perform(job: VideoTask, context: RunContext) -> object:
-    """Do one job; what it returns is said with the story that does it."""
-    match job:
+def perform(task: VideoTask, context: RunContext) -> object:
+    """Perform one task in this process. The function that it dispatches to documents the result."""
+    match task:
         case ProbeTask():
-            return probe_video(job, context)
+            return probe_video(task, context)
         case PreviewTask():
-            return draw_preview(job, context)
+            return draw_preview(task, context)
         case FinalizeTask():
-            return finalize_video(job, context)
+            return finalize_video(task, context)
         case PublishPreviewTask():
-            return attach_preview(job.video, job.preview, context)
+            return attach_preview(task.video, task.preview, context)
         case RecordFailureTask():
-            return fail_video(job, context)
+            return fail_video(task, context)
         case RecordAttemptTask():
-            context.staging(job.video).note_attempt(job.tries, job.kind, job.error)
+            context.staging(task.video).note_attempt(task.tries, task.kind, task.error)
             return None
 
 
-def probe_video(job: ProbeTask, context: RunContext) -> ProbeResult:
-    """Open a video, cut it into segments, and see which of them are staged already."""
-    video = relist(job.video, context.endpoint_url) if job.relist else job.video
+def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
+    """Open a video, plan its segments, and look which of them are staged already."""
+    video = relist(task.video, context.endpoint_url) if task.relist else task.video
     with open_source(video.uri, video.etag, context.endpoint_url) as file:
         plan = probe(file, video.uri, context.settings.execution.segment_seconds, context.settings.limits)
-    work = context.staging(video)
-    keys = work.staged_keys()
-    staged = frozenset(segment for segment in plan.segments if work.segment_key(segment) in keys)
+    staging = context.staging(video)
+    keys = staging.staged_keys()
+    staged = frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
     return ProbeResult(video, plan, staged)
 
 
-def fail_video(job: RecordFailureTask, context: RunContext) -> CommittedRecord:
-    """Publish a failed video's commit record and drop what is staged of it."""
-    store = context.store()
-    committed = publish_failure(store, job.video.output_path, job.record)
-    context.staging(job.video).clear()
+def fail_video(task: RecordFailureTask, context: RunContext) -> CommittedRecord:
+    """Publish the commit record of a failed video, and clear its staging area."""
+    committed = publish_failure(context.store(), task.video.output_path, task.record)
+    context.staging(task.video).clear()
     return committed

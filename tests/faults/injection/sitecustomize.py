@@ -1,14 +1,14 @@
-"""Faults from within: with this folder on PYTHONPATH, every process of a run does as the plan in a file says.
+"""Injects faults into every process of a run that has this folder on PYTHONPATH.
 
-The plan is JSON: ``{"marks": FOLDER, "deeds": [{"at": ..., "match": REGEX, "deed": ..., "times": N}, ...],
-"seconds_per_frame": S}``, where the last says how slow the networks are. A deed is done where it says, ``times`` times
-in all processes together (always, when it says nothing): each time leaves a mark in the folder, whose making only one
-process can succeed in. Places are ``before put``, ``after put``, ``before delete``, ``after delete`` (matched against
-the key), and ``probe``, ``decode``, ``networks`` (against the video's address). All that is staged is noted in the file
-``staged`` beside the marks.
+The plan of faults is a JSON file: ``{"marks": FOLDER, "faults": [{"at": ..., "match": REGEX, "action": ..., "times":
+N}, ...], "seconds_per_frame": S}``. The last is the time that the networks take. A fault happens ``times`` times over
+all processes, or always without that number. Each time creates a mark, an empty file in the folder; only one process
+can create it. ``at`` is ``before put``, ``after put``, ``before delete`` or ``after delete``, where ``match`` is
+searched in the key, or ``probe``, ``decode`` or ``networks``, where it is searched in the address of the video. The
+keys of staged segments are appended to the file ``staged`` beside the marks.
 
-The networks are replaced by something that reads the numbers in the frames, so that a process starts fast (the module
-that would load them is not even executed) and each row can be checked. All else is real.
+The networks are replaced by a reader of the numbers in the frames. Processes then start fast, because the module that
+loads the networks is not executed, and each row can be checked. Everything else is real.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def fail_as_cuda_does():
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-DEEDS = {
+ACTIONS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30)),
     "segfault": lambda: ctypes.string_at(0),
@@ -61,33 +61,34 @@ def read_plan():
         return json.load(file)
 
 
-def meet(place, name):
-    """Do what the plan says of this place."""
+def inject(point, name):
+    """Inject the faults that the plan has for this point."""
     plan = read_plan()
-    for number, deed in enumerate(plan["deeds"]):
-        if deed["at"] == place and re.search(deed["match"], name) and may(plan["marks"], number, deed.get("times")):
-            DEEDS[deed["deed"]]()
+    for number, fault in enumerate(plan["faults"]):
+        is_due = fault["at"] == point and re.search(fault["match"], name)
+        if is_due and claim_mark(plan["marks"], number, fault.get("times")):
+            ACTIONS[fault["action"]]()
 
 
-def may(marks, number, times):
-    """Whether this deed is to be done once more."""
-    for time_ in range(times if times is not None else 10_000):
+def claim_mark(marks, number, times):
+    """Create the next mark of a fault; False when it has happened often enough."""
+    for count in range(times if times is not None else 10_000):
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(os.path.join(marks, f"{number}.{time_}"), os.O_CREAT | os.O_EXCL))
+            os.close(os.open(os.path.join(marks, f"{number}.{count}"), os.O_CREAT | os.O_EXCL))
             return True
     return False
 
 
-def around(method, act):
-    def meeting(self, key, *arguments):
-        meet(f"before {act}", key)
+def injecting(method, act):
+    def injected(self, key, *arguments):
+        inject(f"before {act}", key)
         if act == "put" and "/staging/" in key:
             note_staged(key)
         result = method(self, key, *arguments)
-        meet(f"after {act}", key)
+        inject(f"after {act}", key)
         return result
 
-    return meeting
+    return injected
 
 
 def note_staged(key):
@@ -98,7 +99,7 @@ def note_staged(key):
 def patch_store(module):
     for store in (value for name, value in vars(module).items() if name in ("LocalStore", "S3Store")):
         for name, act in (("put", "put"), ("put_if", "put"), ("delete", "delete")):
-            setattr(store, name, around(getattr(store, name), act))
+            setattr(store, name, injecting(getattr(store, name), act))
 
 
 def patch_decoder(module):
@@ -107,7 +108,7 @@ def patch_decoder(module):
     def batches(self):
         for number, batch in enumerate(decode(self)):
             if number == 1:
-                meet("decode", self.name)
+                inject("decode", self.name)
             yield batch
 
     module.SegmentDecoder._batches = batches
@@ -117,33 +118,30 @@ def patch_tasks(module):
     probe = module.probe
 
     def probed(file, name, *arguments, **named):
-        meet("probe", name)
+        inject("probe", name)
         return probe(file, name, *arguments, **named)
 
     module.probe = probed
 
 
 def replace_estimator(module):
-    import_what_readers_need()
-    module.PoseEstimator = Readers
+    import_for_number_reader()
+    module.PoseEstimator = NumberReader
 
 
-class Readers:
-    """In a frame that shows the number n, n % 3 persons stand at n."""
+class NumberReader:
+    """A frame that shows the number n has n % 3 persons, all at n."""
 
-    placement = type("Placement", (), {"device": "cpu", "__str__": lambda _: "readers"})()
+    placement = type("Placement", (), {"device": "cpu", "__str__": lambda _: "number reader"})()
     batch_frames = 4
-
-    def __init__(self):
-        self.detect_seconds = self.pose_seconds = 0.0
 
     @classmethod
     def load(cls, *_):
         return cls()
 
-    def estimate(self, batches):
+    def estimate(self, batches, clock):
         for batch in batches:
-            meet("networks", heartbeat._steps[threading.get_ident()].subject)
+            inject("networks", heartbeat._steps[threading.get_ident()].subject)
             images = iter(batch.images)
             time.sleep(len(batch.records) * read_plan()["seconds_per_frame"])
             for record in batch.records:
@@ -152,7 +150,7 @@ class Readers:
     def read(self, record, image):
         try:
             number = frame_number(image)
-        except (AttributeError, ValueError):  # no frame, or one that is smeared
+        except (AttributeError, ValueError):  # an undecodable or a damaged frame
             number = 0
         shapes = ((4,), (), (), (17, 3))
         return FramePoses(record, *(np.full((number % 3, *shape), number, np.float32) for shape in shapes))
@@ -160,7 +158,8 @@ class Readers:
 
 def patch_lease(module):
     if os.environ.get("POSEBATCH_TEST_NO_LEASE"):
-        module.held = lambda *_, **__: contextlib.nullcontext()
+        assert module.hold_lease
+        module.hold_lease = lambda *_, **__: contextlib.nullcontext()
 
 
 PATCHES = {
@@ -176,7 +175,7 @@ REPLACED = {"posebatch.pose.estimator": replace_estimator}
 
 
 class Patching(importlib.abc.MetaPathFinder):
-    """Patches the modules in question once they have been loaded, or puts something else in their place."""
+    """Patches modules of `PATCHES` after they were executed, and replaces those of `REPLACED`."""
 
     def find_spec(self, name, path, target=None):
         if name not in PATCHES and name not in REPLACED:
@@ -195,8 +194,8 @@ class Patching(importlib.abc.MetaPathFinder):
         return spec
 
 
-def import_what_readers_need():
-    """Only where they are used: every process begins with this file."""
+def import_for_number_reader():
+    """Import late: every process executes this file at its start."""
     global FramePoses, frame_number, np, heartbeat  # noqa: PLW0603
     import numpy as np  # noqa: PLC0415
     from support.factories import frame_number  # noqa: PLC0415

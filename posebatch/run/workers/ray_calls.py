@@ -1,0 +1,56 @@
+"""Calls to Ray actors: how a call ended, and which of Ray's errors mean that the process behind it died."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import ray
+import ray.exceptions
+
+from posebatch.core.errors import WorkerDiedError
+from posebatch.run.pool import Completion
+from posebatch.run.tasks import SegmentTask, VideoTask
+
+Ref: TypeAlias = "ray.ObjectRef[Any]"
+"""The future result of a call."""
+
+Actor: TypeAlias = Any
+"""A handle of a Ray actor."""
+
+WORKER_DEATHS: Final = (
+    # The process of the actor ended (a crash, `os._exit`, SIGKILL), or its node is out of reach.
+    ray.exceptions.RayActorError,
+    # The same for a process that is not an actor's; Ray raises it where the actor was not yet created.
+    ray.exceptions.WorkerCrashedError,
+    # Ray's memory monitor killed the process because its node ran short of memory.
+    ray.exceptions.OutOfMemoryError,
+    # The node failed its health checks or left the cluster.
+    ray.exceptions.NodeDiedError,
+    # The call ended well, but its result lay on a node that was lost before the driver fetched it. To the driver this
+    # is the same as a death: the task must run again. That is safe because each task may be done twice.
+    ray.exceptions.ObjectLostError,
+    # Ray's own processes on that node failed, as when the raylet is killed amid a call.
+    ray.exceptions.RaySystemError,
+    # The raylet of that node ended, and with it all of the node's workers.
+    ray.exceptions.LocalRayletDiedError,
+)
+"""Ray's errors after which a task must run in another process. Any other error of Ray is a bug, and is raised."""
+
+NO_ANSWER: Final = (*WORKER_DEATHS, ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError)
+"""Ray's errors where a process gave no answer: it died, took too long, or could not be started on its node."""
+
+
+def completion_of(task: SegmentTask | VideoTask, ref: Ref) -> Completion:
+    """The completion of a task whose call has ended. `WorkerDiedError` is its error if the process died."""
+    try:
+        call_result = ray.get(ref)
+    except WORKER_DEATHS as death:
+        reason = summary_of(death)
+        return Completion(task, error=WorkerDiedError(f"{task.name}: the process that worked on it died: {reason}"))
+    return Completion(task, call_result.result, call_result.error)
+
+
+def summary_of(death: BaseException) -> str:
+    """The first line of an error of Ray, which goes on for a page."""
+    lines = [line.strip() for line in str(death).splitlines() if line.strip()]
+    return lines[0] if lines else type(death).__name__

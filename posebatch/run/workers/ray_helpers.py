@@ -1,0 +1,99 @@
+"""The helpers of a run on Ray: actors that perform CPU tasks, one task at a time each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from posebatch.core.errors import EvictedError, WorkerDiedError
+from posebatch.run.pool import Completion
+from posebatch.run.tasks import VideoTask
+from posebatch.run.workers.actors import ProcessHandle, TaskHelper
+from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completion_of, summary_of
+from posebatch.run.workers.ray_diagnoses import Diagnoses
+
+
+@dataclass(frozen=True)
+class _Helper:
+    actor: Actor
+    process: ProcessHandle
+    has_worked: bool = False
+    """Whether it ended a task before. It may then have died idle, and not because of its next task."""
+
+
+class Helpers:
+    """Helpers, started when no idle one is left.
+
+    They claim no CPU, so that workers on every core cannot keep them from starting; ``slots`` bounds their number. They
+    stay after a task: Ray ends an idle process after a second, so plain Ray tasks would each start a new one.
+    """
+
+    def __init__(self, shared_context: Ref, diagnoses: Diagnoses, slots: int) -> None:
+        self._shared_context, self._diagnoses, self._slots = shared_context, diagnoses, slots
+        self._starting: dict[Ref, tuple[VideoTask, Actor]] = {}  # by the ref of handle(), with the first task
+        self._idle: list[_Helper] = []
+        self._busy: dict[Ref, tuple[VideoTask, _Helper]] = {}  # by the ref of perform()
+
+    def idle_slots(self) -> int:
+        """How many more tasks may be submitted."""
+        return self._slots - len(self._busy) - len(self._starting)
+
+    def submit(self, task: VideoTask) -> None:
+        """Begin a task."""
+        if self._idle:
+            self._begin(task, self._idle.pop())
+        else:
+            self._start_helper(task)
+
+    def refs(self) -> list[Ref]:
+        """The calls that are under way."""
+        return [*self._starting, *self._busy]
+
+    def ended(self, ref: Ref) -> list[Completion]:
+        """Take note of a call that has ended; returns the tasks that ended with it."""
+        return self._helper_started(ref) if ref in self._starting else self._task_ended(ref)
+
+    def busy_actors(self) -> set[Actor]:
+        """The actors that have a task."""
+        return {helper.actor for _, helper in self._busy.values()}
+
+    def kill(self) -> None:
+        """End all helpers, and with them the tasks under way."""
+        for actor in [*self.busy_actors(), *(helper.actor for helper in self._idle)]:
+            ray.kill(actor)
+        for _, actor in self._starting.values():
+            ray.kill(actor)
+
+    def _start_helper(self, first: VideoTask) -> None:
+        """Start a helper. It gets its first task once its crash folder is known: that task may kill it at once."""
+        helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
+        actor = helper.options(max_concurrency=2).remote(self._shared_context)  # a task, and a call of activity()
+        self._starting[actor.handle.remote()] = first, actor
+
+    def _begin(self, task: VideoTask, helper: _Helper) -> None:
+        self._busy[helper.actor.perform.remote(task)] = task, helper
+
+    def _helper_started(self, ref: Ref) -> list[Completion]:
+        task, actor = self._starting.pop(ref)
+        try:
+            process = ray.get(ref)
+        except WORKER_DEATHS as death:
+            reason = summary_of(death)
+            return [Completion(task, error=EvictedError(f"{task.name}: its process died before it began: {reason}"))]
+        self._begin(task, _Helper(actor, process))
+        return []
+
+    def _task_ended(self, ref: Ref) -> list[Completion]:
+        task, helper = self._busy.pop(ref)
+        completion = completion_of(task, ref)
+        if not isinstance(completion.error, WorkerDiedError):
+            self._idle.append(replace(helper, has_worked=True))
+            return [completion]
+        ray.kill(helper.actor)
+        if helper.has_worked:
+            # Each task may be done twice, so it runs again in a new process: only there a death is the task's doing.
+            self._start_helper(task)
+            return []
+        return self._diagnoses.begin(helper.process, [completion])

@@ -1,0 +1,152 @@
+"""The workers of a run on Ray: actors that hold the networks, each with at most two segments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import ray
+
+from posebatch.core.errors import RunAbortedError, WorkerCrashError, WorkerDiedError
+from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion
+from posebatch.run.tasks import SegmentTask
+from posebatch.run.workers.actors import ProcessHandle
+from posebatch.run.workers.diagnosis import attribute_deaths
+from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completion_of, summary_of
+from posebatch.run.workers.ray_diagnoses import Diagnoses
+from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker
+
+FIRST_WORKER_SECONDS: Final = 600.0
+"""Longest wait of a run for its first ready worker. An autoscaler may need minutes to add a node."""
+
+FAILED_STARTS_TO_ABORT: Final = 20
+"""A run without any worker gives up after so many in a row have died while they loaded: enough to outlast nodes that
+are evicted, few enough to notice that the networks do not fit into memory."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """An actor whose networks are loaded."""
+
+    actor: Actor
+    process: ProcessHandle
+    tasks: dict[Ref, SegmentTask] = field(default_factory=dict)
+    """The segments under way, by the ref of process()."""
+
+    @property
+    def is_shareable(self) -> bool:
+        return len(self.tasks) == 1 and not any(task.alone for task in self.tasks.values())
+
+
+class Workers:
+    """``wanted`` workers, all requested at once: pending actors are what makes an autoscaler add nodes.
+
+    Each is used as soon as it is ready, and replaced when it dies.
+    """
+
+    def __init__(
+        self,
+        shared_context: Ref,
+        diagnoses: Diagnoses,
+        wanted: int,
+        device: str,
+        worker_class: type,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.wanted = wanted
+        self._shared_context, self._diagnoses, self._clock = shared_context, diagnoses, clock
+        self._device, self._worker_class = device, worker_class
+        self._starting: dict[Ref, Actor] = {}  # by the ref of load()
+        self._ready: list[_Worker] = []
+        self._failed_starts = 0
+        self._without_worker_since = clock()
+        for _ in range(wanted):
+            self._start_worker()
+
+    def idle(self) -> int:
+        """Ready workers without a segment. Raises `RunAbortedError` if no worker became ready in time."""
+        if not self._ready and self._clock() - self._without_worker_since > FIRST_WORKER_SECONDS:
+            raise RunAbortedError(
+                f"no worker became ready within {FIRST_WORKER_SECONDS:.0f} s: the cluster has no free "
+                f"{'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
+            )
+        return sum(not worker.tasks for worker in self._ready)
+
+    def shareable(self) -> int:
+        """Workers with one segment that may get a second."""
+        return sum(worker.is_shareable for worker in self._ready)
+
+    def submit(self, task: SegmentTask) -> None:
+        """Begin a segment on an idle worker, or else on a shareable one."""
+        candidates = (worker for worker in self._ready if not worker.tasks or worker.is_shareable)
+        worker = min(candidates, key=lambda worker: len(worker.tasks))
+        worker.tasks[worker.actor.process.remote(task)] = task
+
+    def refs(self) -> list[Ref]:
+        """The calls that are under way."""
+        return [*self._starting, *(ref for worker in self._ready for ref in worker.tasks)]
+
+    def ended(self, ref: Ref) -> list[Completion]:
+        """Take note of a call that has ended; returns the segments that ended with it."""
+        if ref in self._starting:
+            self._worker_started(ref)
+            return []
+        worker = next((worker for worker in self._ready if ref in worker.tasks), None)
+        if worker is None:
+            return []  # already returned with the other segment of a worker that died
+        completion = completion_of(worker.tasks.pop(ref), ref)
+        if isinstance(completion.error, WorkerDiedError):
+            return self._worker_died(worker, completion)
+        return [completion]
+
+    def busy_actors(self) -> set[Actor]:
+        """The actors that have a segment."""
+        return {worker.actor for worker in self._ready if worker.tasks}
+
+    def kill(self) -> None:
+        """End all workers, and with them the segments under way."""
+        for actor in [*self._starting.values(), *(worker.actor for worker in self._ready)]:
+            ray.kill(actor)
+
+    def _start_worker(self) -> None:
+        on_gpu = self._device == "cuda"
+        threads = cores_of_gpu_worker(ray.nodes()) if on_gpu else 1  # type: ignore[no-untyped-call]
+        gpus = 1 / ACTORS_PER_GPU if on_gpu else 0
+        worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(self._worker_class)
+        concurrent = worker.options(max_concurrency=SEGMENTS_PER_WORKER + 1)  # and a call of activity()
+        actor = concurrent.remote(self._shared_context, self._device, threads)
+        self._starting[actor.load.remote()] = actor
+
+    def _worker_started(self, ref: Ref) -> None:
+        actor = self._starting.pop(ref)
+        try:
+            loaded = ray.get(ref)
+        except WORKER_DEATHS as death:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._ready:
+                raise RunAbortedError(
+                    f"{self._failed_starts} workers in a row died while they loaded the networks: {summary_of(death)}"
+                ) from death
+            self._start_worker()
+            return
+        if loaded.error is not None:
+            raise RunAbortedError(f"a worker cannot load the networks: {loaded.error}") from loaded.error
+        assert isinstance(loaded.result, ProcessHandle)
+        self._failed_starts = 0
+        self._ready.append(_Worker(actor, loaded.result))
+
+    def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
+        """Replace a worker, and end all of its segments. One may have ended well just before the death."""
+        ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
+        self._ready.remove(worker)
+        self._without_worker_since = self._clock()
+        self._start_worker()
+        completions = [first, *(completion_of(task, ref) for ref, task in worker.tasks.items())]
+        died = [completion for completion in completions if isinstance(completion.error, WorkerDiedError)]
+        ended_before = [completion for completion in completions if completion not in died]
+        if any(isinstance(completion.error, WorkerCrashError) for completion in died):
+            # the worker itself has named the segment after which it cannot go on: there is no crash report to read
+            return ended_before + attribute_deaths(died, None, node_is_alive=True)
+        return ended_before + self._diagnoses.begin(worker.process, died)
