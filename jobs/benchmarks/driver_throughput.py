@@ -24,7 +24,8 @@ from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.storage.local import LocalStore, local_etag
 
@@ -141,22 +142,20 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
-    published, standings = 0, CommitIndex(LocalStore(context.output))
+    published = 0
 
-    def note(done: CommittedRecord) -> None:
+    def count(_: VideoRecord) -> None:
         nonlocal published
-        standings.note(done)
         published += 1
         if published == max(1, videos // 10):
             peaks.append(peak_memory_mb())
 
     def run() -> float:
-        nonlocal standings
         started, store = time.perf_counter(), LocalStore(context.output)
         standings = CommitIndex(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))
+        Scheduler(context, standings, progress, StopRequest(), count).run(_listed(archive, settings), lambda: pool)
         standings.save()
         return time.perf_counter() - started
 

@@ -14,17 +14,17 @@ from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.driver_throughput import StubPool, make_archive
 from benchmarks.scaling import INFO
 from posebatch.core.frames import FramePoses, FrameRecord
-from posebatch.core.records import DecodeReport, SegmentReport
+from posebatch.core.records import DecodeReport, SegmentReport, VideoRecord
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
-from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_inputs, parse_inputs
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
@@ -87,19 +87,18 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
     marks, memory = [time.perf_counter()], []
     published = 0
 
-    def note(done: CommittedRecord) -> None:
+    def count(_: VideoRecord) -> None:
         nonlocal published
-        standings.note(done)
         published += 1
         if published % MARK == 0:
             marks.append(time.perf_counter())
             memory.append(memory_mb())
 
     pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
-    Runner(context, standings, lambda: pool, progress, note).run(found)
+    Scheduler(context, standings, progress, StopRequest(), count).run(found, lambda: pool)
     seconds = time.perf_counter() - marks[0]
     standings.save()
-    again = Runner(context, CommitIndex(store, len(found)), lambda: pool, progress, note).run(found)
+    again = Scheduler(context, CommitIndex(store, len(found)), progress, StopRequest()).run(found, lambda: pool)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
 

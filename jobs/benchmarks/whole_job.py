@@ -19,7 +19,8 @@ from posebatch.models.weights.names import weight_file
 from posebatch.run.pool import Completion, Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform
@@ -63,9 +64,10 @@ def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -
     found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _Watched(start_pool())
-    outcome = Runner(prepared.context, prepared.standings, lambda: cast(Pool, pool), progress).run(prepared.videos())
-    if outcome.complaints or pool.first_segment is None:
-        reasons = [complaint.reason for complaint in outcome.complaints] or ["there was nothing to do"]
+    scheduler = Scheduler(prepared.context, prepared.standings, progress, StopRequest())
+    outcome = scheduler.run(prepared.videos(), lambda: cast(Pool, pool))
+    if outcome.problems or pool.first_segment is None:
+        reasons = [problem.reason for problem in outcome.problems] or ["there was nothing to do"]
         raise RunAbortedError(f"the measured run did not succeed: {reasons[0]}")
     seconds = time.perf_counter() - pool.first_segment
     return Measured(outcome.tally.frames, outcome.tally.persons, seconds, pool.first_segment - started)

@@ -6,12 +6,11 @@ counters, nothing that grows with the archive.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 from posebatch.core.errors import (
     AccessDeniedError,
@@ -33,11 +32,13 @@ from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import ProblemStatus, RunOutcome, VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
 from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
 from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion, Pool
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     FinalizeTask,
     PreviewOutcome,
@@ -119,47 +120,23 @@ def _piece(job: SegmentTask | VideoTask) -> object:
     return job.segment if isinstance(job, SegmentTask) else type(job)
 
 
-@dataclass(frozen=True)
-class VideoProblem:
-    """A video that is not published as it should be."""
-
-    video: str
-    status: Literal["failed", "failed before", "partial"]
-    reason: str
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended."""
-
-    tally: Tally
-    elapsed_s: float
-    complaints: tuple[VideoProblem, ...]
-    """In the order in which they came up; at most `MAX_COMPLAINTS`."""
-
-    @property
-    def exit_code(self) -> int:
-        """0: everything wanted is published; 3: some videos failed, or are published in part."""
-        return 3 if self.tally.failed or self.tally.quarantined or self.tally.partial else 0
-
-
 MAX_COMPLAINTS: Final = 1000
 """Complaints that are kept to be named at the end; the rest stand in the videos table."""
 
 
-class Runner:
+class Scheduler:
     """One run over an archive."""
 
     def __init__(
         self,
         context: RunContext,
         standings: CommitIndex,
-        start_pool: Callable[[], Pool],
         progress: Progress,
-        on_record: Callable[[CommittedRecord], None] = lambda _: None,
+        stop: StopRequest,
+        on_record: Callable[[VideoRecord], None] = lambda _: None,
     ) -> None:
         self._context, self._standings, self._progress = context, standings, progress
-        self._start_pool, self._on_record = start_pool, on_record
+        self._stop, self._on_record = stop, on_record
         self._tally = progress.tally
         self._flights: dict[str, _VideoInFlight] = {}
         self._segments: deque[SegmentTask] = deque()
@@ -169,22 +146,17 @@ class Runner:
         self._moves = 0  # videos taken and jobs ended
         self._last_move: tuple[object, float] = (None, time.monotonic())
         self._complaints: list[VideoProblem] = []
-        self._stop = threading.Event()
-        self._stop_reason = ""
 
-    def stop(self, reason: str) -> None:
-        """End the run soon; safe to call from a signal handler. Finished work stays."""
-        self._stop_reason = reason
-        self._stop.set()
+    def run(self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool]) -> RunOutcome:
+        """Settle every video; ``start_pool`` is called once there is something to do.
 
-    def run(self, videos: Iterable[SourceVideo]) -> RunOutcome:
-        """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError`
-        when a later version of posebatch has published one of them.
+        Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError` when a later version of
+        posebatch has published one of them.
         """
         planned = Planner(videos, self._standings, self._context)
         try:
             if self._anything_to_do(planned):
-                self._pool = self._start_pool()
+                self._pool = start_pool()
                 self._work_off(planned)
         finally:
             planned.close()
@@ -193,7 +165,7 @@ class Runner:
     def _anything_to_do(self, planned: Planner) -> bool:
         """Pass over what is settled; a night with nothing new should not even start workers."""
         while not self._flights and not planned.exhausted:
-            self._check_stop()
+            self._stop.check()
             self._check_idle()
             upcoming = planned.poll(POLL_SECONDS)
             if upcoming is not None:
@@ -203,17 +175,13 @@ class Runner:
 
     def _work_off(self, planned: Planner) -> None:
         while self._flights or not planned.exhausted:
-            self._check_stop()
+            self._stop.check()
             self._check_idle(self._pool.activity())
             self._admit(planned)
             for completion in self._pool.wait(POLL_SECONDS):
                 self._moves += 1
                 self._settle(completion)
             self._progress.show()
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
 
     def _check_idle(self, activity: int = 0) -> None:
         """Give up when nothing at all has moved for too long: a run must never just hang."""
@@ -364,7 +332,8 @@ class Runner:
     def _settled(self, flight: _VideoInFlight, done: CommittedRecord) -> None:
         record = done.record
         del self._flights[flight.video.uri]
-        self._on_record(done)
+        self._standings.note(done)
+        self._on_record(record)
         if record.status == "failed":
             self._tally.failed += 1
             self._complain(flight.video, "failed", str(record.error))
@@ -508,7 +477,7 @@ class Runner:
         self._tally.failed += 1
         self._complain(flight.video, "failed", str(error))
 
-    def _complain(self, video: SourceVideo, status: Literal["failed", "failed before", "partial"], reason: str) -> None:
+    def _complain(self, video: SourceVideo, status: ProblemStatus, reason: str) -> None:
         if len(self._complaints) < MAX_COMPLAINTS:
             self._complaints.append(VideoProblem(video.uri, status, reason))
 

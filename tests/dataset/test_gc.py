@@ -624,11 +624,11 @@ def before_the_upgrade(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Arc
 
 
 def stop_after_the_first(archive: Archive) -> None:
-    def stop(runner, completion):
+    def stop_run(stop, completion):
         if isinstance(completion.result, CommittedRecord):
-            runner.stop("the test")
+            stop.request("the test")
 
-    archive.after = stop
+    archive.after = stop_run
     with pytest.raises(RunAbortedError, match="stopped by the test"):
         archive.run()
     archive.after = lambda *_: None

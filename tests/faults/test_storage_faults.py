@@ -33,10 +33,12 @@ from posebatch.dataset.publication import read_record
 from posebatch.dataset.verify import verify
 from posebatch.run import scheduler
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner, RunOutcome
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage import local, retry, s3
@@ -94,13 +96,10 @@ class Nights:
         def really(job: Any) -> object:
             return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
-        runner = Runner(
-            context,
-            CommitIndex(open_store(self.output)),
-            lambda: FakePool(context, no_fault, lambda _: False, really),
-            Progress(Tally(), self.said),
-        )
-        return runner.run(iter(list_videos(parse_inputs([self.source]), settings.selection)))
+        index, progress = CommitIndex(open_store(self.output)), Progress(Tally(), self.said)
+        scheduler = Scheduler(context, index, progress, StopRequest())
+        videos = list_videos(parse_inputs([self.source]), settings.selection)
+        return scheduler.run(videos, lambda: FakePool(context, no_fault, lambda _: False, really))
 
     def until_nothing_is_left(self) -> None:
         """What the next nights do, when the store is well again."""
@@ -226,7 +225,7 @@ def test_what_passes_soon_is_not_even_noticed(world: World, faults: list[Fault])
     outcome = nights.run()
     met = world.calm_down()
     assert all(met[fault.kind] for fault in faults), met
-    assert (facts(outcome), outcome.complaints) == ((len(VIDEOS), 0, 0, 0), ()), nights.said.getvalue()
+    assert (facts(outcome), outcome.problems) == ((len(VIDEOS), 0, 0, 0), ()), nights.said.getvalue()
     assert "failed" not in nights.said.getvalue()
     assert facts(nights.run()) == (0, len(VIDEOS), 0, 0)
     check_whole(open_store(nights.output), world.expected)
@@ -275,9 +274,9 @@ def test_a_prefix_that_is_denied_costs_no_other_video(world: World, name: str) -
     outcome = nights.run()
     world.calm_down()
     assert facts(outcome) == (len(VIDEOS) - 1, 0, 1, 0)
-    (complaint,) = outcome.complaints
-    assert complaint.video.endswith(name)
-    assert "access denied" in complaint.reason
+    (problem,) = outcome.problems
+    assert problem.video.endswith(name)
+    assert "access denied" in problem.reason
     nights.until_nothing_is_left()
     check_whole(open_store(nights.output), world.expected)
 

@@ -527,7 +527,7 @@ def test_a_bucket_with_an_impossible_name_is_an_input_error(s3: str, named: str)
 @pytest.mark.parametrize("page", [1, 2, 5, 1000])
 def test_listings_of_many_pages_are_whole(s3: str, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
     pages: list[int] = []
-    client = s3.s3_client(None)
+    client = s3_module.s3_client(None)
     ask = client.list_objects_v2
 
     def in_small_pages(**request: Any) -> Any:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -44,7 +44,9 @@ from posebatch.dataset.publication import CommittedRecord, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables.readers import read_poses
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler
+from posebatch.run import scheduler as scheduler_module
+from posebatch.run.context import RunContext
+from posebatch.run.outcome import RunOutcome, VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import PLANNED_AHEAD
 from posebatch.run.pool import Completion
@@ -55,10 +57,9 @@ from posebatch.run.scheduler import (
     STORAGE_FAILURES_TO_ABORT,
     TIMES_TAKEN_AWAY,
     VIDEOS_PER_WORKER,
-    Runner,
-    RunOutcome,
-    VideoProblem,
+    Scheduler,
 )
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     FinalizeTask,
     PreviewTask,
@@ -75,12 +76,23 @@ from posebatch.run.workers.video_tasks import perform
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    monkeypatch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler_module, "POLL_SECONDS", 0.01)
     return Archive(tmp_path)
 
 
 # --- all goes well -------------------------------------------------------------------------------------------------
+
+
+def cutting(context: RunContext, frames_cut: int) -> Callable[[Job], object]:
+    """Workers that find too many persons in so many frames of each segment."""
+
+    def perform_job(job: Job) -> object:
+        if isinstance(job, SegmentTask):
+            return replace(process(job, context), frames_cut=frames_cut)
+        return perform(job, context)
+
+    return perform_job
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
@@ -88,15 +100,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
 def test_frames_with_more_persons_than_wanted_are_named_once(archive: Archive, cut: int, recut: bool):
     """Also when the video is decoded again, as one segment."""
     archive.add("a.mp4")
-    context = archive.context(max_persons=7)
-
-    def perform_job(job: Job) -> object:
-        if isinstance(job, SegmentTask):
-            return replace(process(job, context), frames_cut=cut)
-        return perform(job, context)
-
     fault = Times(IndexDisagreesError, SegmentTask, "a", 1, segment=1) if recut else no_fault
-    outcome = archive.run(fault, perform_job=perform_job, max_persons=7)
+    outcome = archive.run(fault, perform_job=cutting(archive.context(max_persons=7), cut), max_persons=7)
     segments = 1 if recut else len(archive.submitted(SegmentTask))
     assert facts(outcome) == (1, 0, 0, 0)
     said = archive.said.getvalue()
@@ -109,7 +114,7 @@ def test_every_video_is_published_once(archive: Archive, count: int):
     archive.add(*(f"{i}.mp4" for i in range(count)))
     outcome = archive.run(videos=archive.videos() if count else [])
     assert facts(outcome) == (count, 0, 0, 0)
-    assert (outcome.exit_code, outcome.complaints) == (0, ())
+    assert (outcome.exit_code, outcome.problems) == (0, ())
     assert len(archive.pools) == (1 if count else 0), "no work, no workers"
     assert (outcome.tally.frames, outcome.tally.persons) == (6 * count, 6 * count)
     assert outcome.tally.bytes_done == pytest.approx(
@@ -198,7 +203,7 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
     uri = archive.video("b.mp4").uri
     assert facts(outcome) == (2, 0, 1, 0)
     assert outcome.exit_code == 3
-    assert outcome.complaints == (VideoProblem(uri, "failed", f"{uri}: scripted"),)
+    assert outcome.problems == (VideoProblem(uri, "failed", f"{uri}: scripted"),)
     assert fault.happened == max_attempts
     record = archive.record("b.mp4")
     assert (record.status, record.error_kind, record.attempts) == ("failed", "worker_died", max_attempts)
@@ -210,9 +215,9 @@ def test_what_does_not_pass_fails_and_is_quarantined(archive: Archive, max_attem
     second = archive.run(fault, max_attempts=max_attempts)
     assert (facts(second), second.exit_code) == ((0, 2, 0, 1), 3)
     assert len(archive.pools) == 1, "what is quarantined needs no workers"
-    (complaint,) = second.complaints
-    assert (complaint.video, complaint.status) == (uri, "failed before")
-    assert complaint.reason.startswith("worker_died")
+    (problem,) = second.problems
+    assert (problem.video, problem.status) == (uri, "failed before")
+    assert problem.reason.startswith("worker_died")
 
     third = archive.run(retry_failed=True, max_attempts=max_attempts)
     assert (facts(third), third.exit_code) == ((1, 2, 0, 0), 0)
@@ -234,9 +239,9 @@ def test_attempts_are_counted_over_runs(archive: Archive):
     archive.add("a.mp4", "b.mp4")
     fault = Times(WorkerDiedError, SegmentTask, "a", ALWAYS, segment=1)
 
-    def stop_when_noted(runner: Runner, completion: Completion) -> None:
+    def stop_when_noted(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.job, RecordAttemptTask):
-            runner.stop("SIGTERM")
+            stop.request("SIGTERM")
 
     archive.after = stop_when_noted
     for night in (1, 2):
@@ -387,11 +392,11 @@ def test_kills_are_counted_across_runs(archive: Archive):
     """The run is stopped after each kill; the count stays, also while other tries fail for other reasons."""
     archive.add("a.mp4")
 
-    def stop(runner: Runner, completion: Completion) -> None:
+    def stop_run(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.job, RecordAttemptTask):
-            runner.stop("the test")
+            stop.request("the test")
 
-    archive.after = stop
+    archive.after = stop_run
     for error in (WorkerCrashError, StorageUnavailableError):
         with pytest.raises(RunAbortedError):
             archive.run(Times(error, SegmentTask, "a", segment=1), max_attempts=9)
@@ -446,9 +451,9 @@ def test_a_long_segment_that_moves_on_is_waited_for(archive: Archive):
 
 
 def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scheduler, "RETRY_SECONDS", 2.0)
+    monkeypatch.setattr(scheduler_module, "RETRY_SECONDS", 2.0)
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(scheduler, "time", clock)
+    monkeypatch.setattr(scheduler_module, "time", clock)
     archive.add("a.mp4")
     begun: list[float] = []
 
@@ -464,7 +469,7 @@ def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytes
             clock.now += 0.25  # time passes although nothing ends
             return super().wait(timeout_s)
 
-    monkeypatch.setattr(f"{__name__}.FakePool", Idling)
+    archive.pool_class = Idling
     archive.run(fault, segment_seconds=100, max_attempts=9)
     pauses = np.diff(begun)
     assert 2 <= pauses[0] < 4, "the first pause"
@@ -497,7 +502,7 @@ def test_files_that_are_no_videos(archive: Archive):
     outcome = archive.run()
     assert facts(outcome) == (2, 0, 2, 0)
     assert {archive.record(name).error_kind for name in ("empty.mp4", "text.mp4")} == {"not_a_video"}
-    assert sorted(complaint.reason for complaint in outcome.complaints)[0].endswith("the file is empty (0 bytes)")
+    assert sorted(problem.reason for problem in outcome.problems)[0].endswith("the file is empty (0 bytes)")
     assert verify(archive.store).problems == ()
 
 
@@ -642,7 +647,7 @@ def test_a_source_that_has_gone_is_named_but_not_recorded(archive: Archive):
     (archive.root / "a.mp4").unlink()
     outcome = archive.run(videos=listed)
     assert (facts(outcome), outcome.exit_code) == ((1, 0, 1, 0), 3)
-    assert outcome.complaints[0].video == listed[0].uri
+    assert outcome.problems[0].video == listed[0].uri
     assert read_record(archive.store, "a.mp4") is None
     assert archive.run().exit_code == 0, "the next night does not know of it"
 
@@ -784,9 +789,9 @@ def test_storage_errors_with_success_between_them_do_not_end_the_run(archive: Ar
 def test_stopping_keeps_what_is_finished(archive: Archive):
     archive.add(*(f"{i}.mp4" for i in range(4)))
 
-    def after(runner: Runner, completion: Completion) -> None:
+    def after(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.job, FinalizeTask):
-            runner.stop("SIGTERM")
+            stop.request("SIGTERM")
 
     archive.after = after
     with pytest.raises(RunAbortedError, match="stopped by SIGTERM; the same command goes on from here"):
@@ -802,19 +807,17 @@ def test_stopping_before_there_is_anything_to_do(archive: Archive):
     archive.add("a.mp4")
     archive.run()
     (video,) = archive.videos()
-    runner_context = archive.context()
-    runner = Runner(
-        runner_context, CommitIndex(archive.store), lambda: pytest.fail("no pool"), Progress(Tally(), io.StringIO())
-    )
+    stop, progress = StopRequest(), Progress(Tally(), io.StringIO())
+    scheduler = Scheduler(archive.context(), CommitIndex(archive.store), progress, stop)
 
     def endless() -> Iterator[SourceVideo]:
         for i in range(10**9):
             if i == 3 * PLANNED_AHEAD:
-                runner.stop("SIGINT")
+                stop.request("SIGINT")
             yield video
 
     with pytest.raises(RunAbortedError, match="stopped by SIGINT"):
-        runner.run(endless())
+        scheduler.run(endless(), lambda: pytest.fail("no pool"))
     assert "planner" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -822,11 +825,11 @@ def test_staged_segments_are_not_computed_again(archive: Archive):
     archive.add("a.mp4", frames=12)
     staged = []
 
-    def after(runner: Runner, completion: Completion) -> None:
+    def after(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.result, SegmentResult):
             staged.append(completion.job.segment.index)
             if len(staged) == 2:
-                runner.stop("SIGTERM")
+                stop.request("SIGTERM")
 
     archive.after = after
     with pytest.raises(RunAbortedError):
@@ -844,9 +847,9 @@ def test_staged_segments_are_not_computed_again(archive: Archive):
 def test_another_cut_does_not_use_the_segments_of_the_old_one(archive: Archive):
     archive.add("a.mp4", frames=12)
 
-    def after(runner: Runner, completion: Completion) -> None:
+    def after(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.result, SegmentResult):
-            runner.stop("SIGTERM")
+            stop.request("SIGTERM")
 
     archive.after = after
     with pytest.raises(RunAbortedError):
@@ -940,11 +943,11 @@ def job_index(job: Job) -> int | None:
 
 
 def test_named_failures_are_bounded(archive: Archive, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scheduler, "MAX_COMPLAINTS", 2)
+    monkeypatch.setattr(scheduler_module, "MAX_COMPLAINTS", 2)
     for i in range(4):
         (archive.root / f"{i}.mp4").write_bytes(b"")
     outcome = archive.run()
-    assert (facts(outcome), len(outcome.complaints)) == ((0, 0, 4, 0), 2)
+    assert (facts(outcome), len(outcome.problems)) == ((0, 0, 4, 0), 2)
 
 
 # --- planning ------------------------------------------------------------------------------------------------------
@@ -1016,12 +1019,10 @@ def test_a_file_whose_name_is_no_text(archive: Archive):
     assert verify(archive.store).problems == ()
 
 
-def test_frames_with_too_many_persons_are_said_of_each_video_and_counted(archive, monkeypatch):
-    monkeypatch.setitem(
-        globals(), "process", lambda job, context, true=process: replace(true(job, context), frames_cut=2)
-    )
+def test_scheduler_reports_and_counts_frames_with_too_many_persons(archive: Archive):
     archive.add("a.mp4", "b.mp4")
-    archive.run(max_persons=7, segment_seconds=1000)
+    chosen = {"max_persons": 7, "segment_seconds": 1000}
+    archive.run(perform_job=cutting(archive.context(**chosen), 2), **chosen)
     for name in ("a.mp4", "b.mp4"):
         said = f"{archive.video(name).uri}: 2 frames hold more than 7 persons"
         assert said in archive.said.getvalue()

@@ -22,14 +22,13 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import read_record
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import (
-    Runner,
-    RunOutcome,
-)
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     SegmentResult,
     SegmentTask,
@@ -168,7 +167,8 @@ class Archive:
         self.records: list[VideoRecord] = []
         self.said = io.StringIO()
         self.tally = Tally()
-        self.after: Callable[[Runner, Completion], None] = lambda *_: None
+        self.pool_class: type[FakePool] = FakePool
+        self.after: Callable[[StopRequest, Completion], None] = lambda *_: None
 
     def add(self, *names: str, **look) -> None:
         for name in names:
@@ -195,27 +195,25 @@ class Archive:
         alive: Callable[[], int] = lambda: 0,
         **chosen,
     ) -> RunOutcome:
-        context = self.context(**chosen)
+        context, stop = self.context(**chosen), StopRequest()
 
         def really(job: Job) -> object:
             return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
         def start_pool() -> FakePool:
-            pool = FakePool(
-                context, fault, held, perform_job or really, lambda c: self.after(runner, c), workers, alive
+            pool = self.pool_class(
+                context, fault, held, perform_job or really, lambda c: self.after(stop, c), workers, alive
             )
             self.pools.append(pool)
             return pool
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        runner = Runner(
-            context, CommitIndex(self.store), start_pool, progress, lambda done: self.records.append(done.record)
-        )
-        watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
+        scheduler = Scheduler(context, CommitIndex(self.store), progress, stop, self.records.append)
+        watchdog = threading.Timer(WATCHDOG_SECONDS, stop.request, ["the watchdog"])
         watchdog.start()
         try:
-            outcome = runner.run(iter(self.videos() if videos is None else videos))
+            outcome = scheduler.run(iter(self.videos() if videos is None else videos), start_pool)
         finally:
             watchdog.cancel()
         assert "planner" not in {thread.name for thread in threading.enumerate()}
