@@ -17,7 +17,6 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, VideoRecord
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
-from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
@@ -54,27 +53,26 @@ class PublicationFigures:
 
 
 class PublishingPool(StubPool):
-    """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+    """A `Pool` that stages made-up poses and publishes them as the job does."""
 
-    def _end(self, job: SegmentTask | VideoTask) -> object:
-        match job:
+    def _perform(self, task: SegmentTask | VideoTask) -> object:
+        match task:
             case SegmentTask():
-                return self._stage(job)
+                return self._stage(task)
             case ProbeTask():
-                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+                return ProbeResult(task.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return finalize_video(job, self._context)
+                return finalize_video(task, self._context)
             case _:
-                return super()._end(job)
+                return super()._perform(task)
 
-    def _stage(self, job: SegmentTask) -> SegmentResult:
+    def _stage(self, task: SegmentTask) -> SegmentResult:
         content = io.BytesIO()
         writer = StagedWriter(content)
         for index in range(FRAMES):
             writer.add(_frame(index))
         writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
-        work = StagingArea.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
-        work.stage(job.segment, content)
+        self._context.staging(task.video).stage(task.segment, content)
         return SegmentResult(FRAMES, FRAMES, 0.1)
 
 

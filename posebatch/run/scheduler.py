@@ -206,10 +206,10 @@ class Scheduler:
         self._later = [(when, job) for when, job in self._later if when > now]
         for job in due:
             self._enqueue(job)
-        while self._tasks and self._pool.idle_task_slots() > 0:
+        for _ in range(min(self._pool.capacity().task_slots, len(self._tasks))):
             self._pool.submit(self._tasks.popleft())
         self._hand_out_segments()
-        most_flights = VIDEOS_PER_WORKER * self._pool.workers() + LOOK_AHEAD_VIDEOS
+        most_flights = VIDEOS_PER_WORKER * self._pool.capacity().workers + LOOK_AHEAD_VIDEOS
         while len(self._flights) < most_flights and not self._tasks:
             upcoming = planned.poll()
             if upcoming is None:
@@ -217,12 +217,12 @@ class Scheduler:
             self._take(upcoming)
 
     def _hand_out_segments(self) -> None:
-        for _ in range(self._pool.idle_workers()):
-            if self._segments:
-                self._pool.submit(self._segments.popleft())
+        for _ in range(min(self._pool.capacity().idle, len(self._segments))):
+            self._pool.submit(self._segments.popleft())
+        capacity = self._pool.capacity()
         # The last ones go to whoever has nothing left to do; and one that is to be alone waits for such a worker.
-        for _ in range(self._pool.shareable_workers()):
-            if len(self._segments) < self._pool.workers() or self._segments[0].alone:
+        for _ in range(capacity.shareable):
+            if len(self._segments) < capacity.workers or self._segments[0].alone:
                 return
             self._pool.submit(self._segments.popleft())
 
@@ -262,7 +262,7 @@ class Scheduler:
     # --- completions ----------------------------------------------------------------------------------------------
 
     def _settle(self, completion: Completion) -> None:
-        job = completion.job
+        job = completion.task
         flight = self._flights.get(job.video.uri)
         if flight is None or isinstance(job, RecordAttemptTask):
             return  # the video was settled while this was under way
@@ -483,7 +483,7 @@ class Scheduler:
 
     def _count_storage_failure(self, error: StorageError) -> None:
         self._storage_failures += 1
-        at_once = SEGMENTS_PER_WORKER * self._pool.workers()
+        at_once = SEGMENTS_PER_WORKER * self._pool.capacity().workers
         if self._storage_failures >= max(STORAGE_FAILURES_TO_ABORT, 3 * at_once):
             raise RunAbortedError(
                 f"{self._storage_failures} storage errors in a row, the last one: {error}. "

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from support.fake_pool import FakePool, Fault, Job, no_fault, process
+from support.fake_pool import FakePool, Fault, Task, no_fault, process
 
 from posebatch.cli import run as run_commands
 from posebatch.cli.entry import main
@@ -27,8 +27,8 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
 
     @contextmanager
     def pool(context: RunContext, _: StopRequest) -> Iterator[FakePool]:
-        def really(job: Job) -> object:
-            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
+        def really(task: Task) -> object:
+            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 
         yield FakePool(context, fault, lambda _: False, really)
 

@@ -14,7 +14,7 @@ from posebatch.core.errors import DamagedVideoError, EvictedError, RunAbortedErr
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
-from posebatch.run.pool import Completion
+from posebatch.run.pool import Capacity, Completion
 from posebatch.run.tasks import ProbeTask, SegmentResult, SegmentTask
 from posebatch.run.workers import crash_reports, ray_pool
 from posebatch.run.workers.actors import CallResult, ProcessHandle
@@ -133,11 +133,11 @@ def pool_of(played: PlayedRay, workers: int) -> RayPool:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_are_used_as_they_become_ready(played: PlayedRay, workers: int) -> None:
     pool = RayPool(CONTEXT, workers, "cpu")
-    assert (pool.workers(), pool.idle_workers(), pool.shareable_workers()) == (workers, 0, 0)
+    assert pool.capacity() == Capacity(idle=0, shareable=0, task_slots=max(2, workers), workers=workers)
     for ready, actor in enumerate(played.actors, start=1):
         actor.end(0, CallResult(HERE))
         assert pool.wait(0) == []
-        assert pool.idle_workers() == ready
+        assert pool.capacity().idle == ready
     assert played.options["max_concurrency"] == 3, "two segments, and a call for its beats"
 
 
@@ -145,10 +145,10 @@ def test_idle_workers_come_first_and_nobody_has_more_than_two(played: PlayedRay)
     pool = pool_of(played, 2)
     places = []
     for index in range(4):
-        places.append((pool.idle_workers(), pool.shareable_workers()))
+        places.append((pool.capacity().idle, pool.capacity().shareable))
         pool.submit(segment(index))
     assert places == [(2, 0), (1, 1), (0, 2), (0, 1)]
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 0)
+    assert (pool.capacity().idle, pool.capacity().shareable) == (0, 0)
     assert sorted(len(actor.calls) for actor in played.actors) == [3, 3], "load and two segments"
 
 
@@ -156,7 +156,7 @@ def test_a_segment_that_is_to_be_alone_keeps_its_worker_to_itself(played: Played
     pool = pool_of(played, 2)
     pool.submit(segment(0))
     pool.submit(segment(1, alone=True))
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
+    assert (pool.capacity().idle, pool.capacity().shareable) == (0, 1)
     pool.submit(segment(2))
     (beside,) = (actor for actor in played.actors if len(actor.calls) == 3)
     assert [call.arguments[0].segment.index for call in beside.calls[1:]] == [0, 2]
@@ -171,10 +171,10 @@ def test_segments_end_one_by_one(played: PlayedRay) -> None:
     error = DamagedVideoError("bad")
     actor.end(1, CallResult(error=error))
     assert pool.wait(0) == [Completion(first, error=error)]
-    assert (pool.idle_workers(), pool.shareable_workers()) == (0, 1)
+    assert (pool.capacity().idle, pool.capacity().shareable) == (0, 1)
     actor.end(2, CallResult(DONE))
     assert pool.wait(0) == [Completion(second, DONE)]
-    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (1, 0, 1)
+    assert (pool.capacity().idle, pool.capacity().shareable, len(played.actors)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -200,13 +200,13 @@ def test_what_is_told_of_a_worker_that_died(
         actor.die()
     else:  # the other call's end comes only when the pool makes sure that the process has ended
         actor.calls[1 + died[0]].outcome = ray.exceptions.ActorDiedError()
-    ends = {end.job.segment.index: end for end in pool.wait(0)}
+    ends = {end.task.segment.index: end for end in pool.wait(0)}
     assert set(ends) == set(range(segments))
     assert all(ends[index].result == DONE and not ends[index].shared for index in ended_well)
     assert all(isinstance(ends[index].error, WorkerDiedError) and ends[index].shared is shared for index in died)
     assert pool.wait(0) == [], "nothing is told twice"
     assert actor.killed
-    assert (pool.idle_workers(), pool.shareable_workers(), len(played.actors)) == (0, 0, 2), "another one starts"
+    assert (pool.capacity().idle, pool.capacity().shareable, len(played.actors)) == (0, 0, 2), "another one starts"
 
 
 def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
@@ -219,10 +219,10 @@ def test_waiting_for_a_worker_begins_anew_when_the_last_one_dies(
     clock.now = 100 * FIRST_WORKER_SECONDS
     played.actors[0].die()
     assert len(pool.wait(0)) == 1
-    assert pool.idle_workers() == 0, "no reason to give up yet"
+    assert pool.capacity().idle == 0, "no reason to give up yet"
     clock.now += FIRST_WORKER_SECONDS + 1
     with pytest.raises(RunAbortedError, match="no worker became ready"):
-        pool.idle_workers()
+        pool.capacity()
 
 
 def test_workers_that_never_become_ready(played: PlayedRay) -> None:
@@ -367,20 +367,20 @@ def helped(played: PlayedRay, pool: RayPool, helper: Actor | None = None) -> Act
 def test_tasks_need_no_worker_and_their_helpers_stay(played: PlayedRay) -> None:
     pool = RayPool(CONTEXT, 3, "cpu")
     workers = len(played.actors)
-    assert pool.idle_task_slots() == 3
+    assert pool.capacity().task_slots == 3
     pool.submit(task("a"))
     pool.submit(task("b"))
-    assert (pool.idle_task_slots(), len(played.actors)) == (1, workers + 2)
+    assert (pool.capacity().task_slots, len(played.actors)) == (1, workers + 2)
     first, second = (helped(played, pool, helper) for helper in played.actors[workers:])
-    assert pool.idle_task_slots() == 1
+    assert pool.capacity().task_slots == 1
     second.end(1, CallResult("probed"))
     assert pool.wait(0) == [Completion(task("b"), "probed")]
     pool.submit(task("c"))
     assert [call.arguments[0].video.output_path for call in second.calls[1:]] == ["b", "c"]
     first.end(1, CallResult(error=DamagedVideoError("bad")))
     (end,) = pool.wait(0)
-    assert (end.job, type(end.error)) == (task("a"), DamagedVideoError)
-    assert (pool.idle_task_slots(), len(played.actors)) == (2, workers + 2)
+    assert (end.task, type(end.error)) == (task("a"), DamagedVideoError)
+    assert (pool.capacity().task_slots, len(played.actors)) == (2, workers + 2)
 
 
 def test_a_helper_has_no_task_before_its_box_is_known(played: PlayedRay) -> None:
@@ -396,7 +396,7 @@ def test_a_task_is_not_to_blame_for_a_helper_that_never_began(played: PlayedRay)
     pool.submit(task("a"))
     played.actors[-1].die()
     (end,) = pool.wait(0)
-    assert (end.job, type(end.error), pool.idle_task_slots()) == (task("a"), EvictedError, 2)
+    assert (end.task, type(end.error), pool.capacity().task_slots) == (task("a"), EvictedError, 2)
 
 
 def test_a_task_that_kills_a_new_process_is_to_blame(played: PlayedRay, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,11 +422,11 @@ def test_a_helper_may_have_died_before_its_next_task(played: PlayedRay) -> None:
     pool.submit(task("b"))
     played.actors[-1].die()
     assert pool.wait(0) == [], "it is tried in a new process"
-    assert pool.idle_task_slots() == 1
+    assert pool.capacity().task_slots == 1
     helped(played, pool).die()
     (end,) = pool.wait(0)
     assert isinstance(end.error, WorkerDiedError), "and that one it has killed itself"
-    assert (pool.idle_task_slots(), len(played.actors)) == (2, 3)
+    assert (pool.capacity().task_slots, len(played.actors)) == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_pool import ALWAYS, Archive, FakePool, Job, Times, facts, no_fault, process
+from support.fake_pool import ALWAYS, Archive, FakePool, Task, Times, facts, no_fault, process
 from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import (
@@ -84,15 +84,15 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
 # --- all goes well -------------------------------------------------------------------------------------------------
 
 
-def cutting(context: RunContext, frames_cut: int) -> Callable[[Job], object]:
+def cutting(context: RunContext, frames_cut: int) -> Callable[[Task], object]:
     """Workers that find too many persons in so many frames of each segment."""
 
-    def perform_job(job: Job) -> object:
-        if isinstance(job, SegmentTask):
-            return replace(process(job, context), frames_cut=frames_cut)
-        return perform(job, context)
+    def perform_task(task: Task) -> object:
+        if isinstance(task, SegmentTask):
+            return replace(process(task, context), frames_cut=frames_cut)
+        return perform(task, context)
 
-    return perform_job
+    return perform_task
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
@@ -101,7 +101,7 @@ def test_frames_with_more_persons_than_wanted_are_named_once(archive: Archive, c
     """Also when the video is decoded again, as one segment."""
     archive.add("a.mp4")
     fault = Times(IndexDisagreesError, SegmentTask, "a", 1, segment=1) if recut else no_fault
-    outcome = archive.run(fault, perform_job=cutting(archive.context(max_persons=7), cut), max_persons=7)
+    outcome = archive.run(fault, perform_task=cutting(archive.context(max_persons=7), cut), max_persons=7)
     segments = 1 if recut else len(archive.submitted(SegmentTask))
     assert facts(outcome) == (1, 0, 0, 0)
     said = archive.said.getvalue()
@@ -140,7 +140,7 @@ def test_the_second_night_starts_no_workers(archive: Archive):
     assert len(archive.pools) == 1
     archive.add("c.mp4")
     assert facts(archive.run()) == (1, 2, 0, 0)
-    assert {job.video.output_path for job in archive.pools[-1].submitted} == {"c.mp4"}
+    assert {task.video.output_path for task in archive.pools[-1].submitted} == {"c.mp4"}
 
 
 def test_a_source_that_changed_is_done_again(archive: Archive):
@@ -173,7 +173,7 @@ def test_limit_does_not_count_what_is_passed_over(archive: Archive):
     archive.run()
     archive.add("b.mp4", "d.mp4")
     assert facts(archive.run(limit=1)) == (1, 2, 0, 0), "a, c are passed over, b is done, d is left"
-    assert {job.video.output_path for job in archive.pools[-1].submitted} == {"b.mp4"}
+    assert {task.video.output_path for task in archive.pools[-1].submitted} == {"b.mp4"}
 
 
 # --- transient faults ----------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_attempts_are_counted_over_runs(archive: Archive):
     fault = Times(WorkerDiedError, SegmentTask, "a", ALWAYS, segment=1)
 
     def stop_when_noted(stop: StopRequest, completion: Completion) -> None:
-        if isinstance(completion.job, RecordAttemptTask):
+        if isinstance(completion.task, RecordAttemptTask):
             stop.request("SIGTERM")
 
     archive.after = stop_when_noted
@@ -289,11 +289,10 @@ def test_a_segment_that_is_to_be_alone_is_alone(archive: Archive):
     archive.add("a.mp4", frames=30)
     companions = []
 
-    def fault(job: Job) -> PosebatchError | None:
-        if isinstance(job, SegmentTask) and job.alone:
-            (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
-            companions.append(len(mine) - 1)
-        return die_once(job)
+    def fault(task: Task) -> PosebatchError | None:
+        if isinstance(task, SegmentTask) and task.alone:
+            companions.append(len(archive.pools[-1].companions(task)))
+        return die_once(task)
 
     die_once = Times(WorkerDiedError, SegmentTask, "a", 1, segment=1)
     assert facts(archive.run(fault, workers=1)) == (1, 0, 0, 0)
@@ -312,34 +311,38 @@ def test_deaths_are_bounded_and_fall_on_the_guilty(archive: Archive, data: st.Da
     workers, max_attempts = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     # drawn before the run: what is planned by when, and so how often this is asked, depends on threads
     kills_early = data.draw(st.lists(st.booleans(), min_size=1, max_size=16))
-    deaths: list[Job] = []
+    deaths: list[Task] = []
 
-    def is_poisonous(job: SegmentTask) -> bool:
-        return (int(job.video.output_path), job.segment.index) in poisonous
+    def is_poisonous(task: SegmentTask) -> bool:
+        return (int(task.video.output_path), task.segment.index) in poisonous
 
-    def fault(job: Job) -> PosebatchError | None:
-        if not isinstance(job, SegmentTask):
+    def fault(task: Task) -> PosebatchError | None:
+        if not isinstance(task, SegmentTask):
             return None
-        (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
-        kills = is_poisonous(job) or (any(map(is_poisonous, mine)) and kills_early[len(deaths) % len(kills_early)])
+        companions = archive.pools[-1].companions(task)
+        kills = is_poisonous(task) or (
+            any(map(is_poisonous, companions)) and kills_early[len(deaths) % len(kills_early)]
+        )
         if not kills:
             return None
-        deaths.append(job)
+        deaths.append(task)
         return WorkerDiedError("killed")
 
-    def perform_job(job: Job) -> object:
-        if isinstance(job, ProbeTask):
-            cut = (Segment(i, i, 1) for i in range(segments_of[int(job.video.output_path)]))
-            return ProbeResult(job.video, VideoPlan(INFO, tuple(cut)), frozenset())
-        if isinstance(job, SegmentTask):
+    def perform_task(task: Task) -> object:
+        if isinstance(task, ProbeTask):
+            cut = (Segment(i, i, 1) for i in range(segments_of[int(task.video.output_path)]))
+            return ProbeResult(task.video, VideoPlan(INFO, tuple(cut)), frozenset())
+        if isinstance(task, SegmentTask):
             return SegmentResult(1, 0, 0.1)
-        if isinstance(job, RecordAttemptTask):
+        if isinstance(task, RecordAttemptTask):
             return None
-        done = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
-        return CommittedRecord(job.video.output_path, "e", job.record if isinstance(job, RecordFailureTask) else done)
+        done = VideoRecord(task.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        return CommittedRecord(
+            task.video.output_path, "e", task.record if isinstance(task, RecordFailureTask) else done
+        )
 
     videos = [SourceVideo(f"/in/{i}", str(i), "e", 1, 1.0) for i in range(len(segments_of))]
-    archive.run(fault, videos=videos, perform_job=perform_job, workers=workers, max_attempts=max_attempts)
+    archive.run(fault, videos=videos, perform_task=perform_task, workers=workers, max_attempts=max_attempts)
     failed = {int(Path(record.video).name) for record in archive.records if record.status == "failed"}
     assert failed == {video for video, _ in poisonous}
     assert len(archive.records) == len(videos)
@@ -376,10 +379,10 @@ def test_after_its_first_kill_a_segment_is_alone(archive: Archive):
     archive.add("a.mp4", frames=30)
     alone = []
 
-    def fault(job: Job) -> PosebatchError | None:
-        if isinstance(job, SegmentTask) and job.segment.index == 1:
-            alone.append(job.alone)
-        return kill_once(job)
+    def fault(task: Task) -> PosebatchError | None:
+        if isinstance(task, SegmentTask) and task.segment.index == 1:
+            alone.append(task.alone)
+        return kill_once(task)
 
     kill_once = Times(WorkerCrashError, SegmentTask, "a", 1, segment=1)
     assert facts(archive.run(fault, workers=1)) == (1, 0, 0, 0)
@@ -393,7 +396,7 @@ def test_kills_are_counted_across_runs(archive: Archive):
     archive.add("a.mp4")
 
     def stop_run(stop: StopRequest, completion: Completion) -> None:
-        if isinstance(completion.job, RecordAttemptTask):
+        if isinstance(completion.task, RecordAttemptTask):
             stop.request("the test")
 
     archive.after = stop_run
@@ -433,7 +436,7 @@ def test_a_run_in_which_nothing_moves_gives_up(archive: Archive, waits_for: str)
 
     videos = stalled() if waits_for == "the listing" else None
     with pytest.raises(RunAbortedError, match=r"nothing has moved for 0.01 minutes .*under way: ") as raised:
-        archive.run(held=lambda job: isinstance(job, SegmentTask), videos=videos, max_idle_minutes=0.01)
+        archive.run(held=lambda task: isinstance(task, SegmentTask), videos=videos, max_idle_minutes=0.01)
     never.set()
     assert ("a.mp4" if videos is None else "the listing of the inputs") in str(raised.value)
     assert facts(archive.run()) == (2, 0, 0, 0)
@@ -444,8 +447,8 @@ def test_a_long_segment_that_moves_on_is_waited_for(archive: Archive):
     activity = iter(range(10**9))
     until = time.monotonic() + 1.5
 
-    def held(job: Job) -> bool:
-        return isinstance(job, SegmentTask) and time.monotonic() < until
+    def held(task: Task) -> bool:
+        return isinstance(task, SegmentTask) and time.monotonic() < until
 
     assert facts(archive.run(held=held, alive=lambda: next(activity), max_idle_minutes=0.01)) == (1, 0, 0, 0)
 
@@ -457,8 +460,8 @@ def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytes
     archive.add("a.mp4")
     begun: list[float] = []
 
-    def fault(job: Job) -> PosebatchError | None:
-        if not isinstance(job, SegmentTask):
+    def fault(task: Task) -> PosebatchError | None:
+        if not isinstance(task, SegmentTask):
             return None
         begun.append(clock.now)
         errors = [StorageUnavailableError("slow down"), StorageUnavailableError("slow down"), WorkerDiedError("killed")]
@@ -528,9 +531,9 @@ def test_a_wrong_index_makes_one_segment(archive: Archive, segment: int):
     archive.add("a.mp4", "b.mp4")
     outcome = archive.run(Times(IndexDisagreesError, SegmentTask, "a", 1, segment))
     assert facts(outcome) == (2, 0, 0, 0)
-    jobs = [job.segment for job in archive.submitted(SegmentTask) if job.video.output_path == "a.mp4"]
-    assert jobs.count(Segment()) == 1
-    (finalized,) = (job for job in archive.submitted(FinalizeTask) if job.video.output_path == "a.mp4")
+    tasks = [task.segment for task in archive.submitted(SegmentTask) if task.video.output_path == "a.mp4"]
+    assert tasks.count(Segment()) == 1
+    (finalized,) = (task for task in archive.submitted(FinalizeTask) if task.video.output_path == "a.mp4")
     assert finalized.plan.segments == (Segment(),)
     assert archive.record("a.mp4").frames_processed == 6
     assert archive.record("a.mp4").attempts == 1
@@ -541,8 +544,8 @@ def test_a_wrong_index_makes_one_segment(archive: Archive, segment: int):
 def test_a_wrong_index_that_both_segments_notice(archive: Archive):
     archive.add("a.mp4")
     cut_only = Times(IndexDisagreesError, SegmentTask, "a", 2)
-    assert facts(archive.run(lambda job: None if job_segment(job) == Segment() else cut_only(job))) == (1, 0, 0, 0)
-    assert [job.segment for job in archive.submitted(SegmentTask)].count(Segment()) == 1
+    assert facts(archive.run(lambda task: None if segment_of(task) == Segment() else cut_only(task))) == (1, 0, 0, 0)
+    assert [task.segment for task in archive.submitted(SegmentTask)].count(Segment()) == 1
     assert verify(archive.store).problems == ()
 
 
@@ -551,15 +554,15 @@ def test_what_befalls_a_cut_that_was_given_up_counts_for_nothing(archive: Archiv
     archive.add("a.mp4")
     wrong = Times(IndexDisagreesError, SegmentTask, "a", 1, segment=0)
     late = Times(error, SegmentTask, "a", 1, segment=1)
-    outcome = archive.run(lambda job: wrong(job) or late(job))
+    outcome = archive.run(lambda task: wrong(task) or late(task))
     assert (wrong.happened, late.happened) == (1, 1)
     assert facts(outcome) == (1, 0, 0, 0), "the whole video decides"
     assert archive.record("a.mp4").attempts == 1
     assert verify(archive.store).problems == ()
 
 
-def job_segment(job: Job) -> Segment | None:
-    return job.segment if isinstance(job, SegmentTask) else None
+def segment_of(task: Task) -> Segment | None:
+    return task.segment if isinstance(task, SegmentTask) else None
 
 
 @pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, PreviewTask])
@@ -567,8 +570,8 @@ def test_a_source_that_changes_meanwhile_is_listed_again(archive: Archive, kind)
     archive.add("a.mp4", "b.mp4")
     changed = []
 
-    def fault(job: Job) -> None:
-        if isinstance(job, kind) and job.video.output_path == "a.mp4" and not changed:
+    def fault(task: Task) -> None:
+        if isinstance(task, kind) and task.video.output_path == "a.mp4" and not changed:
             archive.add("a.mp4", frames=9, shade=40)
             changed.append(archive.video("a.mp4"))
 
@@ -594,14 +597,14 @@ def test_late_segments_of_the_old_source_count_for_nothing(archive: Archive):
     old = archive.video("a.mp4")
     state = {"probes": 0}
 
-    def held(job: Job) -> bool:
-        late = isinstance(job, SegmentTask) and job.video == old and job.segment.index > 0
+    def held(task: Task) -> bool:
+        late = isinstance(task, SegmentTask) and task.video == old and task.segment.index > 0
         return late and state["probes"] < 2
 
-    def fault(job: Job) -> PosebatchError | None:
-        state["probes"] += isinstance(job, ProbeTask)
-        if isinstance(job, SegmentTask) and job.video == old:
-            if job.segment.index == 0:
+    def fault(task: Task) -> PosebatchError | None:
+        state["probes"] += isinstance(task, ProbeTask)
+        if isinstance(task, SegmentTask) and task.video == old:
+            if task.segment.index == 0:
                 archive.add("a.mp4", frames=12, shade=40)
             return ObjectChangedError("changed while it was being processed")
         return None
@@ -617,24 +620,24 @@ def test_a_late_segment_of_the_old_source_is_not_taken_for_one_of_the_new(archiv
     old = archive.video("a.mp4")
     state = {"probes": 0}
 
-    def held(job: Job) -> bool:
-        return isinstance(job, SegmentTask) and job.video == old and job.segment.index == 1 and state["probes"] < 2
+    def held(task: Task) -> bool:
+        return isinstance(task, SegmentTask) and task.video == old and task.segment.index == 1 and state["probes"] < 2
 
-    def fault(job: Job) -> PosebatchError | None:
-        state["probes"] += isinstance(job, ProbeTask)
-        if isinstance(job, SegmentTask) and job.video == old and job.segment.index == 0:
+    def fault(task: Task) -> PosebatchError | None:
+        state["probes"] += isinstance(task, ProbeTask)
+        if isinstance(task, SegmentTask) and task.video == old and task.segment.index == 0:
             archive.add("a.mp4", shade=40)
             return ObjectChangedError("changed while it was being processed")
         return None
 
     context = archive.context()
 
-    def perform_job(job: Job) -> object:
-        if isinstance(job, SegmentTask) and job.video == old:
+    def perform_task(task: Task) -> object:
+        if isinstance(task, SegmentTask) and task.video == old:
             return SegmentResult(3, 3, 0.1)  # it had read all it needed before the change
-        return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
+        return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 
-    outcome = archive.run(fault, held, perform_job=perform_job)
+    outcome = archive.run(fault, held, perform_task=perform_task)
     assert facts(outcome) == (1, 0, 0, 0)
     assert archive.record("a.mp4").attempts == 2
     assert outcome.tally.frames == 6
@@ -664,10 +667,10 @@ def test_what_was_staged_and_has_gone_is_computed_again(archive: Archive):
     archive.add("a.mp4")
     lost = []
 
-    def fault(job: Job) -> None:
-        if isinstance(job, FinalizeTask) and not lost:
-            work = StagingArea.of(archive.store, job.video, archive.context().data_fingerprint)
-            lost.append(work.segment_key(job.plan.segments[0]))
+    def fault(task: Task) -> None:
+        if isinstance(task, FinalizeTask) and not lost:
+            work = StagingArea.of(archive.store, task.video, archive.context().data_fingerprint)
+            lost.append(work.segment_key(task.plan.segments[0]))
             archive.store.delete(lost[0])
 
     assert facts(archive.run(fault)) == (1, 0, 0, 0)
@@ -680,7 +683,7 @@ def test_a_failure_that_cannot_be_recorded_is_named(archive: Archive):
     archive.add("a.mp4", "b.mp4")
     broken = Times(DamagedVideoError, ProbeTask, "a")
     unwritable = Times(StorageUnavailableError, RecordFailureTask, "a", ALWAYS)
-    outcome = archive.run(lambda job: broken(job) or unwritable(job))
+    outcome = archive.run(lambda task: broken(task) or unwritable(task))
     assert (facts(outcome), outcome.exit_code) == ((1, 0, 1, 0), 3)
     assert read_record(archive.store, "a.mp4") is None
 
@@ -706,7 +709,7 @@ def test_a_preview_alone_needs_no_segments(archive: Archive):
     outcome = archive.run(preview="gif")
     assert facts(outcome) == (1, 0, 0, 0)
     assert archive.submitted(SegmentTask, ProbeTask, FinalizeTask) == []
-    assert [type(job) for job in archive.pools[-1].submitted] == [PreviewTask, PublishPreviewTask]
+    assert [type(task) for task in archive.pools[-1].submitted] == [PreviewTask, PublishPreviewTask]
     assert archive.record("a.mp4").objects[:2] == before.objects
     assert verify(archive.store).problems == ()
 
@@ -779,9 +782,11 @@ def test_storage_errors_with_success_between_them_do_not_end_the_run(archive: Ar
     archive.add(*(f"{i}.mp4" for i in range(20)))
     seen: Counter = Counter()
 
-    def fault(job: Job) -> PosebatchError | None:
-        seen[job.video.uri] += isinstance(job, ProbeTask)
-        return StorageUnavailableError("slow down") if isinstance(job, ProbeTask) and seen[job.video.uri] == 1 else None
+    def fault(task: Task) -> PosebatchError | None:
+        seen[task.video.uri] += isinstance(task, ProbeTask)
+        return (
+            StorageUnavailableError("slow down") if isinstance(task, ProbeTask) and seen[task.video.uri] == 1 else None
+        )
 
     assert facts(archive.run(fault)) == (20, 0, 0, 0)
 
@@ -790,7 +795,7 @@ def test_stopping_keeps_what_is_finished(archive: Archive):
     archive.add(*(f"{i}.mp4" for i in range(4)))
 
     def after(stop: StopRequest, completion: Completion) -> None:
-        if isinstance(completion.job, FinalizeTask):
+        if isinstance(completion.task, FinalizeTask):
             stop.request("SIGTERM")
 
     archive.after = after
@@ -827,7 +832,7 @@ def test_staged_segments_are_not_computed_again(archive: Archive):
 
     def after(stop: StopRequest, completion: Completion) -> None:
         if isinstance(completion.result, SegmentResult):
-            staged.append(completion.job.segment.index)
+            staged.append(completion.task.segment.index)
             if len(staged) == 2:
                 stop.request("SIGTERM")
 
@@ -876,19 +881,19 @@ def test_the_driver_holds_a_bounded_number_of_videos(archive: Archive, workers: 
             listed["videos"] += 1
             yield SourceVideo(f"/in/{i}.mp4", f"{i}.mp4", "e", 1, 1.0)
 
-    def perform_job(job: Job) -> object:
+    def perform_task(task: Task) -> object:
         begun = {one.video.uri for one in archive.pools[-1].submitted}
         most["flights"] = max(most["flights"], len(begun) - len(settled))
         most["listed"] = max(most["listed"], listed["videos"] - len(settled))
-        if isinstance(job, ProbeTask):
-            return ProbeResult(job.video, VideoPlan(INFO, (Segment(),)), frozenset())
-        if isinstance(job, SegmentTask):
+        if isinstance(task, ProbeTask):
+            return ProbeResult(task.video, VideoPlan(INFO, (Segment(),)), frozenset())
+        if isinstance(task, SegmentTask):
             return SegmentResult(1, 0, 0.1)
-        settled.append(job.video.uri)
-        record = VideoRecord(job.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
-        return CommittedRecord(job.video.output_path, "e", record)
+        settled.append(task.video.uri)
+        record = VideoRecord(task.video.uri, "e", 1, 1.0, "ok", "f", "r", "0")
+        return CommittedRecord(task.video.output_path, "e", record)
 
-    outcome = archive.run(videos=videos(), perform_job=perform_job, workers=workers)
+    outcome = archive.run(videos=videos(), perform_task=perform_task, workers=workers)
     assert facts(outcome) == (1000, 0, 0, 0)
     assert len(settled) == len(set(settled)) == 1000
     bound = VIDEOS_PER_WORKER * workers + LOOK_AHEAD_VIDEOS
@@ -900,9 +905,9 @@ def test_workers_are_kept_busy(archive: Archive):
     archive.add(*(f"{i}.mp4" for i in range(6)))
     in_workers: list[Counter] = []
 
-    def fault(job: Job) -> None:
-        if isinstance(job, SegmentTask):
-            in_workers.append(Counter(map(len, archive.pools[-1].in_workers)))
+    def fault(task: Task) -> None:
+        if isinstance(task, SegmentTask):
+            in_workers.append(Counter(map(len, archive.pools[-1].segments)))
 
     archive.run(fault, workers=3)
     assert sum(count[0] == 0 for count in in_workers) > len(in_workers) / 2, "nobody is idle"
@@ -913,11 +918,10 @@ def test_a_worker_has_the_next_segment_before_it_ends_one(archive: Archive, work
     archive.add("a.mp4", frames=36)
     alone = []
 
-    def fault(job: Job) -> None:
-        if isinstance(job, SegmentTask):
-            (mine,) = (jobs for jobs in archive.pools[-1].in_workers if job in jobs)
-            if len(mine) == 1:
-                alone.append(job.segment.index)
+    def fault(task: Task) -> None:
+        if isinstance(task, SegmentTask):
+            if not archive.pools[-1].companions(task):
+                alone.append(task.segment.index)
 
     archive.run(fault, workers=workers)
     assert len(archive.submitted(SegmentTask)) == 12
@@ -928,18 +932,18 @@ def test_a_slow_segment_keeps_one_waiting_at_most(archive: Archive):
     archive.add("a.mp4", frames=24)
     ended = set()
 
-    def held(job: Job) -> bool:
-        return job_index(job) == 0 and len(ended) < 6
+    def held(task: Task) -> bool:
+        return segment_index(task) == 0 and len(ended) < 6
 
-    def fault(job: Job) -> None:
-        ended.add(job_index(job))
+    def fault(task: Task) -> None:
+        ended.add(segment_index(task))
 
     archive.run(fault, held)
     assert facts(archive.run()) == (0, 1, 0, 0)
 
 
-def job_index(job: Job) -> int | None:
-    return job.segment.index if isinstance(job, SegmentTask) else None
+def segment_index(task: Task) -> int | None:
+    return task.segment.index if isinstance(task, SegmentTask) else None
 
 
 def test_named_failures_are_bounded(archive: Archive, monkeypatch: pytest.MonkeyPatch):
@@ -982,7 +986,7 @@ def test_an_unreadable_record_is_named(archive: Archive):
 def test_no_workers_to_be_had(archive: Archive):
     archive.add("a.mp4")
 
-    def fault(job: Job) -> None:
+    def fault(task: Task) -> None:
         raise RunAbortedError("no worker became ready")
 
     with pytest.raises(RunAbortedError, match="no worker became ready"):
@@ -993,7 +997,7 @@ def test_no_workers_to_be_had(archive: Archive):
 def test_an_answer_that_makes_no_sense_is_a_bug(archive: Archive):
     archive.add("a.mp4")
     with pytest.raises(AssertionError, match="ProbeTask ended with 'what'"):
-        archive.run(perform_job=lambda _: "what")
+        archive.run(perform_task=lambda _: "what")
 
 
 @pytest.mark.parametrize(
@@ -1022,7 +1026,7 @@ def test_a_file_whose_name_is_no_text(archive: Archive):
 def test_scheduler_reports_and_counts_frames_with_too_many_persons(archive: Archive):
     archive.add("a.mp4", "b.mp4")
     chosen = {"max_persons": 7, "segment_seconds": 1000}
-    archive.run(perform_job=cutting(archive.context(**chosen), 2), **chosen)
+    archive.run(perform_task=cutting(archive.context(**chosen), 2), **chosen)
     for name in ("a.mp4", "b.mp4"):
         said = f"{archive.video(name).uri}: 2 frames hold more than 7 persons"
         assert said in archive.said.getvalue()

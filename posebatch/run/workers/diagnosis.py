@@ -16,16 +16,16 @@ def attribute_deaths(died: Sequence[Completion], trace: CrashReport | None, node
     Whoever ended it: the one that its box names, or the only one there was. Nobody, when the node has gone. When it was
     killed on a node that lives, or its box blames nobody, it may have been either of two: they are told as ``shared``.
     """
-    guilty = {end.job.name for end in died if isinstance(end.error, WorkerCrashError)}
+    guilty = {end.task.name for end in died if isinstance(end.error, WorkerCrashError)}
     if trace is not None and trace.reason:
-        guilty |= {died[0].job.name} if len(died) == 1 else {end.job.name for end in died} & {str(trace.subject)}
+        guilty |= {died[0].task.name} if len(died) == 1 else {end.task.name for end in died} & {str(trace.subject)}
     return [_verdict(end, guilty, trace, node_is_alive, shared=len(died) > 1) for end in died]
 
 
 def _verdict(
     end: Completion, guilty: set[str], trace: CrashReport | None, node_is_alive: bool, shared: bool
 ) -> Completion:
-    name = end.job.name
+    name = end.task.name
     if isinstance(end.error, WorkerCrashError):
         return end
     if name in guilty:

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from posebatch.core.errors import EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.run.context import RunContext
-from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion
+from posebatch.run.pool import SEGMENTS_PER_WORKER, Capacity, Completion
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.actors import ProcessHandle, SegmentWorker, TaskHelper
 from posebatch.run.workers.crash_reports import read_crash_report
@@ -114,26 +114,19 @@ class RayPool:
         for _ in range(workers):
             self._start_worker()
 
-    def workers(self) -> int:
-        """See `runner.Pool`."""
-        return self._wanted
-
-    def idle_workers(self) -> int:
-        """See `runner.Pool`."""
+    def capacity(self) -> Capacity:
+        """See `Pool`."""
         if not self._workers and time.monotonic() - self._without_since > FIRST_WORKER_SECONDS:
             raise RunAbortedError(
                 f"no worker became ready within {FIRST_WORKER_SECONDS:.0f} s: the cluster has no free "
                 f"{'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
             )
-        return sum(not worker.jobs for worker in self._workers)
-
-    def shareable_workers(self) -> int:
-        """See `runner.Pool`."""
-        return sum(worker.is_shareable for worker in self._workers)
-
-    def idle_task_slots(self) -> int:
-        """See `runner.Pool`."""
-        return self._task_slots - len(self._tasks) - len(self._starting_helpers)
+        return Capacity(
+            idle=sum(not worker.jobs for worker in self._workers),
+            shareable=sum(worker.is_shareable for worker in self._workers),
+            task_slots=self._task_slots - len(self._tasks) - len(self._starting_helpers),
+            workers=self._wanted,
+        )
 
     def submit(self, job: SegmentTask | VideoTask) -> None:
         """See `runner.Pool`."""
