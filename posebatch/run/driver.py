@@ -16,6 +16,7 @@ from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.output_paths import check_case_collisions
 from posebatch.models.weights.names import weight_file
 from posebatch.run.context import RunContext
+from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.pool import Pool
@@ -50,7 +51,13 @@ def ray_pool(context: RunContext, stop: StopRequest) -> Iterator[Pool]:
 OpenPool = Callable[[RunContext, StopRequest], AbstractContextManager[Pool]]
 
 
-def run_job(named: list[str], output: str, settings: Settings, open_pool: OpenPool = ray_pool) -> int:
+def run_job(
+    named: list[str],
+    output: str,
+    settings: Settings,
+    open_pool: OpenPool = ray_pool,
+    limits: SchedulerLimits = DEFAULT_LIMITS,
+) -> int:
     """Run the job and print how it ended; returns the exit code, see `RunOutcome`.
 
     ``named``: inputs as the user gave them. Raises `UsageError` when the run is refused, and `RunAbortedError` when it
@@ -67,18 +74,20 @@ def run_job(named: list[str], output: str, settings: Settings, open_pool: OpenPo
         check_case_collisions(store, prepared.videos)
         _print_heading(prepared)
         _stop_on_signals(stop)
-        outcome = _schedule(prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)))
+        outcome = _schedule(prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)), limits)
         print_outcome(outcome, store, folder.key, settings)
         return outcome.exit_code
 
 
-def _schedule(prepared: Prepared, folder: RunFolder, stop: StopRequest, start_pool: Callable[[], Pool]) -> RunOutcome:
+def _schedule(
+    prepared: Prepared, folder: RunFolder, stop: StopRequest, start_pool: Callable[[], Pool], limits: SchedulerLimits
+) -> RunOutcome:
     """Process the videos; the summary and the ledger are written however that ends."""
     context, videos = prepared.context, prepared.listing.videos
     progress = Progress(Tally(videos_total=len(videos), bytes_total=videos.size_bytes))
     outcome = None
     try:
-        scheduler = Scheduler(context, prepared.standings, progress, stop, folder.add)
+        scheduler = Scheduler(context, prepared.standings, progress, stop, folder.add, limits)
         outcome = scheduler.run(videos, start_pool)
         return outcome
     finally:

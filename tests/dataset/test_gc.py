@@ -39,7 +39,6 @@ from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables import schemas
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler
 from posebatch.run.tasks import FinalizeTask, PublishPreviewTask, RecordFailureTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
@@ -522,9 +521,7 @@ def test_commands_refuse_later_versions(out: LocalStore, command: list[str], cap
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    monkeypatch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.01)
+def archive(tmp_path: Path) -> Archive:
     archive = Archive(tmp_path)
     archive.add("a.mp4", "b.mp4")
     return archive

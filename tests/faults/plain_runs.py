@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from support.fake_pool import FakePool, Fault, Task, no_fault, process
+from support.fake_pool import FAST, FakePool, Fault, Task, no_fault, process
 
 from posebatch.cli import run as run_commands
 from posebatch.cli.entry import main
-from posebatch.run import scheduler
 from posebatch.run.context import RunContext
 from posebatch.run.driver import run_job
 from posebatch.run.stop_request import StopRequest
@@ -40,7 +39,5 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    patch.setattr(run_commands, "run_job", partial(run_job, open_pool=pool))
-    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
+    patch.setattr(run_commands, "run_job", partial(run_job, open_pool=pool, limits=FAST))
     return command

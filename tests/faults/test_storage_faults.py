@@ -22,7 +22,7 @@ import pytest
 from faults import s3_proxy
 from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
 from faults.suite import FULL, SEED, note_figure
-from support.fake_pool import Archive, FakePool, facts, no_fault, process
+from support.fake_pool import FAST, Archive, FakePool, facts, no_fault, process
 from support.s3_server import S3Server
 from support.tiny_video import write_tiny_video
 
@@ -31,7 +31,6 @@ from posebatch.core.records import StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.dataset.publication import read_record
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler
 from posebatch.run.context import RunContext
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
@@ -97,7 +96,7 @@ class Nights:
             return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
         index, progress = CommitIndex(open_store(self.output)), Progress(Tally(), self.said)
-        scheduler = Scheduler(context, index, progress, StopRequest())
+        scheduler = Scheduler(context, index, progress, StopRequest(), limits=FAST)
         videos = list_videos(parse_inputs([self.source]), settings.selection)
         return scheduler.run(videos, lambda: FakePool(context, no_fault, lambda _: False, really))
 
@@ -170,8 +169,6 @@ def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """The same waits, but shorter; and so few keys a page that there are several."""
-    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
     patch.setattr(retry, "FIRST_PAUSE_S", 0.01)
     patch.setattr(retry, "LONGEST_PAUSE_S", 0.05)
     patch.setattr(s3, "TIMEOUT_S", 4.0)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_pool import ALWAYS, Archive, FakePool, Task, Times, facts, no_fault, process
+from support.fake_pool import ALWAYS, FAST, Archive, FakePool, Task, Times, facts, no_fault, process
 from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import (
@@ -44,21 +44,13 @@ from posebatch.dataset.publication import CommittedRecord, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables.readers import read_poses
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler as scheduler_module
 from posebatch.run.context import RunContext
 from posebatch.run.outcome import RunOutcome, VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import PLANNED_AHEAD
 from posebatch.run.pool import Completion
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import (
-    LOOK_AHEAD_VIDEOS,
-    POISON_KILLS,
-    STORAGE_FAILURES_TO_ABORT,
-    TIMES_TAKEN_AWAY,
-    VIDEOS_PER_WORKER,
-    Scheduler,
-)
+from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     FinalizeTask,
@@ -75,9 +67,7 @@ from posebatch.run.workers.video_tasks import perform
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    monkeypatch.setattr(scheduler_module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(scheduler_module, "POLL_SECONDS", 0.01)
+def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path)
 
 
@@ -358,7 +348,7 @@ def test_what_kills_its_process_twice_is_given_up(archive: Archive, kind: type, 
     outcome = archive.run(fault, max_attempts=max_attempts)
     assert facts(outcome) == (2, 0, 1, 0), "and the others are published"
     record = archive.record("b.mp4")
-    kills = min(POISON_KILLS, max_attempts)
+    kills = min(FAST.max_crashes, max_attempts)
     assert (fault.happened, record.attempts, record.error_kind) == (kills, kills, "poison")
     assert all(archive.record(name).attempts == 1 for name in ("a.mp4", "c.mp4"))
     assert facts(archive.run(fault)) == (0, 2, 0, 1), "and stays away"
@@ -412,16 +402,16 @@ def test_kills_are_counted_across_runs(archive: Archive):
 @pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
 def test_what_is_taken_away_costs_nothing(archive: Archive, kind: type):
     archive.add("a.mp4", "b.mp4")
-    fault = Times(EvictedError, kind, "a", TIMES_TAKEN_AWAY, segment=1)
+    fault = Times(EvictedError, kind, "a", FAST.max_evictions, segment=1)
     assert facts(archive.run(fault)) == (2, 0, 0, 0)
-    assert (fault.happened, archive.record("a.mp4").attempts) == (TIMES_TAKEN_AWAY, 1)
+    assert (fault.happened, archive.record("a.mp4").attempts) == (FAST.max_evictions, 1)
 
 
 def test_what_is_taken_away_for_ever_is_given_up(archive: Archive):
     archive.add("a.mp4", "b.mp4")
     fault = Times(EvictedError, SegmentTask, "a", ALWAYS, segment=1)
     assert facts(archive.run(fault)) == (1, 0, 1, 0)
-    assert fault.happened == TIMES_TAKEN_AWAY + 3
+    assert fault.happened == FAST.max_evictions + 3
     assert archive.record("a.mp4").error_kind == "taken_away"
 
 
@@ -453,10 +443,9 @@ def test_a_long_segment_that_moves_on_is_waited_for(archive: Archive):
     assert facts(archive.run(held=held, alive=lambda: next(activity), max_idle_minutes=0.01)) == (1, 0, 0, 0)
 
 
-def test_pauses_grow_and_a_death_needs_none(archive: Archive, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scheduler_module, "RETRY_SECONDS", 2.0)
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(scheduler_module, "time", clock)
+def test_pauses_grow_and_a_death_needs_none(archive: Archive):
+    clock = SimpleNamespace(now=0.0)
+    archive.limits, archive.clock = replace(FAST, retry_seconds=2.0), lambda: clock.now
     archive.add("a.mp4")
     begun: list[float] = []
 
@@ -656,7 +645,7 @@ def test_a_source_that_has_gone_is_named_but_not_recorded(archive: Archive):
 
 
 def test_many_sources_that_have_gone_do_not_end_the_run(archive: Archive):
-    count = 2 * STORAGE_FAILURES_TO_ABORT
+    count = 2 * FAST.max_storage_failures
     archive.add("z.mp4")
     gone = [replace(archive.video("z.mp4"), uri=f"/nowhere/{i}.mp4", output_path=f"{i}.mp4") for i in range(count)]
     outcome = archive.run(videos=[*gone, archive.video("z.mp4")])
@@ -772,7 +761,7 @@ def test_a_store_that_is_down_ends_the_run(archive: Archive, error):
     fault = Times(error, object, "", ALWAYS)
     with pytest.raises(RunAbortedError) as caught:
         archive.run(fault, max_attempts=99)
-    assert f"{STORAGE_FAILURES_TO_ABORT} storage errors in a row, the last one: " in str(caught.value)
+    assert f"{FAST.max_storage_failures} storage errors in a row, the last one: " in str(caught.value)
     assert "run the same command again" in str(caught.value)
     assert list(archive.store.list("videos/")) == [], "no video is blamed"
     assert facts(archive.run()) == (9, 0, 0, 0)
@@ -896,7 +885,7 @@ def test_the_driver_holds_a_bounded_number_of_videos(archive: Archive, workers: 
     outcome = archive.run(videos=videos(), perform_task=perform_task, workers=workers)
     assert facts(outcome) == (1000, 0, 0, 0)
     assert len(settled) == len(set(settled)) == 1000
-    bound = VIDEOS_PER_WORKER * workers + LOOK_AHEAD_VIDEOS
+    bound = FAST.videos_per_worker * workers + FAST.look_ahead_videos
     assert workers < most["flights"] <= bound
     assert most["listed"] <= bound + 2 * PLANNED_AHEAD + 2
 
@@ -919,9 +908,8 @@ def test_a_worker_has_the_next_segment_before_it_ends_one(archive: Archive, work
     alone = []
 
     def fault(task: Task) -> None:
-        if isinstance(task, SegmentTask):
-            if not archive.pools[-1].companions(task):
-                alone.append(task.segment.index)
+        if isinstance(task, SegmentTask) and not archive.pools[-1].companions(task):
+            alone.append(task.segment.index)
 
     archive.run(fault, workers=workers)
     assert len(archive.submitted(SegmentTask)) == 12
@@ -946,8 +934,8 @@ def segment_index(task: Task) -> int | None:
     return task.segment.index if isinstance(task, SegmentTask) else None
 
 
-def test_named_failures_are_bounded(archive: Archive, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scheduler_module, "MAX_COMPLAINTS", 2)
+def test_named_failures_are_bounded(archive: Archive):
+    archive.limits = replace(FAST, max_problems=2)
     for i in range(4):
         (archive.root / f"{i}.mp4").write_bytes(b"")
     outcome = archive.run()

@@ -22,6 +22,7 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import read_record
 from posebatch.run.context import RunContext
+from posebatch.run.failure_policy import SchedulerLimits
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
@@ -45,6 +46,9 @@ from support.tiny_video import write_tiny_video
 Task = SegmentTask | VideoTask
 Fault = Callable[[Task], PosebatchError | None]
 
+
+FAST = SchedulerLimits(retry_seconds=0.0, poll_seconds=0.01)
+"""The limits of a run, without its pauses."""
 
 WATCHDOG_SECONDS = 60
 """A run that never ends must fail its own test and not block the others."""
@@ -166,6 +170,7 @@ class Archive:
         self.records: list[VideoRecord] = []
         self.said = io.StringIO()
         self.tally = Tally()
+        self.limits, self.clock = FAST, time.monotonic
         self.pool_class: type[FakePool] = FakePool
         self.after: Callable[[StopRequest, Completion], None] = lambda *_: None
 
@@ -208,7 +213,9 @@ class Archive:
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        scheduler = Scheduler(context, CommitIndex(self.store), progress, stop, self.records.append)
+        scheduler = Scheduler(
+            context, CommitIndex(self.store), progress, stop, self.records.append, self.limits, self.clock
+        )
         watchdog = threading.Timer(WATCHDOG_SECONDS, stop.request, ["the watchdog"])
         watchdog.start()
         try:
