@@ -142,11 +142,10 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
 
     def run() -> float:
         started, store = time.perf_counter(), LocalStore(context.output)
-        standings = CommitIndex(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Scheduler(context, standings, progress, StopRequest(), count).run(_listed(archive, settings), lambda: pool)
-        standings.save()
+        with CommitIndex.load(store, videos) as index:
+            Scheduler(context, index, progress, StopRequest(), count).run(_listed(archive, settings), lambda: pool)
         return time.perf_counter() - started
 
     seconds = run()

@@ -81,7 +81,7 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
     found = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
-    standings, before = CommitIndex(store, len(found)), memory_mb()
+    before = memory_mb()
     marks, memory = [time.perf_counter()], []
     published = 0
 
@@ -93,10 +93,11 @@ def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> Publica
             memory.append(memory_mb())
 
     pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
-    Scheduler(context, standings, progress, StopRequest(), count).run(found, lambda: pool)
-    seconds = time.perf_counter() - marks[0]
-    standings.save()
-    again = Scheduler(context, CommitIndex(store, len(found)), progress, StopRequest()).run(found, lambda: pool)
+    with CommitIndex.load(store, len(found)) as index:
+        Scheduler(context, index, progress, StopRequest(), count).run(found, lambda: pool)
+        seconds = time.perf_counter() - marks[0]
+    index = CommitIndex.load(store, len(found))
+    again = Scheduler(context, index, progress, StopRequest()).run(found, lambda: pool)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
 

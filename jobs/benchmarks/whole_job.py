@@ -63,7 +63,7 @@ def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -
     found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _TimedPool(start_pool())
-    scheduler = Scheduler(prepared.context, prepared.standings, progress, StopRequest())
+    scheduler = Scheduler(prepared.context, prepared.load_index(), progress, StopRequest())
     outcome = scheduler.run(prepared.videos(), lambda: pool)
     if outcome.problems or pool.first_segment is None:
         reasons = [problem.reason for problem in outcome.problems] or ["there was nothing to do"]

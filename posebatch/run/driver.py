@@ -1,4 +1,4 @@
-"""The whole run on one page: prepare, hold the output, schedule, report."""
+"""The whole run on one page: prepare, hold the output, load the index, schedule, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
-from posebatch.core.errors import OutputError, PosebatchError, StorageError
+from posebatch.core.errors import OutputError, RunAbortedError, StorageError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.dataset.layout import record_key
@@ -87,22 +87,31 @@ def _schedule(
     progress = Progress(Tally(videos_total=len(videos), bytes_total=videos.size_bytes))
     outcome = None
     try:
-        scheduler = Scheduler(context, prepared.standings, progress, stop, folder.add, limits)
-        outcome = scheduler.run(videos, start_pool)
+        with _load_index(prepared, progress, stop) as index:
+            scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
+            outcome = scheduler.run(videos, start_pool)
         return outcome
     finally:
         progress.close()
         _write_summary(folder, summary(context, progress.tally, progress.elapsed_s, outcome))
-        _leave_ledger(prepared.standings)
+
+
+def _load_index(prepared: Prepared, progress: Progress, stop: StopRequest) -> CommitIndex:
+    try:
+        index = prepared.load_index(on_listed=stop.check, say=progress.say)
+    except StorageError as error:
+        raise RunAbortedError(f"the commit records cannot be read: {error}") from error
+    if index.notice:
+        progress.say(index.notice)
+    return index
 
 
 def _refuse_existing(prepared: Prepared) -> None:
     """Apply ``--on-existing error``."""
     if prepared.context.settings.selection.on_existing != "error":
         return
-    prepared.standings.open()
-    for video, standing in prepared.standings.of(prepared.videos()):
-        if standing is not None:
+    for video, commit in prepared.load_index().summaries(prepared.videos()):
+        if commit is not None:
             record = prepared.store.uri(record_key(video.output_path))
             raise OutputError(f"{record} exists already (--on-existing error)")
 
@@ -129,14 +138,3 @@ def _write_summary(folder: RunFolder, content: dict[str, Any]) -> None:
         folder.close(content)
     except StorageError as error:
         print(f"posebatch: the summary of this run could not be written: {visible(str(error))}", file=sys.stderr)
-
-
-def _leave_ledger(standings: CommitIndex) -> None:
-    """The next night only saves requests by it: its loss is no failure of this one."""
-    try:
-        standings.save()
-    except PosebatchError as error:
-        print(
-            f"posebatch: the ledger could not be written, the next run reads more: {visible(str(error))}",
-            file=sys.stderr,
-        )

@@ -28,13 +28,12 @@ PROBE_THREADS = 8
 def dry_run(named: list[str], output: str, settings: Settings) -> None:
     """Print the plan: a line for each video, then the sums. Writes nothing."""
     prepared = prepare(named, output, settings)
-    store, context, standings = prepared.store, prepared.context, prepared.standings
+    store, context, index = prepared.store, prepared.context, prepared.load_index()
     counts = dict.fromkeys(Action, 0)
     seconds = frames = 0.0
-    notice = standings.open()
-    if notice:
-        print(notice, file=sys.stderr)
-    coming = decisions(prepared.videos(), standings, context)
+    if index.notice:
+        print(index.notice, file=sys.stderr)
+    coming = decisions(prepared.videos(), index, context)
     with ThreadPoolExecutor(PROBE_THREADS) as threads:
         while together := list(islice(coming, 4 * PROBE_THREADS)):
             together = list(threads.map(lambda planned: _explained(planned, store, context), together))

@@ -27,7 +27,7 @@ from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, step_of
 from posebatch.run.outcome import ProblemStatus, RunOutcome, VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
-from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
+from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
 from posebatch.run.pool import Completion, Pool
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
@@ -119,18 +119,16 @@ class Scheduler:
                 return
             self._take(upcoming)
 
-    def _take(self, upcoming: Planned | SkippedVideos | Notice) -> None:
+    def _take(self, upcoming: Planned | SkippedVideos) -> None:
         self._events += 1
         match upcoming:
-            case Notice(text):
-                self._progress.say(text)
             case SkippedVideos():
                 self._skip(upcoming)
             case Planned(video) if upcoming.decision.action is Action.PREVIEW:
                 self._flights[video.uri] = VideoInFlight(video, preview_only=True)
                 self._queue.add(PreviewTask(video, None))
             case Planned(video):
-                self._flights[video.uri] = VideoInFlight(video, upcoming.tries)
+                self._flights[video.uri] = VideoInFlight(video, upcoming.failed_attempts)
                 self._queue.add(ProbeTask(video))
 
     def _skip(self, skipped: SkippedVideos) -> None:
@@ -138,7 +136,7 @@ class Scheduler:
         self._tally.quarantined += skipped.quarantined
         self._tally.partial += skipped.partial
         self._tally.bytes_passed += skipped.size_bytes
-        for planned in skipped.complained:
+        for planned in skipped.problems:
             if planned.decision.action is Action.QUARANTINED:
                 self._add_problem(planned.video, "failed before", planned.decision.reason)
             else:
@@ -202,7 +200,7 @@ class Scheduler:
     def _committed(self, flight: VideoInFlight, committed: CommittedRecord) -> None:
         record = committed.record
         del self._flights[flight.video.uri]
-        self._index.note(committed)
+        self._index.add(committed)
         self._on_record(record)
         if record.status == "failed":
             self._tally.failed += 1

@@ -95,7 +95,7 @@ class Nights:
         def really(job: Any) -> object:
             return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
-        index, progress = CommitIndex(open_store(self.output)), Progress(Tally(), self.said)
+        index, progress = CommitIndex.load(open_store(self.output), 0), Progress(Tally(), self.said)
         scheduler = Scheduler(context, index, progress, StopRequest(), limits=FAST)
         videos = list_videos(parse_inputs([self.source]), settings.selection)
         return scheduler.run(videos, lambda: FakePool(context, no_fault, lambda _: False, really))

@@ -802,7 +802,7 @@ def test_stopping_before_there_is_anything_to_do(archive: Archive):
     archive.run()
     (video,) = archive.videos()
     stop, progress = StopRequest(), Progress(Tally(), io.StringIO())
-    scheduler = Scheduler(archive.context(), CommitIndex(archive.store), progress, stop)
+    scheduler = Scheduler(archive.context(), CommitIndex.load(archive.store, 0), progress, stop)
 
     def endless() -> Iterator[SourceVideo]:
         for i in range(10**9):

@@ -213,9 +213,8 @@ class Archive:
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        scheduler = Scheduler(
-            context, CommitIndex(self.store), progress, stop, self.records.append, self.limits, self.clock
-        )
+        index = CommitIndex.load(self.store, 0)
+        scheduler = Scheduler(context, index, progress, stop, self.records.append, self.limits, self.clock)
         watchdog = threading.Timer(WATCHDOG_SECONDS, stop.request, ["the watchdog"])
         watchdog.start()
         try:
