@@ -237,7 +237,7 @@ def test_a_survey_counts(archive: Path) -> None:
 
 
 def counted(one: InputListing) -> tuple[int, int, int]:
-    return len(one.videos), one.videos.size_bytes, one.passed_over
+    return len(one.videos), one.videos.size_bytes, one.skipped_files
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
