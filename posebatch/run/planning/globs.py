@@ -38,9 +38,8 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     """
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
     rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    translated = [
-        rules.get(part) or (_character_class(part) if part.startswith("[") else re.escape(part)) for part in parts
-    ]
+    rules |= {part: _character_class(part) for part in parts if part.startswith("[")}
+    translated = [rules.get(part, re.escape(part)) for part in parts]
     try:
         return re.compile(rf"(?!(?:.*/)?{re.escape(APPLE_DOUBLE)}[^/]*\Z)" + "".join(translated), re.DOTALL)
     except re.error as error:
