@@ -335,7 +335,9 @@ def test_commands_parse():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_of_pages_lead_somewhere(page: Path):
-    targets = [target for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")) if "://" not in target]
+    targets = [
+        target for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")) if "://" not in target
+    ]
     assert [target for target in targets if not page.parent.joinpath(target).exists()] == []
 
 

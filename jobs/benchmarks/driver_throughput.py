@@ -22,9 +22,10 @@ from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.pool import Completion
+from posebatch.run.pool import Capacity, Completion
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.storage.local import LocalStore, local_etag
 
@@ -63,7 +64,7 @@ class DriverFigures:
 
 
 class StubPool:
-    """A `runner.Pool` whose workers answer at once, and whose CPU tasks do next to nothing, so that the driver is all.
+    """A `Pool` whose workers answer at once, and whose CPU tasks do next to nothing, so that the driver is all.
 
     Of a video only the commit record is published, and that with the bytes of the first one: its etag and fingerprint,
     by which the next run knows that it is up to date, are those of all.
@@ -73,47 +74,37 @@ class StubPool:
         self._context, self._workers = context, workers
         self._record_bytes = b""
         self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
-        self._jobs: list[SegmentTask | VideoTask] = []
+        self._tasks: list[SegmentTask | VideoTask] = []
 
-    def workers(self) -> int:
-        """See `runner.Pool`."""
-        return self._workers
+    def capacity(self) -> Capacity:
+        """See `Pool`."""
+        segments = sum(isinstance(task, SegmentTask) for task in self._tasks)
+        cpu_tasks = len(self._tasks) - segments
+        return Capacity(self._workers - segments, 0, max(2, self._workers) - cpu_tasks, self._workers)
 
-    def idle_workers(self) -> int:
-        """See `runner.Pool`."""
-        return self._workers - sum(isinstance(job, SegmentTask) for job in self._jobs)
-
-    def shareable_workers(self) -> int:
-        """See `runner.Pool`."""
-        return 0
-
-    def idle_task_slots(self) -> int:
-        """See `runner.Pool`."""
-        return max(2, self._workers) - sum(not isinstance(job, SegmentTask) for job in self._jobs)
-
-    def activity(self) -> int:
-        """See `runner.Pool`."""
-        return 0
-
-    def submit(self, job: SegmentTask | VideoTask) -> None:
-        """See `runner.Pool`."""
-        self._jobs.append(job)
+    def submit(self, task: SegmentTask | VideoTask) -> None:
+        """See `Pool`."""
+        self._tasks.append(task)
 
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `runner.Pool`."""
-        jobs, self._jobs = self._jobs, []
-        return [Completion(job, self._end(job)) for job in jobs]
+        """See `Pool`."""
+        tasks, self._tasks = self._tasks, []
+        return [Completion(task, self._perform(task)) for task in tasks]
 
-    def _end(self, job: SegmentTask | VideoTask) -> object:
-        match job:
+    def activity(self) -> int:
+        """See `Pool`."""
+        return 0
+
+    def _perform(self, task: SegmentTask | VideoTask) -> object:
+        match task:
             case SegmentTask():
                 return SegmentResult(100, 0, 4.0)
             case ProbeTask():
-                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+                return ProbeResult(task.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return self._publish(job.video)
+                return self._publish(task.video)
             case _:
-                raise AssertionError(f"nothing here can fail, but there is a {type(job).__name__}")
+                raise AssertionError(f"nothing here can fail, but there is a {type(task).__name__}")
 
     def _publish(self, video: SourceVideo) -> CommittedRecord:
         record = VideoRecord(
@@ -141,23 +132,20 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
-    published, standings = 0, CommitIndex(LocalStore(context.output))
+    published = 0
 
-    def note(done: CommittedRecord) -> None:
+    def count(_: VideoRecord) -> None:
         nonlocal published
-        standings.note(done)
         published += 1
         if published == max(1, videos // 10):
             peaks.append(peak_memory_mb())
 
     def run() -> float:
-        nonlocal standings
         started, store = time.perf_counter(), LocalStore(context.output)
-        standings = CommitIndex(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))
-        standings.save()
+        with CommitIndex.load(store, videos) as index:
+            Scheduler(context, index, progress, StopRequest(), count).run(_listed(archive, settings), lambda: pool)
         return time.perf_counter() - started
 
     seconds = run()

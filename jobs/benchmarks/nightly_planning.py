@@ -165,22 +165,21 @@ def plan_a_night(
     listing_wall_s, listing_cpu_s = _listings(GeneratedArchive(videos), output)
     before, wall, cpu = memory_mb(), time.perf_counter(), time.process_time()
     found = list_inputs([Input(archive.root, archive, "", None, False, f"{_BUCKET}/")], settings.selection).videos
-    standings = CommitIndex(output, len(found))
-    to_do = passed = 0
-    for item in _planned(Planner(found, standings, context)):
-        if isinstance(item, SkippedVideos):
-            passed += item.videos
-            continue
-        to_do += item.decision.action is Action.COMPUTE
-        if then_publish:
-            record = record_of(item.video, context.data_fingerprint)
-            standings.note(CommittedRecord(item.video.output_path, _record_etag(item.video), record))
-    standings.save()
+    to_do = skipped = 0
+    with CommitIndex.load(output, len(found)) as index:
+        for item in _planned(Planner(found, index, context)):
+            if isinstance(item, SkippedVideos):
+                skipped += item.videos
+                continue
+            to_do += item.decision.action is Action.COMPUTE
+            if then_publish:
+                record = record_of(item.video, context.data_fingerprint)
+                index.add(CommittedRecord(item.video.output_path, _record_etag(item.video), record))
     return NightFigures(
         name=name,
         videos=videos,
         to_do=to_do,
-        passed=passed,
+        passed=skipped,
         wall_s=time.perf_counter() - wall,
         cpu_s=time.process_time() - cpu,
         listing_wall_s=listing_wall_s,
@@ -197,7 +196,7 @@ def plan_a_night(
 def _planned(planner: Planner) -> Iterator[Planned | SkippedVideos]:
     while not planner.exhausted:
         item = planner.poll(1.0)
-        if isinstance(item, Planned | SkippedVideos):
+        if item is not None:
             yield item
 
 

@@ -15,7 +15,7 @@ from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.driver_throughput import StubPool, make_archive
 from benchmarks.scaling import INFO
 from posebatch.core.frames import FramePoses, FrameRecord
-from posebatch.core.records import DecodeReport, SegmentReport
+from posebatch.core.records import DecodeReport, SegmentReport, VideoRecord
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
 from posebatch.dataset.publication import CommittedRecord
@@ -24,7 +24,8 @@ from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_inputs, parse_inputs
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
@@ -90,40 +91,40 @@ class CountingContext(RunContext):
 
 
 class PublishingPool(StubPool):
-    """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+    """A `Pool` that stages made-up poses and publishes them as the job does."""
 
     def __init__(self, context: RunContext, frames_per_video: int) -> None:
-        super().__init__(context, workers=2, segments_per_video=1)
+        super().__init__(context, 2, 1)
         self.publishing_s = self.publishing_cpu_s = 0.0
         rng = np.random.default_rng(0)
         self._frames = [_frame(index, rng) for index in range(frames_per_video)]
 
-    def _end(self, job: SegmentTask | VideoTask) -> object:
-        match job:
+    def _perform(self, task: SegmentTask | VideoTask) -> object:
+        match task:
             case SegmentTask():
-                return self._stage(job)
+                return self._stage(task)
             case ProbeTask():
-                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+                return ProbeResult(task.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return self._finalize(job)
+                return self._finalize(task)
             case _:
-                return super()._end(job)
+                return super()._perform(task)
 
-    def _finalize(self, job: FinalizeTask) -> CommittedRecord:
+    def _finalize(self, task: FinalizeTask) -> CommittedRecord:
         started, cpu_started = time.perf_counter(), time.process_time()
-        committed = finalize_video(job, self._context)
+        committed = finalize_video(task, self._context)
         self.publishing_s += time.perf_counter() - started
         self.publishing_cpu_s += time.process_time() - cpu_started
         return committed
 
-    def _stage(self, job: SegmentTask) -> SegmentResult:
+    def _stage(self, task: SegmentTask) -> SegmentResult:
         content = io.BytesIO()
         writer = StagedWriter(content)
         for frame in self._frames:
             writer.add(frame)
         count = len(self._frames)
         writer.close(SegmentReport(DecodeReport(count, first_pts=0, last_pts=count - 1)))
-        self._context.staging(job.video).stage(job.segment, content)
+        self._context.staging(task.video).stage(task.segment, content)
         return SegmentResult(count, count, 0.1)
 
 
@@ -134,23 +135,23 @@ def publish_tiny_videos(
     context = CountingContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive, store = make_archive(Path(folder, "archive"), videos), context.store()
     found = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
-    standings, before = CommitIndex(store, len(found)), memory_mb()
+    before = memory_mb()
     marks, memory = [time.perf_counter()], []
     published = 0
 
-    def note(done: CommittedRecord) -> None:
+    def count(_: VideoRecord) -> None:
         nonlocal published
-        standings.note(done)
         published += 1
         if published % MARK == 0:
             marks.append(time.perf_counter())
             memory.append(memory_mb())
 
     pool, progress = PublishingPool(context, frames_per_video), Progress(Tally(videos_total=videos), io.StringIO())
-    Runner(context, standings, lambda: pool, progress, note).run(found)
-    seconds = time.perf_counter() - marks[0]
-    standings.save()
-    again = Runner(context, CommitIndex(store, len(found)), lambda: pool, progress, note).run(found)
+    with CommitIndex.load(store, len(found)) as index:
+        Scheduler(context, index, progress, StopRequest(), count).run(found, lambda: pool)
+        seconds = time.perf_counter() - marks[0]
+    index = CommitIndex.load(store, len(found))
+    again = Scheduler(context, index, progress, StopRequest()).run(found, lambda: pool)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(
         videos,

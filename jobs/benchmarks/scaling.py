@@ -81,13 +81,14 @@ def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
     jobs = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
     with connected(settings.execution):
         pool = RayPool(context, choose_workers(settings.execution, "cpu"), "cpu", IdleWorker)
-        while pool.idle_workers() < pool.workers():
+        while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)
         started, left = time.perf_counter(), segments
         while left:
-            for _ in range(min(pool.idle_workers() + pool.shareable_workers(), len(jobs))):
+            capacity = pool.capacity()
+            for _ in range(min(capacity.idle + capacity.shareable, len(jobs))):
                 pool.submit(jobs.popleft())
             left -= len(pool.wait(0.2))
-        figures = PoolFigures(pool.workers(), segments, time.perf_counter() - started)
+        figures = PoolFigures(capacity.workers, segments, time.perf_counter() - started)
         pool.close()
     return figures

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, cast
 
 import torch
 
@@ -16,10 +15,11 @@ from benchmarks.figures import Measured, Memory
 from posebatch.core.errors import PosebatchError, RunAbortedError
 from posebatch.core.settings import Settings
 from posebatch.models.weights.names import weight_file
-from posebatch.run.pool import Completion, Pool
+from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform
@@ -32,10 +32,10 @@ def in_this_process(archive: str, output: str, settings: Settings, threads: int)
     torch.set_num_threads(threads)
     processor = SegmentProcessor.load(prepared.context, settings.execution.device, threads)
 
-    def end(job: SegmentTask | VideoTask) -> object:
-        return processor.process(job) if isinstance(job, SegmentTask) else perform(job, prepared.context)
+    def process(task: SegmentTask | VideoTask) -> object:
+        return processor.process(task) if isinstance(task, SegmentTask) else perform(task, prepared.context)
 
-    measured = _timed(prepared, lambda: ThreadPool(end), started)
+    measured = _timed(prepared, lambda: ThreadPool(process), started)
     processor.close()
     return measured, Memory(peak_memory_mb(), imports, _weights_mb(settings))
 
@@ -50,7 +50,7 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
     with connected(execution):
         device = choose_device(execution)
         pool = RayPool(prepared.context, choose_workers(execution, device), device)
-        while pool.idle_workers() < pool.workers():
+        while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)
         try:
             return _timed(prepared, lambda: pool, started)
@@ -62,10 +62,11 @@ def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -
     """The run from its first segment on; what came before it, since ``started``, is its start."""
     found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
-    pool = _Watched(start_pool())
-    outcome = Runner(prepared.context, prepared.standings, lambda: cast(Pool, pool), progress).run(prepared.videos())
-    if outcome.complaints or pool.first_segment is None:
-        reasons = [complaint.reason for complaint in outcome.complaints] or ["there was nothing to do"]
+    pool = _TimedPool(start_pool())
+    scheduler = Scheduler(prepared.context, prepared.load_index(), progress, StopRequest())
+    outcome = scheduler.run(prepared.videos(), lambda: pool)
+    if outcome.problems or pool.first_segment is None:
+        reasons = [problem.reason for problem in outcome.problems] or ["there was nothing to do"]
         raise RunAbortedError(f"the measured run did not succeed: {reasons[0]}")
     seconds = time.perf_counter() - pool.first_segment
     return Measured(outcome.tally.frames, outcome.tally.persons, seconds, pool.first_segment - started)
@@ -77,71 +78,63 @@ def _weights_mb(settings: Settings) -> float:
     return sum(os.path.getsize(file) for file in files) / 1e6
 
 
-class _Watched:
-    """A pool that remembers when it was given its first segment."""
+class _TimedPool:
+    """A pool that notes when its first segment was submitted."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.first_segment: float | None = None
 
-    def activity(self) -> int:
-        """See `runner.Pool`."""
-        return 0
+    def capacity(self) -> Capacity:
+        """See `Pool`."""
+        return self._pool.capacity()
 
-    def submit(self, job: SegmentTask | VideoTask) -> None:
-        if self.first_segment is None and isinstance(job, SegmentTask):
+    def submit(self, task: SegmentTask | VideoTask) -> None:
+        """See `Pool`."""
+        if self.first_segment is None and isinstance(task, SegmentTask):
             self.first_segment = time.perf_counter()
-        self._pool.submit(job)
+        self._pool.submit(task)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """See `Pool`."""
+        return self._pool.wait(timeout_s)
+
+    def activity(self) -> int:
+        """See `Pool`."""
+        return 0
 
 
 class ThreadPool:
-    """A `runner.Pool` in this process: one worker with two places, and CPU tasks one at a time beside it."""
+    """A `Pool` in this process: one worker for two segments, and one thread for CPU tasks."""
 
-    def __init__(self, end: Callable[[SegmentTask | VideoTask], object]) -> None:
-        self._end = end
-        self._segments = ThreadPoolExecutor(2, "segment")
-        self._tasks = ThreadPoolExecutor(1, "task")
-        self._under_way: dict[Future[object], SegmentTask | VideoTask] = {}
+    def __init__(self, process: Callable[[SegmentTask | VideoTask], object]) -> None:
+        self._process = process
+        self._segment_threads = ThreadPoolExecutor(2, "segment")
+        self._task_thread = ThreadPoolExecutor(1, "task")
+        self._running: dict[Future[object], SegmentTask | VideoTask] = {}
 
-    def workers(self) -> int:
-        """See `runner.Pool`."""
-        return 1
+    def capacity(self) -> Capacity:
+        """See `Pool`."""
+        segments = sum(isinstance(task, SegmentTask) for task in self._running.values())
+        return Capacity(int(segments == 0), int(segments == 1), 2 - (len(self._running) - segments), 1)
 
-    def idle_workers(self) -> int:
-        """See `runner.Pool`."""
-        return int(self._segments_under_way() == 0)
-
-    def shareable_workers(self) -> int:
-        """See `runner.Pool`."""
-        return int(self._segments_under_way() == 1)
-
-    def idle_task_slots(self) -> int:
-        """See `runner.Pool`."""
-        return 2 - (len(self._under_way) - self._segments_under_way())
-
-    def activity(self) -> int:
-        """See `runner.Pool`."""
-        return 0
-
-    def submit(self, job: SegmentTask | VideoTask) -> None:
-        """See `runner.Pool`."""
-        threads = self._segments if isinstance(job, SegmentTask) else self._tasks
-        self._under_way[threads.submit(self._end, job)] = job
+    def submit(self, task: SegmentTask | VideoTask) -> None:
+        """See `Pool`."""
+        threads = self._segment_threads if isinstance(task, SegmentTask) else self._task_thread
+        self._running[threads.submit(self._process, task)] = task
 
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `runner.Pool`."""
-        done, _ = wait(self._under_way, timeout_s, FIRST_COMPLETED)
-        return [_completion(self._under_way.pop(future), future) for future in done]
+        """See `Pool`."""
+        done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
+        return [_completion(self._running.pop(future), future) for future in done]
 
-    def _segments_under_way(self) -> int:
-        return sum(isinstance(job, SegmentTask) for job in self._under_way.values())
+    def activity(self) -> int:
+        """See `Pool`."""
+        return 0
 
 
-def _completion(job: SegmentTask | VideoTask, future: Future[object]) -> Completion:
+def _completion(task: SegmentTask | VideoTask, future: Future[object]) -> Completion:
     try:
-        return Completion(job, future.result())
+        return Completion(task, future.result())
     except PosebatchError as error:
-        return Completion(job, error=error)
+        return Completion(task, error=error)

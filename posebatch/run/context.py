@@ -16,38 +16,38 @@ from posebatch.storage.store import Store
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every part of a run needs to know; shipped to each worker once."""
+    """The settings and identities of a run; each worker receives them once."""
 
     run_id: str
     settings: Settings
     output: str
-    """Root of the output, local path or ``s3://``."""
+    """Root of the output: a local path or an ``s3://`` address."""
     detector: str
     """Identity of the detector: its name and the sha256 of its weights."""
     pose: str
     """Identity of the pose network."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Variables that processes elsewhere need: how to reach S3, credentials among them, so never to be shown."""
+    """Environment variables for processes on other machines. They hold S3 credentials and must never be shown."""
 
     @property
     def endpoint_url(self) -> str | None:
-        """The S3-compatible store to talk to."""
+        """Address of an S3-compatible store; None for AWS."""
         return self.settings.selection.endpoint_url
 
     def store(self) -> Store:
-        """The output."""
+        """Open the output."""
         return open_store(self.output, self.endpoint_url)
 
     def staging(self, video: SourceVideo) -> StagingArea:
-        """The staging area of a video in this run."""
+        """The staging area of a video, for the settings of this run."""
         return StagingArea.of(self.store(), video, self.data_fingerprint)
 
     @cached_property
     def data_fingerprint(self) -> str:
-        """Identifies what shapes poses and frames, besides the source."""
+        """Identifies everything besides the source that determines poses and frames."""
         return data_fingerprint(self.settings, self.detector, self.pose)
 
     @cached_property
     def preview_fingerprint(self) -> str | None:
-        """Identifies what shapes a preview; None when none is wanted."""
+        """Identifies everything besides the tables that determines a preview; None if no preview is wanted."""
         return preview_fingerprint(self.settings) if self.settings.preview.wanted else None

@@ -1,4 +1,4 @@
-"""The dry run: what a run would do, what is done, what failed and why, and how long it would take."""
+"""The dry run: what a run would do with each video and why, and how long it would take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
+from typing import Final
 
 from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import visible
@@ -22,37 +23,40 @@ from posebatch.storage.open import open_source
 from posebatch.storage.store import Store
 from posebatch.video.probe import probe
 
-PROBE_THREADS = 8
+PROBE_THREADS: Final = 8
+"""Videos whose headers are read at once."""
 
 
 def dry_run(named: list[str], output: str, settings: Settings) -> None:
-    """Print the plan: a line for each video, then the sums. Writes nothing."""
+    """Print a line for each video, then the totals; writes nothing.
+
+    ``named``: inputs as the user gave them. Raises `UsageError` if the run would be refused, and `StorageError`.
+    """
     prepared = prepare(named, output, settings)
-    store, context, standings = prepared.store, prepared.context, prepared.standings
+    store, context, index = prepared.store, prepared.context, prepared.load_index()
     counts = dict.fromkeys(Action, 0)
     seconds = frames = 0.0
-    notice = standings.open()
-    if notice:
-        print(notice, file=sys.stderr)
-    coming = decisions(prepared.videos(), standings, context)
+    if index.notice:
+        print(index.notice, file=sys.stderr)
+    remaining = decisions(prepared.videos(), index, context)
     with ThreadPoolExecutor(PROBE_THREADS) as threads:
-        while together := list(islice(coming, 4 * PROBE_THREADS)):
-            together = list(threads.map(lambda planned: _explained(planned, store, context), together))
-            looks = threads.map(lambda planned: _look(planned, context), together)
-            for planned, looked in zip(together, looks, strict=True):
+        while batch := list(islice(remaining, 4 * PROBE_THREADS)):
+            batch = list(threads.map(lambda planned: _explained(planned, store, context), batch))
+            probes = threads.map(lambda planned: _probe(planned, context), batch)
+            for planned, probed in zip(batch, probes, strict=True):
                 video, decision = planned.video, planned.decision
                 counts[decision.action] += 1
-                told = f"{visible(video.uri)}  ({visible(decision.reason)}){_look_text(looked)}"
-                print(f"{decision.action.value:<11} {told}")
-                if isinstance(looked, VideoPlan):
-                    seconds += looked.info.duration_s
-                    frames += _frames_to_process(looked, settings)
+                reason = visible(decision.reason)
+                print(f"{decision.action.value:<11} {visible(video.uri)}  ({reason}){_probe_text(probed)}")
+                if isinstance(probed, VideoPlan):
+                    seconds += probed.info.duration_s
+                    frames += _frames_to_process(probed, settings)
     print("\n" + ", ".join(f"{count} {action.value}" for action, count in counts.items() if count))
     print(f"{seconds / 3600:.2f} hours of video to do, {frames:.0f} frames; {_estimate(store, context, frames)}")
 
 
 def _explained(planned: Planned, store: Store, context: RunContext) -> Planned:
-    """The same, with the networks named that are not those of the commit record."""
+    """The same decision, with the reason naming the networks that differ from those of the commit record."""
     if planned.decision.reason != SETTINGS_CHANGED:
         return planned
     committed = fetch_record(store, planned.video.output_path)
@@ -60,7 +64,7 @@ def _explained(planned: Planned, store: Store, context: RunContext) -> Planned:
     return replace(planned, decision=replace(planned.decision, reason=changed)) if changed else planned
 
 
-def _look(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError | None:
+def _probe(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError | None:
     video = planned.video
     if planned.decision.action is not Action.COMPUTE:
         return None
@@ -72,14 +76,14 @@ def _look(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError |
         return error
 
 
-def _look_text(looked: VideoPlan | PosebatchError | None) -> str:
-    if looked is None:
+def _probe_text(probed: VideoPlan | PosebatchError | None) -> str:
+    if probed is None:
         return ""
-    if isinstance(looked, PosebatchError):
-        return f"\n             will fail: {visible(str(looked))}"
-    info = looked.info
+    if isinstance(probed, PosebatchError):
+        return f"\n             will fail: {visible(str(probed))}"
+    info = probed.info
     return (
-        f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {len(looked.segments)} segments"
+        f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {len(probed.segments)} segments"
     )
 
 

@@ -1,53 +1,56 @@
-"""The interface between the scheduler and its workers."""
+"""The interface between the scheduler and the workers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from posebatch.core.errors import (
-    PosebatchError,
-)
-from posebatch.run.tasks import (
-    SegmentTask,
-    VideoTask,
-)
+from posebatch.core.errors import PosebatchError
+from posebatch.run.tasks import SegmentTask, VideoTask
 
 SEGMENTS_PER_WORKER: Final = 2
-"""While the networks have one, the next one's frames are decoded."""
+"""While the networks process one segment, the worker decodes the next."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The tasks that a pool accepts at this moment."""
+
+    idle: int
+    """Workers that are ready and have no segment."""
+    shareable: int
+    """Workers that have one segment and accept a second; none whose segment must run alone."""
+    task_slots: int
+    """CPU tasks that may be submitted."""
+    workers: int
+    """Workers that were requested, ready or not."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """How a job ended."""
+    """The end of a task: a result or an error."""
 
-    job: SegmentTask | VideoTask
+    task: SegmentTask | VideoTask
     result: object = None
     error: PosebatchError | None = None
     shared: bool = False
-    """Whether its worker died with another segment in it as well, so that it is unclear which one was to blame."""
+    """Whether its worker died while it ran two segments, and the cause may be either."""
 
 
 class Pool(Protocol):
-    """Where jobs run. Segments go to workers that hold the networks, at most two each; other jobs are CPU tasks."""
+    """Workers that run tasks.
 
-    def idle_workers(self) -> int:
-        """Workers that are ready and have nothing to do. Raises `RunAbortedError` when none can be had."""
+    Segments go to workers that hold the networks, at most `SEGMENTS_PER_WORKER` each. Other tasks need only a CPU.
+    """
 
-    def shareable_workers(self) -> int:
-        """Workers that have one segment and may be given the next; not one whose segment is to be alone."""
+    def capacity(self) -> Capacity:
+        """The tasks that may be submitted now. Raises `RunAbortedError` if no worker becomes ready."""
 
-    def idle_task_slots(self) -> int:
-        """How many more CPU tasks may be given."""
-
-    def workers(self) -> int:
-        """Workers that are wanted in all."""
-
-    def activity(self) -> int:
-        """A number that changes when any process at work has moved on, though no job of it has ended."""
-
-    def submit(self, job: SegmentTask | VideoTask) -> None:
-        """Begin a job; its end is told by `wait`. A segment goes to an idle worker as long as there is one."""
+    def submit(self, task: SegmentTask | VideoTask) -> None:
+        """Start a task within the `capacity`; `wait` returns its end. A segment goes to an idle worker if any."""
 
     def wait(self, timeout_s: float) -> list[Completion]:
-        """The jobs that have ended; waits at most ``timeout_s`` for the first."""
+        """The tasks that ended since the last call. Waits at most ``timeout_s`` seconds for the first."""
+
+    def activity(self) -> int:
+        """A number that changes whenever a busy process has made progress, even if no task has ended."""

@@ -1,8 +1,8 @@
-"""Preparation of a run: everything that can be refused before work begins."""
+"""The preparation of a run: everything that can be refused before work begins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from posebatch.core.settings import Settings
@@ -21,36 +21,41 @@ from posebatch.storage.store import Store
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that nothing speaks against."""
+    """A run whose settings, inputs and output are checked."""
 
     context: RunContext
     store: Store
     """The output."""
     listing: InputListing
-    standings: CommitIndex
-    """What the output says of the videos."""
 
     def videos(self) -> Iterator[SourceVideo]:
-        """The videos of the inputs, as they were listed."""
+        """The videos of the inputs, in the order of the listing."""
         return iter(self.listing.videos)
+
+    def load_index(
+        self, on_listed: Callable[[], None] = lambda: None, say: Callable[[str], None] = print
+    ) -> CommitIndex:
+        """What the output holds for these videos; arguments and errors as for `CommitIndex.load`."""
+        return CommitIndex.load(self.store, len(self.listing.videos), on_listed=on_listed, say=say)
 
 
 def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
-    """Everything that can be refused is refused here, before any work begins; nothing is written.
+    """Check settings, inputs and output, and list the inputs; writes nothing. ``named``: inputs as the user gave them.
 
-    Raises `UsageError`, and `StorageError` when an input's store cannot be asked.
+    Raises `UsageError` if the run is refused, and `StorageError` if an input cannot be listed.
     """
     endpoint_url = settings.selection.endpoint_url
-    wanted = settings.estimator
-    detector = _identity("detector", wanted.detector_name, settings)
-    check_detect_size(wanted.detect_size, wanted.detector_name, resolve("detector", wanted.detector_name).architecture)
-    pose = _identity("pose", wanted.pose_name, settings)
+    estimator = settings.estimator
+    detector = _identity("detector", estimator.detector_name, settings)
+    check_detect_size(
+        estimator.detect_size, estimator.detector_name, resolve("detector", estimator.detector_name).architecture
+    )
+    pose = _identity("pose", estimator.pose_name, settings)
     store = open_store(output, endpoint_url)
     inputs = parse_inputs(named, endpoint_url)
     check_output_outside_inputs(inputs, store.root)
     context = RunContext(new_run_id(), settings, store.root, detector, pose)
-    found = list_inputs(inputs, settings.selection)
-    return Prepared(context, store, found, CommitIndex(store, len(found.videos)))
+    return Prepared(context, store, list_inputs(inputs, settings.selection))
 
 
 def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:

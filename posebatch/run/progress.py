@@ -1,79 +1,81 @@
-"""How a run is going: one live line on a terminal, a plain line now and then in a log."""
+"""The progress of a run: one live line on a terminal, a plain line every few seconds in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
 from posebatch.core.redaction import visible
 
 LINE_SECONDS = 0.3
-"""How often the line on a terminal is drawn anew."""
+"""Between two updates of the line on a terminal."""
 
 
 LOG_SECONDS = 10.0
-"""How often a log gets a line."""
+"""Between two lines in a log."""
 
 
 @dataclass
 class Tally:
-    """What a run has done so far."""
+    """The counts of a run so far. The names are those in ``summary.json``."""
 
     videos_total: int = 0
-    """Videos that the inputs hold."""
+    """Videos in the inputs."""
     bytes_total: int = 0
     up_to_date: int = 0
     quarantined: int = 0
     published: int = 0
     partial: int = 0
-    """Among those published or up to date: damaged, and published as far as they go."""
+    """Among those published or up to date: damaged, and published in part."""
     failed: int = 0
     """In this run."""
     frames: int = 0
     """Frames processed in this run."""
     persons: int = 0
     frames_cut: int = 0
-    """Frames processed in this run with more persons than ``max_persons``, of whom only the best are in the rows."""
+    """Frames processed in this run with more than ``max_persons`` persons; only the best are in the tables."""
     video_seconds: float = 0.0
     """Seconds of video processed in this run."""
     bytes_passed: float = 0.0
-    """Bytes of videos that need no work."""
+    """Bytes of videos, and of their segments, that need no work."""
     bytes_done: float = 0.0
     """Bytes of video processed in this run."""
 
     @property
     def videos_done(self) -> int:
-        """Videos that are settled, in this run or before."""
+        """Videos with a commit record, or reported as failed."""
         return self.up_to_date + self.quarantined + self.published + self.failed
 
 
 class Progress:
-    """Reports a `Tally`; call `show` as often as you like."""
+    """Prints a `Tally`. `show` may be called at any rate."""
 
-    def __init__(self, tally: Tally, stream: TextIO | None = None) -> None:
-        self.tally = tally
+    def __init__(self, tally: Tally, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """``stream``: by default the standard error. ``clock``: seconds, monotonic."""
+        self.tally, self._clock = tally, clock
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = clock()
         self._width = 0
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run began."""
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def show(self) -> None:
-        """Report where we are, if it is time to."""
-        now = time.monotonic()
+        """Print the tally, unless the last line is too recent."""
+        now = self._clock()
         if now - self._shown < (LINE_SECONDS if self._live else LOG_SECONDS):
             return
         self._shown = now
         self._write(describe(self.tally, self.elapsed_s))
 
     def say(self, message: str) -> None:
-        """A message of its own line, above the live one."""
+        """Print a message on a line of its own, above the live line."""
         if self._live:
             self._stream.write(f"\r{' ' * self._width}\r")
             self._width = 0
@@ -81,7 +83,7 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the last state on the screen or in the log."""
+        """Print the final tally."""
         self._write(describe(self.tally, self.elapsed_s))
         if self._live:
             self._stream.write("\n")
@@ -97,16 +99,16 @@ class Progress:
 
 
 def describe(tally: Tally, elapsed_s: float) -> str:
-    """One line: videos, frames a second, hours of video done, failures, time left."""
+    """One line: videos done, failures, frames per second, duration of the video processed, time left."""
     rate = tally.frames / elapsed_s if elapsed_s > 0 else 0.0
     failures = f", {tally.failed} failed" if tally.failed else ""
     return (
         f"{tally.videos_done}/{tally.videos_total} videos{failures} | {tally.frames} frames, {rate:.1f} frames/s | "
-        f"{duration_text(tally.video_seconds)} of video | {_left(tally, elapsed_s)}"
+        f"{duration_text(tally.video_seconds)} of video | {_time_left(tally, elapsed_s)}"
     )
 
 
-def _left(tally: Tally, elapsed_s: float) -> str:
+def _time_left(tally: Tally, elapsed_s: float) -> str:
     remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
     if tally.videos_done >= tally.videos_total:
         return f"{duration_text(elapsed_s)} in all"
@@ -116,7 +118,7 @@ def _left(tally: Tally, elapsed_s: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration for people: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
+    """A duration as text: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

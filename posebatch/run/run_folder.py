@@ -1,4 +1,4 @@
-"""What a run leaves behind about itself: its settings, a summary, and the rows of the videos it touched."""
+"""The folder of a run in the output: its settings, a summary, and the commit records that it wrote."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from posebatch.storage.store import Store
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time."""
+    """A new name for a run: its start in UTC and a random suffix, so that names sort by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def settings_yaml(settings: Settings) -> str:
-    """Settings as a file that ``--config`` reads."""
+    """Settings as the content of a ``--config`` file."""
     flat = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.flat().items()}
     return yaml.safe_dump(flat, sort_keys=False)
 
 
 class RunFolder:
-    """``runs/<run id>/`` of an output."""
+    """``runs/<run id>/`` in an output."""
 
     def __init__(self, store: Store, context: RunContext) -> None:
         self._store, self._context = store, context
@@ -40,16 +40,16 @@ class RunFolder:
         self.key = f"runs/{context.run_id}"
 
     def open(self, inputs: list[str]) -> None:
-        """Write ``settings.yaml``. Raises `OutputError` when the output cannot be written."""
+        """Write ``settings.yaml``. Raises `OutputError` if the output cannot be written."""
         heading = f"# posebatch {__version__}, run {self._context.run_id}, inputs: {json.dumps(inputs)}\n"
         try:
-            written = redacted(heading + settings_yaml(self._context.settings))
-            self._store.put(f"{self.key}/settings.yaml", written.encode())
+            content = redacted(heading + settings_yaml(self._context.settings))
+            self._store.put(f"{self.key}/settings.yaml", content.encode())
         except StorageError as error:
             raise OutputError(f"--output {self._store.root} cannot be written: {error}") from error
 
     def add(self, record: VideoRecord) -> None:
-        """Note the commit record of a video that this run settled."""
+        """Add a commit record that this run has written."""
         self._records.add(record)
 
     def close(self, summary: dict[str, Any]) -> None:
@@ -61,8 +61,8 @@ class RunFolder:
 
 
 def last_summary(store: Store, data_fingerprint: str) -> dict[str, Any] | None:
-    """The newest summary of a run with the same settings and weights that processed frames; None if there is none."""
-    keys = sorted((found.key for found in store.list("runs/") if found.key.endswith("/summary.json")), reverse=True)
+    """The newest summary of a run that processed frames with the same settings and weights; None if there is none."""
+    keys = sorted((stored.key for stored in store.list("runs/") if stored.key.endswith("/summary.json")), reverse=True)
     for key in keys:
         try:
             summary: dict[str, Any] = json.loads(store.read(key))

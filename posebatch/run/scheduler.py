@@ -1,43 +1,36 @@
-"""The policy of a run: what is admitted when, what is tried again, when to give up, what is said at the end.
+"""The scheduler: which videos are in flight, which task comes next, and how the end of each task is handled.
 
-Knows nothing of Ray: work is handed to a `Pool`, which says later how each job ended. Holds the videos in flight and
-counters, nothing that grows with the archive.
+Independent of Ray: tasks go to a `Pool`, which returns how each ended. Memory holds the videos in flight and counters,
+nothing that grows with the archive.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
 
-from posebatch.core.errors import (
-    AccessDeniedError,
-    EvictedError,
-    IndexDisagreesError,
-    NewerOutputError,
-    ObjectChangedError,
-    ObjectNotFoundError,
-    PosebatchError,
-    RunAbortedError,
-    StorageError,
-    StorageUnavailableError,
-    WorkerCrashError,
-    WorkerDiedError,
-)
+from posebatch.core.errors import PosebatchError, WorkerDiedError
 from posebatch.core.records import VideoRecord
-from posebatch.core.version import __version__
-from posebatch.core.videos import Segment, SourceVideo, VideoPlan
+from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import CommittedRecord
-from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
+from posebatch.run.abort_conditions import IdleTimeout, StorageOutage
 from posebatch.run.context import RunContext
+from posebatch.run.failure_policy import (
+    DEFAULT_LIMITS,
+    Reaction,
+    SchedulerLimits,
+    is_out_of_attempts,
+    reaction,
+    retry_pause_s,
+)
+from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, step_of
+from posebatch.run.outcome import ProblemStatus, RunOutcome, VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
-from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
-from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion, Pool
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
+from posebatch.run.pool import Completion, Pool
+from posebatch.run.progress import Progress
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     FinalizeTask,
     PreviewOutcome,
@@ -51,323 +44,167 @@ from posebatch.run.tasks import (
     SegmentTask,
     VideoTask,
 )
-
-VIDEOS_PER_WORKER: Final = SEGMENTS_PER_WORKER + 1
-"""Videos in flight for each worker: one for each of its segments and one that waits."""
+from posebatch.run.work_queue import WorkQueue
 
 
-LOOK_AHEAD_VIDEOS: Final = 4
-"""Videos in flight beyond these: enough to probe the next ones while the last ones finish."""
-
-
-RETRY_SECONDS: Final = 2.0
-"""Pause before a storage error is tried again; doubles each time."""
-
-
-STORAGE_FAILURES_TO_ABORT: Final = 12
-"""Storage errors in a row, with no success between them, after which the store is taken to be down."""
-
-
-POISON_KILLS: Final = 2
-"""So often may a piece of a video end the process that works on it, before the video is given up."""
-
-
-TIMES_TAKEN_AWAY: Final = 10
-"""So often may a process be taken away from under one piece of a video, before that counts as a try in vain."""
-
-
-POLL_SECONDS: Final = 0.2
-
-
-@dataclass
-class _VideoInFlight:
-    """A video between being planned and being settled."""
-
-    video: SourceVideo
-    plan: VideoPlan | None = None
-    before: FailedAttempts = NO_FAILED_ATTEMPTS
-    """In vain, in earlier runs."""
-    tries: Counter[object] = field(default_factory=Counter)
-    """In vain, in this run, by the piece of work."""
-    kills: int = 0
-    """Those among them that ended the process, of all pieces: one that is bad all over must not end one for each."""
-    taken_away: Counter[object] = field(default_factory=Counter)
-    """How often a process was taken away from under a piece of work."""
-    unstaged: set[Segment] = field(default_factory=set)
-    frames_cut: int = 0
-    """See `SegmentResult.frames_cut`; of the segments that this run has staged."""
-    only_preview: bool = False
-    preview: PreviewOutcome | None = None
-    preview_tries: int = 0
-    failing: bool = False
-    """Its failure is being recorded."""
-
-    @property
-    def attempts(self) -> int:
-        """Tries in vain of the piece that was tried most, or as many as ended the process, over all runs."""
-        return self.failed_attempts.attempts
-
-    @property
-    def failed_attempts(self) -> FailedAttempts:
-        """The same, and how many tries ended the process."""
-        attempts = max([self.kills, *self.tries.values()])
-        return FailedAttempts(self.before.attempts + attempts, self.before.kills + self.kills)
-
-
-def _piece(job: SegmentTask | VideoTask) -> object:
-    """What tries are counted by."""
-    return job.segment if isinstance(job, SegmentTask) else type(job)
-
-
-@dataclass(frozen=True)
-class VideoProblem:
-    """A video that is not published as it should be."""
-
-    video: str
-    status: Literal["failed", "failed before", "partial"]
-    reason: str
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended."""
-
-    tally: Tally
-    elapsed_s: float
-    complaints: tuple[VideoProblem, ...]
-    """In the order in which they came up; at most `MAX_COMPLAINTS`."""
-
-    @property
-    def exit_code(self) -> int:
-        """0: everything wanted is published; 3: some videos failed, or are published in part."""
-        return 3 if self.tally.failed or self.tally.quarantined or self.tally.partial else 0
-
-
-MAX_COMPLAINTS: Final = 1000
-"""Complaints that are kept to be named at the end; the rest stand in the videos table."""
-
-
-class Runner:
+class Scheduler:
     """One run over an archive."""
 
     def __init__(
         self,
         context: RunContext,
-        standings: CommitIndex,
-        start_pool: Callable[[], Pool],
+        index: CommitIndex,
         progress: Progress,
-        on_record: Callable[[CommittedRecord], None] = lambda _: None,
+        stop: StopRequest,
+        on_record: Callable[[VideoRecord], None] = lambda _: None,
+        limits: SchedulerLimits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._context, self._standings, self._progress = context, standings, progress
-        self._start_pool, self._on_record = start_pool, on_record
+        """``on_record`` receives each commit record that this run has written. ``clock``: seconds, monotonic."""
+        self._context, self._index, self._progress, self._stop = context, index, progress, stop
+        self._on_record, self._limits = on_record, limits
         self._tally = progress.tally
-        self._flights: dict[str, _VideoInFlight] = {}
-        self._segments: deque[SegmentTask] = deque()
-        self._tasks: deque[VideoTask] = deque()
-        self._later: list[tuple[float, SegmentTask | VideoTask]] = []
-        self._storage_failures = 0
-        self._moves = 0  # videos taken and jobs ended
-        self._last_move: tuple[object, float] = (None, time.monotonic())
-        self._complaints: list[VideoProblem] = []
-        self._stop = threading.Event()
-        self._stop_reason = ""
+        self._flights: dict[str, VideoInFlight] = {}  # by address
+        self._queue = WorkQueue(clock)
+        self._outage = StorageOutage(limits)
+        self._idle = IdleTimeout(context.settings.limits.max_idle_minutes, clock)
+        self._events = 0  # planned items taken and tasks ended
+        self._problems: list[VideoProblem] = []
 
-    def stop(self, reason: str) -> None:
-        """End the run soon; safe to call from a signal handler. Finished work stays."""
-        self._stop_reason = reason
-        self._stop.set()
+    def run(self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool]) -> RunOutcome:
+        """Process every video until it has a commit record; ``start_pool`` is called once there is work.
 
-    def run(self, videos: Iterable[SourceVideo]) -> RunOutcome:
-        """Settle every video. Raises `RunAbortedError` when the run cannot go on or is stopped, and `NewerOutputError`
-        when a later version of posebatch has published one of them.
+        Raises `RunAbortedError` when the run is stopped or cannot go on, and `NewerOutputError` when a newer version of
+        posebatch has published one of the videos.
         """
-        planned = Planner(videos, self._standings, self._context)
+        planner = Planner(videos, self._index, self._context)
         try:
-            if self._anything_to_do(planned):
-                self._pool = self._start_pool()
-                self._work_off(planned)
+            if self._find_work(planner):
+                self._work(planner, start_pool())
         finally:
-            planned.close()
-        return RunOutcome(self._tally, self._progress.elapsed_s, tuple(self._complaints))
+            planner.close()
+        return RunOutcome(self._tally, self._progress.elapsed_s, tuple(self._problems))
 
-    def _anything_to_do(self, planned: Planner) -> bool:
-        """Pass over what is settled; a night with nothing new should not even start workers."""
-        while not self._flights and not planned.exhausted:
-            self._check_stop()
-            self._check_idle()
-            upcoming = planned.poll(POLL_SECONDS)
+    def _find_work(self, planner: Planner) -> bool:
+        """Skip the videos that need no work, up to the first that does: without any, no worker is started."""
+        while not self._flights and not planner.exhausted:
+            self._stop.check()
+            self._idle.check(self._events, self._flights)
+            upcoming = planner.poll(self._limits.poll_seconds)
             if upcoming is not None:
                 self._take(upcoming)
             self._progress.show()
         return bool(self._flights)
 
-    def _work_off(self, planned: Planner) -> None:
-        while self._flights or not planned.exhausted:
-            self._check_stop()
-            self._check_idle(self._pool.activity())
-            self._admit(planned)
-            for completion in self._pool.wait(POLL_SECONDS):
-                self._moves += 1
-                self._settle(completion)
+    def _work(self, planner: Planner, pool: Pool) -> None:
+        while self._flights or not planner.exhausted:
+            self._stop.check()
+            self._idle.check((self._events, pool.activity()), self._flights)
+            self._queue.submit_to(pool)
+            workers = pool.capacity().workers
+            self._admit(planner, self._limits.videos_per_worker * workers + self._limits.look_ahead_videos)
+            for completion in pool.wait(self._limits.poll_seconds):
+                self._events += 1
+                self._handle(completion)
+                self._outage.check(workers)
             self._progress.show()
 
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise RunAbortedError(f"stopped by {self._stop_reason}; the same command goes on from here")
+    # --- admission ------------------------------------------------------------------------------------------------
 
-    def _check_idle(self, activity: int = 0) -> None:
-        """Give up when nothing at all has moved for too long: a run must never just hang."""
-        state, now = (self._moves, activity), time.monotonic()
-        if state != self._last_move[0]:
-            self._last_move = state, now
-        limit = self._context.settings.limits.max_idle_minutes
-        if now - self._last_move[1] < limit * 60:
-            return
-        under_way = ", ".join(sorted(self._flights)[:5]) or "the listing of the inputs"
-        more = f" and {len(self._flights) - 5} more" if len(self._flights) > 5 else ""
-        raise RunAbortedError(
-            f"nothing has moved for {limit:g} minutes (--max-idle-minutes); under way: {under_way}{more}. "
-            "What is published stays; run the same command again"
-        )
-
-    # --- admission, downstream first ------------------------------------------------------------------------------
-
-    def _admit(self, planned: Planner) -> None:
-        now = time.monotonic()
-        due = [job for when, job in self._later if when <= now]
-        self._later = [(when, job) for when, job in self._later if when > now]
-        for job in due:
-            self._enqueue(job)
-        while self._tasks and self._pool.idle_task_slots() > 0:
-            self._pool.submit(self._tasks.popleft())
-        self._hand_out_segments()
-        most_flights = VIDEOS_PER_WORKER * self._pool.workers() + LOOK_AHEAD_VIDEOS
-        while len(self._flights) < most_flights and not self._tasks:
-            upcoming = planned.poll()
+    def _admit(self, planner: Planner, max_flights: int) -> None:
+        """Take planned videos while there is room; waiting CPU tasks come first, as they finish videos."""
+        while len(self._flights) < max_flights and not self._queue.has_cpu_tasks:
+            upcoming = planner.poll()
             if upcoming is None:
                 return
             self._take(upcoming)
 
-    def _hand_out_segments(self) -> None:
-        for _ in range(self._pool.idle_workers()):
-            if self._segments:
-                self._pool.submit(self._segments.popleft())
-        # The last ones go to whoever has nothing left to do; and one that is to be alone waits for such a worker.
-        for _ in range(self._pool.shareable_workers()):
-            if len(self._segments) < self._pool.workers() or self._segments[0].alone:
-                return
-            self._pool.submit(self._segments.popleft())
-
-    def _enqueue(self, job: SegmentTask | VideoTask) -> None:
-        if isinstance(job, SegmentTask) and job.alone:
-            self._segments.appendleft(job)  # under suspicion: find out before more of its kind are begun
-        elif isinstance(job, SegmentTask):
-            self._segments.append(job)
-        else:
-            self._tasks.append(job)
-
-    def _take(self, upcoming: Planned | SkippedVideos | Notice) -> None:
-        self._moves += 1
+    def _take(self, upcoming: Planned | SkippedVideos) -> None:
+        self._events += 1
         match upcoming:
-            case Notice(text):
-                self._progress.say(text)
             case SkippedVideos():
-                self._pass_over(upcoming)
+                self._skip(upcoming)
             case Planned(video) if upcoming.decision.action is Action.PREVIEW:
-                self._flights[video.uri] = _VideoInFlight(video, only_preview=True)
-                self._tasks.append(PreviewTask(video, None))
+                self._flights[video.uri] = VideoInFlight(video, preview_only=True)
+                self._queue.add(PreviewTask(video, None))
             case Planned(video):
-                self._flights[video.uri] = _VideoInFlight(video, before=upcoming.tries)
-                self._tasks.append(ProbeTask(video))
+                self._flights[video.uri] = VideoInFlight(video, upcoming.failed_attempts)
+                self._queue.add(ProbeTask(video))
 
-    def _pass_over(self, passed: SkippedVideos) -> None:
-        self._tally.up_to_date += passed.up_to_date
-        self._tally.quarantined += passed.quarantined
-        self._tally.partial += passed.partial
-        self._tally.bytes_passed += passed.size_bytes
-        for video, decision in ((planned.video, planned.decision) for planned in passed.complained):
-            if decision.action is Action.QUARANTINED:
-                self._complain(video, "failed before", decision.reason)
+    def _skip(self, skipped: SkippedVideos) -> None:
+        self._tally.up_to_date += skipped.up_to_date
+        self._tally.quarantined += skipped.quarantined
+        self._tally.partial += skipped.partial
+        self._tally.bytes_passed += skipped.size_bytes
+        for planned in skipped.problems:
+            if planned.decision.action is Action.QUARANTINED:
+                self._add_problem(planned.video, "failed before", planned.decision.reason)
             else:
-                self._complain(video, "partial", str(decision.partial))
+                self._add_problem(planned.video, "partial", str(planned.decision.partial))
 
     # --- completions ----------------------------------------------------------------------------------------------
 
-    def _settle(self, completion: Completion) -> None:
-        job = completion.job
-        flight = self._flights.get(job.video.uri)
-        if flight is None or isinstance(job, RecordAttemptTask):
-            return  # the video was settled while this was under way
-        if job.video.etag != flight.video.etag or (flight.failing and not isinstance(job, RecordFailureTask)):
-            return  # of a version that is no more, or of a video that is given up
-        if isinstance(job, SegmentTask) and job.segment not in flight.unstaged:
-            return  # of a cut that is no more
-        if completion.error is not None:
-            if completion.shared and isinstance(job, SegmentTask):
-                self._try_alone(job, completion.error)
-            else:
-                self._handle_error(flight, job, completion.error)
+    def _handle(self, completion: Completion) -> None:
+        task = completion.task
+        flight = self._flights.get(task.video.uri)
+        if flight is None or isinstance(task, RecordAttemptTask) or not flight.expects(task):
             return
-        self._storage_failures = 0
-        match job, completion.result:
+        self._outage.count(completion.error)
+        if completion.error is not None:
+            self._handle_error(flight, task, completion.error, completion.shared)
+            return
+        match task, completion.result:
             case ProbeTask(), ProbeResult() as probed:
                 self._begin_segments(flight, probed)
-            case SegmentTask(), SegmentResult() as done:
-                self._segment_staged(flight, job, done)
+            case SegmentTask(), SegmentResult() as result:
+                self._segment_staged(flight, task, result)
             case PreviewTask(), int(frames):
                 self._preview_ended(flight, PreviewOutcome(frames))
-            case _, CommittedRecord() as done:
-                self._settled(flight, done)
+            case _, CommittedRecord() as committed:
+                self._committed(flight, committed)
             case _:
-                raise AssertionError(f"{type(job).__name__} ended with {completion.result!r}")
+                raise AssertionError(f"{type(task).__name__} ended with {completion.result!r}")
 
-    def _begin_segments(self, flight: _VideoInFlight, probed: ProbeResult) -> None:
-        flight.video, flight.plan = probed.video, probed.plan
-        flight.unstaged = {segment for segment in probed.plan.segments if segment not in probed.staged}
-        for segment in probed.plan.segments:
-            if segment in flight.unstaged:
-                self._segments.append(SegmentTask(flight.video, probed.plan.info, segment))
+    def _begin_segments(self, flight: VideoInFlight, probed: ProbeResult) -> None:
+        for task in flight.begin(probed):
+            self._queue.add(task)
         self._tally.bytes_passed += flight.video.size_bytes * len(probed.staged) / len(probed.plan.segments)
         self._finish_if_staged(flight)
 
-    def _segment_staged(self, flight: _VideoInFlight, job: SegmentTask, done: SegmentResult) -> None:
+    def _segment_staged(self, flight: VideoInFlight, task: SegmentTask, result: SegmentResult) -> None:
         assert flight.plan is not None
-        flight.unstaged.discard(job.segment)
-        self._tally.frames += done.frames
-        self._tally.persons += done.persons
-        self._tally.frames_cut += done.frames_cut
-        flight.frames_cut += done.frames_cut
-        self._tally.video_seconds += done.video_seconds
+        flight.unstaged.discard(task.segment)
+        flight.frames_cut += result.frames_cut
+        self._tally.frames += result.frames
+        self._tally.persons += result.persons
+        self._tally.frames_cut += result.frames_cut
+        self._tally.video_seconds += result.video_seconds
         self._tally.bytes_done += flight.video.size_bytes / len(flight.plan.segments)
         self._finish_if_staged(flight)
 
-    def _finish_if_staged(self, flight: _VideoInFlight) -> None:
-        if flight.unstaged or flight.plan is None:
+    def _finish_if_staged(self, flight: VideoInFlight) -> None:
+        if flight.unstaged:
             return
         if self._context.preview_fingerprint is not None:
-            self._tasks.append(PreviewTask(flight.video, flight.plan))
+            self._queue.add(PreviewTask(flight.video, flight.plan))
         else:
-            self._tasks.append(self._finalize_job(flight))
+            self._queue.add(flight.finalize_task())
 
-    def _finalize_job(self, flight: _VideoInFlight) -> FinalizeTask:
-        assert flight.plan is not None
-        return FinalizeTask(flight.video, flight.plan, flight.attempts + 1, flight.preview)
+    def _preview_ended(self, flight: VideoInFlight, preview: PreviewOutcome) -> None:
+        flight.preview = preview
+        if preview.error:
+            self._progress.say(f"preview of {flight.video.uri} left out: {preview.error}")
+        only_preview = PublishPreviewTask(flight.video, preview)
+        self._queue.add(only_preview if flight.preview_only else flight.finalize_task())
 
-    def _preview_ended(self, flight: _VideoInFlight, outcome: PreviewOutcome) -> None:
-        flight.preview = outcome
-        if outcome.error:
-            self._progress.say(f"preview of {flight.video.uri} left out: {outcome.error}")
-        self._tasks.append(
-            PublishPreviewTask(flight.video, outcome) if flight.only_preview else self._finalize_job(flight)
-        )
-
-    def _settled(self, flight: _VideoInFlight, done: CommittedRecord) -> None:
-        record = done.record
+    def _committed(self, flight: VideoInFlight, committed: CommittedRecord) -> None:
+        record = committed.record
         del self._flights[flight.video.uri]
-        self._on_record(done)
+        self._index.add(committed)
+        self._on_record(record)
         if record.status == "failed":
             self._tally.failed += 1
-            self._complain(flight.video, "failed", str(record.error))
+            self._add_problem(flight.video, "failed", str(record.error))
             return
         self._tally.published += 1
         if flight.frames_cut:
@@ -378,145 +215,86 @@ class Runner:
             )
         if record.status == "partial":
             self._tally.partial += 1
-            self._complain(flight.video, "partial", str(record.error))
+            self._add_problem(flight.video, "partial", str(record.error))
 
-    # --- errors ---------------------------------------------------------------------------------------------------
+    # --- errors: failure_policy decides, these carry it out -------------------------------------------------------
 
-    def _handle_error(self, flight: _VideoInFlight, job: SegmentTask | VideoTask, error: PosebatchError) -> None:
-        if isinstance(error, NewerOutputError) and not isinstance(job, PreviewTask):
-            raise error  # a record of failure would be written over what a newer version has published
-        if isinstance(error, StorageUnavailableError | AccessDeniedError):
-            self._count_storage_failure(error)
-        staged_is_gone = isinstance(job, FinalizeTask | PublishPreviewTask) and isinstance(error, ObjectNotFoundError)
-        if isinstance(job, RecordFailureTask):
-            self._give_up_unrecorded(flight, error)
-        elif isinstance(error, IndexDisagreesError) and isinstance(job, SegmentTask):
-            self._recut(flight)
-        elif isinstance(job, PreviewTask) and not error.retryable:
-            self._preview_ended(flight, PreviewOutcome(error=str(error)))
-        elif isinstance(error, ObjectNotFoundError) and not staged_is_gone:
-            self._give_up_unrecorded(flight, error)
-        elif isinstance(error, ObjectChangedError) or staged_is_gone:
-            self._start_again(flight, error)
-        elif isinstance(error, EvictedError) and self._bear(flight, job):
-            self._progress.say(f"tried again, and not counted: {error}")
-        elif error.retryable or isinstance(error, AccessDeniedError):
-            self._try_again(flight, job, error)
-        else:
-            self._fail(flight, error)
+    def _handle_error(
+        self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError, shared: bool
+    ) -> None:
+        evictions_left = flight.evictions_of(task) < self._limits.max_evictions
+        match reaction(task, error, shared=shared, evictions_left=evictions_left), task:
+            case Reaction.ABORT_RUN, _:
+                raise error
+            case Reaction.RETRY_ALONE, SegmentTask():
+                self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
+                self._queue.add_alone(task)
+            case Reaction.RETRY_UNCOUNTED, _:
+                flight.count_eviction(task)
+                self._progress.say(f"tried again, and not counted: {error}")
+                self._queue.add(task)
+            case Reaction.RETRY, _:
+                self._retry(flight, task, error)
+            case Reaction.RETRY_PREVIEW, _:
+                self._retry_preview(flight, task, error)
+            case Reaction.OMIT_PREVIEW, _:
+                self._preview_ended(flight, PreviewOutcome(error=str(error)))
+            case Reaction.DECODE_AS_ONE_SEGMENT, _:
+                self._queue.drop_segments(flight.video.uri)
+                self._queue.add(flight.begin_as_one_segment())
+            case Reaction.PROBE_AGAIN, _:
+                self._probe_again(flight, error)
+            case Reaction.RECORD_FAILURE, _:
+                self._record_failure(flight, error)
+            case Reaction.REPORT_FAILURE, _:
+                self._report_failure(flight, error)
 
-    def _try_alone(self, job: SegmentTask, error: PosebatchError) -> None:
-        """It may be another segment's fault, so it counts for nothing, but from now on this one has a worker to itself:
-        a segment can die without being counted only once.
-        """
-        self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
-        self._enqueue(replace(job, alone=True))
-
-    def _bear(self, flight: _VideoInFlight, job: SegmentTask | VideoTask) -> bool:
-        """Try again what was no fault of the video, within reason."""
-        piece = _piece(job)
-        flight.taken_away[piece] += 1
-        if flight.taken_away[piece] > TIMES_TAKEN_AWAY:
-            return False
-        self._enqueue(job)
-        return True
-
-    def _recut(self, flight: _VideoInFlight) -> None:
-        """The container's index is wrong: decode the video from its beginning, as one segment."""
-        assert flight.plan is not None
-        whole = Segment()
-        self._drop_waiting(flight)
-        flight.plan = replace(flight.plan, segments=(whole,))
-        flight.unstaged, flight.frames_cut = {whole}, 0
-        self._segments.append(SegmentTask(flight.video, flight.plan.info, whole))
-
-    def _start_again(self, flight: _VideoInFlight, error: PosebatchError) -> None:
-        """The source is another object now: what was planned for the old one is void."""
-        if self._exhausted(flight, "source", error):
+    def _retry(self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError) -> None:
+        step = step_of(task)
+        if self._is_given_up(flight, step, error):
             return
-        self._drop_waiting(flight)
-        flight.plan, flight.unstaged, flight.only_preview, flight.frames_cut = None, set(), False, 0
-        self._later.append((time.monotonic() + RETRY_SECONDS, ProbeTask(flight.video, relist=True)))
+        pause_s = retry_pause_s(error, flight.failures_at(step), self._limits)
+        if isinstance(task, SegmentTask) and isinstance(error, WorkerDiedError):
+            self._queue.add_alone(task, pause_s)
+        else:  # a finalize task states the number of attempts, so it is made anew
+            self._queue.add(flight.finalize_task() if isinstance(task, FinalizeTask) else task, pause_s)
 
-    def _try_again(self, flight: _VideoInFlight, job: SegmentTask | VideoTask, error: PosebatchError) -> None:
-        if isinstance(job, PreviewTask):
-            self._try_preview_again(flight, job, error)
-            return
-        piece = _piece(job)
-        if self._exhausted(flight, piece, error):
-            return
-        pause = 0.0 if isinstance(error, WorkerDiedError) else RETRY_SECONDS * 2 ** (flight.tries[piece] - 1)
-        if isinstance(job, FinalizeTask):
-            job = self._finalize_job(flight)  # it states the attempts
-        elif isinstance(job, SegmentTask) and isinstance(error, WorkerDiedError):
-            job = replace(job, alone=True)
-        self._later.append((time.monotonic() + pause, job))
-
-    def _try_preview_again(self, flight: _VideoInFlight, job: PreviewTask, error: PosebatchError) -> None:
-        """Its tries are counted apart: they must not use up those of the tables."""
-        flight.preview_tries += 1
-        if flight.preview_tries >= self._max_attempts:
+    def _retry_preview(self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError) -> None:
+        flight.preview_failures += 1
+        if flight.preview_failures >= self._context.settings.selection.max_attempts:
             self._preview_ended(flight, PreviewOutcome(error=str(error)))
         else:
-            self._later.append((time.monotonic() + RETRY_SECONDS, job))
+            self._queue.add(task, self._limits.retry_seconds)
 
-    def _exhausted(self, flight: _VideoInFlight, piece: object, error: PosebatchError) -> bool:
-        """Count a try in vain; when it was the last one, record the video as failed."""
-        flight.tries[piece] += 1
-        flight.kills += isinstance(error, WorkerCrashError)
-        failed_attempts = flight.failed_attempts
-        self._progress.say(f"try {failed_attempts.attempts} of {self._max_attempts} failed: {error}")
-        if failed_attempts.attempts >= self._max_attempts or failed_attempts.kills >= POISON_KILLS:
-            self._fail(flight, error)
+    def _probe_again(self, flight: VideoInFlight, error: PosebatchError) -> None:
+        if self._is_given_up(flight, PROBE_AGAIN_STEP, error):
+            return
+        self._queue.drop_segments(flight.video.uri)
+        flight.forget_plan()
+        self._queue.add(ProbeTask(flight.video, relist=True), self._limits.retry_seconds)
+
+    def _is_given_up(self, flight: VideoInFlight, step: Step, error: PosebatchError) -> bool:
+        """Count a failed attempt; if it was the last one, record the video as failed."""
+        flight.count_failure(step, error)
+        failed, max_attempts = flight.failed_attempts, self._context.settings.selection.max_attempts
+        self._progress.say(f"try {failed.attempts} of {max_attempts} failed: {error}")
+        if is_out_of_attempts(failed, max_attempts, self._limits):
+            self._record_failure(flight, error)
             return True
-        self._tasks.append(RecordAttemptTask(flight.video, failed_attempts, error.kind, str(error)))
+        self._queue.add(RecordAttemptTask(flight.video, failed, error.kind, str(error)))
         return False
 
-    @property
-    def _max_attempts(self) -> int:
-        return self._context.settings.selection.max_attempts
+    def _record_failure(self, flight: VideoInFlight, error: PosebatchError) -> None:
+        self._queue.drop_segments(flight.video.uri)
+        flight.unstaged, flight.is_failing = set(), True
+        self._queue.add(RecordFailureTask(flight.video, flight.failure_record(error, self._context)))
 
-    def _fail(self, flight: _VideoInFlight, error: PosebatchError) -> None:
-        self._drop_waiting(flight)
-        flight.unstaged, flight.failing = set(), True
-        record = VideoRecord(
-            video=flight.video.uri,
-            etag=flight.video.etag,
-            size_bytes=flight.video.size_bytes,
-            last_modified=flight.video.last_modified,
-            status="failed",
-            settings_fingerprint=self._context.data_fingerprint,
-            run_id=self._context.run_id,
-            posebatch_version=__version__,
-            error_kind=error.kind,
-            error=str(error),
-            attempts=max(1, flight.attempts),
-            info=flight.plan.info if flight.plan else None,
-            detector=self._context.detector,
-            pose=self._context.pose,
-        )
-        self._tasks.append(RecordFailureTask(flight.video, record))
-
-    def _drop_waiting(self, flight: _VideoInFlight) -> None:
-        """Take back the segments of a video that no worker has begun."""
-        self._segments = deque(waiting for waiting in self._segments if waiting.video.uri != flight.video.uri)
-
-    def _give_up_unrecorded(self, flight: _VideoInFlight, error: PosebatchError) -> None:
-        """Name the failure without recording it: the source has gone, or the store takes no record."""
-        self._drop_waiting(flight)
+    def _report_failure(self, flight: VideoInFlight, error: PosebatchError) -> None:
+        self._queue.drop_segments(flight.video.uri)
         del self._flights[flight.video.uri]
         self._tally.failed += 1
-        self._complain(flight.video, "failed", str(error))
+        self._add_problem(flight.video, "failed", str(error))
 
-    def _complain(self, video: SourceVideo, status: Literal["failed", "failed before", "partial"], reason: str) -> None:
-        if len(self._complaints) < MAX_COMPLAINTS:
-            self._complaints.append(VideoProblem(video.uri, status, reason))
-
-    def _count_storage_failure(self, error: StorageError) -> None:
-        self._storage_failures += 1
-        at_once = SEGMENTS_PER_WORKER * self._pool.workers()
-        if self._storage_failures >= max(STORAGE_FAILURES_TO_ABORT, 3 * at_once):
-            raise RunAbortedError(
-                f"{self._storage_failures} storage errors in a row, the last one: {error}. "
-                "What is published stays; run the same command again when the store answers"
-            )
+    def _add_problem(self, video: SourceVideo, status: ProblemStatus, reason: str) -> None:
+        if len(self._problems) < self._limits.max_problems:
+            self._problems.append(VideoProblem(video.uri, status, reason))

@@ -1,4 +1,4 @@
-"""All messages from the driver to its workers, with their results."""
+"""All messages from the scheduler to the workers, with their results."""
 
 from __future__ import annotations
 
@@ -12,97 +12,98 @@ from posebatch.dataset.staging import FailedAttempts
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """One segment to work on: a few hundred bytes, which is all that travels."""
+    """Process one segment: decode it, estimate poses, stage the result. A few hundred bytes, no pixels."""
 
     video: SourceVideo
     info: VideoInfo
     segment: Segment
     alone: bool = False
-    """Whether no other segment may be in its worker meanwhile: a worker has died with this one in it."""
+    """Whether its worker may run no second segment meanwhile: a worker has died while it ran this one."""
 
     @property
     def name(self) -> str:
-        """What it is called, to people and in a process's box; unlike any other under way."""
+        """Its unique name, in messages and in crash reports."""
         return f"{self.video.uri}, segment {self.segment.index}"
 
 
 @dataclass(frozen=True)
 class TaskOnVideo:
-    """A CPU task on one video; what to do with it, each task adds."""
+    """A CPU task on one video; the base of all of them."""
 
     stage: ClassVar[str]
-    """What it is called, to people and in a process's box."""
+    """Name of the task, in messages and in crash reports."""
 
     video: SourceVideo
 
     @property
     def name(self) -> str:
-        """What it is about."""
+        """The address of the video."""
         return self.video.uri
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What the driver learns of a staged segment."""
+    """The counts of a staged segment."""
 
     frames: int
     """Frames processed."""
     persons: int
+    """Persons in these frames."""
     video_seconds: float
-    """How much of the video the segment covers."""
+    """Duration of the segment, seconds."""
     frames_cut: int = 0
-    """Frames in which the detector found more persons than are wanted, so that some are in no row."""
+    """Frames in which the detector found more than ``max_persons``; the surplus persons are in no row."""
 
 
 @dataclass(frozen=True)
 class PreviewOutcome:
-    """How drawing a preview ended."""
+    """The result of drawing a preview."""
 
     frames: int = 0
     """Frames of the staged preview."""
     error: str | None = None
-    """Why there is none."""
+    """Why there is no preview; None if there is one."""
 
 
 @dataclass(frozen=True)
 class FinalizeTask(TaskOnVideo):
-    """A video whose segments are all staged."""
+    """Publish a video whose segments are all staged."""
 
     stage = "publish"
 
     plan: VideoPlan
     attempts: int
-    """How many tries it took."""
+    """Attempts that the video took, this one included."""
     preview: PreviewOutcome | None = None
-    """None when no preview is wanted."""
+    """None if no preview is wanted."""
 
 
 @dataclass(frozen=True)
 class ProbeTask(TaskOnVideo):
-    """Look at a video and at what is staged of it."""
+    """Read the header of a video, cut it into segments, and look up which are staged."""
 
     stage = "probe"
     relist: bool = False
-    """Whether the object has changed since it was listed, so that its etag must be read anew."""
+    """Whether the object may have changed since it was listed, so its ETag must be read again."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found."""
+    """The plan of a video."""
 
     video: SourceVideo
     plan: VideoPlan
     staged: frozenset[Segment]
-    """Segments of the plan that an earlier run has staged."""
+    """Segments of the plan that are staged already."""
 
 
 @dataclass(frozen=True)
 class PreviewTask(TaskOnVideo):
-    """Draw a video's preview and stage it."""
+    """Draw the preview of a video and stage it."""
 
     stage = "preview"
     plan: VideoPlan | None
-    """None: from the published tables; otherwise from the plan's staged segments."""
+    """Its staged segments are the source of the poses; None: the published tables are."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class PublishPreviewTask(TaskOnVideo):
 
 @dataclass(frozen=True)
 class RecordFailureTask(TaskOnVideo):
-    """Record that a video failed."""
+    """Publish the commit record of a failed video."""
 
     stage = "record the failure"
     record: VideoRecord
@@ -123,7 +124,7 @@ class RecordFailureTask(TaskOnVideo):
 
 @dataclass(frozen=True)
 class RecordAttemptTask(TaskOnVideo):
-    """Remember a try in vain beyond this run."""
+    """Record a failed attempt, for later runs."""
 
     stage = "note an attempt"
     tries: FailedAttempts

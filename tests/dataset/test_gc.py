@@ -39,7 +39,6 @@ from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables import schemas
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler
 from posebatch.run.tasks import FinalizeTask, PublishPreviewTask, RecordFailureTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
@@ -522,9 +521,7 @@ def test_commands_refuse_later_versions(out: LocalStore, command: list[str], cap
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    monkeypatch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.01)
+def archive(tmp_path: Path) -> Archive:
     archive = Archive(tmp_path)
     archive.add("a.mp4", "b.mp4")
     return archive
@@ -624,11 +621,11 @@ def before_the_upgrade(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Arc
 
 
 def stop_after_the_first(archive: Archive) -> None:
-    def stop(runner, completion):
+    def stop_run(stop, completion):
         if isinstance(completion.result, CommittedRecord):
-            runner.stop("the test")
+            stop.request("the test")
 
-    archive.after = stop
+    archive.after = stop_run
     with pytest.raises(RunAbortedError, match="stopped by the test"):
         archive.run()
     archive.after = lambda *_: None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
-from support.fake_pool import FakePool, Fault, Job, no_fault, process
+from support.fake_pool import FAST, FakePool, Fault, Task, no_fault, process
 
+from posebatch.cli import run as run_commands
 from posebatch.cli.entry import main
-from posebatch.run import driver, scheduler
 from posebatch.run.context import RunContext
-from posebatch.run.scheduler import Runner
+from posebatch.run.driver import run_job
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 
@@ -23,8 +25,8 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
     """``posebatch`` as a function from arguments to the exit code; ``fault`` chooses the tasks that fail."""
 
     @contextmanager
-    def pool(context: RunContext, _: Runner) -> Iterator[FakePool]:
-        def really(task: Job) -> object:
+    def pool(context: RunContext, _: StopRequest) -> Iterator[FakePool]:
+        def really(task: Task) -> object:
             return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 
         yield FakePool(context, fault, lambda _: False, really)
@@ -37,7 +39,5 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    patch.setattr(driver, "_ray_pool", pool)
-    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
+    patch.setattr(run_commands, "run_job", partial(run_job, open_pool=pool, limits=FAST))
     return command

@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from faults.plain_runs import plain_command
-from support.fake_pool import Job
+from support.fake_pool import Task
 from support.s3_server import S3Server
 from support.tiny_video import write_tiny_video
 
@@ -141,8 +141,8 @@ def recorder(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
 def _run_the_job(
     patch: pytest.MonkeyPatch, recorder: Recorder, named: str, output: str, upload: Any, video: Any
 ) -> None:
-    def fault(job: Job) -> PosebatchError | None:
-        unlucky = isinstance(job, SegmentTask) and job.video.uri.endswith("unlucky.mp4") and job.segment.index == 1
+    def fault(task: Task) -> PosebatchError | None:
+        unlucky = isinstance(task, SegmentTask) and task.video.uri.endswith("unlucky.mp4") and task.segment.index == 1
         return StorageUnavailableError("scripted") if unlucky else None
 
     job = ("--output", output, "--segment-seconds", "0.2")

@@ -22,7 +22,7 @@ import pytest
 from faults import s3_proxy
 from faults.s3_proxy import Fault, FaultPlan, Proxy, Request, running_proxy
 from faults.suite import FULL, SEED, note_figure
-from support.fake_pool import Archive, FakePool, facts, no_fault, process
+from support.fake_pool import FAST, Archive, FakePool, facts, no_fault, process
 from support.s3_server import S3Server
 from support.tiny_video import write_tiny_video
 
@@ -31,12 +31,13 @@ from posebatch.core.records import StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.dataset.publication import read_record
 from posebatch.dataset.verify import verify
-from posebatch.run import scheduler
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import Runner, RunOutcome
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage import local, retry, s3
@@ -94,13 +95,10 @@ class Nights:
         def really(job: Any) -> object:
             return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
 
-        runner = Runner(
-            context,
-            CommitIndex(open_store(self.output)),
-            lambda: FakePool(context, no_fault, lambda _: False, really),
-            Progress(Tally(), self.log),
-        )
-        return runner.run(iter(list_videos(parse_inputs([self.source]), settings.selection)))
+        index, progress = CommitIndex.load(open_store(self.output), 0), Progress(Tally(), self.log)
+        scheduler = Scheduler(context, index, progress, StopRequest(), limits=FAST)
+        videos = list_videos(parse_inputs([self.source]), settings.selection)
+        return scheduler.run(videos, lambda: FakePool(context, no_fault, lambda _: False, really))
 
     def until_nothing_is_left(self) -> None:
         """Run without faults until every video is done."""
@@ -171,8 +169,6 @@ def world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Shorten all waits, and the pages of listings."""
-    patch.setattr(scheduler, "RETRY_SECONDS", 0.0)
-    patch.setattr(scheduler, "POLL_SECONDS", 0.01)
     patch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(first_pause_s=0.01, longest_pause_s=0.05))
     patch.setattr(s3, "TIMEOUT_S", 4.0)
     patch.setattr(s3, "BLOCK_BYTES", 256)
@@ -225,7 +221,7 @@ def test_transient_storage_faults_fail_no_video(world: World, faults: list[Fault
     outcome = nights.run()
     met = world.calm_down()
     assert all(met[fault.kind] for fault in faults), met
-    assert (facts(outcome), outcome.complaints) == ((len(VIDEOS), 0, 0, 0), ()), nights.log.getvalue()
+    assert (facts(outcome), outcome.problems) == ((len(VIDEOS), 0, 0, 0), ()), nights.log.getvalue()
     assert "failed" not in nights.log.getvalue()
     assert facts(nights.run()) == (0, len(VIDEOS), 0, 0)
     check_whole(open_store(nights.output), world.expected)
@@ -274,9 +270,9 @@ def test_denied_prefix_fails_only_its_video(world: World, name: str) -> None:
     outcome = nights.run()
     world.calm_down()
     assert facts(outcome) == (len(VIDEOS) - 1, 0, 1, 0)
-    (complaint,) = outcome.complaints
-    assert complaint.video.endswith(name)
-    assert "access denied" in complaint.reason
+    (problem,) = outcome.problems
+    assert problem.video.endswith(name)
+    assert "access denied" in problem.reason
     nights.until_nothing_is_left()
     check_whole(open_store(nights.output), world.expected)
 

@@ -1,10 +1,11 @@
-"""How videos stand: with a ledger never otherwise than by reading every record, whatever has happened between."""
+"""The commit index: with a ledger it says the same as without, whatever has happened to the output meanwhile."""
 
 import functools
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import IO
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from support.factories import publish_record
 from support.memory_store import MemoryStore
 
-from posebatch.core.errors import StorageError, StorageUnavailableError
+from posebatch.core.errors import RunAbortedError, StorageError, StorageUnavailableError
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
@@ -22,11 +23,12 @@ from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
-from posebatch.run.planning import commit_index as standings_module
-from posebatch.run.planning.commit_index import ASKED_TOGETHER, FEW_VIDEOS, CommitIndex
+from posebatch.run.planning.commit_index import BATCH_VIDEOS, FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.decisions import Action
 from posebatch.run.planning.ledger import Ledger
 from posebatch.run.planning.planner import decisions
+from posebatch.run.stop_request import StopRequest
+from posebatch.storage.store import StoredObject
 
 
 def context(**chosen) -> RunContext:
@@ -79,20 +81,23 @@ LOOKS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _parsed_once() -> Iterator[None]:
-    """The same few records are written and read thousands of times here, at milliseconds each."""
+    """These tests write and read the same few records thousands of times, at milliseconds each."""
     with pytest.MonkeyPatch.context() as patched:
         for name in ("record_to_bytes", "record_from_bytes"):
             patched.setattr(publication, name, functools.cache(getattr(publication, name)))
         yield
 
 
-def with_ledger(store: MemoryStore, videos: int = FEW_VIDEOS + 1) -> CommitIndex:
-    standings = CommitIndex(store, videos)
-    standings.open()
-    return standings
+def load(store: MemoryStore, videos: int = FEW_VIDEOS + 1) -> CommitIndex:
+    """By default with the ledger, as for many videos."""
+    return CommitIndex.load(store, videos)
 
 
-# --- never otherwise -----------------------------------------------------------------------------------------------
+def without_ledger(store: MemoryStore) -> CommitIndex:
+    return CommitIndex.load(store, 1)
+
+
+# --- the same decisions -----------------------------------------------------------------------------------------------
 
 VIDEO = st.integers(0, len(VIDEOS) - 1)
 LOOK = st.integers(0, len(LOOKS) - 1)
@@ -137,67 +142,66 @@ class History:
                 self.race(number, first, second)
 
     def night(self, commits: list[tuple[int, int]], saved: bool, asked: list[SourceVideo]) -> None:
-        standings = with_ledger(self.store)
-        list(decisions(asked, standings, PLAIN))
+        index = load(self.store)
+        list(decisions(asked, index, PLAIN))
         for number, look in commits:
-            standings.note(commit(self.store, number, look))
+            index.add(commit(self.store, number, look))
         if saved:
-            standings.save()
+            with index:
+                pass
             self.ledgers.append(self.store.contents.get(LEDGER_KEY, b""))
 
     def race(self, number: int, first: int, second: int) -> None:
         """Another run publishes between the listing and the read; later the first version comes back."""
         commit(self.store, number, first)
-        standings = with_ledger(self.store)
 
         def replace_it(_: str) -> None:
             self.store.before_read = lambda _: None
             commit(self.store, number, second)
 
-        self.store.before_read = replace_it
-        list(decisions(VIDEOS, standings, PLAIN))
-        self.store.before_read = lambda _: None
-        standings.save()
+        with load(self.store) as index:
+            self.store.before_read = replace_it
+            list(decisions(VIDEOS, index, PLAIN))
+            self.store.before_read = lambda _: None
         commit(self.store, number, first)
 
 
 @settings(max_examples=60)
 @given(st.lists(EVENTS, max_size=12))
-def test_decisions_are_those_of_reading_every_record(events):
+def test_index_decides_as_if_every_record_were_read(events):
     history = History()
     for event in events:
         history.happen(event)
-        assert list(with_ledger(history.store).of(VIDEOS)) == list(CommitIndex(history.store, 1).of(VIDEOS))
+        assert list(load(history.store).summaries(VIDEOS)) == list(without_ledger(history.store).summaries(VIDEOS))
 
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("ctx", CONTEXTS)
-def test_what_this_run_wrote_reads_the_same_from_the_ledger(look, ctx):
+def test_index_decides_the_same_on_a_record_it_wrote_and_on_one_it_read(look, ctx):
     store = MemoryStore()
-    tonight = with_ledger(store)
-    tonight.note(publish_record(store, VIDEOS[0].output_path, record_of(VIDEOS[0], **look)))
-    tonight.save()
-    tomorrow = with_ledger(store)
+    with load(store) as tonight:
+        tonight.add(publish_record(store, VIDEOS[0].output_path, record_of(VIDEOS[0], **look)))
+    tomorrow = load(store)
     store.requests.clear()
     (decided,) = decisions(VIDEOS[:1], tomorrow, ctx)
     assert store.requests == {}
-    assert [decided] == list(decisions(VIDEOS[:1], CommitIndex(store, 1), ctx))
+    assert [decided] == list(decisions(VIDEOS[:1], without_ledger(store), ctx))
     assert store.requests == {"get": 1}
 
 
-# --- what it costs -------------------------------------------------------------------------------------------------
+# --- requests and saving ---------------------------------------------------------------------------------------------
 
 
 def archive(number: int) -> list[SourceVideo]:
     return [SourceVideo(f"/in/{i}.mp4", f"{i}.mp4", "e", 1, 1.0) for i in range(number)]
 
 
-def actions(videos: list[SourceVideo], standings: CommitIndex) -> list[Action]:
-    return [planned.decision.action for planned in decisions(videos, standings, PLAIN)]
+def actions(videos: list[SourceVideo], index: CommitIndex) -> list[Action]:
+    return [planned.decision.action for planned in decisions(videos, index, PLAIN)]
 
 
 def full_store(videos: list[SourceVideo]) -> MemoryStore:
-    """All have the etag of the first, so that its record does for all."""
+    """All videos have the ETag of the first, so its record serves for all."""
     store = MemoryStore()
     content = record_to_bytes(record_of(videos[0])) if videos else b""
     for video in videos:
@@ -206,143 +210,158 @@ def full_store(videos: list[SourceVideo]) -> MemoryStore:
     return store
 
 
-def test_nights_over_many_videos():
+def test_index_of_many_videos_needs_few_requests_each_night():
     videos = archive(FEW_VIDEOS + 500)
     store = full_store(videos)
-    standings = with_ledger(store, len(videos))
-    assert set(actions(videos, standings)) == {Action.DONE}
-    standings.save()
+    with load(store, len(videos)) as index:
+        assert set(actions(videos, index)) == {Action.DONE}
     assert store.requests == {"list": 2, "get": 1 + 1500, "put": 1}, "no ledger: every record is read, once"
 
     store.requests.clear()
-    standings = CommitIndex(store, len(videos))
-    assert standings.open() == standings.open() == ""
-    assert set(actions(videos, standings)) == {Action.DONE}
-    standings.save()
-    assert store.requests == {"list": 2, "get": 1}, "nothing is new: the ledger and its proof"
+    with load(store, len(videos)) as index:
+        assert index.notice == ""
+        assert set(actions(videos, index)) == {Action.DONE}
+    assert store.requests == {"list": 2, "get": 1}, "nothing is new: the ledger and the listing"
 
     new = [replace(video, output_path=f"new/{video.output_path}") for video in videos[:70]]
-    changed = publish_record(store, "3.mp4", record_of(videos[3], run_id="run-x"))
+    publish_record(store, "3.mp4", record_of(videos[3], run_id="run-x"))
     store.requests.clear()
-    standings = with_ledger(store, len(videos) + 70)
-    assert actions(videos + new, standings) == [Action.DONE] * 1500 + [Action.COMPUTE] * 70
-    assert store.requests == {"list": 2, "get": 1 + 1}, "only the record that the ledger does not know"
-    for video in new:
-        standings.note(publish_record(store, video.output_path, record_of(video)))
-    standings.save()
+    with load(store, len(videos) + 70) as index:
+        assert actions(videos + new, index) == [Action.DONE] * 1500 + [Action.COMPUTE] * 70
+        assert store.requests == {"list": 2, "get": 1 + 1}, "only the record that the ledger does not know"
+        for video in new:
+            index.add(publish_record(store, video.output_path, record_of(video)))
 
     store.requests.clear()
-    standings = with_ledger(store, len(videos) + 70)
-    assert set(actions(videos + new, standings)) == {Action.DONE}
-    assert store.requests == {"list": 2, "get": 1}, "what a run has written, the next one need not read"
-    assert changed.etag
+    with load(store, len(videos) + 70) as index:
+        assert set(actions(videos + new, index)) == {Action.DONE}
+    assert store.requests == {"list": 2, "get": 1}, "the next run need not read the records that this run has written"
 
 
-def test_a_first_night_reads_nothing():
+def test_index_of_an_empty_output_reads_no_record():
     store, videos = MemoryStore(), archive(FEW_VIDEOS + 1)
-    standings = CommitIndex(store, len(videos))
-    assert standings.open() == ""
-    assert set(actions(videos, standings)) == {Action.COMPUTE}
-    standings.save()
+    with load(store, len(videos)) as index:
+        assert index.notice == ""
+        assert set(actions(videos, index)) == {Action.COMPUTE}
     assert store.requests == {"list": 1, "get": 1}
 
 
-@pytest.mark.parametrize("number", [0, 1, ASKED_TOGETHER + 1, FEW_VIDEOS])
-def test_few_videos_are_asked_for_one_by_one(number: int):
+@pytest.mark.parametrize("number", [0, BATCH_VIDEOS + 1, FEW_VIDEOS])
+def test_index_of_few_videos_reads_their_records_and_lists_none(number: int):
     videos = archive(number)
     store = full_store(videos[::2])
-    standings = with_ledger(store, number)
-    assert actions(videos, standings) == [Action.COMPUTE if i % 2 else Action.DONE for i in range(number)]
-    standings.save()
+    with load(store, number) as index:
+        assert actions(videos, index) == [Action.COMPUTE if i % 2 else Action.DONE for i in range(number)]
+        index.add(CommittedRecord("0.mp4", "etag", record_of(VIDEOS[0])))
     assert store.requests == ({"get": number} if number else {})
 
 
-def test_records_of_other_videos_stay_in_the_ledger():
+def test_index_keeps_the_records_of_other_videos_in_the_ledger():
     """Two archives go to one output, by commands of their own."""
-    one, other = archive(5), [replace(video, output_path=f"b/{video.output_path}") for video in archive(5)]
-    store = full_store([*one, *other])
-    for videos in (one, other, one, other):
+    first, second = archive(5), [replace(video, output_path=f"b/{video.output_path}") for video in archive(5)]
+    store = full_store([*first, *second])
+    for videos in (first, second, first, second):
         store.requests.clear()
-        standings = with_ledger(store)
-        assert set(actions(videos, standings)) == {Action.DONE}
-        standings.save()
+        with load(store) as index:
+            assert set(actions(videos, index)) == {Action.DONE}
     assert store.requests == {"list": 1, "get": 1}
 
 
-def test_what_has_gone_leaves_the_ledger():
+def test_index_removes_records_that_are_gone_from_the_ledger():
     videos = archive(5)
     store = full_store(videos)
     for left in (5, 2, 0):
         for video in videos[left:]:
             store.delete(record_key(video.output_path))
-        standings = with_ledger(store)
-        list(decisions(videos, standings, PLAIN))
-        standings.save()
+        with load(store) as index:
+            list(decisions(videos, index, PLAIN))
         assert len(Ledger.from_bytes(store.contents[LEDGER_KEY])) == left
 
 
 @pytest.mark.parametrize("ledger", [None, b"", b"damaged", b"\x00" * 100], ids=["lost", "empty", "damaged", "zeros"])
-def test_a_rebuild_is_said(ledger, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(standings_module, "FEW_VIDEOS", 3)
+def test_index_says_that_a_lost_ledger_is_rebuilt(ledger: bytes | None):
     videos = archive(4)
     store = full_store(videos)
     if ledger is not None:
         store.put(LEDGER_KEY, ledger)
-    standings = CommitIndex(store, 4)
-    assert standings.open() == "4 of 4 commit records are not in the ledger: it is being rebuilt by reading them"
-    assert set(actions(videos, standings)) == {Action.DONE}
-    standings.save()
-    assert CommitIndex(store, 4).open() == ""
+    with CommitIndex.load(store, 4, few_videos=3) as index:
+        assert index.notice == "4 of 4 commit records are not in the ledger: it is being rebuilt by reading them"
+        assert set(actions(videos, index)) == {Action.DONE}
+    assert CommitIndex.load(store, 4, few_videos=3).notice == ""
 
 
-def test_an_output_that_cannot_be_read_is_no_new_output():
+def test_index_does_not_take_an_unreadable_output_for_an_empty_one():
     class Down(MemoryStore):
         def fetch(self, key: str) -> tuple[bytes, str]:
             raise StorageUnavailableError(key)
 
     with pytest.raises(StorageUnavailableError):
-        CommitIndex(Down(), FEW_VIDEOS + 1).open()
+        load(Down())
 
 
-def test_a_run_that_was_stopped_while_it_listed_leaves_the_ledger_alone():
-    videos = archive(3)
-    store = full_store(videos)
-    standings = with_ledger(store)
-    list(decisions(videos, standings, PLAIN))
-    standings.save()
+def test_index_that_is_only_read_writes_nothing():
+    store = full_store(archive(3))
+    assert set(actions(archive(3), load(store))) == {Action.DONE}
+    assert LEDGER_KEY not in store.contents
+
+
+def test_index_whose_listing_is_stopped_leaves_the_ledger_alone():
+    store = full_store(archive(3))
+    with load(store) as index:
+        list(decisions(archive(3), index, PLAIN))
     before = store.contents[LEDGER_KEY]
-
-    def broken_off(found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        yield next(found)
-        raise KeyboardInterrupt
-
-    stopped = CommitIndex(store, FEW_VIDEOS + 1)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.open(broken_off)
-    stopped.save()
+    stop = StopRequest()
+    stop.request("SIGTERM")
+    with pytest.raises(RunAbortedError, match="stopped by SIGTERM"):
+        CommitIndex.load(store, FEW_VIDEOS + 1, on_listed=stop.check)
     assert store.contents[LEDGER_KEY] == before
 
 
-# --- attempts ------------------------------------------------------------------------------------------------------
+def test_index_saves_what_it_knows_when_the_run_fails():
+    store = full_store(archive(3))
+
+    def fail() -> None:
+        with load(store) as index:
+            list(decisions(archive(3), index, PLAIN))
+            raise RunAbortedError("the run cannot go on")
+
+    with pytest.raises(RunAbortedError, match="cannot go on"):
+        fail()
+    assert len(Ledger.from_bytes(store.contents[LEDGER_KEY])) == 3
 
 
-def test_attempts_are_read_where_there_are_any():
+def test_index_that_cannot_be_saved_only_says_so():
+    class ReadOnly(MemoryStore):
+        def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
+            raise StorageUnavailableError("the store is down")
+
+    store, said = ReadOnly(), list[str]()
+    store.contents = full_store(archive(3)).contents
+    with CommitIndex.load(store, FEW_VIDEOS + 1, say=said.append) as index:
+        list(decisions(archive(3), index, PLAIN))
+    assert said == ["posebatch: the ledger could not be written, the next run reads more: the store is down"]
+
+
+# --- failed attempts -------------------------------------------------------------------------------------------------
+
+
+def test_index_reads_failed_attempts_only_where_there_are_any():
     store, videos = MemoryStore(), archive(5)
-    standings = CommitIndex(store, len(videos))
-    assert [standings.tries(video, "f") for video in videos] == [FailedAttempts()] * 5
+    index = load(store, len(videos))
+    assert [index.failed_attempts(video, "f") for video in videos] == [FailedAttempts()] * 5
     assert store.requests == {"list": 1}
     StagingArea.of(store, videos[2], "f").note_attempt(FailedAttempts(2), "worker_died", "killed")
     StagingArea.of(store, videos[3], "another").note_attempt(FailedAttempts(1), "worker_died", "killed")
     store.requests.clear()
-    standings = CommitIndex(store, len(videos))
-    assert [standings.tries(video, "f").attempts for video in videos] == [0, 0, 2, 0, 0]
+    index = load(store, len(videos))
+    assert [index.failed_attempts(video, "f").attempts for video in videos] == [0, 0, 2, 0, 0]
     assert store.requests == {"list": 1, "get": 1}
 
 
-def test_a_damaged_count_of_attempts_is_named():
+def test_index_names_a_damaged_count_of_failed_attempts():
     store, (video,) = MemoryStore(), archive(1)
     StagingArea.of(store, video, "f").note_attempt(FailedAttempts(2), "worker_died", "killed")
     (key,) = store.contents
     store.put(key, io.BytesIO(json.dumps([]).encode()))
     with pytest.raises(StorageError, match="not a count of attempts; delete it"):
-        CommitIndex(store).tries(video, "f")
+        load(store, 1).failed_attempts(video, "f")

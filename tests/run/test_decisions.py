@@ -1,3 +1,5 @@
+"""The decision about each video."""
+
 from dataclasses import replace
 
 import pytest
@@ -44,11 +46,10 @@ NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
     [
         pytest.param(None, {}, Action.COMPUTE, "new", id="no record"),
         pytest.param(None, {"preview": "gif"}, Action.COMPUTE, "new", id="no record, preview wanted"),
-        pytest.param(None, {"on_existing": "overwrite"}, Action.COMPUTE, "new", id="no record, overwrite"),
         pytest.param(RECORD, {}, Action.DONE, "up to date", id="done"),
         pytest.param(replace(RECORD, status="partial"), {}, Action.DONE, "up to date", id="partial is done"),
-        pytest.param(RECORD, {"retry_failed": True}, Action.DONE, "up to date", id="done, retry is not for it"),
-        pytest.param(RECORD, {"workers": 7, "segment_seconds": 3}, Action.DONE, "up to date", id="how is no matter"),
+        pytest.param(RECORD, {"retry_failed": True}, Action.DONE, "up to date", id="done, retry does not apply"),
+        pytest.param(RECORD, {"workers": 7, "segment_seconds": 3}, Action.DONE, "up to date", id="other workers"),
         pytest.param(
             RECORD, {"on_existing": "overwrite"}, Action.COMPUTE, "up to date, done again as asked", id="overwrite"
         ),
@@ -86,25 +87,25 @@ NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
         ),
     ],
 )
-def test_decide(record, chosen, action, reason):
+def test_decide_follows_record_and_settings(record, chosen, action, reason):
     decision = decide(VIDEO, record and CommitSummary.of(record), context(**chosen))
     assert decision.action is action
     assert reason in decision.reason
 
 
-def test_other_weights_are_other_rows():
+def test_decide_recomputes_for_other_weights():
     for changed in (replace(PLAIN, detector="d@2"), replace(PLAIN, pose="p@2")):
         assert decide(VIDEO, CommitSummary.of(RECORD), changed).action is Action.COMPUTE
 
 
-def test_the_run_does_not_count():
+def test_decide_ignores_run_id_and_output():
     assert (
         decide(VIDEO, CommitSummary.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action
         is Action.DONE
     )
 
 
-def test_context():
+def test_context_has_fingerprints():
     assert PLAIN.preview_fingerprint is None
     assert GIF.preview_fingerprint
     assert GIF.data_fingerprint == PLAIN.data_fingerprint
@@ -112,10 +113,10 @@ def test_context():
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("before", "now", "text"),
     [
         (("d@11112222333", "p@1"), ("d@11112222333", "p@1"), None),
-        (("", ""), ("d@1", "p@1"), None),  # a record of a video that no network has seen
+        (("", ""), ("d@1", "p@1"), None),  # the video failed before any network saw it
         (("d@1", "p@1111222233"), ("d@1", "q@5"), "pose was p@11112222, is q@5, --pose p keeps it"),
         (("d@1", "p@1"), ("d@1", "p@5"), "pose was p@1, is p@5"),
         (
@@ -125,7 +126,7 @@ def test_context():
         ),
     ],
 )
-def test_name_changed_networks_says_how_to_keep_the_former_ones(before, now, told):
+def test_name_changed_networks_says_how_to_keep_the_former_ones(before, now, text):
     record = replace(RECORD, detector=before[0], pose=before[1])
-    asked = RunContext("run", settings_from({}), "out", *now)
-    assert name_changed_networks(record, asked) == told
+    wanted = RunContext("run", settings_from({}), "out", *now)
+    assert name_changed_networks(record, wanted) == text

@@ -1,4 +1,4 @@
-"""The real job: commands as a user types them, a real Ray, a real S3 server, real networks, real codecs."""
+"""The whole job: the command line, Ray, an S3 server, the networks and the codecs; nothing is faked."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from posebatch.demo.sample import render_sample
 from posebatch.storage.addresses import is_s3
 from posebatch.storage.s3 import S3Store, s3_client
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
 
 KILLS = int(os.environ.get("POSEBATCH_TEST_KILLS", "3"))
-"""How often the driver, and an actor, are killed; more for a thorough run."""
+"""Times that the driver, or an actor, is killed."""
 
 PEOPLE_FRAMES = range(60, 100)
 """Frames of the demo's sample in which a person walks."""
@@ -46,7 +46,7 @@ PLAYABLE = {"damaged.mp4", "dt=2026-01-01/walk.mp4", "numbers Ünïcode.mkv"}
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that has ended."""
+    """The end of a command."""
 
     code: int
     output: str
@@ -56,27 +56,27 @@ Command = Callable[..., Finished]
 
 
 PLANTED = {"AWS_SECRET_ACCESS_KEY": "plantedSecretKey0wJalrXUtn", "AWS_SESSION_TOKEN": "plantedSessionToken0bPxRf"}
-"""Credentials that every run is given, to be looked for afterwards."""
+"""Credentials that every run receives. No file or message may contain them."""
 
 
 @pytest.fixture(scope="module")
 def run(ray_head: RayHead) -> Iterator[Command]:
-    """Runs a command on the session's Ray; whatever it leaves must hold no credentials."""
+    """Run a command on the Ray of the session. Its output and files must contain no credentials."""
     secrets = {ray_head.token, *PLANTED.values()}
 
     def run_command(*arguments: str, environment: dict[str, str] | None = None) -> Finished:
-        # to load the networks is most of a small run's work: one worker, unless the test is about more
-        few = ("--workers", "1") if arguments[0] == "run" and "--workers" not in arguments else ()
+        # Loading the networks dominates a small run, so one worker unless the test needs more.
+        workers = ("--workers", "1") if arguments[0] == "run" and "--workers" not in arguments else ()
         environment = {**PLANTED, **(environment or {})}
         secrets.update(environment[name] for name in PLANTED if environment[name])
-        process = start(ray_head, (*arguments, *few), environment)
+        process = start(ray_head, (*arguments, *workers), environment)
         output, _ = process.communicate(timeout=600)
-        assert_no_secrets({"what it said": output, **_left_behind(arguments, environment)}, sorted(secrets))
+        assert_no_secrets({"its messages": output, **_left_behind(arguments, environment)}, sorted(secrets))
         return Finished(process.returncode, output)
 
     yield run_command
     assert_no_secrets(everything_in(ray_head.folder), sorted(secrets))
-    assert_no_secrets(_told_by_ray(ray_head), sorted(secrets))
+    assert_no_secrets(_answers_of_ray(ray_head), sorted(secrets))
 
 
 def _left_behind(arguments: Sequence[str], environment: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -93,12 +93,12 @@ def _left_behind(arguments: Sequence[str], environment: Mapping[str, str]) -> Ma
             s3_client.cache_clear()
 
 
-def _told_by_ray(head: RayHead) -> dict[str, bytes]:
-    """What its dashboard, and with that `ray list`, tells whoever may ask."""
+def _answers_of_ray(head: RayHead) -> dict[str, bytes]:
+    """The answers of the dashboard, which `ray list` shows, too."""
     kinds = ("actors", "tasks", "jobs", "workers", "objects", "runtime_envs")
-    told = {page: head.ask(page) for page in ("api/jobs/", *(f"api/v0/{kind}?detail=true" for kind in kinds))}
-    assert b"SegmentWorker" in told["api/v0/actors?detail=true"]
-    return told
+    answers = {page: head.ask(page) for page in ("api/jobs/", *(f"api/v0/{kind}?detail=true" for kind in kinds))}
+    assert b"SegmentWorker" in answers["api/v0/actors?detail=true"]
+    return answers
 
 
 def start(head: RayHead, arguments: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -109,7 +109,7 @@ def start(head: RayHead, arguments: Sequence[str], environment: dict[str, str] |
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos with people, without, with damage, and files that are no videos."""
+    """Videos with people, without people, and with damage, and files that are no videos."""
     folder = tmp_path_factory.mktemp("archive")
     for name in ("dt=2026-01-01", "sub"):
         (folder / name).mkdir()
@@ -130,7 +130,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(run: Command, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive's dataset, by a run that nothing disturbed."""
+    """The dataset of the archive, from an undisturbed run."""
     output = tmp_path_factory.mktemp("reference")
     finished = run("run", str(archive), "--output", str(output), "--preview", "gif", "--segment-seconds", "0.3",
                    "--workers", "3")  # fmt: skip
@@ -147,7 +147,7 @@ def tables(output: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_video_is_accounted_for(reference: Path) -> None:
+def test_run_accounts_for_every_video(reference: Path) -> None:
     videos = read_videos(str(reference)).set_index("video")
     kinds = {Path(video).name: kind for video, kind in videos["error_kind"].items()}
     assert len(videos) == len(PLAYABLE) + len(FAILING)
@@ -159,7 +159,7 @@ def test_every_video_is_accounted_for(reference: Path) -> None:
     }
 
 
-def test_every_frame_has_a_row_and_the_walker_is_found(reference: Path) -> None:
+def test_run_writes_a_row_for_every_frame_and_finds_the_walker(reference: Path) -> None:
     frames, poses = read_frames(str(reference)), read_poses(str(reference))
     walk = frames[frames["video"].str.endswith("walk.mp4")]
     assert walk["frame_index"].tolist() == list(range(len(PEOPLE_FRAMES)))
@@ -173,13 +173,13 @@ def test_every_frame_has_a_row_and_the_walker_is_found(reference: Path) -> None:
     assert merged.tolist() == walk["num_persons"].tolist()
 
 
-def test_plain_pandas_reads_the_folders(reference: Path) -> None:
+def test_pandas_reads_the_folders(reference: Path) -> None:
     poses = pd.read_parquet(f"{reference}/poses/")
     assert "dt" in poses.columns
     assert len(poses) == len(read_poses(str(reference)))
 
 
-def test_the_preview_shows_the_persons(reference: Path) -> None:
+def test_preview_shows_the_persons(reference: Path) -> None:
     with Image.open(reference / "previews" / "dt=2026-01-01" / "walk.mp4.gif") as gif:
         assert gif.n_frames == len(PEOPLE_FRAMES)
         gif.seek(20)
@@ -188,7 +188,7 @@ def test_the_preview_shows_the_persons(reference: Path) -> None:
     assert reddish.sum() > 10  # joints
 
 
-def test_again_computes_nothing_and_writes_nothing(run: Command, archive: Path, reference: Path) -> None:
+def test_second_run_computes_and_writes_nothing(run: Command, archive: Path, reference: Path) -> None:
     def state() -> dict[str, int]:
         files = (
             path for folder in ("poses", "frames", "videos", "previews") for path in (reference / folder).rglob("*")
@@ -203,14 +203,14 @@ def test_again_computes_nothing_and_writes_nothing(run: Command, archive: Path, 
     assert state() == before
 
 
-def test_the_dataset_is_proven_and_nothing_is_left_staged(run: Command, reference: Path) -> None:
+def test_dataset_verifies_and_nothing_stays_staged(run: Command, reference: Path) -> None:
     finished = run("verify", "--output", str(reference))
     assert (finished.code, finished.output.split(":")[0]) == (0, "clean"), finished.output
     left = {path.relative_to(reference / "_state").parts[0] for path in (reference / "_state").rglob("*.*")}
     assert left == {"leases"}
 
 
-def test_a_changed_setting_or_source_recomputes_what_it_touches(
+def test_run_recomputes_after_a_change_of_setting_or_source(
     run: Command, archive: Path, tmp_path: Path, reference: Path
 ) -> None:
     videos = tmp_path / "videos"
@@ -237,14 +237,14 @@ def test_rows_do_not_depend_on_segments_or_workers(
 ) -> None:
     whole = ("--segment-seconds", "1000", "--workers", "1")
     run("run", str(archive / "dt=2026-01-01"), "--output", str(tmp_path / "one"), *whole)
-    one, many = read_poses(str(tmp_path / "one")), read_poses(str(reference), match="*walk.mp4")
-    numbers = many.select_dtypes("number").columns
-    np.testing.assert_allclose(one[numbers].to_numpy(float), many[numbers].to_numpy(float), atol=0.01)
+    whole_poses, poses = read_poses(str(tmp_path / "one")), read_poses(str(reference), match="*walk.mp4")
+    numbers = poses.select_dtypes("number").columns
+    np.testing.assert_allclose(whole_poses[numbers].to_numpy(float), poses[numbers].to_numpy(float), atol=0.01)
     pd.testing.assert_frame_equal(read_frames(str(tmp_path / "one")), read_frames(str(reference), match="*walk.mp4"))
 
 
 @pytest.mark.s3
-def test_from_and_to_s3_gives_the_same_rows(
+def test_run_from_s3_to_s3_gives_the_same_rows(
     run: Command, archive: Path, reference: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = s3_server.client()
@@ -280,7 +280,9 @@ def test_from_and_to_s3_gives_the_same_rows(
         pd.testing.assert_frame_equal(ours.drop(columns="video"), theirs.drop(columns="video"))
 
 
-def test_through_ray_job_submit(ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path) -> None:
+def test_run_through_ray_job_submit_gives_the_same_rows(
+    ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path
+) -> None:
     command = [BIN / "ray", "job", "submit", "--address", ray_head.dashboard_url, "--working-dir", ROOT, "--",
                sys.executable, "jobs/extract_poses.py", archive, "--output", tmp_path / "out",
                "--workers", "1"]  # fmt: skip
@@ -289,14 +291,14 @@ def test_through_ray_job_submit(ray_head: RayHead, archive: Path, reference: Pat
     job = subprocess.run(
         [str(part) for part in command], env=variables, capture_output=True, text=True, timeout=600, check=False
     )
-    said = job.stdout + job.stderr
-    assert job.returncode != 0, said  # some videos failed: the job's exit code is not 0
-    assert "exit code 3" in said, said
-    assert f"{len(PLAYABLE)} published" in said
+    output = job.stdout + job.stderr
+    assert job.returncode != 0, output  # some videos failed
+    assert "exit code 3" in output, output
+    assert f"{len(PLAYABLE)} published" in output
     assert tables(tmp_path / "out") == tables(reference)
 
 
-def test_killed_drivers_cost_nothing(
+def test_run_survives_killed_drivers(
     ray_head: RayHead, run: Command, archive: Path, reference: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(1)
@@ -313,7 +315,7 @@ def test_killed_drivers_cost_nothing(
     assert run("verify", "--output", str(tmp_path)).code == 0
 
 
-def test_killed_actors_cost_nothing(ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path) -> None:
+def test_run_survives_killed_actors(ray_head: RayHead, archive: Path, reference: Path, tmp_path: Path) -> None:
     chance = random.Random(2)
     patience = ("--max-attempts", str(KILLS + 1), "--workers", "2")
     process = start(ray_head, ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", *patience))
@@ -329,7 +331,7 @@ def test_killed_actors_cost_nothing(ray_head: RayHead, archive: Path, reference:
     assert tables(tmp_path) == tables(reference)
 
 
-def test_a_terminated_run_stops_cleanly_and_goes_on(
+def test_terminated_run_stops_cleanly_and_resumes(
     ray_head: RayHead, run: Command, archive: Path, reference: Path, tmp_path: Path
 ) -> None:
     command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--workers", "1")
@@ -342,7 +344,7 @@ def test_a_terminated_run_stops_cleanly_and_goes_on(
     assert tables(tmp_path) == tables(reference)
 
 
-def test_without_a_cluster_it_starts_a_ray_of_its_own(tmp_path: Path) -> None:
+def test_run_without_a_cluster_starts_its_own_ray(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "one.mp4").write_bytes(video_bytes(frames=5))

@@ -1,4 +1,4 @@
-"""What a user names becomes the right videos, each once, each with an output path of its own."""
+"""Inputs select the right videos, each once and with its own output path."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def write(path: Path, size: int = 1) -> Path:
     return path
 
 
-def found(*named: Path | str, selection: SelectionSettings = ALL) -> list[str]:
-    return [video.output_path for video in list_videos(parse_inputs([str(one) for one in named]), selection)]
+def listed_paths(*named: Path | str, selection: SelectionSettings = ALL) -> list[str]:
+    return [video.output_path for video in list_videos(parse_inputs([str(name) for name in named]), selection)]
 
 
-# --- what is named ---------------------------------------------------------------------------------------------------
+# --- inputs ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_named_is_an_error() -> None:
+def test_parse_inputs_refuses_an_empty_list() -> None:
     with pytest.raises(InputError, match="no input"):
         parse_inputs([])
 
@@ -109,11 +109,11 @@ GLOBS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize(("named", "expected"), GLOBS.items(), ids=[name or "folder" for name in GLOBS])
-def test_files_folders_and_globs(archive: Path, named: str, expected: list[str]) -> None:
-    assert found(f"{archive}/{named}") == expected
+def test_inputs_select_files_folders_and_globs(archive: Path, named: str, expected: list[str]) -> None:
+    assert listed_paths(f"{archive}/{named}") == expected
 
 
-def test_a_video_says_where_it_lies_and_which_version_it_is(archive: Path) -> None:
+def test_source_video_has_address_and_version(archive: Path) -> None:
     [video] = list_videos(parse_inputs([str(archive / "cam1" / "x.mp4")]), ALL)
     stat = (archive / "cam1" / "x.mp4").stat()
     assert (video.uri, video.size_bytes, video.last_modified) == (str(archive / "cam1/x.mp4"), 1, stat.st_mtime)
@@ -126,37 +126,37 @@ def test_a_video_says_where_it_lies_and_which_version_it_is(archive: Path) -> No
         relist(video, None)
 
 
-def test_relative_paths_and_the_home_folder(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_resolve_relative_paths_and_the_home_folder(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(archive / "cam1")
     monkeypatch.setenv("HOME", str(archive))
-    assert found("x.mp4") == ["x.mp4"]
-    assert found("../cam2") == ["x.mp4"]
-    assert found("*.webm") == ["y.webm"]
-    assert found("~/cam2") == ["x.mp4"]
+    assert listed_paths("x.mp4") == ["x.mp4"]
+    assert listed_paths("../cam2") == ["x.mp4"]
+    assert listed_paths("*.webm") == ["y.webm"]
+    assert listed_paths("~/cam2") == ["x.mp4"]
 
 
 WRONG = ["nowhere", "nowhere/a.mp4", "nowhere.mp4", "a.mp4/inside.mp4", "gone"]
 
 
 @pytest.mark.parametrize("named", WRONG)
-def test_what_does_not_exist_is_named(archive: Path, named: str) -> None:
+def test_parse_inputs_names_a_missing_path(archive: Path, named: str) -> None:
     (archive / "gone").symlink_to(archive / "nowhere")
     with pytest.raises(InputError, match=re.escape(f"{archive}/{named}: no such file or folder")):
         parse_inputs([str(archive), f"{archive}/{named}"])
 
 
 @pytest.mark.parametrize("named", ["http://host/a.mp4", "gs://bucket/a", "file:///a.mp4", "s3://", "s3:///key"])
-def test_other_addresses_are_refused(named: str) -> None:
+def test_parse_inputs_refuses_other_addresses(named: str) -> None:
     with pytest.raises(InputError, match=re.escape(named)):
         parse_inputs([named])
 
 
-def test_a_range_that_runs_backwards_is_refused(archive: Path) -> None:
+def test_parse_inputs_refuses_a_malformed_glob(archive: Path) -> None:
     with pytest.raises(InputError, match="no valid glob"):
         parse_inputs([f"{archive}/cam[9-1]/*"])
 
 
-def test_a_folder_that_may_not_be_read_is_told(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_names_an_unreadable_folder(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def refuse(path: str) -> Any:
@@ -166,17 +166,17 @@ def test_a_folder_that_may_not_be_read_is_told(archive: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(AccessDeniedError, match=r"cam2: permission denied"):
-        found(archive)
+        listed_paths(archive)
 
 
-def test_links_are_followed_but_never_in_circles(archive: Path, tmp_path: Path) -> None:
+def test_listing_follows_links_but_no_cycles(archive: Path, tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "far.mp4")
     (archive / "cam1" / "link").symlink_to(tmp_path / "elsewhere")
     (archive / "cam1" / "up").symlink_to(archive)
     (archive / "cam1" / "self").symlink_to(archive / "cam1" / "self")
     (archive / "cam1" / "dead.mp4").symlink_to(archive / "nowhere")
     (archive / "cam1" / "file.mp4").symlink_to(archive / "a.mp4")
-    in_cam1 = [path.removeprefix("cam1/") for path in found(archive) if path.startswith("cam1/")]
+    in_cam1 = [path.removeprefix("cam1/") for path in listed_paths(archive) if path.startswith("cam1/")]
     assert in_cam1 == ["day2/z.mov", "file.mp4", "link/far.mp4", "x.mp4", "y.webm"]
 
 
@@ -193,13 +193,13 @@ LISTS: dict[str, tuple[bytes, list[str]]] = {
 
 
 @pytest.mark.parametrize(("content", "expected"), LISTS.values(), ids=LISTS)
-def test_lists_of_inputs(tmp_path: Path, content: bytes, expected: list[str]) -> None:
+def test_input_list_reads_lines(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     (tmp_path / "list").write_bytes(content)
     assert read_input_list(str(tmp_path / "list")) == expected
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"], ids=["missing", "no text"])
-def test_lists_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | None) -> None:
+def test_input_list_names_an_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "list").write_bytes(content)
     with pytest.raises(InputError, match=r"--inputs-from .*list: cannot be read"):
@@ -218,44 +218,44 @@ CHOICES: dict[str, tuple[SelectionSettings, list[str]]] = {
 
 
 @pytest.mark.parametrize(("selection", "expected"), CHOICES.values(), ids=CHOICES)
-def test_include_and_exclude(archive: Path, selection: SelectionSettings, expected: list[str]) -> None:
-    assert found(archive, selection=selection) == expected
+def test_listing_applies_include_and_exclude(archive: Path, selection: SelectionSettings, expected: list[str]) -> None:
+    assert listed_paths(archive, selection=selection) == expected
 
 
 @pytest.mark.parametrize("named", ["", "*", "**/*.mp4"])
 @pytest.mark.parametrize("selection", [ALL, SelectionSettings(include=("*.mp4",))], ids=["all", "included"])
-def test_what_macos_leaves_beside_a_file_is_no_video(archive: Path, named: str, selection: SelectionSettings) -> None:
-    paths = found(f"{archive}/{named}", selection=selection)
+def test_listing_skips_appledouble_files(archive: Path, named: str, selection: SelectionSettings) -> None:
+    paths = listed_paths(f"{archive}/{named}", selection=selection)
     assert "a.mp4" in paths
     assert "%2E_a.mp4" not in paths
 
 
-def test_a_survey_counts(archive: Path) -> None:
+def test_list_inputs_counts_videos_bytes_and_skipped_files(archive: Path) -> None:
     inputs = parse_inputs([str(archive)])
-    assert counted(list_inputs(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
-    assert counted(list_inputs(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
+    assert counts(list_inputs(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
+    assert counts(list_inputs(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
 
 
-def counted(one: InputListing) -> tuple[int, int, int]:
-    return len(one.videos), one.videos.size_bytes, one.passed_over
+def counts(listing: InputListing) -> tuple[int, int, int]:
+    return len(listing.videos), listing.videos.size_bytes, listing.skipped_files
 
 
-@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
-def test_a_video_list_gives_back_what_it_got(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 1000, 2500])
+def test_video_list_returns_its_videos_in_order(count: int) -> None:
     videos = [SourceVideo(f"/in/\udcff{i}.mp4", f"%FF{i}.mp4", f"e{i}", i, i + 0.125) for i in range(count)]
     listed = VideoList()
     for video in videos:
         listed.add(video)
     assert (len(listed), listed.size_bytes) == (count, sum(range(count)))
-    both = list(zip(listed, listed, strict=True))
-    assert [one for one, _ in both] == [other for _, other in both] == videos
+    first, second = iter(listed), iter(listed)
+    assert list(zip(first, second, strict=True)) == list(zip(videos, videos, strict=True))
 
 
-def test_a_survey_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_inputs_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listings, really = [], LocalStore.list
     monkeypatch.setattr(LocalStore, "list", lambda store, prefix="": listings.append(prefix) or really(store, prefix))
     for named in ([archive], [archive / "cam1", archive / "cam10"]):
-        inputs = parse_inputs([str(one) for one in named])
+        inputs = parse_inputs([str(name) for name in named])
         listings.clear()
         videos = list_inputs(inputs, ALL).videos
         assert list(videos) == list(videos) != []
@@ -269,7 +269,7 @@ NO_VIDEO: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize(("files", "says"), NO_VIDEO.values(), ids=NO_VIDEO)
-def test_a_folder_without_a_video_is_an_error(tmp_path: Path, files: list[str], says: str) -> None:
+def test_list_inputs_refuses_a_folder_without_videos(tmp_path: Path, files: list[str], says: str) -> None:
     (tmp_path / "empty").mkdir()
     for file in files:
         write(tmp_path / "empty" / file)
@@ -279,14 +279,14 @@ def test_a_folder_without_a_video_is_an_error(tmp_path: Path, files: list[str], 
         list_inputs(inputs, ALL)
 
 
-def test_a_file_that_is_named_twice_is_done_once(archive: Path) -> None:
+def test_listing_returns_a_video_named_twice_once(archive: Path) -> None:
     for named in (["a.mp4", "a.mp4"], ["", "a.mp4"], ["a.mp4", "*.mp4", ""], ["cam1", "cam1/x.mp4", "cam1/"]):
-        inputs = parse_inputs([f"{archive}/{one}" for one in named])
+        inputs = parse_inputs([f"{archive}/{name}" for name in named])
         uris = [video.uri for video in list_videos(inputs, ALL)]
         assert len(uris) == len(set(uris)) == len(list_inputs(inputs, ALL).videos)
 
 
-def test_two_videos_with_one_output_path_are_an_error_that_names_both(archive: Path) -> None:
+def test_list_inputs_names_two_videos_with_one_output_path(archive: Path) -> None:
     inputs = parse_inputs([f"{archive}/cam1", f"{archive}/cam2"])
     with pytest.raises(InputError) as raised:
         list_inputs(inputs, ALL)
@@ -315,7 +315,7 @@ APART: dict[str, tuple[str, str, bool]] = {
 
 
 @pytest.mark.parametrize(("named", "output", "fine"), APART.values(), ids=APART)
-def test_the_output_lies_outside_the_inputs(archive: Path, tmp_path: Path, named: str, output: str, fine: bool) -> None:
+def test_output_inside_an_input_is_refused(archive: Path, tmp_path: Path, named: str, output: str, fine: bool) -> None:
     (tmp_path / "link").symlink_to(archive)
     (tmp_path / "other").mkdir()
     inputs = parse_inputs([str(archive / "cam2"), f"{tmp_path}/{named}"])
@@ -326,7 +326,7 @@ def test_the_output_lies_outside_the_inputs(archive: Path, tmp_path: Path, named
             check_output_outside_inputs(inputs, f"{tmp_path}/{output}")
 
 
-def test_the_root_folder_contains_every_output(tmp_path: Path) -> None:
+def test_output_inside_the_root_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lies inside the input /"):
         check_output_outside_inputs(parse_inputs(["/"]), str(tmp_path / "out"))
 
@@ -359,12 +359,12 @@ PATHS: dict[str, str] = {
 
 
 @pytest.mark.parametrize(("path", "expected"), PATHS.items(), ids=[ascii(path) or "empty" for path in PATHS])
-def test_output_paths(path: str, expected: str) -> None:
+def test_output_path_encodes_special_characters(path: str, expected: str) -> None:
     assert encode_output_path(path) == expected
 
 
 @pytest.mark.parametrize("path", [LONG, f"{LONG}/{LONG}", "d/" * 500 + "x.mp4", "日" * 300, "x" * 1000, "/" * 900])
-def test_long_paths_keep_their_beginning_and_differ(path: str) -> None:
+def test_output_path_shortens_long_paths_to_distinct_ones(path: str) -> None:
     encoded = encode_output_path(path)
     assert encoded[:20] == encode_output_path(path[:20])[:20]
     assert re.search(r"~[0-9a-f]{40}$", encoded)
@@ -384,7 +384,7 @@ ANY = st.one_of(SHORT, st.lists(st.one_of(LONG_NAMES, NAMES), min_size=1, max_si
 
 
 @given(path=ANY)
-def test_an_output_path_is_safe_everywhere(path: str) -> None:
+def test_output_path_is_safe_on_every_store(path: str) -> None:
     encoded = encode_output_path(path)
     assert len(encoded.encode()) <= MAX_PATH_BYTES  # also: it is UTF-8
     for name in encoded.split("/"):
@@ -396,13 +396,13 @@ def test_an_output_path_is_safe_everywhere(path: str) -> None:
         )
 
 
-@given(one=ANY, other=ANY)
-def test_different_paths_stay_different(one: str, other: str) -> None:
-    assert (encode_output_path(one) == encode_output_path(other)) == (one == other)
+@given(first=ANY, second=ANY)
+def test_output_path_is_injective(first: str, second: str) -> None:
+    assert (encode_output_path(first) == encode_output_path(second)) == (first == second)
 
 
 @given(path=SHORT)
-def test_a_short_output_path_says_which_object_it_is_of(path: str) -> None:
+def test_output_path_of_a_short_path_can_be_decoded(path: str) -> None:
     encoded = encode_output_path(path)
     if len(path.encode(errors="surrogateescape")) * 3 > MAX_SEGMENT_BYTES:
         return
@@ -410,7 +410,7 @@ def test_a_short_output_path_says_which_object_it_is_of(path: str) -> None:
     assert "/".join(names) == path
 
 
-def test_a_name_that_would_grow_past_a_name_at_the_end_of_a_long_path() -> None:
+def test_output_path_keeps_names_within_the_limit_when_it_shortens() -> None:
     for length in range(640, 760):
         path = "/".join(["p" * 199, "q" * 199, "r" * 74, "s" * 200, "t" * (length - 600)])
         assert max(len(name) for name in encode_output_path(path).split("/")) <= MAX_SEGMENT_BYTES
@@ -429,7 +429,7 @@ STRANGE = [
 ]
 
 
-def test_strange_local_names_are_found_and_read(tmp_path: Path) -> None:
+def test_listing_finds_and_reads_strange_local_names(tmp_path: Path) -> None:
     for name in STRANGE:
         write(tmp_path / name, 3)
     latin = os.fsdecode(b"caf\xe9.mp4")
@@ -488,13 +488,13 @@ S3_NAMED: dict[str, list[str]] = {
 
 @pytest.mark.s3
 @pytest.mark.parametrize(("named", "expected"), S3_NAMED.items())
-def test_keys_prefixes_and_globs(s3: str, named: str, expected: list[str]) -> None:
+def test_s3_inputs_select_keys_prefixes_and_globs(s3: str, named: str, expected: list[str]) -> None:
     bucket = s3.removeprefix("s3://")
-    assert sorted(found(s3 + named)) == sorted(f"{bucket}/{path}" for path in expected)
+    assert sorted(listed_paths(s3 + named)) == sorted(f"{bucket}/{path}" for path in expected)
 
 
 @pytest.mark.s3
-def test_an_s3_video_says_where_it_lies_and_which_version_it_is(s3: str, s3_server: S3Server, bucket: str) -> None:
+def test_s3_source_video_has_address_and_version(s3: str, s3_server: S3Server, bucket: str) -> None:
     [video] = list_videos(parse_inputs([f"{s3}/cam1/x.mp4"]), ALL)
     head = s3_server.client().head_object(Bucket=bucket, Key="cam1/x.mp4")
     assert (video.uri, video.size_bytes) == (f"{s3}/cam1/x.mp4", 1)
@@ -504,30 +504,30 @@ def test_an_s3_video_says_where_it_lies_and_which_version_it_is(s3: str, s3_serv
 
 @pytest.mark.s3
 @pytest.mark.parametrize("named", ["/cam1/none.mp4", "/nowhere/", "/cam3"])
-def test_a_key_that_is_not_there_is_named(s3: str, named: str) -> None:
+def test_s3_inputs_name_a_missing_key(s3: str, named: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"{s3}{named}: no object has this key")):
         parse_inputs([s3 + named])
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("named", ["", "/", "/a.mp4", "/prefix/"])
-def test_a_bucket_that_is_not_there_is_named(s3: str, named: str) -> None:
+def test_s3_inputs_name_a_missing_bucket(s3: str, named: str) -> None:
     with pytest.raises(ObjectNotFoundError, match=f"{s3}-none"):
         parse_inputs([f"{s3}-none{named}"])
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("named", ["s3://A!/x", "s3://x y/"])
-def test_a_bucket_with_an_impossible_name_is_an_input_error(s3: str, named: str) -> None:
+def test_s3_inputs_refuse_an_impossible_bucket_name(s3: str, named: str) -> None:
     with pytest.raises(InputError, match="no valid bucket or key"):
         parse_inputs([named])
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("page", [1, 2, 5, 1000])
-def test_listings_of_many_pages_are_whole(s3: str, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+@pytest.mark.parametrize("page", [1, 5, 1000])
+def test_s3_listing_reads_every_page(s3: str, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
     pages: list[int] = []
-    client = s3.s3_client(None)
+    client = s3_module.s3_client(None)
     ask = client.list_objects_v2
 
     def in_small_pages(**request: Any) -> Any:
@@ -536,12 +536,12 @@ def test_listings_of_many_pages_are_whole(s3: str, monkeypatch: pytest.MonkeyPat
         return answer
 
     monkeypatch.setattr(client, "list_objects_v2", in_small_pages)
-    assert len(found(s3)) == len(ALL_VIDEOS)
+    assert len(listed_paths(s3)) == len(ALL_VIDEOS)
     assert max(pages) == min(page, len(ARCHIVE) + 1)
 
 
 @pytest.mark.s3
-def test_strange_keys_are_found_and_read(s3: str, s3_server: S3Server) -> None:
+def test_s3_listing_finds_and_reads_strange_keys(s3: str, s3_server: S3Server) -> None:
     client, name = s3_server.client(), f"strange-{uuid4().hex[:8]}"
     client.create_bucket(Bucket=name)
     keys = [
@@ -578,7 +578,7 @@ S3_APART: dict[str, tuple[str, str, bool]] = {
 
 @pytest.mark.s3
 @pytest.mark.parametrize(("named", "output", "fine"), S3_APART.values(), ids=S3_APART)
-def test_an_s3_output_lies_outside_the_inputs(s3: str, named: str, output: str, fine: bool) -> None:
+def test_s3_output_inside_an_input_is_refused(s3: str, named: str, output: str, fine: bool) -> None:
     inputs = parse_inputs([s3 + named])
     if fine:
         check_output_outside_inputs(inputs, output.format(s3=s3))

@@ -1,4 +1,4 @@
-"""Memory is bounded by settings, not by the video."""
+"""The memory of a worker and of publication does not grow with the video."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from benchmarks.child_process import peak_memory_mb
 from support.factories import video_bytes
 
@@ -25,26 +26,28 @@ from posebatch.run.tasks import FinalizeTask, SegmentTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.video.probe import probe
 
+pytestmark = pytest.mark.slow
+
 FPS = 5
 GOP = 50
 SHORT_SECONDS, LONG_SECONDS = 120, 7200
 
 WORKER_GROWTH_MB = 48
-"""The long video's results, if they were kept, would take over 100 MB, its pixels 300."""
+"""MB. The results of the long video would take over 100 MB, and its pixels 300 MB."""
 
 PUBLISHING_GROWTH_MB = 120
-"""A row group and its copies, which the short video does not fill, and the staged file."""
+"""MB: a row group with its copies, which the short video does not fill, and the staged file."""
 
 
 HD_FRAMES = 60
-"""At 1080p these are 373 MB, more than may wait."""
+"""At 1080p these take 373 MB, more than may wait."""
 
 HD_WORKER_MB = 250
-"""Three batches of 25 MB that wait or are looked at, the one that is put together, and FFmpeg."""
+"""MB: three batches of 25 MB in the queue and in the networks, the next batch, and FFmpeg."""
 
 
 class EveryoneEverywhere:
-    """Stands in for the networks: two persons in each frame."""
+    """A substitute for the networks: two persons in each frame."""
 
     batch_frames, placement = 4, "none"
 
@@ -60,8 +63,8 @@ class EveryoneEverywhere:
                 yield FramePoses(record, *(rng.random(shape).astype(np.float32) for shape in shapes))
 
 
-def work_off(video_path: Path) -> dict[str, float]:
-    """Work off a video as one segment and publish it; what each of the two adds to the peak of memory, MB."""
+def process_and_publish(video_path: Path) -> dict[str, float]:
+    """Process a video as one segment and publish it; MB that each of the two adds to the peak memory."""
     from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415 - torch is large: not in the tests' own process
 
     context = RunContext("run", Settings(), str(video_path.parent / "out"), "d@1", "p@1")
@@ -76,24 +79,24 @@ def work_off(video_path: Path) -> dict[str, float]:
     return {"rows": record.persons, "worker": between - before, "publishing": peak_memory_mb() - between}
 
 
-def work_off_twice_at_once(video_path: Path) -> dict[str, float]:
-    """Two segments in a worker whose networks are much slower than its decoder; what that adds to the peak, MB."""
+def process_two_segments(video_path: Path) -> dict[str, float]:
+    """Two segments in a worker whose networks are much slower than its decoder; MB added to the peak memory."""
     from posebatch.run.workers.segment_worker import SegmentProcessor  # noqa: PLC0415
 
     context = RunContext("run", Settings(), str(video_path.parent / "out"), "d@1", "p@1")
     (video,) = list_videos(parse_inputs([str(video_path)]), context.settings.selection)
     with open(video.uri, "rb") as file:
         plan = probe(file, video.uri, 1000)
-    job = SegmentTask(video, plan.info, plan.segments[0])
+    task = SegmentTask(video, plan.info, plan.segments[0])
     processor = SegmentProcessor(context, EveryoneEverywhere(seconds_per_batch=0.2))
     before = peak_memory_mb()
     with ThreadPoolExecutor(2) as callers:
-        done = list(callers.map(processor.process, [job, job]))
-    return {"rows": sum(one.persons for one in done), "worker": peak_memory_mb() - before}
+        results = list(callers.map(processor.process, [task, task]))
+    return {"rows": sum(result.persons for result in results), "worker": peak_memory_mb() - before}
 
 
 def repeat(content: bytes, times: int, target: Path) -> None:
-    """A long video from a short one, without encoding it again: its packets over and over."""
+    """Make a long video from a short one by repeating its packets, without encoding."""
     with av.open(io.BytesIO(content)) as source, av.open(str(target), "w", format="matroska") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
         packets = [packet for packet in source.demux(video=0) if packet.size]
@@ -106,7 +109,7 @@ def repeat(content: bytes, times: int, target: Path) -> None:
             output.mux(packet)
 
 
-def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
     videos = []
     for seconds in (SHORT_SECONDS, LONG_SECONDS):
         folder = tmp_path / str(seconds)
@@ -115,7 +118,7 @@ def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path: Path) -> None:
         repeat(
             video_bytes(frames=GOP, gop=GOP, fps=FPS, container="mkv", size=(64, 48)), FPS * seconds // GOP, videos[-1]
         )
-    # in a process of its own, the short one first: a peak cannot be reset
+    # In a process of its own and the short video first, because a peak cannot be reset.
     ended = subprocess.run([sys.executable, __file__, *map(str, videos)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     _, long = json.loads(ended.stdout)
@@ -124,16 +127,16 @@ def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path: Path) -> None:
     assert long["publishing"] < PUBLISHING_GROWTH_MB
 
 
-def test_two_segments_of_large_frames(tmp_path: Path) -> None:
+def test_memory_is_bounded_for_two_segments_of_large_frames(tmp_path: Path) -> None:
     path = tmp_path / "hd.mp4"
     repeat(video_bytes(frames=4, gop=4, size=(1920, 1080)), HD_FRAMES // 4, path)
     ended = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     (hd,) = json.loads(ended.stdout)
     assert hd["rows"] == 2 * 2 * HD_FRAMES
-    assert 75 < hd["worker"] < HD_WORKER_MB, "the decoder was ahead, but not too far"
+    assert 75 < hd["worker"] < HD_WORKER_MB, "the decoder was ahead, but within its limit"
 
 
 if __name__ == "__main__":
-    measure = work_off_twice_at_once if sys.argv[1].endswith("hd.mp4") else work_off
+    measure = process_two_segments if sys.argv[1].endswith("hd.mp4") else process_and_publish
     print(json.dumps([measure(Path(name)) for name in sys.argv[1:]]))

@@ -1,7 +1,6 @@
-"""Planning ahead of a run: what comes in bulk, what one by one, and how it ends."""
+"""Planning ahead of a run: videos in bulk or one by one, and the end of the thread."""
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -15,11 +14,8 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
-from posebatch.run.planning import commit_index as standings_module
-from posebatch.run.planning import planner as planner_module
 from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
-from posebatch.run.planning.planner import Notice, Planned, Planner, SkippedVideos
-from posebatch.storage.store import StoredObject
+from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
 
 
 def context(**chosen) -> RunContext:
@@ -38,8 +34,10 @@ def archive(looks: str) -> tuple[MemoryStore, list[SourceVideo]]:
     return store, videos
 
 
-def planned(videos: Iterable[SourceVideo], store: MemoryStore, many: bool = False, **chosen) -> Iterator:
-    planner = Planner(videos, CommitIndex(store, FEW_VIDEOS + many), context(**chosen))
+def planned(
+    videos: Iterable[SourceVideo], store: MemoryStore, many: bool = False, skipped_together: int = 4096, **chosen
+) -> Iterator:
+    planner = Planner(videos, CommitIndex.load(store, FEW_VIDEOS + many), context(**chosen), skipped_together)
     try:
         while not planner.exhausted:
             item = planner.poll(0.01)
@@ -49,14 +47,10 @@ def planned(videos: Iterable[SourceVideo], store: MemoryStore, many: bool = Fals
         planner.close()
 
 
-def told(item: Planned | SkippedVideos | Notice) -> object:
-    match item:
-        case SkippedVideos():
-            return (item.up_to_date, item.quarantined, item.partial, item.size_bytes, len(item.complained))
-        case Planned():
-            return item.video.output_path
-        case _:
-            return item.text
+def essence(item: Planned | SkippedVideos) -> object:
+    if isinstance(item, Planned):
+        return item.video.output_path
+    return (item.up_to_date, item.quarantined, item.partial, item.size_bytes, len(item.problems))
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -73,73 +67,46 @@ def told(item: Planned | SkippedVideos | Notice) -> object:
         pytest.param("dfd", {"retry_failed": True}, [(1, 0, 0, 1, 0), "1", (1, 0, 0, 100, 0)], id="tried again"),
     ],
 )
-def test_what_needs_no_work_is_told_together(monkeypatch: pytest.MonkeyPatch, many, looks, chosen, items):
-    monkeypatch.setattr(planner_module, "PASSED_TOGETHER", 4)
+def test_planner_skips_videos_without_work_in_bulk(many, looks, chosen, items):
     store, videos = archive(looks)
-    assert [told(item) for item in planned(videos, store, many, **chosen)] == items
+    assert [essence(item) for item in planned(videos, store, many, skipped_together=4, **chosen)] == items
 
 
-def test_the_reasons_are_told():
+def test_planner_keeps_the_reasons_of_skipped_videos():
     store, videos = archive("dpf")
-    (passed,) = planned(videos, store)
-    partial, failed = passed.complained
+    (skipped,) = planned(videos, store)
+    partial, failed = skipped.problems
     assert (partial.video, partial.decision.partial) == (videos[1], "why /in/1")
     assert (failed.video, failed.decision.reason) == (videos[2], "damaged: why /in/2")
 
 
-def test_a_notice_comes_first(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(standings_module, "FEW_VIDEOS", 1)
-    store, videos = archive("ddn")
-    notice, passed, new = planned(videos, store, many=True)
-    assert "2 of 2 commit records are not in the ledger" in notice.text
-    assert (told(passed), told(new)) == ((2, 0, 0, 11, 0), "2")
-
-
 @pytest.mark.parametrize(("chosen", "attempts"), [({}, [0, 2]), ({"retry_failed": True}, [0, 0])])
-def test_attempts_of_earlier_runs(chosen, attempts):
+def test_planner_adds_the_failed_attempts_of_earlier_runs(chosen, attempts):
     store, videos = archive("nn")
     StagingArea.of(store, videos[1], context().data_fingerprint).note_attempt(
         FailedAttempts(2), "worker_died", "killed"
     )
-    assert [item.tries.attempts for item in planned(videos, store, **chosen)] == attempts
+    assert [item.failed_attempts.attempts for item in planned(videos, store, **chosen)] == attempts
 
 
-class Endless(MemoryStore):
-    """Its listing never ends."""
-
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        while True:
-            time.sleep(0.001)
-            yield StoredObject("videos/a.parquet", "e", 1, 1.0)
-
-
-def test_closing_breaks_the_listing_off():
-    _, videos = archive("n")
-    planner = Planner(videos, CommitIndex(Endless(), FEW_VIDEOS + 1), context())
-    time.sleep(0.05)
-    planner.close()
-    assert "planner" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_closing_ends_a_long_pass(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planner_module, "PASSED_TOGETHER", 100)
+def test_planner_stops_amid_a_long_listing_when_closed():
     store, (video,) = archive("d")
 
     def endless() -> Iterator[SourceVideo]:
         while True:
             yield video
 
-    planner = Planner(endless(), CommitIndex(store), context())
+    planner = Planner(endless(), CommitIndex.load(store, 1), context(), skipped_together=100)
     assert planner.poll(60) is not None
     planner.close()
     assert "planner" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_listing_that_fails_ends_the_run():
+def test_planner_aborts_the_run_when_the_records_cannot_be_read():
     class Down(MemoryStore):
-        def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        def fetch(self, key: str) -> tuple[bytes, str]:
             raise StorageUnavailableError("the store did not answer")
 
     _, videos = archive("n")
     with pytest.raises(RunAbortedError, match="cannot be read: the store did not answer"):
-        list(planned(videos, Down(), many=True))
+        list(planned(videos, Down()))

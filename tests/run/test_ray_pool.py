@@ -151,7 +151,7 @@ def pool_with_ready_workers(scripted: ScriptedRay, workers: int, clock: Callable
 
 
 def idle_and_shareable(pool: RayPool) -> tuple[int, int]:
-    return pool.idle_workers(), pool.shareable_workers()
+    return pool.capacity().idle, pool.capacity().shareable
 
 
 # --- workers -------------------------------------------------------------------------------------------------------
@@ -159,11 +159,11 @@ def idle_and_shareable(pool: RayPool) -> tuple[int, int]:
 
 def test_workers_are_used_as_they_become_ready(scripted: ScriptedRay) -> None:
     pool = start_pool(3)
-    assert (pool.workers(), *idle_and_shareable(pool)) == (3, 0, 0)
+    assert (pool.capacity().workers, *idle_and_shareable(pool)) == (3, 0, 0)
     for ready, actor in enumerate(scripted.actors, start=1):
         actor.answer(0, CallResult(HERE))
         assert pool.wait(0) == []
-        assert pool.idle_workers() == ready
+        assert pool.capacity().idle == ready
     assert scripted.options["max_concurrency"] == 3, "two segments, and a call of activity()"
 
 
@@ -231,7 +231,7 @@ def test_death_of_worker_ends_all_of_its_segments_once(
         actor.die()
     else:  # the other call fails only when the pool kills what is left of the process
         actor.calls[1 + died[0]].answer = ray.exceptions.ActorDiedError()
-    completions = {completion.job.segment.index: completion for completion in pool.wait(0)}
+    completions = {completion.task.segment.index: completion for completion in pool.wait(0)}
     assert set(completions) == set(range(segments))
     assert all(completions[index].result == DONE and not completions[index].shared for index in ended_well)
     assert all(isinstance(completions[index].error, WorkerDiedError) for index in died)
@@ -248,10 +248,10 @@ def test_wait_for_first_worker_starts_again_when_the_last_one_dies(scripted: Scr
     clock.now = 100 * FIRST_WORKER_SECONDS
     scripted.actors[0].die()
     assert len(pool.wait(0)) == 1
-    assert pool.idle_workers() == 0, "no reason to give up yet"
+    assert pool.capacity().idle == 0, "no reason to give up yet"
     clock.now += FIRST_WORKER_SECONDS + 1
     with pytest.raises(RunAbortedError, match="no worker became ready"):
-        pool.idle_workers()
+        pool.capacity()
 
 
 def test_pool_gives_up_when_no_worker_survives_loading(scripted: ScriptedRay) -> None:
@@ -410,20 +410,20 @@ def begin_first_task(pool: RayPool, helper: ScriptedActor) -> ScriptedActor:
 def test_cpu_tasks_need_no_worker_and_reuse_helpers(scripted: ScriptedRay) -> None:
     pool = start_pool(3)
     workers = len(scripted.actors)
-    assert pool.idle_task_slots() == 3
+    assert pool.capacity().task_slots == 3
     pool.submit(cpu_task("a"))
     pool.submit(cpu_task("b"))
-    assert (pool.idle_task_slots(), len(scripted.actors)) == (1, workers + 2)
+    assert (pool.capacity().task_slots, len(scripted.actors)) == (1, workers + 2)
     first, second = (begin_first_task(pool, helper) for helper in scripted.actors[workers:])
-    assert pool.idle_task_slots() == 1
+    assert pool.capacity().task_slots == 1
     second.answer(1, CallResult("probed"))
     assert pool.wait(0) == [Completion(cpu_task("b"), "probed")]
     pool.submit(cpu_task("c"))
     assert [call.arguments[0].video.output_path for call in second.calls[1:]] == ["b", "c"]
     first.answer(1, CallResult(error=DamagedVideoError("bad")))
     (completion,) = pool.wait(0)
-    assert (completion.job, type(completion.error)) == (cpu_task("a"), DamagedVideoError)
-    assert (pool.idle_task_slots(), len(scripted.actors)) == (2, workers + 2)
+    assert (completion.task, type(completion.error)) == (cpu_task("a"), DamagedVideoError)
+    assert (pool.capacity().task_slots, len(scripted.actors)) == (2, workers + 2)
 
 
 def test_helper_gets_its_task_only_after_it_named_its_crash_folder(scripted: ScriptedRay) -> None:
@@ -439,7 +439,7 @@ def test_death_of_helper_before_its_task_is_an_eviction(scripted: ScriptedRay) -
     pool.submit(cpu_task("a"))
     scripted.actors[-1].die()
     (completion,) = pool.wait(0)
-    assert (completion.job, type(completion.error), pool.idle_task_slots()) == (cpu_task("a"), EvictedError, 2)
+    assert (completion.task, type(completion.error), pool.capacity().task_slots) == (cpu_task("a"), EvictedError, 2)
 
 
 @pytest.mark.usefixtures("report_on_this_node")
@@ -463,11 +463,11 @@ def test_death_of_used_helper_is_no_fault_of_its_next_task(scripted: ScriptedRay
     pool.submit(cpu_task("b"))
     scripted.actors[-1].die()
     assert pool.wait(0) == [], "the task runs again in a new process"
-    assert pool.idle_task_slots() == 1
+    assert pool.capacity().task_slots == 1
     begin_first_task(pool, scripted.actors[-1]).die()
     (completion,) = pool.wait(0)
     assert isinstance(completion.error, WorkerDiedError), "the new process had no earlier task"
-    assert (pool.idle_task_slots(), len(scripted.actors)) == (2, 3)
+    assert (pool.capacity().task_slots, len(scripted.actors)) == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import read_record
 from posebatch.run.context import RunContext
+from posebatch.run.failure_policy import SchedulerLimits
+from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.pool import Completion
+from posebatch.run.pool import Capacity, Completion
 from posebatch.run.progress import Progress, Tally
-from posebatch.run.scheduler import (
-    Runner,
-    RunOutcome,
-)
+from posebatch.run.scheduler import Scheduler
+from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
     SegmentResult,
     SegmentTask,
@@ -43,30 +43,28 @@ from posebatch.video.segment_decoder import SegmentDecoder
 from support.factories import staged_file
 from support.tiny_video import write_tiny_video
 
-Job = SegmentTask | VideoTask
-Fault = Callable[[Job], PosebatchError | None]
+Task = SegmentTask | VideoTask
+Fault = Callable[[Task], PosebatchError | None]
 
+
+FAST = SchedulerLimits(retry_seconds=0.0, poll_seconds=0.01)
+"""The limits of a run, without its pauses."""
 
 WATCHDOG_SECONDS = 60
-"""A run that waits for ever must fail its test, not stop all tests."""
+"""A run that never ends must fail its own test and not block the others."""
 
 
-def no_fault(_: Job) -> None:
+def no_fault(_: Task) -> None:
     return None
 
 
-def process(job: SegmentTask, context: RunContext) -> SegmentResult:
-    """What a worker does with a segment, but for the networks: everybody stands at the number of their frame."""
-    with open_source(job.video.uri, job.video.etag, context.endpoint_url) as file:
-        decoder = SegmentDecoder(
-            file,
-            job.video.uri,
-            job.segment,
-            job.info,
-            DecodeOptions(sampling=context.settings.sampling, batch_frames=4),
-        )
+def process(task: SegmentTask, context: RunContext) -> SegmentResult:
+    """A worker's handling of a segment without networks: one person per frame, at the frame's number."""
+    with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
+        options = DecodeOptions(sampling=context.settings.sampling, batch_frames=4)
+        decoder = SegmentDecoder(file, task.video.uri, task.segment, task.info, options)
         records = [record for batch in decoder for record in batch.records]
-    check_unchanged(job.video.uri, job.video.etag)
+    check_unchanged(task.video.uri, task.video.etag)
     frames = [
         FramePoses(
             record,
@@ -77,85 +75,89 @@ def process(job: SegmentTask, context: RunContext) -> SegmentResult:
         )
         for record in records
     ]
-    work = context.staging(job.video)
-    work.stage(job.segment, staged_file(frames, SegmentReport(decoder.report)))
+    context.staging(task.video).stage(task.segment, staged_file(frames, SegmentReport(decoder.report)))
     return SegmentResult(len(frames), len(frames), 0.1)
 
 
 @dataclass
 class FakePool:
-    """Ends one job at a time, in the order in which they were given; a worker that dies takes its segments along."""
+    """A `Pool` that ends one task at a time, in the order of submission; a dead worker ends all its segments."""
 
     context: RunContext
     fault: Fault
-    held: Callable[[Job], bool]
-    """Jobs that must not end yet."""
-    perform: Callable[[Job], object]
+    held: Callable[[Task], bool]
+    """Tasks that must not end yet."""
+    perform: Callable[[Task], object]
     after: Callable[[Completion], None] = lambda _: None
-    wanted: int = 2
+    workers: int = 2
     alive: Callable[[], int] = lambda: 0
-    under_way: list[Job] = field(default_factory=list)
-    submitted: list[Job] = field(default_factory=list)
-    in_workers: list[list[SegmentTask]] = field(init=False)
+    running: list[Task] = field(default_factory=list)
+    submitted: list[Task] = field(default_factory=list)
+    segments: list[list[SegmentTask]] = field(init=False)
+    """Running segments, by worker."""
 
     def __post_init__(self) -> None:
-        self.in_workers = [[] for _ in range(self.wanted)]
+        self.segments = [[] for _ in range(self.workers)]
 
-    def workers(self) -> int:
-        return self.wanted
+    def capacity(self) -> Capacity:
+        return Capacity(
+            idle=sum(not tasks for tasks in self.segments),
+            shareable=sum(len(tasks) == 1 and not tasks[0].alone for tasks in self.segments),
+            task_slots=2 - sum(not isinstance(task, SegmentTask) for task in self.running),
+            workers=self.workers,
+        )
 
-    def idle_workers(self) -> int:
-        return sum(not jobs for jobs in self.in_workers)
+    def submit(self, task: Task) -> None:
+        capacity = self.capacity()
+        if isinstance(task, SegmentTask):
+            assert capacity.idle or (capacity.shareable and not task.alone)
+            open_to_more = (tasks for tasks in self.segments if not any(other.alone for other in tasks))
+            min(open_to_more, key=len).append(task)
+            assert max(map(len, self.segments)) <= 2
+        else:
+            assert capacity.task_slots > 0
+        self.running.append(task)
+        self.submitted.append(task)
 
-    def shareable_workers(self) -> int:
-        return sum(len(jobs) == 1 and not jobs[0].alone for jobs in self.in_workers)
+    def wait(self, timeout_s: float) -> list[Completion]:
+        task = next((task for task in self.running if not self.held(task)), None)
+        if task is None:
+            time.sleep(0.001)
+            return []
+        completions = self._end(task)
+        for completion in completions:
+            self.after(completion)
+        return completions
 
     def activity(self) -> int:
         return self.alive()
 
-    def idle_task_slots(self) -> int:
-        return 2 - sum(not isinstance(job, SegmentTask) for job in self.under_way)
+    def companions(self, task: SegmentTask) -> list[SegmentTask]:
+        """The other segments in the worker of a running one."""
+        (tasks,) = (tasks for tasks in self.segments if task in tasks)
+        return [other for other in tasks if other is not task]
 
-    def submit(self, job: Job) -> None:
-        if isinstance(job, SegmentTask):
-            assert self.idle_workers() or (self.shareable_workers() and not job.alone)
-            min((jobs for jobs in self.in_workers if not any(one.alone for one in jobs)), key=len).append(job)
-            assert max(map(len, self.in_workers)) <= 2
-        else:
-            assert self.idle_task_slots() > 0
-        self.under_way.append(job)
-        self.submitted.append(job)
+    def _end(self, task: Task) -> list[Completion]:
+        completion = self._perform(task)
+        tasks = next((tasks for tasks in self.segments if task in tasks), [])
+        died = isinstance(completion.error, WorkerDiedError) and bool(tasks)
+        ended: list[Task] = list(tasks) if died else [task]
+        for ended_task in ended:
+            self.running.remove(ended_task)
+        tasks[:] = [other for other in tasks if other not in ended]
+        if not isinstance(completion.error, WorkerCrashError | EvictedError):
+            return [replace(completion, task=ended_task, shared=len(ended) > 1) for ended_task in ended]
+        evicted = EvictedError("scripted: ended by another segment")
+        return [Completion(other, error=completion.error if other is task else evicted) for other in ended]
 
-    def wait(self, timeout_s: float) -> list[Completion]:
-        job = next((job for job in self.under_way if not self.held(job)), None)
-        if job is None:
-            time.sleep(0.001)
-            return []
-        completion = self._end(job)
-        worker = next((jobs for jobs in self.in_workers if job in jobs), [])
-        ended: list[Job] = [job]
-        if isinstance(completion.error, WorkerDiedError) and worker:
-            ended = list(worker)
-        for one in ended:
-            self.under_way.remove(one)
-        worker[:] = [one for one in worker if one not in ended]
-        completions = [replace(completion, job=one, shared=len(ended) > 1) for one in ended]
-        if isinstance(completion.error, WorkerCrashError | EvictedError):
-            bystander = EvictedError("scripted: ended by another segment")
-            errors = [completion.error if one is job else bystander for one in ended]
-            completions = [Completion(one, error=error) for one, error in zip(ended, errors, strict=True)]
-        for one in completions:
-            self.after(one)
-        return completions
-
-    def _end(self, job: Job) -> Completion:
-        error = self.fault(job)
+    def _perform(self, task: Task) -> Completion:
+        error = self.fault(task)
         if error is not None:
-            return Completion(job, error=error)
+            return Completion(task, error=error)
         try:
-            return Completion(job, self.perform(job))
+            return Completion(task, self.perform(task))
         except PosebatchError as caught:
-            return Completion(job, error=caught)
+            return Completion(task, error=caught)
 
 
 class Archive:
@@ -168,7 +170,9 @@ class Archive:
         self.records: list[VideoRecord] = []
         self.said = io.StringIO()
         self.tally = Tally()
-        self.after: Callable[[Runner, Completion], None] = lambda *_: None
+        self.limits, self.clock = FAST, time.monotonic
+        self.pool_class: type[FakePool] = FakePool
+        self.after: Callable[[StopRequest, Completion], None] = lambda *_: None
 
     def add(self, *names: str, **look) -> None:
         for name in names:
@@ -188,34 +192,33 @@ class Archive:
     def run(
         self,
         fault: Fault = no_fault,
-        held: Callable[[Job], bool] = lambda _: False,
+        held: Callable[[Task], bool] = lambda _: False,
         videos: Iterable[SourceVideo] | None = None,
-        perform_job: Callable[[Job], object] | None = None,
+        perform_task: Callable[[Task], object] | None = None,
         workers: int = 2,
         alive: Callable[[], int] = lambda: 0,
         **chosen,
     ) -> RunOutcome:
-        context = self.context(**chosen)
+        context, stop = self.context(**chosen), StopRequest()
 
-        def really(job: Job) -> object:
-            return process(job, context) if isinstance(job, SegmentTask) else perform(job, context)
+        def really(task: Task) -> object:
+            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 
         def start_pool() -> FakePool:
-            pool = FakePool(
-                context, fault, held, perform_job or really, lambda c: self.after(runner, c), workers, alive
+            pool = self.pool_class(
+                context, fault, held, perform_task or really, lambda c: self.after(stop, c), workers, alive
             )
             self.pools.append(pool)
             return pool
 
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
-        runner = Runner(
-            context, CommitIndex(self.store), start_pool, progress, lambda done: self.records.append(done.record)
-        )
-        watchdog = threading.Timer(WATCHDOG_SECONDS, runner.stop, ["the watchdog"])
+        index = CommitIndex.load(self.store, 0)
+        scheduler = Scheduler(context, index, progress, stop, self.records.append, self.limits, self.clock)
+        watchdog = threading.Timer(WATCHDOG_SECONDS, stop.request, ["the watchdog"])
         watchdog.start()
         try:
-            outcome = runner.run(iter(self.videos() if videos is None else videos))
+            outcome = scheduler.run(iter(self.videos() if videos is None else videos), start_pool)
         finally:
             watchdog.cancel()
         assert "planner" not in {thread.name for thread in threading.enumerate()}
@@ -226,19 +229,19 @@ class Archive:
         assert record is not None
         return record
 
-    def submitted(self, *kinds: type) -> list[Job]:
-        return [job for job in self.pools[-1].submitted if isinstance(job, kinds)]
+    def submitted(self, *kinds: type) -> list[Task]:
+        return [task for task in self.pools[-1].submitted if isinstance(task, kinds)]
 
     def tries(self, name: str) -> Counter:
         """How often each segment of a video was given to a worker in the last run."""
-        return Counter(job.segment.index for job in self.submitted(SegmentTask) if job.video.output_path == name)
+        return Counter(task.segment.index for task in self.submitted(SegmentTask) if task.video.output_path == name)
 
     def left_behind(self) -> list[str]:
         return [found.key for found in self.store.list("_state/")]
 
 
 class Times:
-    """A fault that happens to one kind of job on one video, so many times."""
+    """A fault that happens to one kind of task on one video, so many times."""
 
     def __init__(
         self, error: Callable[[str], PosebatchError], kind: type, name: str = "", times: int = 1, segment=None
@@ -246,14 +249,14 @@ class Times:
         self.error, self.kind, self.name, self.left, self.segment = error, kind, name, times, segment
         self.happened = 0
 
-    def __call__(self, job: Job) -> PosebatchError | None:
-        meant = isinstance(job, self.kind) and job.video.output_path.startswith(self.name)
-        if isinstance(job, SegmentTask) and self.segment is not None and job.segment.index != self.segment:
+    def __call__(self, task: Task) -> PosebatchError | None:
+        meant = isinstance(task, self.kind) and task.video.output_path.startswith(self.name)
+        if isinstance(task, SegmentTask) and self.segment is not None and task.segment.index != self.segment:
             meant = False
         if not meant or self.happened >= self.left:
             return None
         self.happened += 1
-        return self.error(f"{job.video.uri}: scripted")
+        return self.error(f"{task.video.uri}: scripted")
 
 
 ALWAYS = 10**9

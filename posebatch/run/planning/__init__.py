@@ -1,1 +1,1 @@
-"""Decides which videos a run has to process."""
+"""Planning: which videos a run has to process."""

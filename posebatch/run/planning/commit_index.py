@@ -1,4 +1,7 @@
-"""How every video stands: by its commit record, or by the ledger where a listing of the records proves it."""
+"""What the output already holds for each video, read from commit records or taken from the ledger.
+
+The ledger counts for a video only if the listed ETag of its record still matches.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import islice
-from typing import Final
+from typing import Final, Self
 
-from posebatch.core.errors import ObjectNotFoundError
+from posebatch.core.errors import ObjectNotFoundError, PosebatchError
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import LEDGER_KEY
 from posebatch.dataset.publication import CommittedRecord, fetch_record, list_records
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts, StagingArea, list_attempts
 from posebatch.run.planning.decisions import CommitSummary
-from posebatch.run.planning.ledger import Ledger, LedgerBuilder, Listing, digests, merged
+from posebatch.run.planning.ledger import Ledger, LedgerBuilder, RecordListing, digests, merge
 from posebatch.storage.store import Store
 
-ASKED_TOGETHER: Final = 64
-"""Videos that are asked about at once."""
+BATCH_VIDEOS: Final = 64
+"""Videos that are looked up together."""
 
 
 READING_THREADS: Final = 16
@@ -26,77 +29,92 @@ READING_THREADS: Final = 16
 
 
 FEW_VIDEOS: Final = 1000
-"""So many records are read one by one: that is at most a thousand reads, where the records to list may be millions."""
-
-
-Watch = Callable[[Iterator[tuple[str, str]]], Iterator[tuple[str, str]]]
+"""Up to this number, records are read one by one: the output may hold millions, which would all have to be listed."""
 
 
 class CommitIndex:
-    """What an output says of the videos of one run. Begins with `open`; what the run adds is kept by `save`."""
+    """The commit records of an output, as far as one run needs them.
 
-    def __init__(self, store: Store, videos: int = 0) -> None:
-        """``videos``: how many will be asked about."""
-        self._store, self._few = store, videos <= FEW_VIDEOS
-        self._listing: Listing | None = None
-        self._proven = Ledger.empty()
-        self._dropped = 0
-        self._read, self._committed = LedgerBuilder(), LedgerBuilder()  # one for each thread that adds to it
+    A context manager: on exit it saves the ledger for the next run. Code that must not write does not enter it.
 
-    def open(self, watch: Watch = lambda found: found) -> str:
-        """List the records and load the ledger, unless the videos are few; a second call does nothing.
+    >>> with CommitIndex.load(store, expected_videos=len(videos)) as index:  # doctest: +SKIP
+    ...     for video, summary in index.summaries(videos):
+    ...         print(video.uri, summary is not None)
+    """
 
-        Returns what is worth saying, or nothing. ``watch`` is put around the listing, which it may break off.
+    def __init__(
+        self, store: Store, listing: RecordListing | None, ledger: Ledger, say: Callable[[str], None] = print
+    ) -> None:
+        """``listing``: the records in the output; None: read each record that is asked for, and keep no ledger."""
+        self._store, self._listing, self._say = store, listing, say
+        self._known = ledger if listing is None else ledger.matching(listing)
+        self._outdated = len(ledger) - len(self._known)
+        # One builder for each thread that adds to it: the planner reads records, the scheduler commits them.
+        self._read, self._committed = LedgerBuilder(), LedgerBuilder()
+        self.notice = ""
+        """What the user should know about the index; usually empty."""
+
+    @classmethod
+    def load(
+        cls,
+        store: Store,
+        expected_videos: int,
+        *,
+        few_videos: int = FEW_VIDEOS,
+        on_listed: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = print,
+    ) -> CommitIndex:
+        """List the commit records and read the ledger, unless the videos are few.
+
+        ``on_listed`` is called for each listed record and may raise, to stop the listing. ``say`` receives the message
+        that the ledger could not be saved. Raises `StorageError`.
         """
-        if self._few or self._listing is not None:
-            return ""
-        listing, ledger = Listing(watch(list_records(self._store))), self._load()
-        self._listing, self._proven = listing, ledger.proven(listing)
-        self._dropped = len(ledger) - len(self._proven)
-        unknown = len(listing) - len(self._proven)
-        if unknown <= FEW_VIDEOS:
-            return ""
-        return f"{unknown} of {len(listing)} commit records are not in the ledger: it is being rebuilt by reading them"
+        if expected_videos <= few_videos:
+            return cls(store, None, Ledger.empty(), say)
+        listing = RecordListing(_each(list_records(store), on_listed))
+        index = cls(store, listing, _read_ledger(store), say)
+        unknown = len(listing) - len(index._known)
+        if unknown > few_videos:
+            index.notice = (
+                f"{unknown} of {len(listing)} commit records are not in the ledger: it is being rebuilt by reading them"
+            )
+        return index
 
-    def of(self, videos: Iterable[SourceVideo]) -> Iterator[tuple[SourceVideo, CommitSummary | None]]:
-        """Each video and how it stands; None: it has no commit record."""
-        coming = iter(videos)
-        while together := list(islice(coming, ASKED_TOGETHER)):
-            yield from zip(together, self._of(together), strict=True)
+    def __enter__(self) -> Self:
+        return self
 
-    def _of(self, videos: Sequence[SourceVideo]) -> list[CommitSummary | None]:
-        paths = digests(video.output_path for video in videos)
-        standings = self._proven.standings(paths)
-        there = [True] * len(videos) if self._listing is None else self._listing.holds(paths).tolist()
-        unread = [i for i, standing in enumerate(standings) if standing is None and there[i]]
-        for i, found in zip(unread, self._fetch([videos[i].output_path for i in unread]), strict=True):
-            if found is not None:
-                standing = standings[i] = CommitSummary.of(found.record)
-                self._read.add(found.output_path, found.etag, standing)
-        return standings
-
-    def tries(self, video: SourceVideo, data_fingerprint: str) -> FailedAttempts:
-        """How often a video was tried in vain, in earlier runs."""
-        work = StagingArea.of(self._store, video, data_fingerprint)
-        return work.tries() if work.work_id in self._tried else NO_FAILED_ATTEMPTS
-
-    def note(self, done: CommittedRecord) -> None:
-        """Remember a record that this run has written."""
-        self._committed.add(done.output_path, done.etag, CommitSummary.of(done.record))
-
-    def save(self) -> None:
-        """Write the ledger, if the records were listed and it would say anything new."""
-        if self._listing is None:
-            return
-        parts = [self._proven, self._read.ledger(), self._committed.ledger()]
-        if self._dropped or any(map(len, parts[1:])):
-            self._store.put(LEDGER_KEY, merged(parts).to_bytes())
-
-    def _load(self) -> Ledger:
+    def __exit__(self, *exception: object) -> None:
         try:
-            return Ledger.from_bytes(self._store.read(LEDGER_KEY))
-        except (ObjectNotFoundError, ValueError):  # lost or damaged: nothing is known, and every record is read
-            return Ledger.empty()
+            self._save()
+        except PosebatchError as error:  # the ledger only saves requests, so its loss must not fail the run
+            self._say(f"posebatch: the ledger could not be written, the next run reads more: {error}")
+
+    def summaries(self, videos: Iterable[SourceVideo]) -> Iterator[tuple[SourceVideo, CommitSummary | None]]:
+        """Each video with the summary of its commit record, or with None if it has no record."""
+        remaining = iter(videos)
+        while batch := list(islice(remaining, BATCH_VIDEOS)):
+            yield from zip(batch, self._summaries_of(batch), strict=True)
+
+    def failed_attempts(self, video: SourceVideo, data_fingerprint: str) -> FailedAttempts:
+        """The failed attempts at a video in earlier runs."""
+        staging = StagingArea.of(self._store, video, data_fingerprint)
+        return staging.tries() if staging.work_id in self._ids_with_attempts else NO_FAILED_ATTEMPTS
+
+    def add(self, committed: CommittedRecord) -> None:
+        """Add a record that this run has written."""
+        if self._listing is not None:
+            self._committed.add(committed.output_path, committed.etag, CommitSummary.of(committed.record))
+
+    def _summaries_of(self, videos: Sequence[SourceVideo]) -> list[CommitSummary | None]:
+        paths = digests(video.output_path for video in videos)
+        summaries = self._known.summaries(paths)
+        has_record = [True] * len(videos) if self._listing is None else self._listing.contains(paths).tolist()
+        unknown = [i for i, summary in enumerate(summaries) if summary is None and has_record[i]]
+        for i, committed in zip(unknown, self._fetch([videos[i].output_path for i in unknown]), strict=True):
+            if committed is not None:
+                summary = summaries[i] = CommitSummary.of(committed.record)
+                self._read.add(committed.output_path, committed.etag, summary)
+        return summaries
 
     def _fetch(self, output_paths: list[str]) -> list[CommittedRecord | None]:
         if not output_paths:
@@ -104,6 +122,27 @@ class CommitIndex:
         with ThreadPoolExecutor(READING_THREADS) as threads:
             return list(threads.map(partial(fetch_record, self._store), output_paths))
 
+    def _save(self) -> None:
+        """Write the ledger if the records were listed and the stored one is out of date."""
+        if self._listing is None:
+            return
+        read, committed = self._read.build(), self._committed.build()
+        if self._outdated or len(read) or len(committed):
+            self._store.put(LEDGER_KEY, merge([self._known, read, committed]).to_bytes())
+
     @cached_property
-    def _tried(self) -> frozenset[str]:
+    def _ids_with_attempts(self) -> frozenset[str]:
         return frozenset(list_attempts(self._store))
+
+
+def _each(records: Iterator[tuple[str, str]], on_listed: Callable[[], None]) -> Iterator[tuple[str, str]]:
+    for record in records:
+        on_listed()
+        yield record
+
+
+def _read_ledger(store: Store) -> Ledger:
+    try:
+        return Ledger.from_bytes(store.read(LEDGER_KEY))
+    except (ObjectNotFoundError, ValueError):  # lost or damaged: then every record is read
+        return Ledger.empty()

@@ -1,4 +1,4 @@
-"""What to do with each video: a pure function of its listing, its standing by its commit record, and the settings."""
+"""What to do with each video: a pure function of its listing, the summary of its commit record, and the settings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Action(Enum):
     """What a run does with a video."""
 
     COMPUTE = "compute"
-    """Decode, infer, publish."""
+    """Decode it, estimate poses, publish."""
     PREVIEW = "preview"
-    """The tables are up to date; only the preview is made."""
+    """Only make the preview: the tables are up to date."""
     DONE = "done"
-    """Published and up to date."""
+    """Nothing: it is published and up to date."""
     QUARANTINED = "quarantined"
-    """Failed before, and nothing has changed since."""
+    """Nothing: it failed before, and its source is the same."""
 
 
 SETTINGS_CHANGED: Final = "settings or weights have changed"
@@ -36,12 +36,12 @@ class Decision:
     action: Action
     reason: str
     partial: str | None = None
-    """What is wrong with a video that is done as well as it can be."""
+    """The damage of a video that is done but was published only in part."""
 
 
 @dataclass(frozen=True)
 class CommitOutcome:
-    """How work on a video ended, as far as a decision asks; the same for most videos of an archive."""
+    """How work on a video ended, as far as decisions need it. Most videos of an archive share one outcome."""
 
     status: VideoStatus
     settings_fingerprint: str
@@ -49,59 +49,68 @@ class CommitOutcome:
     error: str | None = None
     """None for a video that is published whole."""
     has_frames: bool = True
-    """Whether there is anything to draw a preview of."""
+    """Whether there is a frame to draw a preview of."""
     previews: tuple[str, ...] = ()
-    """Fingerprints of the previews that are published."""
+    """Fingerprints of the published previews."""
 
 
 @dataclass(frozen=True)
 class CommitSummary:
-    """What a decision needs to know of a commit record."""
+    """The part of a commit record that decisions need."""
 
-    source: bytes
-    """Digest of the etag of the source that the record is about."""
-    ending: CommitOutcome
+    source_etag: bytes
+    """Digest of the ETag of the source that the record is about."""
+    outcome: CommitOutcome
 
     @classmethod
     def of(cls, record: VideoRecord) -> CommitSummary:
-        """The same before a record is written and after it is read back."""
-        ending = CommitOutcome(
+        """The summary of a record; the same before it is written and after it is read."""
+        outcome = CommitOutcome(
             record.status,
             record.settings_fingerprint,
             record.error_kind,
             None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
-            tuple(one.fingerprint for one in record.objects if one.kind == "preview"),
+            tuple(published.fingerprint for published in record.objects if published.kind == "preview"),
         )
-        return cls(digest(record.etag), ending)
+        return cls(digest(record.etag), outcome)
 
 
-def decide(video: SourceVideo, standing: CommitSummary | None, context: RunContext) -> Decision:
-    """What to do with a video whose commit record says ``standing`` (None: it has none, it was never finished)."""
-    if standing is None:
+def decide(video: SourceVideo, summary: CommitSummary | None, context: RunContext) -> Decision:
+    """What to do with a video. ``summary`` is that of its commit record; None if it has no record."""
+    if summary is None:
         return Decision(Action.COMPUTE, "new")
-    if standing.source != digest(video.etag):
+    if summary.source_etag != digest(video.etag):
         return Decision(Action.COMPUTE, "the source has changed")
-    ending = standing.ending
-    if ending.status != "failed":
-        return _decide_published(ending, context)
+    outcome = summary.outcome
+    if outcome.status != "failed":
+        return _decide_published(outcome, context)
     if not context.settings.selection.retry_failed:
-        return Decision(Action.QUARANTINED, f"{ending.error_kind}: {ending.error}")
-    return Decision(Action.COMPUTE, f"failed before ({ending.error_kind}), tried again as asked")
+        return Decision(Action.QUARANTINED, f"{outcome.error_kind}: {outcome.error}")
+    return Decision(Action.COMPUTE, f"failed before ({outcome.error_kind}), tried again as asked")
 
 
-def _decide_published(ending: CommitOutcome, context: RunContext) -> Decision:
-    if ending.settings_fingerprint != context.data_fingerprint:
+def _decide_published(outcome: CommitOutcome, context: RunContext) -> Decision:
+    if outcome.settings_fingerprint != context.data_fingerprint:
         return Decision(Action.COMPUTE, SETTINGS_CHANGED)
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
-    if not _preview_is_current(ending, context):
+    if not _preview_is_current(outcome, context):
         return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
-    return Decision(Action.DONE, "up to date", ending.error if ending.status == "partial" else None)
+    return Decision(Action.DONE, "up to date", outcome.error if outcome.status == "partial" else None)
+
+
+def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:
+    wanted = context.preview_fingerprint
+    if wanted is None or not outcome.has_frames:
+        return True
+    if outcome.error_kind == "preview" and not context.settings.selection.retry_failed:
+        return True  # drawing it failed before, and the same frames would fail again
+    return wanted in outcome.previews
 
 
 def name_changed_networks(record: VideoRecord, context: RunContext) -> str | None:
-    """Which networks a video was done with that the run would not use; None when they are the same.
+    """The networks that differ between a commit record and this run, as text; None if they are the same.
 
     ``record`` is the commit record of a video whose decision says `SETTINGS_CHANGED`.
     """
@@ -117,7 +126,7 @@ def name_changed_networks(record: VideoRecord, context: RunContext) -> str | Non
 
 
 def _hint(kind: str, before: str, now: str) -> str:
-    """How to keep what is there, where the former network has a name of its own."""
+    """How to keep the published rows, if the former network has another name."""
     former, _, _ = before.partition("@")
     return "" if now.startswith(f"{former}@") else f", --{kind} {former} keeps it"
 
@@ -125,12 +134,3 @@ def _hint(kind: str, before: str, now: str) -> str:
 def _short(identity: str) -> str:
     name, _, sha256 = identity.partition("@")
     return f"{name}@{sha256[:8]}"
-
-
-def _preview_is_current(ending: CommitOutcome, context: RunContext) -> bool:
-    wanted = context.preview_fingerprint
-    if wanted is None or not ending.has_frames:
-        return True
-    if ending.error_kind == "preview" and not context.settings.selection.retry_failed:
-        return True  # it failed before; the same frames will fail again
-    return wanted in ending.previews

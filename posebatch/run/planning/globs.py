@@ -11,7 +11,7 @@ from typing import Final
 from posebatch.core.errors import InputError
 
 APPLE_DOUBLE: Final = "._"
-"""So begin the names of the files that macOS leaves beside others on foreign disks: ``._clip.mp4`` is no video."""
+"""Prefix of the metadata files that macOS writes beside others on foreign disks: ``._clip.mp4`` is no video."""
 
 
 def is_glob(path: str) -> bool:
@@ -20,7 +20,7 @@ def is_glob(path: str) -> bool:
 
 
 def split_glob(path: str) -> tuple[str, str]:
-    """The folders before the first wildcard, and the rest."""
+    """A glob as the folders before its first wildcard, and the rest."""
     names = path.split("/")
     first = next(i for i, name in enumerate(names) if is_glob(name))
     return "/".join(names[:first]), "/".join(names[first:])
@@ -32,17 +32,21 @@ def spells_extension(pattern: str) -> bool:
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """``*``, ``?`` and ``[ab]`` stay within a folder, ``**`` crosses folders; AppleDouble files match none."""
+    """A glob as a regular expression. ``*``, ``?`` and ``[ab]`` stay within a folder, ``**`` crosses folders.
+
+    AppleDouble files never match. Raises `InputError` if the glob is malformed.
+    """
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
     rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    translated = [rules.get(part) or (_one_of(part) if part.startswith("[") else re.escape(part)) for part in parts]
+    rules |= {part: _character_class(part) for part in parts if part.startswith("[")}
+    translated = [rules.get(part, re.escape(part)) for part in parts]
     try:
         return re.compile(rf"(?!(?:.*/)?{re.escape(APPLE_DOUBLE)}[^/]*\Z)" + "".join(translated), re.DOTALL)
     except re.error as error:
         raise InputError(f"{pattern}: no valid glob: {error}") from error
 
 
-def _one_of(part: str) -> str:
+def _character_class(part: str) -> str:
     """``[ab]``, ``[a-z]`` or ``[!ab]`` as a regular expression."""
     negated = part[1] in "!^" and len(part) > 3
     inside = re.escape(part[2 if negated else 1 : -1]).replace(r"\-", "-")

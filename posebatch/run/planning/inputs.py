@@ -1,13 +1,12 @@
-"""From what a user names (files, folders, globs, S3 keys and prefixes) to the videos of the archive.
+"""From the inputs that a user names (files, folders, globs, S3 keys and prefixes) to the videos of the archive.
 
-Also decides where each video's results go: its *output path* mirrors the archive, so that people find a result where
-they expect it, and is safe as a key on every store and for every Parquet reader.
+Each video also gets its *output path*, which mirrors its path in the archive; see `encode_output_path`.
 """
 
 from __future__ import annotations
 
-import marshal
 import os
+import pickle
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,83 +30,83 @@ VIDEO_EXTENSIONS: Final = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
     | {".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
-"""What counts as a video in a folder or prefix. A file that is named outright counts whatever its name."""
+"""Extensions of the videos in a folder or prefix. A file that the user names may have any extension."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One thing a user named: a root to list, and which of its keys are meant."""
+    """An input: a root to list, and the rule that selects its keys."""
 
     named: str
-    """As it was given."""
+    """As the user gave it."""
     store: Store
     prefix: str
     """Keys below the store's root start with this."""
     pattern: re.Pattern[str] | None
-    """Keys must match it, when given."""
+    """Keys must match it, if there is one."""
     any_name: bool
-    """Whether files count that are not named like a video."""
+    """Whether files without the name of a video count, too."""
     output_prefix: str
-    """What stands before a key in its output path: the bucket, for S3."""
+    """Precedes a key in its output path: the bucket, for S3."""
 
     def objects(self) -> Iterator[StoredObject]:
-        """The objects that are meant, in the listing's order."""
-        for found in self.store.list(self.prefix):
-            if self.pattern is None or self.pattern.fullmatch(found.key):
-                yield found
+        """The selected objects, in the order of the listing."""
+        for stored in self.store.list(self.prefix):
+            if self.pattern is None or self.pattern.fullmatch(stored.key):
+                yield stored
 
 
-VIDEOS_PACKED_TOGETHER: Final = 1000
-"""Of a `VideoList`: enough that names of one folder are packed well."""
+PACKED_VIDEOS: Final = 1000
+"""Videos that a `VideoList` compresses together; their names are alike, so they take about 40 bytes each."""
 
 
 class VideoList:
-    """Videos in the order in which they were found, to be gone through more than once without another listing.
-
-    Packed in memory, about 40 bytes each: less than what must be known of their results, and no file to clean up.
-    """
+    """Videos in the order of their listing, compressed in memory, to be iterated more than once."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
-        self._loose: list[tuple[str, str, str, int, float]] = []
+        self._unpacked: list[tuple[str, str, str, int, float]] = []
         self.size_bytes = 0
         """Of all videos together."""
 
     def add(self, video: SourceVideo) -> None:
-        """Take one more."""
-        self._loose.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
+        """Append a video."""
+        self._unpacked.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
         self.size_bytes += video.size_bytes
-        if len(self._loose) == VIDEOS_PACKED_TOGETHER:
-            self._packed.append(zlib.compress(marshal.dumps(self._loose), level=1))
-            self._loose = []
+        if len(self._unpacked) == PACKED_VIDEOS:
+            self._packed.append(zlib.compress(pickle.dumps(self._unpacked), level=1))
+            self._unpacked = []
 
     def __len__(self) -> int:
-        return len(self._packed) * VIDEOS_PACKED_TOGETHER + len(self._loose)
+        return len(self._packed) * PACKED_VIDEOS + len(self._unpacked)
 
     def __iter__(self) -> Iterator[SourceVideo]:
         for packed in self._packed:
-            yield from (SourceVideo(*row) for row in marshal.loads(zlib.decompress(packed)))
-        yield from (SourceVideo(*row) for row in self._loose)
+            yield from (SourceVideo(*row) for row in pickle.loads(zlib.decompress(packed)))
+        yield from (SourceVideo(*row) for row in self._unpacked)
 
 
 @dataclass(frozen=True)
 class InputListing:
-    """What the inputs hold, found before any work begins."""
+    """The videos in the inputs, listed before any work begins."""
 
     videos: VideoList
-    passed_over: int = 0
-    """Files that are not named like a video."""
+    skipped_files: int = 0
+    """Files without the name of a video, or excluded."""
 
 
 def parse_inputs(named: Sequence[str], endpoint_url: str | None = None) -> list[Input]:
-    """The inputs that a user named. Raises `InputError` when there is none, or one does not exist."""
+    """The inputs that a user named. Raises `InputError` if there is none, or if one does not exist."""
     if not named:
         raise InputError("no input: name a video, a folder, a glob, s3://bucket/prefix, or use --inputs-from FILE")
-    return [_parse_s3(one, endpoint_url) if is_s3(one) else _parse_local(one) for one in named]
+    return [_parse_s3(name, endpoint_url) if is_s3(name) else _parse_local(name) for name in named]
 
 
 def read_input_list(path: str) -> list[str]:
-    """The inputs in a file, one a line; empty lines and lines that start with # do not count."""
+    """The inputs in a file, one per line, without empty lines and lines that start with ``#``.
+
+    Raises `InputError` if the file cannot be read.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -118,38 +117,38 @@ def read_input_list(path: str) -> list[str]:
 def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo]:
     """The videos of the inputs, each once, in the order of the inputs and their listings.
 
-    Raises `InputError` when two different videos map to one output path.
+    Raises `InputError` if two different videos map to one output path.
     """
     return (video for video in _each_once(inputs, selection) if video is not None)
 
 
 def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
-    """Each video once, and None for each file that is no video."""
-    if len(inputs) == 1:  # its keys differ, so their output paths do
-        yield from _found(inputs, selection)
+    """Each video once, and None for each file that is skipped."""
+    if len(inputs) == 1:  # keys of one input differ, and so do their output paths
+        yield from _list_files(inputs, selection)
         return
     owners: dict[bytes, bytes] = {}  # output path -> address, as digests: 200 bytes for each video
-    for video in _found(inputs, selection):
+    for video in _list_files(inputs, selection):
         if video is None:
             yield None
             continue
-        uri = digest(video.uri)
-        owner = owners.setdefault(digest(video.output_path), uri)
-        if owner is uri:
+        path, uri = digest(video.output_path), digest(video.uri)
+        if path not in owners:
+            owners[path] = uri
             yield video
-        elif owner != uri:
+        elif owners[path] != uri:
             raise _collision(inputs, selection, video)
 
 
-def _found(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
-    for one in inputs:
-        for found in one.objects():
-            yield _source_video(one, found) if _wanted(one, found, selection) else None
+def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
+    for source in inputs:
+        for stored in source.objects():
+            yield _source_video(source, stored) if _is_selected(source, stored, selection) else None
 
 
 def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: SourceVideo) -> InputError:
-    """Lists again, up to the video that came first: no address is kept for the case of an error."""
-    others = (other for other in _found(inputs, selection) if other and other.output_path == video.output_path)
+    """The error about two videos with one output path. Lists again to name the first, whose address was not kept."""
+    others = (other for other in _list_files(inputs, selection) if other and other.output_path == video.output_path)
     owner = next((other.uri for other in others), "another video")
     return InputError(
         f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
@@ -158,40 +157,40 @@ def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: Sou
 
 
 def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
-    """The video as its object is now. Raises `ObjectNotFoundError` when it has gone."""
+    """The video as the store has it now. Raises `ObjectNotFoundError` if it is gone."""
     root, key = video.uri.rsplit("/", 1) if not is_s3(video.uri) else (f"s3://{split_s3(video.uri)[0]}", "")
     now = open_store(root or "/", endpoint_url).head(key or split_s3(video.uri)[1])
     return replace(video, etag=now.etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
 
 
 def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputListing:
-    """List the inputs, once, and make sure that no two videos want the same output path.
+    """List the inputs once.
 
-    Raises `InputError` when two different videos map to one output path, or when there is no video at all.
+    Raises `InputError` if two different videos map to one output path, or if there is no video.
     """
-    videos, passed_over = VideoList(), 0
+    videos, skipped_files = VideoList(), 0
     for video in _each_once(inputs, selection):
         if video is None:
-            passed_over += 1
+            skipped_files += 1
         else:
             videos.add(video)
     if not videos:
-        names = ", ".join(one.named for one in inputs)
-        others = f"; {passed_over} other files are not named like a video or not included" if passed_over else ""
+        names = ", ".join(source.named for source in inputs)
+        others = f"; {skipped_files} other files are not named like a video or not included" if skipped_files else ""
         raise InputError(f"no video in {names}{others}. A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
-    return InputListing(videos, passed_over)
+    return InputListing(videos, skipped_files)
 
 
 def check_output_outside_inputs(inputs: Iterable[Input], output: str) -> None:
-    """Raise `InputError` when the output lies inside an input, where its previews would be taken for videos."""
+    """Raise `InputError` if the output lies inside an input: the next run would take its previews for videos."""
     target = output.rstrip("/") if is_s3(output) else os.path.realpath(local_path(output))
-    for one in inputs:
-        root = one.store.root if is_s3(one.store.root) else os.path.realpath(one.store.root).rstrip("/")
+    for source in inputs:
+        root = source.store.root if is_s3(source.store.root) else os.path.realpath(source.store.root).rstrip("/")
         if target != root and not target.startswith(f"{root}/"):
             continue
         below = f"{target[len(root) :]}/previews/x.mp4".lstrip("/")
-        if below.startswith(one.prefix) and (one.pattern is None or one.pattern.fullmatch(below)):
-            raise InputError(f"the output {output} lies inside the input {one.named}: choose one beside it")
+        if below.startswith(source.prefix) and (source.pattern is None or source.pattern.fullmatch(below)):
+            raise InputError(f"the output {output} lies inside the input {source.named}: choose one beside it")
 
 
 def _parse_local(named: str) -> Input:
@@ -230,16 +229,16 @@ def _exists(store: Store, key: str) -> bool:
     return True
 
 
-def _source_video(one: Input, found: StoredObject) -> SourceVideo:
-    path = encode_output_path(one.output_prefix + found.key)
-    return SourceVideo(one.store.uri(found.key), path, found.etag, found.size_bytes, found.last_modified)
+def _source_video(source: Input, stored: StoredObject) -> SourceVideo:
+    path = encode_output_path(source.output_prefix + stored.key)
+    return SourceVideo(source.store.uri(stored.key), path, stored.etag, stored.size_bytes, stored.last_modified)
 
 
-def _wanted(one: Input, found: StoredObject, selection: SelectionSettings) -> bool:
-    name = found.key.rsplit("/", 1)[-1]
+def _is_selected(source: Input, stored: StoredObject, selection: SelectionSettings) -> bool:
+    name = stored.key.rsplit("/", 1)[-1]
     named_like_a_video = bool(selection.include) or os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
-    if not one.any_name and (name.startswith(APPLE_DOUBLE) or not named_like_a_video):
+    if not source.any_name and (name.startswith(APPLE_DOUBLE) or not named_like_a_video):
         return False
-    if selection.include and not matches(found.key, selection.include):
+    if selection.include and not matches(stored.key, selection.include):
         return False
-    return not matches(found.key, selection.exclude)
+    return not matches(stored.key, selection.exclude)

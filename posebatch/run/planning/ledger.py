@@ -1,7 +1,7 @@
-"""What commit records say, known without reading them: a cache, which the listing of the records proves entry by entry.
+"""The ledger: a cache of what the commit records of an output say, so that most need not be read.
 
-An entry says how one version of a record reads. It counts only where the listing shows that very version, so a ledger
-that is old, lost, damaged or another run's costs requests and never a wrong decision. Nothing here reads or writes.
+An entry describes one version of a record, and counts only if a listing shows the ETag of that version. So a ledger
+that is old, lost, damaged or of another run costs requests, never a wrong decision. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from posebatch.core.fingerprints import DIGEST_BYTES, digest
 from posebatch.run.planning.decisions import CommitOutcome, CommitSummary
 
-MAX_ENDINGS: Final = 100_000
-"""Different endings that are kept, which bounds the memory: all whole videos share a few, each failed one has its own
-text. The records of further ones are read every time."""
+MAX_OUTCOMES: Final = 100_000
+"""Distinct outcomes that a ledger keeps, to bound its memory: each failed video has an error text of its own. Records
+with further outcomes have no entry and are read in every run."""
 
 
 Digests = NDArray[np.bytes_]
-"""(n,) digests. NumPy drops the zeros at the end of a single one, so what leaves an array goes through `tobytes`."""
+"""(n,) digests, as byte strings of fixed width: NumPy sorts and searches these. `_to_bytes` takes them out."""
 
 
 _DIGEST: Final = np.dtype(f"S{DIGEST_BYTES}")
@@ -37,19 +37,24 @@ _CHECKSUM_BYTES: Final = 32
 
 
 def digests(names: Iterable[str]) -> Digests:
-    """The digests of names, in their order."""
+    """(n,) The digests of names, in order."""
     return np.frombuffer(b"".join(map(digest, names)), _DIGEST)
 
 
-class Listing:
-    """The commit records that are there, as the store lists them: 32 bytes each."""
+def _to_bytes(values: Digests) -> list[bytes]:
+    # As byte strings, items would lose their trailing zeros; as raw data they do not.
+    return list(values.view(np.dtype(f"V{DIGEST_BYTES}")).tolist())
 
-    def __init__(self, found: Iterable[tuple[str, str]]) -> None:
-        """``found``: output path and etag of each record."""
-        both = bytearray()
-        for path, etag in found:
-            both += digest(path) + digest(etag)
-        table = np.frombuffer(both, _DIGEST).reshape(-1, 2)
+
+class RecordListing:
+    """The commit records in an output, as the store lists them: 32 bytes each, sorted by path."""
+
+    def __init__(self, records: Iterable[tuple[str, str]]) -> None:
+        """``records``: output path and ETag of each record."""
+        buffer = bytearray()
+        for path, etag in records:
+            buffer += digest(path) + digest(etag)
+        table = np.frombuffer(buffer, _DIGEST).reshape(-1, 2)
         order = np.argsort(table[:, 0])
         self.paths: Digests = table[order, 0]
         self.etags: Digests = table[order, 1]
@@ -57,134 +62,150 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def holds(self, paths: Digests) -> NDArray[np.bool_]:
-        """(n,) whether there is a record for each path."""
-        return _places(self.paths, paths) >= 0
+    def contains(self, paths: Digests) -> NDArray[np.bool_]:
+        """(n,) Whether each path has a record."""
+        return _find(self.paths, paths) >= 0
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Entries in the order of their paths' digests: 52 bytes each."""
+    """One entry per commit record, sorted by path: 52 bytes each."""
 
     paths: Digests
-    records: Digests
-    """Of the etags of the records that were read."""
-    sources: Digests
-    """Of the etags of the sources that the records are about."""
-    endings: NDArray[np.int32]
-    """Indices into ``told``."""
-    told: tuple[CommitOutcome, ...] = ()
-    """The different endings."""
+    """(n,) Of output paths."""
+    record_etags: Digests
+    """(n,) Of the ETags that the records had when they were read."""
+    source_etags: Digests
+    """(n,) Of the ETags of the sources that the records are about."""
+    outcome_numbers: NDArray[np.int32]
+    """(n,) Indices into ``outcomes``."""
+    outcomes: tuple[CommitOutcome, ...] = ()
+    """The distinct outcomes."""
 
     @classmethod
     def empty(cls) -> Ledger:
-        """Of nothing."""
+        """A ledger without entries."""
         none = np.zeros(0, _DIGEST)
         return cls(none, none, none, np.zeros(0, np.int32))
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def proven(self, listing: Listing) -> Ledger:
-        """The entries whose records are there in the very version that they are about."""
-        places = _places(listing.paths, self.paths)
-        there = np.flatnonzero(places >= 0)
-        return self._only(there[listing.etags[places[there]] == self.records[there]])
+    def matching(self, listing: RecordListing) -> Ledger:
+        """The entries whose record is listed with the ETag that it had when it was read."""
+        positions = _find(listing.paths, self.paths)
+        listed = np.flatnonzero(positions >= 0)
+        return self._select(listed[listing.etags[positions[listed]] == self.record_etags[listed]])
 
-    def standings(self, paths: Digests) -> list[CommitSummary | None]:
-        """How the videos of these paths stand; None: not known."""
-        places = _places(self.paths, paths)
-        known = places[places >= 0]
-        sources = self.sources[known].tobytes()
-        found = iter(
-            CommitSummary(sources[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES], self.told[number])
-            for i, number in enumerate(self.endings[known].tolist())
-        )
-        return [next(found) if place >= 0 else None for place in places.tolist()]
+    def summaries(self, paths: Digests) -> list[CommitSummary | None]:
+        """The summary of each path's record; None if it has no entry."""
+        positions = _find(self.paths, paths)
+        known = positions[positions >= 0]
+        sources, numbers = _to_bytes(self.source_etags[known]), self.outcome_numbers[known].tolist()
+        summaries = map(CommitSummary, sources, (self.outcomes[number] for number in numbers))
+        return [next(summaries) if position >= 0 else None for position in positions.tolist()]
 
     def to_bytes(self) -> bytes:
         """The ledger as a file: a checksum, then an ``.npz``."""
-        columns = {name: getattr(self, name) for name in ("paths", "records", "sources", "endings")}
-        told = json.dumps([asdict(ending) for ending in self.told]).encode()
-        sink = io.BytesIO(bytes(_CHECKSUM_BYTES))
-        sink.seek(_CHECKSUM_BYTES)
-        np.savez(sink, told=np.frombuffer(told, np.uint8), **columns)
-        content = sink.getbuffer()
+        outcomes = json.dumps([asdict(outcome) for outcome in self.outcomes]).encode()
+        file = io.BytesIO(bytes(_CHECKSUM_BYTES))
+        file.seek(_CHECKSUM_BYTES)
+        np.savez(  # the names of the arrays are those of the file format
+            file,
+            told=np.frombuffer(outcomes, np.uint8),
+            paths=self.paths,
+            records=self.record_etags,
+            sources=self.source_etags,
+            endings=self.outcome_numbers,
+        )
+        content = file.getbuffer()
         content[:_CHECKSUM_BYTES] = _checksum(content)
         return content.tobytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Ledger:
-        """The inverse of `to_bytes`. Raises ``ValueError`` for anything that it did not make."""
+        """The inverse of `to_bytes`. Raises ``ValueError`` for any other bytes."""
         if content[:_CHECKSUM_BYTES] != _checksum(memoryview(content)):
             raise ValueError("the ledger is damaged")
-        columns: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(content[_CHECKSUM_BYTES:]), allow_pickle=False))
-        told = json.loads(columns.pop("told").tobytes())
-        return cls(**columns, told=tuple(CommitOutcome(**{**row, "previews": tuple(row["previews"])}) for row in told))
+        arrays: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(content[_CHECKSUM_BYTES:]), allow_pickle=False))
+        rows = json.loads(arrays["told"].tobytes())
+        outcomes = tuple(CommitOutcome(**{**row, "previews": tuple(row["previews"])}) for row in rows)
+        return cls(arrays["paths"], arrays["records"], arrays["sources"], arrays["endings"], outcomes)
 
-    def _only(self, rows: NDArray[Any]) -> Ledger:
-        return Ledger(self.paths[rows], self.records[rows], self.sources[rows], self.endings[rows], self.told)
+    def _select(self, rows: NDArray[Any]) -> Ledger:
+        return Ledger(
+            self.paths[rows],
+            self.record_etags[rows],
+            self.source_etags[rows],
+            self.outcome_numbers[rows],
+            self.outcomes,
+        )
 
 
 class LedgerBuilder:
-    """Entries as they come."""
+    """Collects the entries of a ledger, in any order."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_outcomes: int = MAX_OUTCOMES) -> None:
+        self._max_outcomes = max_outcomes
         self._digests = bytearray()
-        self._endings = array("i")
-        self._numbers: dict[CommitOutcome, int] = {}
+        self._outcome_numbers = array("i")
+        self._outcomes: dict[CommitOutcome, int] = {}
 
-    def add(self, path: str, record_etag: str, standing: CommitSummary) -> None:
-        """Note how the record of an output path stands in the version with this etag."""
-        number = self._numbers.setdefault(standing.ending, len(self._numbers))
-        if number >= MAX_ENDINGS:
-            del self._numbers[standing.ending]
-            return
-        self._digests += digest(path) + digest(record_etag) + standing.source
-        self._endings.append(number)
+    def add(self, path: str, record_etag: str, summary: CommitSummary) -> None:
+        """Add what the record of an output path says in the version with this ETag."""
+        if summary.outcome not in self._outcomes:
+            if len(self._outcomes) == self._max_outcomes:
+                return
+            self._outcomes[summary.outcome] = len(self._outcomes)
+        self._digests += digest(path) + digest(record_etag) + summary.source_etag
+        self._outcome_numbers.append(self._outcomes[summary.outcome])
 
-    def ledger(self) -> Ledger:
-        """All that was noted."""
-        columns = np.frombuffer(self._digests, _DIGEST).reshape(-1, 3).T
-        return _sorted([*columns, np.array(self._endings, np.int32)], tuple(self._numbers))
-
-
-def merged(parts: Sequence[Ledger]) -> Ledger:
-    """One ledger of several; of entries for one path the last counts."""
-    starts = np.cumsum([0, *(len(part.told) for part in parts)])
-    columns = [
-        (part.paths, part.records, part.sources, part.endings + np.int32(start))
-        for part, start in zip(parts, starts[:-1], strict=True)
-    ]
-    told = tuple(chain.from_iterable(part.told for part in parts))
-    return _compact(_sorted([np.concatenate(column) for column in zip(*columns, strict=True)], told))
+    def build(self) -> Ledger:
+        """The ledger of all entries; of several for one path, the last counts."""
+        paths, record_etags, source_etags = np.frombuffer(self._digests, _DIGEST).reshape(-1, 3).T
+        numbers = np.array(self._outcome_numbers, np.int32)
+        return _sorted(Ledger(paths, record_etags, source_etags, numbers, tuple(self._outcomes)))
 
 
-def _compact(ledger: Ledger) -> Ledger:
-    """The same, telling each ending once and none that no entry has."""
+def merge(ledgers: Sequence[Ledger], max_outcomes: int = MAX_OUTCOMES) -> Ledger:
+    """One ledger of several; of several entries for one path, the last counts."""
+    offsets = np.cumsum([0, *(len(ledger.outcomes) for ledger in ledgers)])
+    numbers = [ledger.outcome_numbers + np.int32(offset) for ledger, offset in zip(ledgers, offsets, strict=False)]
+    together = Ledger(
+        np.concatenate([ledger.paths for ledger in ledgers]),
+        np.concatenate([ledger.record_etags for ledger in ledgers]),
+        np.concatenate([ledger.source_etags for ledger in ledgers]),
+        np.concatenate(numbers),
+        tuple(chain.from_iterable(ledger.outcomes for ledger in ledgers)),
+    )
+    return _with_distinct_outcomes(_sorted(together), max_outcomes)
+
+
+def _with_distinct_outcomes(ledger: Ledger, max_outcomes: int) -> Ledger:
+    """The same ledger with each outcome once, and only those that an entry has."""
     numbers: dict[CommitOutcome, int] = {}
-    used = np.unique(ledger.endings)
-    renumbered = np.zeros(len(ledger.told), np.int32)
-    renumbered[used] = [numbers.setdefault(ledger.told[number], len(numbers)) for number in used]
-    told = tuple(numbers)[:MAX_ENDINGS]
-    compact = replace(ledger, endings=renumbered[ledger.endings], told=told)
-    return compact._only(np.flatnonzero(compact.endings < MAX_ENDINGS))
+    used = np.unique(ledger.outcome_numbers)
+    renumbered = np.zeros(len(ledger.outcomes), np.int32)
+    renumbered[used] = [numbers.setdefault(ledger.outcomes[number], len(numbers)) for number in used]
+    outcomes = tuple(numbers)[:max_outcomes]
+    distinct = replace(ledger, outcome_numbers=renumbered[ledger.outcome_numbers], outcomes=outcomes)
+    return distinct._select(np.flatnonzero(distinct.outcome_numbers < max_outcomes))
 
 
-def _sorted(columns: Sequence[NDArray[Any]], told: tuple[CommitOutcome, ...]) -> Ledger:
-    paths, records, sources, endings = columns
-    order = np.argsort(paths, kind="stable")
-    ordered = paths[order]
-    last = np.append(ordered[1:] != ordered[:-1], True)[: len(order)]
-    return Ledger(paths, records, sources, endings, told)._only(order[last])
+def _sorted(ledger: Ledger) -> Ledger:
+    """The entries sorted by path; of several for one path, only the last."""
+    order = np.argsort(ledger.paths, kind="stable")
+    paths = ledger.paths[order]
+    is_last = np.append(paths[1:] != paths[:-1], True)[: len(order)]
+    return ledger._select(order[is_last])
 
 
-def _places(paths: Digests, wanted: Digests) -> NDArray[np.intp]:
-    """(n,) where each digest stands in the sorted ``paths``; -1: nowhere."""
-    if not len(paths):
+def _find(sorted_digests: Digests, wanted: Digests) -> NDArray[np.intp]:
+    """(n,) The position of each wanted digest in ``sorted_digests``; -1 if it is absent."""
+    if not len(sorted_digests):
         return np.full(len(wanted), -1)
-    places = np.minimum(np.searchsorted(paths, wanted), len(paths) - 1)
-    return np.where(paths[places] == wanted, places, -1)
+    positions = np.minimum(np.searchsorted(sorted_digests, wanted), len(sorted_digests) - 1)
+    return np.where(sorted_digests[positions] == wanted, positions, -1)
 
 
 def _checksum(content: memoryview) -> bytes:

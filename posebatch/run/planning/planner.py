@@ -1,4 +1,4 @@
-"""Decides ahead of a run, in a thread, what is to be done with each video."""
+"""The planner: decides in a thread, ahead of the scheduler, what is to be done with each video."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from posebatch.core.errors import NewerOutputError, PosebatchError, RunAbortedError
 from posebatch.core.videos import SourceVideo
@@ -17,86 +17,90 @@ from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
 
 PLANNED_AHEAD: Final = 64
-"""Items that may wait."""
+"""Items that wait for the scheduler at most."""
 
 
-PASSED_TOGETHER: Final = 4096
-"""Videos that need no work and are told in one: a run passes over a million of them in seconds."""
-
-
-Item = TypeVar("Item")
+SKIPPED_TOGETHER: Final = 4096
+"""Videos without work that make one item: so a run skips a million of them in seconds."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A video and what is to be done with it."""
+    """A video and the decision about it."""
 
     video: SourceVideo
     decision: Decision
-    tries: FailedAttempts = NO_FAILED_ATTEMPTS
-    """In vain, in earlier runs."""
+    failed_attempts: FailedAttempts = NO_FAILED_ATTEMPTS
+    """In earlier runs."""
+
+    @property
+    def needs_work(self) -> bool:
+        """Whether the run has to do anything with the video."""
+        return self.decision.action in (Action.COMPUTE, Action.PREVIEW)
 
 
 @dataclass
 class SkippedVideos:
-    """Videos, one after another, that need no work."""
+    """Consecutive videos that need no work."""
 
     up_to_date: int = 0
     quarantined: int = 0
     partial: int = 0
     """Among those that are up to date."""
     size_bytes: int = 0
-    complained: list[Planned] = field(default_factory=list)
-    """The quarantined and the partial ones."""
+    problems: list[Planned] = field(default_factory=list)
+    """The quarantined and the partial videos."""
 
     @property
     def videos(self) -> int:
-        """How many they are."""
+        """Their number."""
         return self.up_to_date + self.quarantined
 
     def add(self, planned: Planned) -> None:
-        """Count one more."""
+        """Add a video that needs no work."""
         quarantined, partial = planned.decision.action is Action.QUARANTINED, planned.decision.partial is not None
         self.quarantined += quarantined
         self.up_to_date += not quarantined
         self.partial += partial
         self.size_bytes += planned.video.size_bytes
         if quarantined or partial:
-            self.complained.append(planned)
+            self.problems.append(planned)
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something worth saying about the planning itself."""
-
-    text: str
-
-
-def decisions(videos: Iterable[SourceVideo], standings: CommitIndex, context: RunContext) -> Iterator[Planned]:
-    """What is to be done with each video, in their order; tries in vain are not looked up."""
-    return (Planned(video, decide(video, standing, context)) for video, standing in standings.of(videos))
+def decisions(videos: Iterable[SourceVideo], index: CommitIndex, context: RunContext) -> Iterator[Planned]:
+    """Each video with the decision about it, in order; failed attempts are not looked up."""
+    return (Planned(video, decide(video, summary, context)) for video, summary in index.summaries(videos))
 
 
 class Planner:
-    """Plans ahead of the run, in a thread: what needs work one by one, what does not in bulk."""
+    """Plans ahead in a thread: videos that need work one by one, the others in bulk."""
 
-    def __init__(self, videos: Iterable[SourceVideo], standings: CommitIndex, context: RunContext) -> None:
-        self._videos, self._standings, self._context = videos, standings, context
-        self._decided: queue.Queue[Planned | SkippedVideos | Notice | Exception | None] = queue.Queue(PLANNED_AHEAD)
+    def __init__(
+        self,
+        videos: Iterable[SourceVideo],
+        index: CommitIndex,
+        context: RunContext,
+        skipped_together: int = SKIPPED_TOGETHER,
+    ) -> None:
+        self._videos, self._index, self._context = videos, index, context
+        self._skipped_together = skipped_together
+        self._items: queue.Queue[Planned | SkippedVideos | Exception | None] = queue.Queue(PLANNED_AHEAD)
         self._closed = threading.Event()
         self.exhausted = False
-        self._thread = threading.Thread(target=self._plan, name="planner", daemon=True)
+        """Whether `poll` has returned everything."""
+        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
         self._thread.start()
 
-    def poll(self, timeout_s: float = 0.0) -> Planned | SkippedVideos | Notice | None:
-        """What comes next, or None when there is nothing yet, or nothing any more (then ``exhausted`` is set).
+    def poll(self, timeout_s: float = 0.0) -> Planned | SkippedVideos | None:
+        """The next item, or None if there is none yet or, when ``exhausted`` is set, none any more.
 
-        Raises `RunAbortedError` when the inputs or the commit records cannot be read, and `NewerOutputError`.
+        Waits at most ``timeout_s`` seconds. Raises `RunAbortedError` if the inputs or the commit records cannot be
+        read, and `NewerOutputError`.
         """
         if self.exhausted:
             return None
         try:
-            item = self._decided.get(block=timeout_s > 0, timeout=timeout_s or None)
+            item = self._items.get(block=timeout_s > 0, timeout=timeout_s or None)
         except queue.Empty:
             return None
         if isinstance(item, PosebatchError) and not isinstance(item, NewerOutputError):
@@ -107,61 +111,58 @@ class Planner:
         return item
 
     def close(self) -> None:
-        """Stop planning."""
+        """Stop planning and wait for the thread."""
         self._closed.set()
         while self._thread.is_alive():
             with contextlib.suppress(queue.Empty):
-                self._decided.get_nowait()
+                self._items.get_nowait()  # the thread may wait for room in the queue
             self._thread.join(0.05)
 
-    def _plan(self) -> None:
+    def _run(self) -> None:
         try:
-            for item in self._items():
-                self._decided.put(item)
-            self._decided.put(None)
+            for item in self._plan():
+                self._items.put(item)
+            self._items.put(None)
         except _ClosedError:
             return
-        except Exception as error:  # raised again where the run polls
-            self._decided.put(error)
+        except Exception as error:  # poll raises it in the scheduler's thread
+            self._items.put(error)
 
-    def _items(self) -> Iterator[Planned | SkippedVideos | Notice]:
-        notice = self._standings.open(self._unless_closed)
-        if notice:
-            yield Notice(notice)
-        passed = SkippedVideos()
+    def _plan(self) -> Iterator[Planned | SkippedVideos]:
+        skipped = SkippedVideos()
         for planned in self._within_limit():
-            needs_work = planned.decision.action in (Action.COMPUTE, Action.PREVIEW)
-            if not needs_work:
-                passed.add(planned)
-            if passed.videos == PASSED_TOGETHER or (needs_work and passed.videos):
-                yield passed
-                passed = SkippedVideos()
-            if needs_work:
-                yield self._with_tries(planned)
-        if passed.videos:
-            yield passed
+            if not planned.needs_work:
+                skipped.add(planned)
+            if skipped.videos == self._skipped_together or (planned.needs_work and skipped.videos):
+                yield skipped
+                skipped = SkippedVideos()
+            if planned.needs_work:
+                yield self._with_failed_attempts(planned)
+        if skipped.videos:
+            yield skipped
 
     def _within_limit(self) -> Iterator[Planned]:
-        """All videos, or those before the first that would be one too many to work on."""
+        """The videos up to ``--limit`` of those that need work."""
         left = self._context.settings.selection.limit
-        for planned in decisions(self._unless_closed(self._videos), self._standings, self._context):
-            if left is not None and planned.decision.action in (Action.COMPUTE, Action.PREVIEW):
+        for planned in decisions(self._until_closed(), self._index, self._context):
+            if left is not None and planned.needs_work:
                 if left == 0:
                     return
                 left -= 1
             yield planned
 
-    def _with_tries(self, planned: Planned) -> Planned:
+    def _with_failed_attempts(self, planned: Planned) -> Planned:
         if planned.decision.action is not Action.COMPUTE or self._context.settings.selection.retry_failed:
             return planned
-        return replace(planned, tries=self._standings.tries(planned.video, self._context.data_fingerprint))
+        failed = self._index.failed_attempts(planned.video, self._context.data_fingerprint)
+        return replace(planned, failed_attempts=failed)
 
-    def _unless_closed(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
+    def _until_closed(self) -> Iterator[SourceVideo]:
+        for video in self._videos:
             if self._closed.is_set():
                 raise _ClosedError
-            yield item
+            yield video
 
 
 class _ClosedError(Exception):
-    """The run needs no more plans."""
+    """The planner was closed."""

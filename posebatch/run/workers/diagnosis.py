@@ -18,9 +18,9 @@ def attribute_deaths(died: Sequence[Completion], report: CrashReport | None, nod
     as do all if the node was lost. If two ran on a node that lives and the report names neither, both are returned with
     ``shared=True``.
     """
-    culprits = {completion.job.name for completion in died if isinstance(completion.error, WorkerCrashError)}
+    culprits = {completion.task.name for completion in died if isinstance(completion.error, WorkerCrashError)}
     if report is not None and report.reason:
-        names = {completion.job.name for completion in died}
+        names = {completion.task.name for completion in died}
         culprits |= names if len(died) == 1 else names & {str(report.subject)}
     return [_attributed(completion, culprits, report, node_is_alive, shared=len(died) > 1) for completion in died]
 
@@ -28,7 +28,7 @@ def attribute_deaths(died: Sequence[Completion], report: CrashReport | None, nod
 def _attributed(
     completion: Completion, culprits: set[str], report: CrashReport | None, node_is_alive: bool, shared: bool
 ) -> Completion:
-    name = completion.job.name
+    name = completion.task.name
     if isinstance(completion.error, WorkerCrashError):
         return completion
     if name in culprits:

@@ -46,7 +46,7 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
                 batch_frames=PREVIEW_BATCH_FRAMES,
                 frame_format=FrameFormat(scale=scale),
                 limits=context.settings.limits,
-                on_frame=heartbeat.moved,
+                on_frame=heartbeat.beat,
             ),
         )
         with closing(iter(decoder)) as batches:

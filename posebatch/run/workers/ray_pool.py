@@ -13,7 +13,7 @@ import ray
 from typing_extensions import override
 
 from posebatch.run.context import RunContext
-from posebatch.run.pool import Completion, Pool
+from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.actors import SegmentWorker
 from posebatch.run.workers.ray_activity import ActivityMonitor
@@ -42,20 +42,13 @@ class RayPool(Pool):
         self._activity = ActivityMonitor(clock)
 
     @override
-    def workers(self) -> int:
-        return self._workers.wanted
-
-    @override
-    def idle_workers(self) -> int:
-        return self._workers.idle()
-
-    @override
-    def shareable_workers(self) -> int:
-        return self._workers.shareable()
-
-    @override
-    def idle_task_slots(self) -> int:
-        return self._helpers.idle_slots()
+    def capacity(self) -> Capacity:
+        return Capacity(
+            idle=self._workers.idle(),
+            shareable=self._workers.shareable(),
+            task_slots=self._helpers.idle_slots(),
+            workers=self._workers.wanted,
+        )
 
     @override
     def submit(self, task: SegmentTask | VideoTask) -> None:
