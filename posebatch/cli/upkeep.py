@@ -14,7 +14,7 @@ from posebatch.core.errors import RunAbortedError
 from posebatch.core.redaction import visible
 from posebatch.dataset.gc import (
     DEFAULT_LIMIT_DAYS,
-    SECONDS_OF_A_DAY,
+    SECONDS_PER_DAY,
     AgeLimit,
     Unreferenced,
     age_limit,
@@ -111,7 +111,7 @@ def _collect(store: Store, limit: AgeLimit, delete: bool, lost: list[str]) -> tu
 
 def _leftover_text(leftover: Unreferenced) -> str:
     many = f"{leftover.objects} objects, " if leftover.key.endswith("/") else ""
-    days = leftover.age_s / SECONDS_OF_A_DAY
+    days = leftover.age_s / SECONDS_PER_DAY
     return f"{leftover.key}  ({many}{_megabytes(leftover.size_bytes)}, {days:.1f} days old): {leftover.why}"
 
 

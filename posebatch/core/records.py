@@ -84,7 +84,8 @@ class SegmentReport:
 class PublishedObject:
     """An object that a commit record vouches for."""
 
-    kind: Literal["poses", "frames", "preview"]
+    kind: str
+    """``poses``, ``frames``, ``preview``, or another kind of `posebatch.dataset.layout.Artifact`."""
     key: str
     """Path below the output root."""
     rows: int

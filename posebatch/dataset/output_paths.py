@@ -14,6 +14,7 @@ from typing import Final
 from posebatch.core.errors import InputError
 from posebatch.core.fingerprints import digest
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.layout import GUARDED_SUFFIXES
 from posebatch.dataset.tables.schemas import COLUMNS
 from posebatch.storage.local import SCRATCH_FOLDER, LocalStore
 from posebatch.storage.store import Store
@@ -35,7 +36,7 @@ _ENCODED: Final = re.compile(r"[%\x00-\x1f\x7f-\x9f\\\u061c\u200e\u200f\u2028-\u
 Spelled out, not by Unicode's categories: those grow, and a path must stay what it is."""
 
 
-_LIKE_OURS: Final = re.compile(r"\.(parquet|gif)\Z", re.IGNORECASE)
+_LIKE_OURS: Final = re.compile(rf"\.({'|'.join(GUARDED_SUFFIXES)})\Z", re.IGNORECASE)
 """How our files end: a folder of such a name would lie where a file of ours belongs."""
 
 

@@ -31,7 +31,7 @@ from posebatch.cli.entry import build_parser, main
 from posebatch.core import fingerprints
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.gc import SECONDS_OF_A_DAY, AgeLimit, Unreferenced, age_limit, remove, unreferenced
+from posebatch.dataset.gc import SECONDS_PER_DAY, AgeLimit, Unreferenced, age_limit, remove, unreferenced
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import FOLDER, hold_lease
 from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
@@ -68,14 +68,14 @@ def tree(root: Path) -> dict[str, tuple[int, int]]:
 def age(store: LocalStore, days: float, *prefixes: str) -> None:
     """Let objects have been written so long ago."""
     for found in [one for prefix in prefixes for one in store.list(prefix)]:
-        then = found.last_modified - days * SECONDS_OF_A_DAY
+        then = found.last_modified - days * SECONDS_PER_DAY
         os.utime(Path(store.root, found.key), (then, then))
 
 
 def week_hence(store: Store) -> AgeLimit:
     """A limit by which all that is there now is old."""
     limit = age_limit(store, 7)
-    return replace(limit, now=limit.now + 8 * SECONDS_OF_A_DAY)
+    return replace(limit, now=limit.now + 8 * SECONDS_PER_DAY)
 
 
 def litter(store: Store) -> set[str]:
@@ -137,7 +137,7 @@ def test_what_is_old_is_found_and_taken_away(store: Store):
     assert {one.key for one in found} == {key for key in left if not key.startswith(STAGED)} | {STAGED}
     assert sum(one.objects for one in found) == len(left)
     assert sum(one.size_bytes for one in found) == 5 * len(left)
-    assert all(7.9 < one.age_s / SECONDS_OF_A_DAY < 9 for one in found)
+    assert all(7.9 < one.age_s / SECONDS_PER_DAY < 9 for one in found)
     assert keys(store) == needed | left, "only shown"
     assert all(remove(store, one, limit) for one in found)
     assert keys(store) == needed
@@ -171,7 +171,7 @@ def test_what_a_record_does_not_vouch_for_is_no_longer_needed(out: LocalStore):
     out.put("previews/b.mp4.gif", b"older")
     out.put("poses/c.mp4.parquet", b"of a video that has failed since")
     found = {one.key: one.why for one in unreferenced(out, week_hence(out))}
-    assert found == dict.fromkeys(["previews/b.mp4.gif", "poses/c.mp4.parquet"], "no commit record vouches for it")
+    assert found == dict.fromkeys(["previews/b.mp4.gif", "poses/c.mp4.parquet"], "no commit record references it")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_the_data_of_a_damaged_record_stay(out: LocalStore):
 class SkewedStore(LocalStore):
     """A store whose clock is not this machine's."""
 
-    skew_s = -30 * SECONDS_OF_A_DAY
+    skew_s = -30 * SECONDS_PER_DAY
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         for found in super().list(prefix):
@@ -233,7 +233,7 @@ class SkewedStore(LocalStore):
 
 @pytest.mark.parametrize("days", [-30, 30])
 def test_age_is_by_the_clock_of_the_store(out: LocalStore, days: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(SkewedStore, "skew_s", days * SECONDS_OF_A_DAY)
+    monkeypatch.setattr(SkewedStore, "skew_s", days * SECONDS_PER_DAY)
     store = SkewedStore(out.root)
     left = litter(store)
     assert list(unreferenced(store, age_limit(store, 1))) == []
@@ -297,7 +297,7 @@ def test_attempts_that_are_counted_meanwhile_stay(late: tuple[LocalStore, AgeLim
     found = found_of(out, limit, ATTEMPTS)
     StagingArea(out, WORK_ID).note_attempt(FailedAttempts(2), "worker_died", "killed")
     assert remove(out, found, limit) is False
-    assert StagingArea(out, WORK_ID).tries() == FailedAttempts(2)
+    assert StagingArea(out, WORK_ID).failed_attempts() == FailedAttempts(2)
 
 
 @pytest.mark.parametrize("key", [STAGED, ATTEMPTS, SCRATCH, "poses/gone.mp4.parquet"])
@@ -354,7 +354,7 @@ def test_it_takes_away_when_told(out: LocalStore, capsys: pytest.CaptureFixture[
 def test_it_says_what_it_kept(out: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     age(out, 9, *litter(out))
     before = tree(Path(out.root))
-    monkeypatch.setattr("posebatch.cli.upkeep.take_away", lambda *_: False)
+    monkeypatch.setattr("posebatch.cli.upkeep.remove", lambda *_: False)
     assert main(["gc", "--output", out.root, "--delete"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"kept {STAGED}: it is needed again, or has gone"

@@ -25,7 +25,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
+from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, Artifact, artifact_keys
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
@@ -132,20 +132,6 @@ def changed(store: RecordingStore) -> list[tuple[str, str]]:
 # --- keys ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("folder", "path", "key"),
-    [
-        ("poses", "a", "poses/a.parquet"),
-        ("frames", "dt=1/a.mp4", "frames/dt=1/a.mp4.parquet"),
-        ("previews", "dt=1/a.mp4", "previews/dt=1/a.mp4.gif"),
-    ],
-)
-def test_keys(folder, path, key):
-    assert data_key(folder, path) == key
-    assert folder in DATA_FOLDERS
-    assert record_key(path) == f"videos/{path}.parquet"
-
-
 def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
     store = LocalStore(tmp_path)
 
@@ -190,7 +176,7 @@ def test_each_cut_has_keys_of_its_own(tmp_path: Path, one, other, same):
 def test_nothing_staged(store: RecordingStore):
     work = StagingArea.of(store, VIDEO, "f")
     assert work.staged_keys() == set()
-    assert work.tries() == FailedAttempts()
+    assert work.failed_attempts() == FailedAttempts()
     work.clear()
     with pytest.raises(ObjectNotFoundError):
         work.read_segment(FIRST)
@@ -208,16 +194,16 @@ def test_staged_segments_come_back_and_go(store: RecordingStore):
     assert (report.decode.first_pts, report.seconds.total, report.device) == (20, 7, "cpu")
     work.clear()
     assert work.staged_keys() == set()
-    assert work.tries() == FailedAttempts()
+    assert work.failed_attempts() == FailedAttempts()
     assert other.staged_keys() == {other.segment_key(FIRST)}
-    assert other.tries() == FailedAttempts(1)
+    assert other.failed_attempts() == FailedAttempts(1)
 
 
 def test_attempts_are_remembered(store: RecordingStore):
     work = StagingArea.of(store, VIDEO, "f")
     work.note_attempt(FailedAttempts(1), "worker_died", "killed")
     work.note_attempt(FailedAttempts(2, 1), "storage_unavailable", "slow down")
-    assert StagingArea.of(store, VIDEO, "f").tries() == FailedAttempts(2, 1)
+    assert StagingArea.of(store, VIDEO, "f").failed_attempts() == FailedAttempts(2, 1)
     (key,) = left(store, "_state/attempts/")
     assert json.loads(store.read(key)) == {
         "attempts": 2,
@@ -234,7 +220,7 @@ def test_a_damaged_count_of_attempts_is_named(store: RecordingStore, content: by
     (key,) = left(store, "_state/attempts/")
     store.put(key, content)
     with pytest.raises(StorageError, match=f"{key}: not a count of attempts; delete it"):
-        work.tries()
+        work.failed_attempts()
 
 
 # --- records -------------------------------------------------------------------------------------------------------
@@ -256,9 +242,10 @@ def test_an_unreadable_record_is_named(store: RecordingStore):
 
 
 def test_a_failure_takes_older_data_away_before_it_is_recorded(store: RecordingStore):
-    for folder in DATA_FOLDERS:
-        store.put(data_key(folder, "a.mp4"), b"old")
-        store.put(data_key(folder, "b.mp4"), b"another video's")
+    for key in artifact_keys("a.mp4"):
+        store.put(key, b"old")
+    for key in artifact_keys("b.mp4"):
+        store.put(key, b"another video's")
     store.changes.clear()
     failed = replace(RECORD, status="failed", error_kind="damaged", error="no frame")
     publish_failure(store, "a.mp4", failed)
@@ -365,7 +352,7 @@ def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Pa
     for run_id, plan in (("run-1", PLAN), ("run-2", VideoPlan(INFO, (FIRST, SECOND)))):
         stage(store, plan=plan)
         finalize_video(FinalizeTask(VIDEO, plan, 1), replace(PLAIN, run_id=run_id))
-        contents.append([store.read(data_key(folder, "a.mp4")) for folder in ("poses", "frames")])
+        contents.append([store.read(artifact.key("a.mp4")) for artifact in (POSES, FRAMES)])
     assert contents[0] == contents[1], "no run id, no clock"
 
 
@@ -399,8 +386,8 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
-@pytest.mark.parametrize("folder", [*DATA_FOLDERS, "videos"])
-def test_who_began_before_another_published_is_refused(store: RecordingStore, folder: str, older: bool):
+@pytest.mark.parametrize("artifact", [*ARTIFACTS, None], ids=lambda artifact: artifact.kind if artifact else "record")
+def test_who_began_before_another_published_is_refused(store: RecordingStore, artifact: Artifact | None, older: bool):
     if older:
         stage(store, persons=3)
         store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
@@ -411,10 +398,7 @@ def test_who_began_before_another_published_is_refused(store: RecordingStore, fo
     finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
     published = contents(store)
     with pytest.raises(PutRefusedError):
-        late.commit(RECORD) if folder == "videos" else late.put(folder, b"late")
-    if older and folder != "videos":
-        with pytest.raises(PutRefusedError):
-            late.delete(folder)
+        late.commit(RECORD) if artifact is None else late.put(artifact, b"late")
     assert contents(store) == published
 
 

@@ -24,7 +24,7 @@ from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport,
 from posebatch.core.redaction import utf8_text
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo, VideoInfo
-from posebatch.dataset.layout import data_key, record_key
+from posebatch.dataset.layout import FRAMES, POSES, record_key
 from posebatch.dataset.tables import records, rows, schemas, staged
 from posebatch.dataset.tables.checks import check_frames, check_poses
 from posebatch.dataset.tables.parquet import schema_version, write_parquet
@@ -603,7 +603,7 @@ def test_check_poses_of_a_damaged_file(content, problem):
         pytest.param(flipped(FRAMES_OF_TWO, *range(4, 600)), "not a readable Parquet file", id="damaged pages"),
         pytest.param(POSES_OF_TWO, "its columns are not those", id="other columns"),
         pytest.param(parquet("frames", [some_frames([1])], origin_of()), "1 rows, its record says 2", id="row lost"),
-        pytest.param(parquet("frames", [some_frames([1, 1])]), "its metadata says nothing", id="no metadata"),
+        pytest.param(parquet("frames", [some_frames([1, 1])]), "its metadata does not state", id="no metadata"),
     ],
 )
 def test_check_frames_of_a_damaged_file(content, problem):
@@ -616,10 +616,10 @@ def test_check_frames_of_a_damaged_file(content, problem):
 
 
 def publish(root: Path, path: str, counts: list[int], uri: str) -> None:
-    for folder, kind in (("poses", "poses"), ("frames", "frames")):
-        target = root / data_key(folder, path)
+    for artifact in (POSES, FRAMES):
+        target = root / artifact.key(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        make, schema = rows.DATA_TABLES[kind]
+        make, schema = rows.DATA_TABLES[artifact.kind]
         with target.open("wb") as sink:
             write_parquet(sink, schema, [make(some_frames(counts), uri, TIME_BASE)], {})
     target = root / record_key(path)

@@ -17,7 +17,7 @@ from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.publication import publish_failure, read_record
 from posebatch.dataset.tables import schemas
-from posebatch.dataset.verify import Verdict, count_gif_frames, verify
+from posebatch.dataset.verify import Verdict, count_images, verify
 from posebatch.storage.local import LocalStore
 
 
@@ -139,8 +139,8 @@ TAMPERINGS = [
     pytest.param(lambda store: store.delete(A_POSES), A_POSES, "no such file", id="poses missing"),
     pytest.param(lambda store: store.delete(A_FRAMES), A_FRAMES, "no such file", id="frames missing"),
     pytest.param(vouch_for_nothing_there, "previews/dt=1/a.mp4.gif", "no such file", id="preview missing"),
-    pytest.param(without("poses"), A_RECORD, "vouches for no poses table", id="record forgets poses"),
-    pytest.param(without("frames"), A_RECORD, "vouches for no frames table", id="record forgets frames"),
+    pytest.param(without("poses"), A_RECORD, "references no poses table", id="record forgets poses"),
+    pytest.param(without("frames"), A_RECORD, "references no frames table", id="record forgets frames"),
     pytest.param(lambda store: append_bytes(store, A_POSES), A_POSES, "its record says", id="poses of other size"),
     pytest.param(lambda store: append_bytes(store, A_FRAMES), A_FRAMES, "its record says", id="frames of other size"),
     pytest.param(lambda store: damage(store, A_POSES), A_POSES, "not a readable Parquet", id="poses damaged"),
@@ -175,7 +175,7 @@ TAMPERINGS = [
     pytest.param(
         lambda store: rewrite(store, "frames", drop(1), rows=True),
         A_FRAMES,
-        "frames are lost, doubled or out of order",
+        "frames are missing, duplicated or out of order",
         id="frame dropped, record agrees",
     ),
     pytest.param(
@@ -187,11 +187,14 @@ TAMPERINGS = [
     pytest.param(
         lambda store: rewrite(store, "frames", double(1), rows=True),
         A_FRAMES,
-        "frames are lost, doubled or out of order",
+        "frames are missing, duplicated or out of order",
         id="frame doubled, record agrees",
     ),
     pytest.param(
-        lambda store: rewrite(store, "frames", swap), A_FRAMES, "frames are lost, doubled", id="frames out of order"
+        lambda store: rewrite(store, "frames", swap),
+        A_FRAMES,
+        "frames are missing, duplicated",
+        id="frames out of order",
     ),
     pytest.param(
         lambda store: rewrite(store, "frames", cast_time), A_FRAMES, "its columns are not those", id="other type"
@@ -211,7 +214,7 @@ TAMPERINGS = [
     pytest.param(
         lambda store: store.put(A_RECORD, store.read(A_FRAMES)), A_RECORD, "cannot be read", id="record no record"
     ),
-    pytest.param(lambda store: store.delete(A_RECORD), A_POSES, "no commit record vouches for it", id="record missing"),
+    pytest.param(lambda store: store.delete(A_RECORD), A_POSES, "no commit record references it", id="record missing"),
     pytest.param(
         lambda store: store.put("poses/z.mp4.parquet", b"x"), "poses/z.mp4.parquet", "no commit record", id="orphan"
     ),
@@ -221,7 +224,7 @@ TAMPERINGS = [
     pytest.param(
         lambda store: store.put(record_key("copy.mp4"), store.read(A_RECORD)),
         "videos/copy.mp4.parquet",
-        "vouches for poses/dt=1/a.mp4.parquet, which is another video's",
+        "references poses/dt=1/a.mp4.parquet, which belongs to another video",
         id="record doubled",
     ),
 ]
@@ -282,7 +285,7 @@ def test_nothing_at_all_deeply(tmp_path: Path):
 
 def test_whoever_watches_hears_of_every_video(full: LocalStore):
     heard: list[Verdict] = []
-    verdict = verify(full, deep=True, watch=heard.append)
+    verdict = verify(full, deep=True, on_progress=heard.append)
     assert [one.videos for one in heard] == [1, 2, 3]
     assert heard[-1] == verdict
 
@@ -367,10 +370,10 @@ WRONG_VALUES = [
     pytest.param("poses", column("nose_x", at(3, np.nan)), "nose_x is no finite number", id="no number"),
     pytest.param("poses", column("bbox_y2", at(3, np.inf)), "bbox_y2 is no finite number", id="infinite"),
     pytest.param("poses", column("left_hip_y", at(0, None)), "left_hip_y is null in some rows", id="null"),
-    pytest.param("poses", column("bbox_score", at(0, 1.01)), "bbox_score lies outside of 0 to 1", id="box's score"),
-    pytest.param("poses", column("nose_score", at(1, 1.6)), "nose_score lies outside of -0.5 to 1.5", id="score above"),
-    pytest.param("poses", column("nose_score", at(1, -0.6)), "nose_score lies outside of", id="score below"),
-    pytest.param("poses", column("pose_score", at(1, -0.1)), "pose_score lies outside of", id="pose's score"),
+    pytest.param("poses", column("bbox_score", at(0, 1.01)), "bbox_score is outside 0 to 1", id="box's score"),
+    pytest.param("poses", column("nose_score", at(1, 1.6)), "nose_score is outside -0.5 to 1.5", id="score above"),
+    pytest.param("poses", column("nose_score", at(1, -0.6)), "nose_score is outside", id="score below"),
+    pytest.param("poses", column("pose_score", at(1, -0.1)), "pose_score is outside", id="pose's score"),
     pytest.param("poses", column("pose_score", lambda v: v[::-1]), "persons are not ranked", id="ranks"),
     pytest.param("poses", column("bbox_x1", at(2, 99.0)), "boxes end before they begin", id="box from right to left"),
     pytest.param("poses", column("bbox_y1", at(2, 99.0)), "boxes end before they begin", id="box upside down"),
@@ -426,14 +429,14 @@ def test_counts_that_cannot_be_cost_neither_memory_nor_a_traceback(root: Path, n
 def test_sampling_that_is_not_stated(root: Path, stated: str):
     store = LocalStore(root)
     rewrite(store, "frames", described("sampling", stated))
-    assert any("says nothing of the frames" in one for one in verify(store).problems)
+    assert any("does not state which frames" in one for one in verify(store).problems)
 
 
 def test_settings_that_are_not_those_of_the_video(full: LocalStore):
     renewed_record(full, settings_fingerprint="other")
     problems = verify(full, deep=True).problems
     assert [problem.split(": ")[0] for problem in problems] == [A_POSES, A_FRAMES]
-    assert all("one fingerprint of the settings for it and another for the video" in problem for problem in problems)
+    assert all("one fingerprint for it and another for the video" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(
@@ -459,7 +462,7 @@ def test_a_preview_that_cannot_be_shown(full: LocalStore, content: bytes, proble
 def test_a_preview_with_other_frames(full: LocalStore):
     record = read_record(full, "dt=1/a.mp4")
     assert record is not None
-    assert count_gif_frames(full.read(A_PREVIEW)) == record.objects[2].rows == 4
+    assert count_images(full.read(A_PREVIEW), "GIF") == record.objects[2].rows == 4
     renewed_record(full, objects=(*record.objects[:2], replace(record.objects[2], rows=5)))
     assert verify(full, deep=True).problems == (f"{A_PREVIEW}: 4 frames, its record says 5",)
 

@@ -22,7 +22,7 @@ from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import InputError
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
+from posebatch.dataset.layout import artifact_keys, record_key
 from posebatch.dataset.output_paths import (
     HASH_DIGITS,
     MAX_SEGMENT_BYTES,
@@ -123,7 +123,7 @@ KEYS = st.lists(FOLDER_NAMES, min_size=1, max_size=7).map("/".join)
 def results(path: str) -> list[str]:
     """The keys of everything that is published of an archive's path."""
     encoded = encode_output_path(path)
-    return [record_key(encoded), *(data_key(folder, encoded) for folder in DATA_FOLDERS)]
+    return [record_key(encoded), *artifact_keys(encoded)]
 
 
 @given(key=KEYS)

@@ -396,7 +396,7 @@ def test_kills_are_counted_across_runs(archive: Archive):
         with pytest.raises(RunAbortedError):
             archive.run(Times(error, SegmentTask, "a", segment=1), max_attempts=9)
     work = StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
-    assert work.tries() == FailedAttempts(attempts=2, kills=1)
+    assert work.failed_attempts() == FailedAttempts(attempts=2, kills=1)
     outcome = archive.run(Times(WorkerCrashError, SegmentTask, "a", segment=1), max_attempts=9)
     assert (facts(outcome), archive.record("a.mp4").attempts) == ((0, 0, 1, 0), 3)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posebatch.core.errors import NewerOutputError
 from posebatch.core.version import __version__
-
-if TYPE_CHECKING:
-    pass
-from posebatch.dataset.tables.schemas import KNOWN_SCHEMAS, ROW_GROUP_ROWS, SCHEMA_VERSION
+from posebatch.dataset.tables.schemas import ROW_GROUP_ROWS, SCHEMA_VERSION
 
 
 def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table], metadata: Mapping[str, str]) -> int:
@@ -49,17 +46,17 @@ def _compact(table: pa.Table) -> pa.Table:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def read_table(content: bytes, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns (all when None) of a table of ``folder``, in this version or an earlier one.
+def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns (all when None) of a table that has one of ``schemas``.
 
-    Raises ``ValueError`` when it is damaged or no such table, `NewerOutputError` when a later version wrote it.
+    Raises ``ValueError`` for a damaged file or another table, `NewerOutputError` if a later version wrote it.
     """
     try:
         file = open_parquet(content)
         table = file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
         raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
-    if not any(file.schema_arrow.equals(known) for known in KNOWN_SCHEMAS[folder]):
+    if not any(file.schema_arrow.equals(schema) for schema in schemas):
         raise ValueError("its columns are not those of this version of posebatch")
     return table
 

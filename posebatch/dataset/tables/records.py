@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 from posebatch.core.redaction import utf8_text
 from posebatch.dataset.tables.parquet import read_table, write_parquet
-from posebatch.dataset.tables.schemas import VIDEOS_SCHEMA
+from posebatch.dataset.tables.schemas import VIDEOS_SCHEMA, VIDEOS_SCHEMAS
 
 RECORDS_PACKED_TOGETHER: Final = 500
 
@@ -98,7 +98,7 @@ def record_from_bytes(content: bytes) -> VideoRecord:
     Raises `StorageError` when it is none, `NewerOutputError` when a later version made it.
     """
     try:
-        table = read_table(content, "videos")
+        table = read_table(content, VIDEOS_SCHEMAS)
         if table.num_rows != 1:
             raise ValueError(f"{table.num_rows} rows instead of one")
         return record_from_row(table.to_pylist()[0])

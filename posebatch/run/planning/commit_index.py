@@ -78,7 +78,7 @@ class CommitIndex:
     def tries(self, video: SourceVideo, data_fingerprint: str) -> FailedAttempts:
         """How often a video was tried in vain, in earlier runs."""
         work = StagingArea.of(self._store, video, data_fingerprint)
-        return work.tries() if work.work_id in self._tried else NO_FAILED_ATTEMPTS
+        return work.failed_attempts() if work.work_id in self._tried else NO_FAILED_ATTEMPTS
 
     def note(self, done: CommittedRecord) -> None:
         """Remember a record that this run has written."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
 
 from posebatch.core.errors import StorageUnavailableError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
+from posebatch.dataset.layout import FRAMES, POSES, PREVIEW, Artifact
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.parquet import write_parquet
@@ -45,8 +45,8 @@ def finalize_video(job: FinalizeTask, context: RunContext) -> CommittedRecord:
     totals = _totals(work, job.plan)
     publication = publication.withdrawn()
     objects = (
-        _publish_table("poses", publication, work, job, context),
-        _publish_table("frames", publication, work, job, context),
+        _publish_table(POSES, publication, work, job, context),
+        _publish_table(FRAMES, publication, work, job, context),
         *_publish_preview(publication, work, job.preview, context),
     )
     record = _record(job, context, totals, objects)
@@ -63,7 +63,7 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
     if record is None:
         raise StorageUnavailableError(f"{video.uri}: its commit record has gone; the next run does it anew")
     work = context.staging(video)
-    tables = (published for published in record.objects if published.kind != "preview")
+    tables = (published for published in record.objects if published.kind != PREVIEW.kind)
     objects = (*tables, *_publish_preview(publication, work, preview, context))
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
@@ -74,13 +74,13 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
 
 
 def _publish_table(
-    kind: Literal["poses", "frames"],
+    artifact: Artifact,
     publication: Publication,
     work: StagingArea,
     job: FinalizeTask,
     context: RunContext,
 ) -> PublishedObject:
-    make, schema = DATA_TABLES[kind]
+    make, schema = DATA_TABLES[artifact.kind]
     info = job.plan.info
     pieces = (make(frames, job.video.uri, info.time_base) for frames in staged_frames(work, job.plan))
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
@@ -89,19 +89,20 @@ def _publish_table(
         rows = write_parquet(file, schema, pieces, metadata)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        put = publication.put(kind, file)
-    return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
+        put = publication.put(artifact, file)
+    return PublishedObject(artifact.kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
 
 
 def _publish_preview(
     publication: Publication, work: StagingArea, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        publication.delete("previews")  # what an older version left would be taken for this one's
         return ()
     gif = work.store.read(work.preview_key)
-    put, sha256 = publication.put("previews", gif), hashlib.sha256(gif).hexdigest()
-    return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),)
+    put, sha256 = publication.put(PREVIEW, gif), hashlib.sha256(gif).hexdigest()
+    return (
+        PublishedObject(PREVIEW.kind, put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),
+    )
 
 
 def staged_frames(work: StagingArea, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
