@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import json
@@ -25,11 +26,18 @@ from posebatch.core.redaction import utf8_text
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo, VideoInfo
 from posebatch.dataset.layout import FRAMES, POSES, record_key
+from posebatch.dataset.tables import parquet as parquet_module
 from posebatch.dataset.tables import records, rows, schemas, staged
 from posebatch.dataset.tables.checks import check_frames, check_poses
 from posebatch.dataset.tables.parquet import schema_version, write_parquet
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
-from posebatch.dataset.tables.records import RecordLog, record_from_bytes, record_to_bytes, videos_table
+from posebatch.dataset.tables.records import (
+    RecordLog,
+    record_from_bytes,
+    record_to_bytes,
+    record_to_row,
+    videos_table,
+)
 from posebatch.dataset.tables.rows import frames_table, poses_table, provenance, published_frames
 from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA, VIDEOS_SCHEMA
 from posebatch.dataset.tables.staged import read_staged
@@ -313,7 +321,8 @@ def test_track_id_may_be_null():
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.data(), counts_of_persons, st.sampled_from([1, 3, 4, 1000]))
 def test_bytes_do_not_depend_on_how_frames_are_cut(monkeypatch, data, counts, group_rows):
-    monkeypatch.setattr(schemas, "ROW_GROUP_ROWS", group_rows)
+    for module in (parquet_module, rows):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", group_rows)
     frames = some_frames(counts)
     places = data.draw(st.lists(st.integers(0, len(frames)), max_size=5))
     for kind in ("poses", "frames"):
@@ -329,7 +338,8 @@ def test_no_pieces_at_all(kind):
 @given(counts_of_persons, st.sampled_from([1, 2, 3, 1000]))
 def test_published_tables_give_the_frames_back(monkeypatch, counts, group_rows):
     """Whatever the row groups: the persons of one frame may lie in two."""
-    monkeypatch.setattr(schemas, "ROW_GROUP_ROWS", group_rows)
+    for module in (parquet_module, rows):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", group_rows)
     frames = some_frames(counts)
     if len(frames) > 1:
         frames[1] = replace(FramePoses.empty(replace(frames[1].record, status="corrupt")))
@@ -403,6 +413,47 @@ OBJECTS = (
 def test_a_record_comes_back(record):
     assert record_from_bytes(record_to_bytes(record)) == record
     assert record_to_bytes(record) == record_to_bytes(record)
+
+
+EVERYTHING = VideoRecord(
+    video="/in/a.mp4",
+    etag="etag-1",
+    size_bytes=1,
+    last_modified=2.0,
+    status="partial",
+    settings_fingerprint="f",
+    run_id="run-1",
+    posebatch_version="0.1",
+    error_kind="damaged",
+    error="3 frames",
+    attempts=3,
+    info=VideoInfo("h264", "yuv420p", 64, 48, 90, TIME_BASE, 5, 4.0, 25.0, 100),
+    is_vfr=True,
+    frames_decoded=4,
+    frames_processed=6,
+    persons=7,
+    detector="d@1",
+    pose="p@1",
+    seconds=StageSeconds(0.5, 1.5, 2.5, 3.5, 4.5),
+    device="cpu",
+    objects=(PublishedObject("poses", "poses/a.mp4.parquet", 7, 8, "f", "0" * 64),),
+)
+"""A record in which every field has a value of its own."""
+
+
+def test_record_rows_have_a_value_for_every_column():
+    """Arrow would make a null of a column that is missing, and drop one that is new."""
+    row = record_to_row(EVERYTHING)
+    assert set(row) == set(VIDEOS_SCHEMA.names)
+    assert None not in row.values()
+    assert set(row["objects"][0]) == {part.name for part in VIDEOS_SCHEMA.field("objects").type.value_type}
+    assert set(record_to_row(RECORD)) == set(VIDEOS_SCHEMA.names)
+
+
+def test_record_rows_keep_every_field():
+    defaults = {field.name: field.default for field in dataclasses.fields(VideoRecord)}
+    assert all(getattr(EVERYTHING, name) != default for name, default in defaults.items())
+    assert record_from_bytes(record_to_bytes(EVERYTHING)) == EVERYTHING
 
 
 FULL = replace(RECORD, info=INFO, seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125), objects=OBJECTS)
@@ -501,7 +552,7 @@ def test_what_is_no_record_is_refused(content):
 
 
 def test_a_log_of_records(monkeypatch):
-    monkeypatch.setattr(records, "RECORDS_PACKED_TOGETHER", 3)
+    monkeypatch.setattr(records, "RECORDS_PER_PIECE", 3)
     for count in (0, 1, 3, 7):
         log, sink = RecordLog(), io.BytesIO()
         for i in range(count):
