@@ -19,8 +19,10 @@ from support.s3_server import S3Server
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    ObjectNotFoundError,
     OutputError,
     OutputHeldError,
+    PutRefusedError,
     StorageError,
     StorageUnavailableError,
     UnsupportedError,
@@ -136,8 +138,11 @@ def test_what_a_run_has_left(store: Store, left: dict[str, object], is_void: boo
 def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
     """Whoever starts it again at once need not wait until its lease expires; not even while it is a zombie."""
     script = (
-        "import sys, time; from posebatch.dataset.lease import held; from posebatch.storage import LocalStore\n"
-        "with held(LocalStore(sys.argv[1]), 'killed', False, print, print): print('held', flush=True); time.sleep(60)"
+        "import sys, time\n"
+        "from posebatch.dataset.lease import hold_lease\n"
+        "from posebatch.storage.local import LocalStore\n"
+        "with hold_lease(LocalStore(sys.argv[1]), 'killed', False, print, print):\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -147,7 +152,7 @@ def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
         pass
     process.kill()
     deadline = time.monotonic() + PATIENCE_S
-    while lease_module._process(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
+    while lease_module._process_id(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
         time.sleep(0.01)
     with hold_lease(store, "mine", False, never, never):
         pass
@@ -243,6 +248,40 @@ def test_renewals_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         while len(failures) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert len(failures) >= 3
+
+
+class VanishingStore(LocalStore):
+    """Every lease that is listed is gone when it is read."""
+
+    def read(self, key: str) -> bytes:
+        raise ObjectNotFoundError(key)
+
+
+def test_lease_that_always_vanishes_is_an_error(tmp_path: Path) -> None:
+    elsewhere(LocalStore(tmp_path))
+    with (
+        pytest.raises(OutputError, match="the newest lease disappeared 3 times; try again"),
+        hold_lease(VanishingStore(tmp_path), "mine", False, never, never),
+    ):
+        pass
+
+
+class LosingStore(LocalStore):
+    """Another run is always faster: it takes each number first, and its lease ends at once."""
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        self.put(key, json.dumps({**json.loads(bytes(content)), "run_id": "faster", "ended": True}).encode())  # type: ignore[arg-type]
+        raise PutRefusedError(key)
+
+
+def test_lease_gives_up_when_other_runs_are_always_faster(tmp_path: Path) -> None:
+    store = LosingStore(tmp_path)
+    with (
+        pytest.raises(OutputError, match="other runs took 10 leases in a row; try again"),
+        hold_lease(store, "mine", True, never, never),
+    ):
+        pass
+    assert leases(store) == [f"{number:010d}.json" for number in range(1, 11)]
 
 
 def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
