@@ -1,4 +1,4 @@
-"""The commands."""
+"""The entry point: all commands, and the mapping of errors to exit codes and messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import EXIT_CANNOT_GO_ON, EXIT_OK, EXIT_USAGE, Parser, add_command
@@ -20,29 +20,50 @@ from posebatch.demo.command import run_demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 3 done but some videos failed, 2 usage, 1 could not go on."""
-    parser = build_parser()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file may end a run because a terminal lacks it
-    try:
-        chosen = parser.parse_args(arguments)
+    """Run a command of ``posebatch``; returns its exit code: 0 done, 3 done but some videos failed, 2 or 1 for errors.
+
+    See `run_script` for the errors.
+    """
+
+    def run_command() -> int:
+        chosen = build_parser().parse_args(arguments)
         return int(chosen.command(chosen))
+
+    return run_script("posebatch", run_command)
+
+
+def run_script(name: str, action: Callable[[], int | None]) -> int:
+    """Run the body of a command or script; returns its exit code, and turns errors into a message on stderr.
+
+    ``action`` returns an exit code, or None for 0. Errors give 2 (`UsageError`) or 1 (anything else). Messages are
+    printed after ``name``, without credentials and control characters.
+
+    Example::
+
+        def main(arguments: Sequence[str] | None = None) -> int:
+            chosen = build_parser().parse_args(arguments)
+            return run_script("train_pose", lambda: train(chosen))
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot encode is no error
+    try:
+        return action() or EXIT_OK
     except UsageError as error:
-        return _complain(error, EXIT_USAGE)
+        return _print_error(name, error, EXIT_USAGE)
     except PosebatchError as error:
-        return _complain(error, EXIT_CANNOT_GO_ON)
-    except BrokenPipeError:  # the reader of our output has gone, as in `posebatch plan ... | head`
+        return _print_error(name, error, EXIT_CANNOT_GO_ON)
+    except BrokenPipeError:  # the reader of stdout has ended, as in `posebatch plan ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
-        return _complain(PosebatchError("stopped"), EXIT_CANNOT_GO_ON)
-    except Exception:  # a bug; what its traceback quotes of a library's errors may hold credentials
+        return _print_error(name, PosebatchError("stopped"), EXIT_CANNOT_GO_ON)
+    except Exception:  # a bug; libraries may quote credentials in their messages
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_CANNOT_GO_ON
 
 
-def _complain(error: PosebatchError, exit_code: int) -> int:
-    print(f"posebatch: {visible(str(error))}", file=sys.stderr)
+def _print_error(name: str, error: PosebatchError, exit_code: int) -> int:
+    print(f"{name}: {visible(str(error))}", file=sys.stderr)
     return exit_code
 
 

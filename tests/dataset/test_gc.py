@@ -36,7 +36,7 @@ from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import FOLDER, hold_lease
 from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
-from posebatch.dataset.tables import schemas
+from posebatch.dataset.tables import parquet, schemas
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
 from posebatch.dataset.verify import verify
 from posebatch.run import scheduler
@@ -657,7 +657,7 @@ def test_who_goes_back_amid_an_upgrade_is_refused(before_the_upgrade: Archive, m
     archive = before_the_upgrade
     stop_after_the_first(archive)
     before = tree(Path(archive.store.root))
-    monkeypatch.setattr(schemas, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr(parquet, "SCHEMA_VERSION", 1)
     monkeypatch.setattr(fingerprints, "PIPELINE_VERSION", 0)
     with pytest.raises(NewerOutputError, match=r"schema version 2; .* knows versions up to 1"):
         archive.run()
