@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import EXIT_CANNOT_GO_ON, EXIT_OK, EXIT_USAGE, Parser, add_command
 from posebatch.cli.run import add_run, plan_command, run_command
-from posebatch.cli.upkeep import add_gc, verify_command
+from posebatch.cli.upkeep import add_gc, add_verify
 from posebatch.core.errors import PosebatchError, UsageError
 from posebatch.core.redaction import redacted, visible
 from posebatch.core.version import __version__
@@ -68,28 +68,25 @@ def _print_error(name: str, error: PosebatchError, exit_code: int) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of all commands."""
+    """The parser of the whole command line."""
     parser = Parser(
-        prog="posebatch", description="Turn an archive of videos into tables of human poses.", allow_abbrev=False
+        prog="posebatch",
+        description="Extract human poses from an archive of videos.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"posebatch {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    add_run(commands, "run", run_command, "do the job: publish the poses of every video")
-    add_run(commands, "plan", plan_command, "dry run: what would be done, what is done, what failed and why")
-    checking = add_command(
-        commands, "verify", verify_command, "prove a dataset: every row counted, nothing doubled or lost"
-    )
-    checking.add_argument("--output", required=True, metavar="URI", help="the output to check")
-    checking.add_argument("--deep", action="store_true", help="read every byte: checksums, all values, metadata, GIFs")
-    checking.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
+    add_run(commands, "run", run_command, "process an archive: write poses, frames and a commit record of every video")
+    add_run(commands, "plan", plan_command, "dry run: show what `run` would do with each video, and why")
+    add_verify(commands)
     add_gc(commands)
     add_models(commands)
-    demo = add_command(commands, "demo", demo_command, "run the job on a sample video, or on one of yours")
+    demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")
-    demo.add_argument("--output", default="demo", metavar="URI", help="where to put the results (default: demo)")
+    demo.add_argument("--output", default="demo", metavar="URI", help="output folder or s3:// URI (default: demo)")
     return parser
 
 
 def demo_command(chosen: argparse.Namespace) -> int:
-    """``posebatch demo``."""
+    """Run ``posebatch demo``; returns the exit code."""
     return run_demo(chosen.video, chosen.output)

@@ -357,7 +357,7 @@ def test_it_says_what_it_kept(out: LocalStore, capsys: pytest.CaptureFixture[str
     monkeypatch.setattr("posebatch.cli.upkeep.remove", lambda *_: False)
     assert main(["gc", "--output", out.root, "--delete"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"kept {STAGED}: it is needed again, or has gone"
+    assert lines[0] == f"kept {STAGED}: it is in use again, or is gone"
     assert lines[-1] == "0 objects, 0.0 MB removed"
     assert tree(Path(out.root)) == before
 
