@@ -39,7 +39,7 @@ def add_models(commands: Any) -> None:
         "--input-size",
         type=_width_x_height,
         metavar="WxH",
-        help="input size in pixels, if no known name implies it",
+        help="input size in pixels (default: from a known name)",
     )
     converting.add_argument(
         "--channel-order", choices=("RGB", "BGR"), help="channel order of the training images (default: by the layout)"
