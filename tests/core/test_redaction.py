@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_video import write_tiny_video
 
-from posebatch.cli import entry
+from posebatch.cli import entry, models
 from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import SECRET_VARIABLES, redacted, visible
 from posebatch.core.settings import settings_from
-from posebatch.models.weights import listing
 from posebatch.run.context import RunContext
 from posebatch.run.preparation import prepare
 from posebatch.run.progress import Progress, Tally
@@ -168,7 +167,7 @@ def test_a_traceback_is_redacted_too(monkeypatch: pytest.MonkeyPatch, capsys: py
     def bug() -> None:
         raise RuntimeError("http://me:hunter22@host/ is down")
 
-    monkeypatch.setattr(listing, "list_models", bug)
+    monkeypatch.setattr(models, "list_models", bug)
     assert entry.main(["models"]) == 1
     said = capsys.readouterr().err
     assert "RuntimeError: http://***@host/ is down" in said

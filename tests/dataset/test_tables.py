@@ -133,7 +133,7 @@ def test_staged_numbers_that_are_no_numbers():
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
 def test_a_long_segment_is_staged_in_pieces(count, monkeypatch):
-    monkeypatch.setattr(staged, "STAGED_PIECE_FRAMES", 3)
+    monkeypatch.setattr(staged, "FRAMES_PER_BATCH", 3)
     frames = [frame(i, i % 3, seed=i) for i in range(count)]
     pieces = [list(piece) for piece in read_staged(staged_file(frames).getvalue())[0]]
     assert max(map(len, pieces)) <= 3

@@ -355,7 +355,7 @@ def test_names_that_a_disk_takes_for_one_are_refused_by_name(tmp_path: Path, pat
     if not clash:
         check(merges=True)
         return
-    with pytest.raises(InputError, match="takes their names for one") as raised:
+    with pytest.raises(InputError, match="takes their names for the same") as raised:
         check(merges=True)
     told = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
     assert len(told) == 2

@@ -197,14 +197,14 @@ def test_delays_are_real_time(times, delays):
 def test_a_gif_lasts_as_long_as_the_video(steps):
     times = np.cumsum(steps)
     found = blocks(gif_of(times))["delays"]
-    assert all(delay >= gif.SHORTEST_DELAY for delay in found)
+    assert all(delay >= gif.MIN_DELAY for delay in found)
     span = round(times[-1] * 100) - round(times[0] * 100)
-    assert 0 <= span - sum(found[:-1]) < gif.SHORTEST_DELAY
+    assert 0 <= span - sum(found[:-1]) < gif.MIN_DELAY
 
 
 def test_a_pause_longer_than_a_gif_can_say():
     found = blocks(gif_of([0, 1, 1000]))["delays"]
-    assert found == [100, gif.LONGEST_DELAY, gif.LONGEST_DELAY]
+    assert found == [100, gif.MAX_DELAY, gif.MAX_DELAY]
 
 
 def test_frames_show_what_they_are_given():

@@ -1,4 +1,4 @@
-"""Parquet files: written in row groups of a fixed size, opened with a check of their version."""
+"""Parquet files: write them in row groups of a fixed size, open them with a check of their version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posebatch.dataset.tables.schemas import ROW_GROUP_ROWS, SCHEMA_VERSION
 
 
 def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table], metadata: Mapping[str, str]) -> int:
-    """Write pieces of a table as one Parquet file in row groups of `ROW_GROUP_ROWS`; returns the number of rows."""
+    """Write a table, given in pieces, as a Parquet file with row groups of `ROW_GROUP_ROWS`; returns its rows."""
     described = schema.with_metadata({**(schema.metadata or {}), **metadata})
     rows = 0
     with pq.ParquetWriter(sink, described, compression="zstd", version="2.6", write_page_index=True) as writer:
@@ -25,25 +25,22 @@ def write_parquet(sink: IO[bytes], schema: pa.Schema, pieces: Iterable[pa.Table]
 
 
 def _regrouped(pieces: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of `ROW_GROUP_ROWS`, laid out alike whatever the pieces were."""
-    waiting: list[pa.Table] = []
+    """The same rows in tables of `ROW_GROUP_ROWS`, so that the bytes do not depend on how the rows were split."""
+    pending: list[pa.Table] = []
     rows = 0
     for piece in pieces:
-        waiting.append(piece)
+        pending.append(piece)
         rows += piece.num_rows
         while rows >= ROW_GROUP_ROWS:
-            joined = pa.concat_tables(waiting)
+            joined = pa.concat_tables(pending)
             yield _compact(joined.slice(0, ROW_GROUP_ROWS))
-            waiting = [joined.slice(ROW_GROUP_ROWS)]
+            pending = [joined.slice(ROW_GROUP_ROWS)]
             rows -= ROW_GROUP_ROWS
-    yield _compact(pa.concat_tables(waiting) if waiting else schema.empty_table())
+    yield _compact(pa.concat_tables(pending) if pending else schema.empty_table())
 
 
 def _compact(table: pa.Table) -> pa.Table:
     return table.unify_dictionaries().combine_chunks()
-
-
-# --- files -------------------------------------------------------------------------------------------------------
 
 
 def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[str] | None = None) -> pa.Table:
@@ -62,7 +59,7 @@ def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[s
 
 
 def open_parquet(content: bytes) -> pq.ParquetFile:
-    """A Parquet file in memory, unless a later version of posebatch wrote it: then `NewerOutputError`."""
+    """Open a Parquet file in memory. Raises `NewerOutputError` if a later version of posebatch wrote it."""
     file = pq.ParquetFile(pa.BufferReader(content))
     version = schema_version(file.schema_arrow.metadata)
     if version is not None and version > SCHEMA_VERSION:
@@ -74,6 +71,6 @@ def open_parquet(content: bytes) -> pq.ParquetFile:
 
 
 def schema_version(metadata: Mapping[bytes, bytes] | None) -> int | None:
-    """The version that a file's metadata states; None when it states none."""
+    """The schema version in a file's metadata; None if there is none."""
     stated = (metadata or {}).get(b"posebatch.schema_version", b"")
     return int(stated) if stated.isdigit() else None
