@@ -146,10 +146,10 @@ def test_verify_checks_new_kinds(store: LocalStore, key: str, content: bytes | i
     record = attach(store)
     stored = store.put(key, table(content, record) if isinstance(content, int) else content)
     if not problem.startswith("7 bytes"):
-        objects = [replace(one, size_bytes=stored.size_bytes) if one.key == key else one for one in record.objects]
+        objects = [replace(o, size_bytes=stored.size_bytes) if o.key == key else o for o in record.objects]
         Publication.begin(store, "a.mp4").commit(replace(record, objects=tuple(objects)))
-    (found,) = verify(store, deep=True).problems
-    assert found.startswith(f"{key}: {problem}")
+    (found_problem,) = verify(store, deep=True).problems
+    assert found_problem.startswith(f"{key}: {problem}")
 
 
 def test_verify_reports_a_kind_that_the_version_does_not_know(store: LocalStore, monkeypatch: pytest.MonkeyPatch):
