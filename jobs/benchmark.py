@@ -65,7 +65,8 @@ from benchmarks.scaling import Scaling, ray_overhead
 from benchmarks.stage_costs import measure_stages
 from benchmarks.whole_job import in_this_process, on_ray
 
-from posebatch.core.errors import PosebatchError, SettingsError, WeightsError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import SettingsError, UsageError, WeightsError
 from posebatch.core.settings import Settings, settings_from
 from posebatch.models.networks.engines import resolve_device
 from posebatch.models.weights.records import Kind
@@ -86,24 +87,23 @@ class Archive:
 def main() -> int:
     """Measure, print, and write what was asked for."""
     chosen = _parser().parse_args()
+    return run_script("benchmark", lambda: measure(chosen))
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Measure, print, and write what was asked for."""
     try:
         if chosen.picture:
             import matplotlib  # noqa: PLC0415, F401 - better missed now than after the measurement
-    except ImportError:
-        print("benchmark: --picture needs matplotlib: pip install 'posebatch[train]'", file=sys.stderr)
-        return 2
+    except ImportError as error:
+        raise UsageError("--picture needs matplotlib: pip install 'posebatch[train]'") from error
     machine = this_machine(cores())
     print(machine_text(machine), flush=True)
     report: dict[str, Any] = {"machine": as_json(machine)}
-    try:
-        with _working_folder(chosen.folder) as folder:
-            report |= MEASURES[chosen.what](chosen, folder)
-    except PosebatchError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 1
+    with _working_folder(chosen.folder) as folder:
+        report |= MEASURES[chosen.what](chosen, folder)
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

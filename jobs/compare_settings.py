@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from posebatch.core.errors import InputError, OutputError, PosebatchError, UsageError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import InputError, OutputError, UsageError
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.options import Option
@@ -97,12 +98,7 @@ class CountingDetector:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print; returns 0, or 2 when what was asked for cannot be done, or 1."""
     chosen = build_parser().parse_args(arguments)
-    try:
-        compare_settings(chosen)
-    except PosebatchError as error:
-        print(f"compare_settings: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_script("compare_settings", lambda: compare_settings(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

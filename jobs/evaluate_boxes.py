@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from posebatch.core.errors import InputError, PosebatchError, UsageError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import InputError, UsageError
 from posebatch.core.frames import Detections
 from posebatch.core.settings import SamplingSettings, options, settings_from
 from posebatch.core.videos import Segment
@@ -47,12 +48,7 @@ MACHINE = ("precision", "device", "engine")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns 0, or 2 when what was asked for cannot be done, or 1."""
     chosen = build_parser().parse_args(arguments)
-    try:
-        evaluate(chosen)
-    except PosebatchError as error:
-        print(f"evaluate_boxes: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_script("evaluate_boxes", lambda: evaluate(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

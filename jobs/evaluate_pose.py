@@ -21,7 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.core.errors import InputError, OutputError, PosebatchError, UsageError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import InputError, OutputError, UsageError
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.settings import Settings, options, settings_from
 from posebatch.evaluation.contact_sheets import write_sheet
@@ -58,12 +59,7 @@ class Boxes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write; returns 0, or 2 when what was asked for cannot be done, or 1."""
     chosen = build_parser().parse_args(arguments)
-    try:
-        evaluate(chosen)
-    except PosebatchError as error:
-        print(f"evaluate_pose: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_script("evaluate_pose", lambda: evaluate(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.core.errors import OutputError, PosebatchError, UsageError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import OutputError, UsageError
 from posebatch.evaluation.labels import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
 from posebatch.models.weights.quantized import QuantizedNetwork, quantized_file, save_quantized
@@ -29,12 +30,7 @@ Quantize = Callable[[str, LabelledDataset, LabelledDataset | None], QuantizedNet
 def main(arguments: Sequence[str] | None = None) -> int:
     """Quantize; returns 0, or 2 when it cannot be done as asked, or 1."""
     chosen = build_parser().parse_args(arguments)
-    try:
-        quantize(chosen)
-    except PosebatchError as error:
-        print(f"quantize: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_script("quantize", lambda: quantize(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,17 +16,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from posebatch.cli.entry import run_script
 from posebatch.models.weights.names import EMBEDDED, resolve
 from posebatch.models.weights.records import SSDLITE_ARCHITECTURES
 from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.detector_task import DetectorTaskSettings
-from posebatch.training.options import add_common_options, backbone_settings, loop_settings, run
+from posebatch.training.options import add_common_options, backbone_settings, loop_settings, train_from_options
 from posebatch.training.recipes import DetectorRecipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; returns 0, or 2 when it cannot be done as asked, or 1."""
-    return run("train_detector", build_parser().parse_args(arguments), recipe_of)
+    chosen = build_parser().parse_args(arguments)
+    return run_script("train_detector", lambda: train_from_options(chosen, recipe_of))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from posebatch.core.errors import PosebatchError, UsageError
+from posebatch.cli.entry import run_script
+from posebatch.core.errors import UsageError
 from posebatch.models.networks.engines import resolve_device
 from posebatch.training.background import (
     LOG_NAME,
@@ -41,12 +42,7 @@ from posebatch.training.embedded import (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns 0, or 2 when it cannot be done as asked, or 1."""
     chosen = build_parser().parse_args(arguments)
-    try:
-        chosen.command(chosen)
-    except PosebatchError as error:
-        print(f"train_embedded: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_script("train_embedded", lambda: chosen.command(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,9 +17,10 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from posebatch.cli.entry import run_script
 from posebatch.models.weights.names import EMBEDDED, resolve
 from posebatch.models.weights.records import POSE_ARCHITECTURES
-from posebatch.training.options import add_common_options, backbone_settings, loop_settings, run
+from posebatch.training.options import add_common_options, backbone_settings, loop_settings, train_from_options
 from posebatch.training.pose_augmentation import PoseAugmentation
 from posebatch.training.pose_task import BatchNorms, PoseTaskSettings
 from posebatch.training.recipes import PoseRecipe
@@ -27,7 +28,8 @@ from posebatch.training.recipes import PoseRecipe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; returns 0, or 2 when it cannot be done as asked, or 1."""
-    return run("train_pose", build_parser().parse_args(arguments), recipe_of)
+    chosen = build_parser().parse_args(arguments)
+    return run_script("train_pose", lambda: train_from_options(chosen, recipe_of))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -29,7 +29,7 @@ from posebatch.core.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, options
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.core.tiling import Grid
 from posebatch.core.videos import SourceVideo, VideoInfo
-from posebatch.dataset.layout import data_key
+from posebatch.dataset.layout import FRAMES, POSES
 from posebatch.dataset.tables.parquet import write_parquet
 from posebatch.dataset.tables.rows import frames_table, poses_table, provenance
 from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA
@@ -196,14 +196,14 @@ def publish(root: Path, path: str, frames: list[FramePoses], **record: Any) -> N
     store = open_store(str(root))
     video = SourceVideo(f"/archive/{path}", path, "1-1", 1, 0.0)
     objects = []
-    for kind, make, schema in (("poses", poses_table, POSES_SCHEMA), ("frames", frames_table, FRAMES_SCHEMA)):
+    for artifact, make, schema in ((POSES, poses_table, POSES_SCHEMA), (FRAMES, frames_table, FRAMES_SCHEMA)):
         if not frames:
             continue
         sink = io.BytesIO()
         metadata = provenance(video, INFO, {"stride": 1, "fps": None}, {}, "0" * 16)
         rows = write_parquet(sink, schema, [make(frames, video.uri, INFO.time_base)], metadata)
-        key = data_key(kind, path)
-        objects.append({"kind": kind, "key": key, "rows": rows, "size_bytes": store.put(key, sink).size_bytes})
+        key = artifact.key(path)
+        objects.append({"kind": artifact.kind, "key": key, "rows": rows, "size_bytes": store.put(key, sink).size_bytes})
     publish_record(
         store,
         path,

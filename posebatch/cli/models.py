@@ -1,4 +1,4 @@
-"""The command `models`."""
+"""The command ``models``: list, download and convert networks."""
 
 from __future__ import annotations
 
@@ -15,29 +15,34 @@ from posebatch.storage.open import open_store
 
 
 def add_models(commands: Any) -> None:
-    """Add the command ``models`` with its own commands."""
+    """Add the command ``models`` and its actions."""
     models = add_command(
-        commands, "models", models_command, "list detectors and pose networks, fetch and convert weights"
+        commands, "models", models_command, "list detectors and pose networks; download or convert weights"
     )
-    models.add_argument("--benchmark", action="store_true", help="measure how fast each network is here, on one thread")
+    models.add_argument(
+        "--benchmark", action="store_true", help="measure the speed of each network here, with one thread"
+    )
     actions = models.add_subparsers(metavar="ACTION", parser_class=Parser)
     fetch = add_command(
-        actions, "fetch", fetch_command, "download weights, into the cache of this node or into a mirror"
+        actions, "fetch", fetch_command, "download weights into the cache of this node, or into a mirror"
     )
-    fetch.add_argument("names", nargs="+", metavar="NAME", help="a network, a backbone (resnet50), or a preset")
-    fetch.add_argument("--to", metavar="URI", help="folder or s3://bucket/prefix that other nodes use as a mirror")
-    fetch.add_argument("--endpoint-url", metavar="URL", help="S3-compatible store to talk to, instead of AWS")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a network, a backbone (resnet50) or a preset")
+    fetch.add_argument("--to", metavar="URI", help="folder or s3://bucket/prefix to fill as a mirror for other nodes")
+    fetch.add_argument("--endpoint-url", metavar="URL", help="URL of an S3-compatible store to use instead of AWS")
     converting = add_command(
-        actions, "convert", convert_command, "write the weights of another layout as a file of ours"
+        actions, "convert", convert_command, "convert weights of another project to a posebatch weight file"
     )
     converting.add_argument("source", metavar="SRC", help="name, path or s3:// URI of a pose network's weights")
     converting.add_argument("target", metavar="DST.safetensors")
-    converting.add_argument("--name", help="what the network shall be called (default: as the file is)")
+    converting.add_argument("--name", help="name of the network (default: the name of the file)")
     converting.add_argument(
-        "--input-size", type=_width_x_height, metavar="WxH", help="crop, in pixels, where no name says it"
+        "--input-size",
+        type=_width_x_height,
+        metavar="WxH",
+        help="input size in pixels (default: from a known name)",
     )
     converting.add_argument(
-        "--channel-order", choices=("RGB", "BGR"), help="of the images it was trained on (default: by the layout)"
+        "--channel-order", choices=("RGB", "BGR"), help="channel order of the training images (default: by the layout)"
     )
 
 
@@ -47,7 +52,7 @@ def _width_x_height(text: str) -> tuple[int, int]:
 
 
 def models_command(chosen: argparse.Namespace) -> int:
-    """``posebatch models``."""
+    """Run ``posebatch models``; returns the exit code."""
     rows = list_models()
     print(models_table(rows, _speeds(rows) if chosen.benchmark else {}))
     return EXIT_OK
@@ -60,7 +65,7 @@ def _speeds(rows: list[ModelRow]) -> dict[str, str]:
 
 
 def fetch_command(chosen: argparse.Namespace) -> int:
-    """``posebatch models fetch``."""
+    """Run ``posebatch models fetch``; returns the exit code."""
     embedded = {name for names in EMBEDDED.values() for name in names}
     names = [part for name in chosen.names for part in PRESETS.get(name, (name,))]
     mirror = open_store(chosen.to, chosen.endpoint_url) if chosen.to else None
@@ -74,7 +79,7 @@ def fetch_command(chosen: argparse.Namespace) -> int:
 
 
 def convert_command(chosen: argparse.Namespace) -> int:
-    """``posebatch models convert``."""
+    """Run ``posebatch models convert``; returns the exit code."""
     from posebatch.models.weights.convert import convert  # noqa: PLC0415 - loads torch, which takes seconds
 
     record = convert(

@@ -1,4 +1,4 @@
-"""The argument parser, and the exit codes of all commands."""
+"""The argument parser and the exit codes of all commands."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ EXIT_OK, EXIT_CANNOT_GO_ON, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that knows the nearest flag to a mistyped one."""
+    """An argument parser that suggests the nearest flag for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises `UsageError` with the usage, and the nearest flag to an unknown one."""
+        """Raise `UsageError` with the usage and, for an unknown flag, the nearest known one."""
         flags = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ").split()
         hint = nearest(unknown[0].split("=")[0], flags) if message.startswith("unrecognized arguments: -") else ""
         raise UsageError(f"{message}{hint}\n{self.format_usage().strip()}")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; unknown arguments are reported by the parser of the chosen command."""
+        """Parse arguments. The parser of the chosen command reports unknown ones, with its own usage."""
         chosen, unknown = self.parse_known_args(args, namespace)
         if unknown:
             used = getattr(chosen, "parser", self)
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(commands: Any, name: str, command: Any, help_text: str) -> argparse.ArgumentParser:
-    """Add a command that is run by ``command(chosen)``."""
+    """Add a command. The parsed arguments are passed to ``command``, which returns the exit code."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=help_text, description=help_text, allow_abbrev=False
     )

@@ -14,12 +14,12 @@ from posebatch.run.planning.inputs import read_input_list
 
 
 def add_run(commands: Any, name: str, command: Any, help_text: str) -> None:
-    """Add ``run`` or ``plan``: inputs, an output, and a flag for each setting."""
+    """Add the command ``run`` or ``plan``, which take inputs, an output and a flag for each setting."""
     parser = add_command(commands, name, command, help_text)
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob, s3://bucket/key-or-prefix")
-    parser.add_argument("--inputs-from", metavar="FILE", help="more inputs, one a line")
-    parser.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix of the dataset")
-    parser.add_argument("--config", metavar="FILE.yaml", help="settings by the names of these flags; flags win")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or s3://bucket/key-or-prefix")
+    parser.add_argument("--inputs-from", metavar="FILE", help="file with more inputs, one per line")
+    parser.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix for the dataset")
+    parser.add_argument("--config", metavar="FILE.yaml", help="file of settings, named like these flags; flags win")
     for item in options():
         _add_option(parser, item)
 
@@ -30,7 +30,7 @@ def _add_option(parser: argparse.ArgumentParser, item: Option) -> None:
     if item.value_type is bool:
         parser.add_argument(item.flag, action=argparse.BooleanOptionalAction, **common)
         return
-    # choices and limits are checked by the settings, which say more when they are not met
+    # no choices for argparse: the settings check them, with a better message
     metavar = item.metavar or ("{" + ",".join(item.choices) + "}" if item.choices else item.name.upper())
     action = "append" if item.repeatable else "store"
     parser.add_argument(item.flag, action=action, type=item.value_type, metavar=metavar, **common)
@@ -39,19 +39,19 @@ def _add_option(parser: argparse.ArgumentParser, item: Option) -> None:
 def _settings(chosen: argparse.Namespace) -> Settings:
     names = {item.name for item in options()}
     from_file = read_config(chosen.config) if chosen.config else {}
-    settings_from(from_file, f"--config {chosen.config}")  # so that what is wrong in the file is said of the file
+    settings_from(from_file, f"--config {chosen.config}")  # first, so that its errors name the file
     from_file = {str(key).replace("-", "_"): value for key, value in from_file.items()}
     from_flags = {name: value for name, value in vars(chosen).items() if name in names}
     return settings_from({**from_file, **from_flags}, "command line")
 
 
 def run_command(chosen: argparse.Namespace) -> int:
-    """``posebatch run``."""
+    """Run ``posebatch run``; returns the exit code."""
     return run_job(_named_inputs(chosen), chosen.output, _settings(chosen))
 
 
 def plan_command(chosen: argparse.Namespace) -> int:
-    """``posebatch plan``."""
+    """Run ``posebatch plan``; returns the exit code."""
     dry_run(_named_inputs(chosen), chosen.output, _settings(chosen))
     return EXIT_OK
 

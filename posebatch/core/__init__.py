@@ -1,1 +1,1 @@
-"""Data that all packages share: frames, images, videos, records, settings, errors. NumPy and YAML, no I/O."""
+"""Types that all packages share: frames, images, videos, records, settings, errors. No I/O but settings files."""

@@ -1,39 +1,39 @@
-"""Every error that posebatch raises on purpose, in one tree.
+"""The tree of all errors that posebatch raises deliberately.
 
 ::
 
     PosebatchError
-    ├── UsageError                what was asked for cannot be done: exit code 2
-    │   ├── SettingsError         an option or a settings file
-    │   ├── InputError            an input, or how inputs and output lie to each other
+    ├── UsageError                the command cannot be carried out as given: exit code 2
+    │   ├── SettingsError         an option or a settings file is wrong
+    │   ├── InputError            an input is wrong, or conflicts with another or with the output
     │   ├── OutputError           the output cannot be written
-    │   │   └── NewerOutputError  a newer posebatch wrote in it what this one does not know
-    │   ├── OutputHeldError       another run has the output
-    │   ├── WeightsError          a weight file: missing, damaged, of another network
-    │   └── TrainingError         a training that cannot go on as it is set up
-    ├── VideoError                one video is at fault; the same bytes will fail again
-    │   ├── NotAVideoError        no container that we read, or nothing in the file
+    │   │   └── NewerOutputError  a newer version of posebatch wrote something that this one does not know
+    │   ├── OutputHeldError       another run holds the output
+    │   ├── WeightsError          a weight file is missing, damaged, or of another network
+    │   └── TrainingError         a training cannot continue with its settings
+    ├── VideoError                the video is faulty; the same bytes would fail again
+    │   ├── NotAVideoError        not a container that posebatch reads, or an empty file
     │   ├── NoVideoStreamError    a container without a video stream
-    │   ├── LimitError            larger or longer than the limits that are set
-    │   ├── DamagedVideoError     a container whose index or stream cannot be read
-    │   └── IndexDisagreesError   the container's index promises other frames than the stream holds
-    ├── PreviewError              a preview could not be drawn; the tables do not suffer
+    │   ├── LimitError            larger or longer than the limits in the settings
+    │   ├── DamagedVideoError     the container's index or the stream cannot be read
+    │   └── IndexDisagreesError   the container's index lists other frames than the stream holds
+    ├── PreviewError              a preview could not be drawn; the tables are not affected
     ├── StorageError              an object could not be read or written
     │   ├── ObjectNotFoundError   no such bucket, key or file
-    │   ├── StagedError           a staged segment is not one of this version
-    │   ├── AccessDeniedError     the credentials do not suffice
-    │   ├── UnsupportedError      the store cannot do what was asked of it
-    │   ├── PutRefusedError       (retryable) something else was written where a conditional put went
-    │   ├── ObjectChangedError    (retryable) the object is no longer the version that was planned
+    │   ├── StagedError           a staged segment was not written by this version, or is damaged
+    │   ├── AccessDeniedError     the credentials or permissions do not suffice
+    │   ├── UnsupportedError      the store does not support the operation
+    │   ├── PutRefusedError       (retryable) the object of a conditional put has changed in the meantime
+    │   ├── ObjectChangedError    (retryable) the object is not the version that was planned
     │   └── StorageUnavailableError  (retryable) the store did not answer, or asked to slow down
-    ├── WorkerDiedError           (retryable) the process doing the work ended
-    │   ├── WorkerCrashError           (retryable) ... by what it worked on: a crash, a hang, a memory without end
-    │   └── EvictedError        (retryable) ... through no fault of what it worked on
-    ├── InternalError             a bug of ours, met by one video
-    └── RunAbortedError           the run cannot go on: exit code 1
+    ├── WorkerDiedError           (retryable) the worker process ended
+    │   ├── WorkerCrashError      (retryable) the video caused it: a crash, a hang, or exhausted memory
+    │   └── EvictedError          (retryable) the video did not cause it
+    ├── InternalError             a bug in posebatch, met while working on one video
+    └── RunAbortedError           the run cannot continue: exit code 1
 
-``retryable`` says whether the same work may succeed when tried again. All survive pickling, because Ray ships them
-between processes: each passes all of its arguments to ``Exception.__init__`` and takes nothing but a message.
+``retryable`` says whether the same work may succeed when it is repeated. All errors survive pickling, because Ray
+sends them between processes: each takes one message and passes it to ``Exception.__init__``.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from posebatch.core.redaction import redacted
 
 
 class PosebatchError(Exception):
-    """Anything posebatch raises on purpose. The message says what was wrong, in which input, and what to do.
+    """Base of all errors. The message says what is wrong, in which input, and how to fix it.
 
-    Messages go to terminals, logs, tables and other machines, so credentials are struck out of them here.
+    Credentials in the message are masked, because messages are printed, logged, published and sent to other machines.
     """
 
     retryable: ClassVar[bool] = False
     kind: ClassVar[str] = "error"
-    """The short name that stands in the column ``error_kind`` of the videos table."""
+    """The value of the column ``error_kind`` in the videos table."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
 
 
 class UsageError(PosebatchError):
-    """What was asked for cannot be done as asked."""
+    """The command cannot be carried out as given."""
 
     kind = "usage"
 
@@ -70,7 +70,7 @@ class SettingsError(UsageError):
 
 
 class InputError(UsageError):
-    """An input does not exist, is empty, or collides with another or with the output."""
+    """An input does not exist, is empty, or conflicts with another input or with the output."""
 
     kind = "input"
 
@@ -82,37 +82,37 @@ class OutputError(UsageError):
 
 
 class NewerOutputError(OutputError):
-    """A newer posebatch has written what this one can neither read nor judge, and so must not touch."""
+    """A newer version of posebatch wrote a file that this version cannot read and therefore must not change."""
 
     kind = "newer_output"
 
 
 class OutputHeldError(UsageError):
-    """Another run has the output."""
+    """Another run holds the output."""
 
     kind = "output_held"
 
 
 class WeightsError(UsageError):
-    """A weight file is missing, damaged, or belongs to another network."""
+    """A weight file is missing, damaged, or of another network."""
 
     kind = "weights"
 
 
 class TrainingError(UsageError):
-    """A training run cannot go on as it is set up."""
+    """A training cannot continue with its settings."""
 
     kind = "training"
 
 
 class VideoError(PosebatchError):
-    """One video is at fault; trying the same bytes again gives the same error."""
+    """The video is faulty; the same bytes would fail again."""
 
     kind = "video"
 
 
 class NotAVideoError(VideoError):
-    """The bytes are no video container that we read."""
+    """The bytes are not a video container that posebatch reads."""
 
     kind = "not_a_video"
 
@@ -124,7 +124,7 @@ class NoVideoStreamError(VideoError):
 
 
 class LimitError(VideoError):
-    """The video is larger or longer than the limits that are set."""
+    """The video is larger or longer than the limits in the settings."""
 
     kind = "limit"
 
@@ -136,7 +136,7 @@ class DamagedVideoError(VideoError):
 
 
 class IndexDisagreesError(VideoError):
-    """The container's index promises other frames than the stream holds; the video must be read as one segment."""
+    """The container's index lists other frames than the stream holds, so the video must be decoded as one segment."""
 
     kind = "index_disagrees"
 
@@ -160,7 +160,7 @@ class ObjectNotFoundError(StorageError):
 
 
 class StagedError(StorageError):
-    """A staged segment is damaged, or of another version of posebatch."""
+    """A staged segment is damaged, or was written by another version of posebatch."""
 
     kind = "staged"
 
@@ -172,20 +172,20 @@ class AccessDeniedError(StorageError):
 
 
 class UnsupportedError(StorageError):
-    """The store cannot do what was asked of it."""
+    """The store does not support the operation, such as a conditional put."""
 
     kind = "unsupported"
 
 
 class PutRefusedError(StorageError):
-    """Something else was written where a conditional put went."""
+    """A conditional put was refused, because the object has changed in the meantime."""
 
     retryable = True
     kind = "put_refused"
 
 
 class ObjectChangedError(StorageError):
-    """The object is no longer the version that was planned."""
+    """The object is not the version that was planned."""
 
     retryable = True
     kind = "source_changed"
@@ -199,31 +199,31 @@ class StorageUnavailableError(StorageError):
 
 
 class WorkerDiedError(PosebatchError):
-    """The process that did the work ended: killed, out of memory, or crashed by what it read."""
+    """The worker process ended."""
 
     retryable = True
     kind = "worker_died"
 
 
 class WorkerCrashError(WorkerDiedError):
-    """The process ended by what it worked on: it crashed, hung, or took memory without end."""
+    """The worker process ended because of the video: it crashed, hung, or exhausted its memory."""
 
     kind = "poison"
 
 
 class EvictedError(WorkerDiedError):
-    """The process ended through no fault of what it worked on: its node went away, or another segment ended it."""
+    """The worker process ended for another reason than the video: its node was lost, or another segment ended it."""
 
     kind = "taken_away"
 
 
 class InternalError(PosebatchError):
-    """A bug, met while working on one video; the message holds the traceback."""
+    """A bug in posebatch, met while working on one video. The message contains the traceback."""
 
     kind = "internal"
 
 
 class RunAbortedError(PosebatchError):
-    """The run cannot go on; what is published stays, and the same command continues it."""
+    """The run cannot continue. Published results stay, and the same command continues the run."""
 
     kind = "aborted"

@@ -1,4 +1,4 @@
-"""Fingerprints: digests of the settings and weights that determine a result."""
+"""Fingerprints identify what determines a result: settings and weights. Digests stand for long names."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from typing import Any, Final
 from posebatch.core.settings import EstimatorSettings, Settings
 
 PIPELINE_VERSION: Final = 1
-"""Raised whenever a change of the code changes published rows, so that old results are recomputed."""
+"""Raise it whenever a change of the code changes published rows, so that older results are recomputed."""
 
 
 def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: str) -> str:
-    """Identifies everything besides the source that shapes ``poses/`` and ``frames/``: 16 hexadecimal digits.
+    """Fingerprint of everything but the source that determines ``poses/`` and ``frames/``: 16 hexadecimal digits.
 
-    Networks count by the identity of their weights, not by the name or path that led to them.
+    Networks are identified by their weights (name and SHA-256), not by the option that selected them.
     """
     estimator = dataclasses.asdict(settings.estimator)
     for key in ("preset", "detector", "pose"):
         del estimator[key]
-    for key in ("detect_size", "tiles"):  # newer than many datasets, whose rows are those of the defaults
+    for key in ("detect_size", "tiles"):  # omitted at their defaults, so that older datasets keep their fingerprint
         if estimator[key] == getattr(EstimatorSettings, key):
             del estimator[key]
-    shaping = {
+    identity = {
         "pipeline": PIPELINE_VERSION,
         "detector": detector_identity,
         "pose": pose_identity,
         "estimator": estimator,
         "sampling": dataclasses.asdict(settings.sampling),
     }
-    return _digest(shaping)
+    return _digest(identity)
 
 
 def preview_fingerprint(settings: Settings) -> str:
-    """Identifies everything besides the tables that shapes a preview: 16 hexadecimal digits."""
+    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits."""
     return _digest({"pipeline": PIPELINE_VERSION, "scale": settings.preview.preview_scale})
 
 
-def _digest(shaping: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 DIGEST_BYTES: Final = 16
-"""128 bits, so that no two names of an archive share a digest."""
+"""128 bits, so that two names of an archive practically never share a digest."""
 
 
 def digest(name: str) -> bytes:
-    """`DIGEST_BYTES` bytes that stand for an address, a path or an etag; names that are no UTF-8 have one too."""
+    """BLAKE2b digest of a URI, a path or an ETag, `DIGEST_BYTES` long. The name need not be valid UTF-8."""
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()

@@ -1,8 +1,8 @@
-"""What is known of one frame: its number and status, the boxes and the poses found in it.
+"""Data of one frame: its number and status, the boxes and the poses found in it.
 
-Coordinates are pixels of the displayed frame (rotation applied), x right, y down; an integer is a pixel's centre, so a
-frame of width W spans -0.5 to W - 0.5. Times are integer ticks (``pts``) of the stream's own time base; seconds appear
-only at the edge, as ``pts * time_base``. Intervals are half-open.
+Coordinates are pixels of the displayed frame (rotation applied), x right, y down. An integer is the centre of a pixel,
+so a frame of width W spans -0.5 to W - 0.5. Times are integer ticks (``pts``) of the stream's time base; tables also
+hold seconds, ``pts * time_base``. Intervals are half-open.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ FrameStatus = Literal["ok", "corrupt", "missing"]
 
 
 def check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape: Sequence[int | None]) -> None:
-    """Raise ``ValueError`` unless ``array`` has ``dtype`` and ``shape`` (None stands for any length)."""
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    """Raise ``ValueError`` unless ``array`` has ``dtype`` and ``shape``, in which None is any length."""
+    fits = array.ndim == len(shape) and all(
+        expected in (None, length) for expected, length in zip(shape, array.shape, strict=True)
+    )
     if not fits or array.dtype != dtype:
-        wanted = "(" + ", ".join("n" if want is None else str(want) for want in shape) + ")"
-        raise ValueError(f"{name} must be {np.dtype(dtype)} {wanted}, got {array.dtype} {array.shape}")
+        text = "(" + ", ".join("n" if expected is None else str(expected) for expected in shape) + ")"
+        raise ValueError(f"{name} must be {np.dtype(dtype)} {text}, got {array.dtype} {array.shape}")
 
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One frame of the stream, decodable or not."""
+    """A frame of the stream, decodable or not."""
 
     frame_index: int
-    """Position in presentation order, from 0, whatever the stride."""
+    """Position among all frames of the stream in presentation order, from 0."""
     pts: int
     is_keyframe: bool
     status: FrameStatus
@@ -40,14 +42,14 @@ class FrameRecord:
 
 @dataclass(frozen=True)
 class Detections:
-    """The persons that a detector found in one frame, best first."""
+    """Persons that a detector found in one frame, best first."""
 
     bbox_xyxy: NDArray[np.float32]
-    """(n, 4) x1, y1, x2, y2 in pixels."""
+    """(n, 4) x1, y1, x2, y2, pixels."""
     scores: NDArray[np.float32]
     """(n,) in 0..1, descending."""
     left_out: int = 0
-    """Persons who were found besides, and are more than were wanted."""
+    """Number of further persons, dropped because of ``max_persons``."""
 
     def __post_init__(self) -> None:
         check_array("bbox_xyxy", self.bbox_xyxy, np.float32, (None, 4))
@@ -59,20 +61,19 @@ class Detections:
 
 @dataclass(frozen=True)
 class FramePoses:
-    """The persons of one frame, ranked by ``pose_scores``, best first."""
+    """Persons of one frame with their poses, ranked by ``pose_scores``, best first."""
 
     record: FrameRecord
     bbox_xyxy: NDArray[np.float32]
-    """(n, 4) the detector's boxes, pixels."""
+    """(n, 4) boxes of the detector, x1, y1, x2, y2, pixels."""
     bbox_scores: NDArray[np.float32]
-    """(n,)"""
+    """(n,) scores of the detector, 0..1."""
     pose_scores: NDArray[np.float32]
-    """(n,) box score times the mean of the confident keypoints' scores."""
+    """(n,) box score times the mean score of the confident keypoints."""
     keypoints: NDArray[np.float32]
-    """(n, 17, 3) x, y in pixels, score."""
+    """(n, 17, 3) x, y in pixels, and score."""
     left_out: int = 0
-    """Persons whom the detector found in this frame besides, more than were wanted. Known to who computed the frame; no
-    table holds it."""
+    """Number of further persons, dropped because of ``max_persons``. It is not stored in any table."""
 
     def __post_init__(self) -> None:
         n = len(self.bbox_xyxy)
@@ -83,7 +84,7 @@ class FramePoses:
 
     @classmethod
     def empty(cls, record: FrameRecord) -> FramePoses:
-        """A frame without a person."""
+        """A frame without persons."""
         zeros = np.zeros((0,), np.float32)
         return cls(record, zeros.reshape(0, 4), zeros, zeros, zeros.reshape(0, NUM_KEYPOINTS, 3))
 

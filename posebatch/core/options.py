@@ -1,4 +1,4 @@
-"""Options: fields of settings with a help text, choices and limits, and the checks of their values."""
+"""Options: settings fields with help text, choices and limits, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def option(
     high: float | None = None,
     metavar: str | None = None,
 ) -> Any:
-    """A settings field: its default and what flags, YAML checks and documentation need to know of it."""
+    """Make a dataclass field for a setting, with the metadata for flags, checks and documentation."""
     metadata = {"help": help_text, "choices": choices, "low": low, "high": high, "metavar": metavar}
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One leaf of the tree, as a command line or a document needs it."""
+    """A setting as the command line and the documentation need it."""
 
     group: str
     name: str
@@ -50,13 +50,13 @@ class Option:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``'; did you mean ...?'`` for the known name most like ``name``, or nothing."""
+    """The hint ``; did you mean ...?`` with the most similar known name, or an empty text if none is similar."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def unwrap(hint: Any) -> tuple[type, bool, bool]:
-    """The plain type behind a hint, whether None is allowed, and whether it is a tuple of that type."""
+    """Take a type hint apart: the plain type, whether None is allowed, and whether it is a tuple of that type."""
     if typing.get_origin(hint) is tuple:
         return typing.get_args(hint)[0], False, True
     if isinstance(hint, types.UnionType):
@@ -65,14 +65,14 @@ def unwrap(hint: Any) -> tuple[type, bool, bool]:
 
 
 def checked_value(item: Option, value: Any, source: str) -> Any:
-    """The value of an option, converted. Raises `SettingsError` naming ``source``, such as a flag or a file's key."""
+    """Check and convert the value of an option. Raises `SettingsError` that names ``source``, such as a file."""
     if value is None and item.optional:
         return None
     if item.repeatable:
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list | tuple):
             raise SettingsError(f"{source}: {item.name} must be a list, got {value!r}")
-        return tuple(_checked_scalar(item, one, source) for one in values)
+        return tuple(_checked_scalar(item, element, source) for element in values)
     return _checked_scalar(item, value, source)
 
 

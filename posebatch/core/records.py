@@ -12,53 +12,52 @@ VideoStatus = Literal["ok", "partial", "failed"]
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What a decoder saw of one segment, besides the frames that were wanted."""
+    """Statistics of decoding one segment."""
 
     frames_decoded: int = 0
-    """Frames of the segment, without the damaged ones: with those that nobody wanted, which may not have been decoded.
-    """
+    """Frames of the segment except damaged ones. Frames that are not sampled count too, even if they were skipped."""
     frames_damaged: int = 0
-    """Wanted frames that came out damaged or not at all."""
+    """Sampled frames that were decoded with damage or not at all."""
     ends_early: bool = False
-    """The stream stopped before the container's index or header said it would."""
+    """The stream ended before the frames that the container's index or header lists."""
     first_pts: int | None = None
     last_pts: int | None = None
     min_interval: int | None = None
-    """Shortest distance between neighbouring frames, ticks; with the first frame of the next segment where known."""
+    """Shortest interval between neighbouring frames, ticks, up to the first frame of the next segment if known."""
     max_interval: int | None = None
 
     def __add__(self, other: DecodeReport) -> DecodeReport:
-        """What was seen of two segments of one video."""
+        """Statistics of two segments of one video together."""
         return DecodeReport(
             self.frames_decoded + other.frames_decoded,
             self.frames_damaged + other.frames_damaged,
             self.ends_early or other.ends_early,
-            _least(self.first_pts, other.first_pts),
-            _most(self.last_pts, other.last_pts),
-            _least(self.min_interval, other.min_interval),
-            _most(self.max_interval, other.max_interval),
+            _min_known(self.first_pts, other.first_pts),
+            _max_known(self.last_pts, other.last_pts),
+            _min_known(self.min_interval, other.min_interval),
+            _max_known(self.max_interval, other.max_interval),
         )
 
 
-def _least(*values: int | None) -> int | None:
+def _min_known(*values: int | None) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def _most(*values: int | None) -> int | None:
+def _max_known(*values: int | None) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """Seconds spent in each stage; decoding and staging run beside the networks."""
+    """Seconds spent in each stage. Decoding and staging run in parallel to the networks."""
 
     decode: float = 0.0
     detect: float = 0.0
     pose: float = 0.0
     total: float = 0.0
-    """From the networks' turn for a segment to its last frame."""
+    """From the first frame that the networks process of a segment to its last."""
     wait: float = 0.0
-    """How much of the total the networks waited for the decoder."""
+    """Part of the total in which the networks waited for the decoder."""
 
     def __add__(self, other: StageSeconds) -> StageSeconds:
         return StageSeconds(
@@ -72,28 +71,29 @@ class StageSeconds:
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What is staged of a segment besides its frames."""
+    """The report that is staged with the frames of a segment."""
 
     decode: DecodeReport = field(default_factory=DecodeReport)
     seconds: StageSeconds = field(default_factory=StageSeconds)
     device: str = ""
-    """Where and how the networks ran, as in ``cpu fp32 openvino``."""
+    """Device, precision and engine of the networks, as in ``cpu fp32 openvino``."""
 
 
 @dataclass(frozen=True)
 class PublishedObject:
-    """An object that a commit record vouches for."""
+    """An object that a commit record references."""
 
-    kind: Literal["poses", "frames", "preview"]
+    kind: str
+    """``poses``, ``frames``, ``preview``, or another kind of `posebatch.dataset.layout.Artifact`."""
     key: str
-    """Path below the output root."""
+    """Key below the output root."""
     rows: int
-    """Rows of a table; frames of a preview."""
+    """Rows of a table, or frames of a preview."""
     size_bytes: int
     fingerprint: str
-    """Of the settings that shaped it."""
+    """Fingerprint of the settings that determined it."""
     sha256: str | None = None
-    """Of its bytes, in hexadecimal; None where a version published it that noted none."""
+    """SHA-256 of its bytes in hexadecimal; None if an earlier version published it without."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class VideoRecord:
     frames_processed: int = 0
     persons: int = 0
     detector: str = ""
-    """Name and sha256 of its weights."""
+    """Identity of the detector: name and SHA-256 of its weights."""
     pose: str = ""
-    """Name and sha256 of its weights."""
+    """Identity of the pose network: name and SHA-256 of its weights."""
     seconds: StageSeconds = field(default_factory=StageSeconds)
     device: str = ""
     objects: tuple[PublishedObject, ...] = ()

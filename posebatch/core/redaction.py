@@ -1,7 +1,7 @@
-"""What must not leave this process in a message: credentials, and characters that a terminal obeys.
+"""Make text safe to show: mask credentials, and escape characters that control a terminal.
 
-`redacted` is applied where text is born that goes anywhere (every error's message, what a run writes about itself),
-`visible` where text meets a terminal or a log.
+`redacted` masks credentials in text that may leave the process: messages of errors, files of a run. `visible` also
+escapes control characters, for text that goes to a terminal or a log.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
-
-if TYPE_CHECKING:
-    pass
-
 
 SECRET_VARIABLES: Final = (
     "AWS_SECRET_ACCESS_KEY",
@@ -23,14 +19,14 @@ SECRET_VARIABLES: Final = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "RAY_AUTH_TOKEN",
 )
-"""Variables of the environment whose values are nobody else's business."""
+"""Environment variables with secret values."""
 
 
 MASK: Final = "***"
 
 
 SHORTEST_SECRET: Final = 8
-"""Characters; a shorter value is an ordinary word too often, and protects nothing."""
+"""Characters. A shorter value is not masked: it could be an ordinary word, and it protects nothing."""
 
 
 _USER_IN_URL: Final = re.compile(r"(https?://)[^\s\"'`]*@", re.IGNORECASE)
@@ -42,14 +38,14 @@ _SIGNED_QUERY: Final = re.compile(
 )
 
 
-_OBEYED: Final = re.compile(
+_CONTROL: Final = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-"""Control characters, what turns or hides the text around it, separators of lines, and bytes that are no UTF-8."""
+"""Control characters, line separators, characters that reorder or hide text, and bytes that are not UTF-8."""
 
 
 def redacted(text: str) -> str:
-    """The text without credentials: those in addresses, and this process's own wherever they stand."""
+    """The text with credentials masked: those in URLs, and the secrets of this process anywhere."""
     text = _USER_IN_URL.sub(rf"\1{MASK}@", text)
     text = _SIGNED_QUERY.sub(rf"\1{MASK}", text)
     for secret in _secrets():
@@ -58,11 +54,11 @@ def redacted(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The redacted text for a terminal or a log: nothing in it moves the cursor, turns text around, or hides.
+    """The redacted text with control characters escaped, for a terminal or a log.
 
-    Further lines are marked as such, so that a file's name cannot pass for a line of ours.
+    Lines after the first are marked with ``|``, so that a file name cannot imitate a line of output.
     """
-    return _OBEYED.sub(_escape, redacted(text)).replace("\n", "\n  | ")
+    return _CONTROL.sub(_escape, redacted(text)).replace("\n", "\n  | ")
 
 
 def _secrets() -> Iterator[str]:
@@ -75,11 +71,11 @@ def _secrets() -> Iterator[str]:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte of a file name that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def utf8_text(value: str) -> str:
-    """A file name as text that Arrow takes: bytes that are no UTF-8 become ``\\\\xNN``."""
+    """A file name as valid UTF-8, which Arrow requires. Invalid bytes become ``\\\\xNN``."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""The settings of a run: one typed tree from which flags, YAML keys, their documentation and the fingerprints come.
+"""The settings of a run: one typed tree that defines flags, YAML keys, their documentation and the fingerprints.
 
-Every leaf is a field made with `option`, so its help text, choices and limits stand beside its type and default.
-A flag is its field's name with dashes; a YAML key is the field's name, with dashes or underscores.
+Each leaf is a field made with `option`, which holds its default, help text, choices and limits. A flag is the name of
+the field with dashes. A YAML key is the name of the field with dashes or underscores.
 """
 
 from __future__ import annotations
@@ -28,57 +28,55 @@ PRESETS: Final[Mapping[str, tuple[str, str]]] = {
     "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
     "far": _EMBEDDED_PAIR,
 }
-"""Detector and pose network of each preset. Only those of ``embedded`` need no download; the others fetch once."""
+"""Detector and pose network of each preset. ``embedded`` and ``far`` need no download; the others download once."""
 
 
 PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"tiles": "2x4", "max_persons": 100}}
-"""What a preset sets besides its networks, where nothing else is said; see `settings_from`."""
+"""Settings besides the networks that a preset changes, unless they are given explicitly; see `settings_from`."""
 
 
 DETECT_SIZE: Final = "320"
-"""The input size of the embedded detector that it is trained for."""
+"""Input size for which the embedded detector was trained, pixels."""
 
 
 @dataclass(frozen=True)
 class EstimatorSettings:
-    """What turns a frame into persons. Every field shapes the published rows."""
+    """How persons are estimated in a frame. Every field changes the published rows."""
 
     preset: str = option(
         "embedded",
-        "a detector and a pose network that go together; far: the embedded ones, --tiles 2x4, --max-persons 100",
+        "detector and pose network; far: those of embedded with --tiles 2x4 --max-persons 100, for small people",
         choices=tuple(PRESETS),
     )
-    detector: str | None = option(None, "person detector, instead of the preset's", metavar="NAME|FILE|s3://...")
-    pose: str | None = option(None, "pose network, instead of the preset's", metavar="NAME|FILE|s3://...")
+    detector: str | None = option(None, "person detector to use instead of the preset's", metavar="NAME|FILE|s3://...")
+    pose: str | None = option(None, "pose network to use instead of the preset's", metavar="NAME|FILE|s3://...")
     detect_size: str = option(
         DETECT_SIZE,
-        "side of the embedded detector's input, pixels; auto: 640 for frames whose longer side is over 640",
+        "input size of the embedded detector in pixels; auto: 640 if the longer side of the frame is over 640",
         choices=(DETECT_SIZE, "480", "640", "auto"),
     )
     tiles: str = option(
         "1x1",
-        "rows x columns of overlapping tiles to detect in, besides the whole frame; 1x1: in it alone",
+        "rows x columns of overlapping tiles in which to detect, besides the whole frame; 1x1: no tiles",
         metavar="RxC",
     )
-    bbox_thr: float = option(0.3, "lowest score of a person's box", low=0, high=1)
-    nms_thr: float = option(0.5, "boxes that overlap more than this (IoU) are one person", low=0, high=1)
-    kpt_thr: float = option(0.2, "lowest score of a keypoint that counts in pose_score and is drawn", low=0, high=1)
-    max_persons: int = option(20, "most persons in one frame, the best boxes first", low=1, high=300)
+    bbox_thr: float = option(0.3, "minimum score of a person's box", low=0, high=1)
+    nms_thr: float = option(0.5, "boxes that overlap by more than this IoU are the same person", low=0, high=1)
+    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score and to be drawn", low=0, high=1)
+    max_persons: int = option(20, "maximum persons per frame; those with the best boxes are kept", low=1, high=300)
     detect_every: int = option(
-        1, "run the detector on every N-th frame and follow persons in between; 1: on all", low=1, metavar="N"
+        1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"
     )
-    oks_nms_thr: float = option(
-        1.0, "persons whose poses are more alike than this (OKS) are one; 1: all stay", low=0, high=1
-    )
+    oks_nms_thr: float = option(1.0, "poses more similar than this OKS are the same person; 1: keep all", low=0, high=1)
     decoding: str = option(
         "quarter",
-        "how joints are found in heatmaps; matlab-demo: also how boxes are cropped",
+        "how keypoints are read from heatmaps; matlab-demo: also changes how boxes are cropped",
         choices=("quarter", "dark", "matlab-demo"),
     )
-    flip_test: bool = option(False, "average with the mirrored crop: a little better, twice the work")
+    flip_test: bool = option(False, "average with the mirrored image: slightly more accurate, twice the work")
     precision: str = option(
         "auto",
-        "number format of the networks; auto: bf16 on GPUs and processors with AMX, else fp32",
+        "number format of the networks; auto: bf16 on GPUs and on CPUs with AMX, else fp32",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
 
@@ -90,36 +88,34 @@ class EstimatorSettings:
 
     @property
     def grid(self) -> Grid:
-        """The tiles in force."""
+        """The tiles in which to detect."""
         return Grid.parse(self.tiles)
 
     @property
     def detector_name(self) -> str:
-        """Name or path of the detector in force."""
+        """Name or path of the detector: the chosen one, or the preset's."""
         return self.detector or PRESETS[self.preset][0]
 
     @property
     def pose_name(self) -> str:
-        """Name or path of the pose network in force."""
+        """Name or path of the pose network: the chosen one, or the preset's."""
         return self.pose or PRESETS[self.preset][1]
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Which frames are processed. Every field shapes the published rows."""
+    """Which frames are processed. Every field changes the published rows."""
 
     stride: int = option(1, "process every N-th frame", low=1, metavar="N")
-    fps: float | None = option(
-        None, "process the frames on screen F times a second, instead of --stride", low=1e-6, metavar="F"
-    )
+    fps: float | None = option(None, "process F frames per second of video, instead of --stride", low=1e-6, metavar="F")
 
 
 @dataclass(frozen=True)
 class PreviewSettings:
-    """Pictures beside the tables."""
+    """Pictures that are published besides the tables."""
 
-    preview: tuple[str, ...] = option((), "annotated previews to make; repeatable", choices=("none", "gif"))
-    preview_scale: float = option(0.35, "size of a preview, relative to the frame", low=0.01, high=1)
+    preview: tuple[str, ...] = option((), "annotated preview to make; repeatable", choices=("none", "gif"))
+    preview_scale: float = option(0.35, "size of the preview relative to the frame", low=0.01, high=1)
 
     @property
     def wanted(self) -> bool:
@@ -129,65 +125,66 @@ class PreviewSettings:
 
 @dataclass(frozen=True)
 class ExecutionSettings:
-    """How the work is done. Nothing here changes a published row."""
+    """How the work is done. No field changes a published row."""
 
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"))
     engine: str = option(
         "auto",
-        "what runs the networks; auto: on the CPU OpenVINO where it is installed, else torch",
+        "library that runs the networks; auto: OpenVINO on the CPU if it is installed, else torch",
         choices=("auto", "torch", "openvino"),
     )
     decoder: str = option(
         "auto",
-        "what decodes the video; auto: NVDEC where networks run on a GPU that has it",
+        "video decoder; auto: NVDEC if the networks run on a GPU that has it, else cpu",
         choices=("auto", "cpu", "nvdec"),
     )
-    workers: str = option(
-        "auto", "number of actors; auto: one for each CPU core, or two for each GPU", metavar="auto|N"
-    )
+    workers: str = option("auto", "number of Ray actors; auto: one per CPU core, or two per GPU", metavar="auto|N")
     segment_seconds: float = option(
-        20.0, "length of the pieces in which a long video is shared out", low=0.1, metavar="S"
+        20.0, "length of the segments into which a long video is split, seconds", low=0.1, metavar="S"
     )
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """What a video, and the process that works on it, may take; beyond that it fails. Changes no published row."""
+    """Limits of a video and of the process that works on it; beyond them the video fails. No field changes a row."""
 
-    max_pixels: int = option(150_000_000, "largest frame, width times height", low=1, metavar="N")
-    max_streams: int = option(100, "most streams in one file", low=1, metavar="N")
-    max_frames: int = option(50_000_000, "most frames in one video", low=1, metavar="N")
-    max_hours: float = option(200.0, "longest video, in hours by its own clock", low=0.001, metavar="H")
-    max_memory_gb: float = option(16.0, "most memory of one process that works on videos", low=0.1, metavar="GB")
+    max_pixels: int = option(150_000_000, "maximum pixels of a frame, width times height", low=1, metavar="N")
+    max_streams: int = option(100, "maximum number of streams in a file", low=1, metavar="N")
+    max_frames: int = option(50_000_000, "maximum number of frames in a video", low=1, metavar="N")
+    max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
+    max_memory_gb: float = option(16.0, "maximum memory of a worker process, GB", low=0.1, metavar="GB")
     max_seconds_per_frame: float = option(
-        600.0, "longest time for one frame, or one step without frames, before its process is ended", low=1, metavar="S"
+        600.0,
+        "maximum time for one frame or other step before the worker is ended, seconds",
+        low=1,
+        metavar="S",
     )
     max_idle_minutes: float = option(
-        60.0, "longest time in which nothing at all moves on, before the run gives up", low=0.01, metavar="M"
+        60.0, "maximum time without any progress before the run is aborted, minutes", low=0.01, metavar="M"
     )
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """Which videos are done, and what happens to those that are done or failed already."""
+    """Which videos are processed, and how videos are treated that were published or failed before."""
 
-    include: tuple[str, ...] = option((), "only inputs whose path matches; repeatable", metavar="GLOB")
-    exclude: tuple[str, ...] = option((), "no inputs whose path matches; repeatable", metavar="GLOB")
-    limit: int | None = option(None, "do at most N videos in this run", low=1, metavar="N")
+    include: tuple[str, ...] = option((), "process only inputs whose path matches; repeatable", metavar="GLOB")
+    exclude: tuple[str, ...] = option((), "skip inputs whose path matches; repeatable", metavar="GLOB")
+    limit: int | None = option(None, "process at most N videos in this run", low=1, metavar="N")
     on_existing: str = option(
-        "skip", "what to do with a video whose result is there and up to date", choices=("skip", "overwrite", "error")
+        "skip", "what to do with a video that is published and up to date", choices=("skip", "overwrite", "error")
     )
-    retry_failed: bool = option(False, "try videos again that failed before")
+    retry_failed: bool = option(False, "process videos again that failed before")
     max_attempts: int = option(
-        3, "how often a video is tried when workers die or storage fails, over all runs", low=1, metavar="N"
+        3, "maximum attempts per video, over all runs, when workers die or storage fails", low=1, metavar="N"
     )
-    wait: bool = option(False, "where another run has the output: wait for its end, instead of ending with exit code 2")
-    endpoint_url: str | None = option(None, "S3-compatible store to talk to, instead of AWS", metavar="URL")
+    wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
+    endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run can be told."""
+    """All settings of a run."""
 
     estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -206,20 +203,24 @@ class Settings:
             raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")
 
     def flat(self) -> dict[str, Any]:
-        """All leaves by name: what ``settings.yaml`` holds and ``--config`` reads."""
-        return {name: getattr(getattr(self, group), name) for group, name in _leaves()}
+        """All values by name, as ``settings.yaml`` holds and ``--config`` reads them."""
+        return {item.name: getattr(getattr(self, item.group), item.name) for item in _iterate_options()}
 
 
 def options() -> tuple[Option, ...]:
-    """Every option, in the order of the tree."""
+    """All options, in the order of the tree."""
     return tuple(_iterate_options())
 
 
 def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settings:
-    """Settings from flat values; what is not named is the preset's (`PRESET_VALUES`), or keeps its default.
+    """Make settings from flat values. Missing ones are the preset's (`PRESET_VALUES`) or the defaults.
 
-    Keys may be written with dashes or underscores. Raises `SettingsError` for an unknown key (naming the nearest one),
-    a value of the wrong type, outside its limits or not among its choices. ``source`` is named in the message.
+    Keys have dashes or underscores. Raises `SettingsError`, which names ``source``, for an unknown key (with the
+    nearest known one), and for a value of the wrong type, beyond its limits or not among its choices.
+
+    Example::
+
+        settings = settings_from({"preset": "balanced", "stride": 2})
     """
     known = {item.name: item for item in options()}
     groups: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(Settings)}
@@ -235,7 +236,7 @@ def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settin
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """The flat values of a YAML settings file. Raises `SettingsError` when it cannot be read or is no mapping."""
+    """Read the flat values of a YAML settings file. Raises `SettingsError` if it cannot be read or is no mapping."""
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -245,11 +246,6 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise SettingsError(f"--config {path}: must hold 'name: value' lines, holds a {type(loaded).__name__}")
     return loaded
-
-
-def _leaves() -> Iterator[tuple[str, str]]:
-    for item in _iterate_options():
-        yield item.group, item.name
 
 
 def _iterate_options() -> Iterator[Option]:

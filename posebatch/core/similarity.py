@@ -1,4 +1,4 @@
-"""Similarity of persons: OKS between poses, IoU between boxes, non-maximum suppression and greedy pairing."""
+"""Similarity of persons: OKS of poses, IoU of boxes, non-maximum suppression, greedy pairing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def oks(
     area: float,
     visible: NDArray[np.bool_] | None = None,
 ) -> float:
-    """Object keypoint similarity of one person, 0 (unlike) to 1 (equal).
+    """Object keypoint similarity (OKS) of two poses, from 0 to 1 (equal).
 
-    ``keypoints`` and ``reference`` are (17, 2) pixels, ``area`` the person's area in square pixels, ``visible`` (17,)
-    marks the reference joints that count (all when None). Nothing visible gives 0. Source: COCO keypoint evaluation,
-    ``mean(exp(-d^2 / (2 * area * (2 * sigma)^2)))`` over the visible joints.
+    ``keypoints`` and ``reference`` are (17, 2) pixels and ``area`` is the person's area in square pixels. ``visible``
+    (17,) marks the keypoints of the reference that count, all when None. Without visible keypoints the result is 0.
+    Source: COCO keypoint evaluation, ``mean(exp(-d^2 / (2 * area * (2 * sigma)^2)))`` over the visible keypoints.
     """
     mask = np.ones(NUM_KEYPOINTS, bool) if visible is None else visible
     if not mask.any():
@@ -31,7 +31,7 @@ def oks(
 def joint_similarity(
     keypoints: NDArray[np.floating], reference: NDArray[np.floating], area: NDArray[np.floating] | np.floating
 ) -> NDArray[np.float64]:
-    """What each joint adds to the `oks` of persons: (..., 17, 2) and (17, 2) pixels, (...) areas -> (..., 17)."""
+    """The term of each keypoint in `oks`: (..., 17, 2) and (17, 2) pixels, (...) areas -> (..., 17)."""
     squared = ((keypoints - reference) ** 2).sum(axis=-1)
     variance = (2.0 * OKS_SIGMAS) ** 2
     similarity: NDArray[np.float64] = np.exp(-squared / (2.0 * variance * (area + np.spacing(1.0))[..., None]))
@@ -41,10 +41,10 @@ def joint_similarity(
 def rescore(
     box_scores: NDArray[np.floating[Any]], keypoint_scores: NDArray[np.floating[Any]], kpt_thr: float
 ) -> NDArray[np.float32]:
-    """Scores of persons (n,): the box's (n,) times the mean of the keypoints' (n, k) above ``kpt_thr``.
+    """Pose scores (n,): box scores (n,) times the mean of the keypoint scores (n, k) above ``kpt_thr``.
 
-    0 for a person with no keypoint above it. Source: ``COCODataset.evaluate`` of SimpleBaseline's code, where the
-    threshold is 0.2.
+    A person without such a keypoint gets 0. Source: ``COCODataset.evaluate`` of SimpleBaseline's code, with a
+    threshold of 0.2.
     """
     counts = keypoint_scores > kpt_thr
     means = (keypoint_scores * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
@@ -58,40 +58,44 @@ def oks_nms(
     areas: NDArray[np.floating[Any]],
     oks_thr: float,
 ) -> NDArray[np.intp]:
-    """The persons of one frame that are not a better one over again: their indices, the best score first.
+    """OKS non-maximum suppression: indices of the persons kept, by descending score.
 
-    ``keypoints`` are (n, 17, 2) pixels, ``scores`` and ``areas`` (n,). From the best score down, a person drops out
-    whose object keypoint similarity with one that stays is above ``oks_thr``; all joints count, and the area is the
-    mean of both. Equal scores keep their order. Source: ``oks_nms`` of SimpleBaseline's code, which evaluates with 0.9
-    and takes the area of the crop, padding included.
+    ``keypoints`` are (n, 17, 2) pixels; ``scores`` are (n,); ``areas`` are (n,) square pixels. A person is dropped if
+    the OKS with a kept person of higher score is above ``oks_thr``. All keypoints count, and the area is the mean of
+    both. Equal scores keep their order. Source: ``oks_nms`` of SimpleBaseline's code, which evaluates with 0.9 and
+    uses the area of the padded crop.
     """
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while len(order):
         best, others = int(order[0]), order[1:]
         kept.append(best)
-        shared = (areas[best] + areas[others]) / 2
-        alike = joint_similarity(keypoints[others], keypoints[best], shared).mean(axis=1)
-        order = others[alike <= oks_thr]
+        mean_areas = (areas[best] + areas[others]) / 2
+        similarity = joint_similarity(keypoints[others], keypoints[best], mean_areas).mean(axis=1)
+        order = others[similarity <= oks_thr]
     return np.array(kept, np.intp)
 
 
 def box_iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Intersection over union of boxes (n, 4) and (m, 4), edges in pixels -> (n, m)."""
+    """Intersection over union of boxes (n, 4) and (m, 4), x1, y1, x2, y2 in pixels -> (n, m)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    total = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1)[None] - shared
-    iou: NDArray[np.float64] = shared / np.maximum(total, np.finfo(np.float64).tiny)
+    intersection = (high - low).clip(min=0).prod(axis=2)
+    areas_a, areas_b = (a[:, 2:] - a[:, :2]).prod(axis=1), (b[:, 2:] - b[:, :2]).prod(axis=1)
+    union = areas_a[:, None] + areas_b[None] - intersection
+    iou: NDArray[np.float64] = intersection / np.maximum(union, np.finfo(np.float64).tiny)
     return iou
 
 
-def greedy_pairs(alike: NDArray[np.float64], least: float) -> list[int | None]:
-    """For each row the column it is paired with, each column once, largest values first, none below ``least``."""
-    pairs: list[int | None] = [None] * len(alike)
-    for index in np.argsort(-alike, axis=None, kind="stable"):
-        row, column = divmod(int(index), alike.shape[1])
-        if alike[row, column] < least:
+def greedy_pairs(similarity: NDArray[np.float64], minimum: float) -> list[int | None]:
+    """Pair rows and columns of (n, m) similarities greedily, as COCO does: the largest first, each at most once.
+
+    Returns the column of each row, or None for a row without partner. Similarities below ``minimum`` are not paired.
+    """
+    pairs: list[int | None] = [None] * len(similarity)
+    for index in np.argsort(-similarity, axis=None, kind="stable"):
+        row, column = divmod(int(index), similarity.shape[1])
+        if similarity[row, column] < minimum:
             break
         if pairs[row] is None and column not in pairs:
             pairs[row] = column

@@ -1,4 +1,4 @@
-"""The COCO-17 skeleton: names, edges, left/right pairs, OKS constants, and object keypoint similarity."""
+"""The COCO-17 skeleton: names, edges, left/right pairs and OKS constants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYPOINT_NAMES: Final[tuple[str, ...]] = (
     "left_ankle",
     "right_ankle",
 )
-"""COCO order. *Left* is the person's own left."""
+"""In COCO's order. *Left* is the person's own left."""
 
 
 NUM_KEYPOINTS: Final = len(KEYPOINT_NAMES)
@@ -61,13 +61,13 @@ FLIP_PAIRS: Final[tuple[tuple[int, int], ...]] = tuple(
     for i, name in enumerate(KEYPOINT_NAMES)
     if name.startswith("left_")
 )
-"""Zero-based (left, right) pairs that change places when the image is mirrored."""
+"""Zero-based (left, right) pairs that swap when the image is mirrored."""
 
 
 FLIP_ORDER: Final[tuple[int, ...]] = tuple(
     {**dict(FLIP_PAIRS), **{right: left for left, right in FLIP_PAIRS}}.get(i, i) for i in range(NUM_KEYPOINTS)
 )
-"""`FLIP_PAIRS` as a permutation: ``mirrored[:, FLIP_ORDER]`` has left and right where they belong."""
+"""`FLIP_PAIRS` as a permutation: ``mirrored[:, FLIP_ORDER]`` restores left and right."""
 
 
 OKS_SIGMAS: Final[NDArray[np.float64]] = np.array(
@@ -91,4 +91,4 @@ OKS_SIGMAS: Final[NDArray[np.float64]] = np.array(
         0.089,
     ]
 )
-"""Per-keypoint standard deviations of the COCO keypoint evaluation (Ronchi & Perona, ICCV 2017)."""
+"""Standard deviation of each keypoint in the COCO evaluation (Ronchi & Perona, ICCV 2017)."""

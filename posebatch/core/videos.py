@@ -1,4 +1,4 @@
-"""Descriptions of a video: its source, its header, and the segments it is cut into."""
+"""Descriptions of a video: its source, its header, and the segments into which it is split."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """One object of the archive, as the listing describes it."""
+    """A video of the archive, as the listing describes it."""
 
     uri: str
     """Absolute path, or ``s3://bucket/key``."""
     output_path: str
-    """The path that its results get below ``poses/``, ``frames/``, ..., without ``.parquet``; already encoded."""
+    """Path of its results below ``poses/``, ``frames/``, ..., encoded and without ``.parquet``."""
     etag: str
-    """Changes when the content does: the store's etag, or size and mtime_ns of a local file."""
+    """Changes with the content: the ETag of the store, or size and mtime_ns of a local file."""
     size_bytes: int
     last_modified: float
     """Unix time, seconds."""
@@ -23,7 +23,7 @@ class SourceVideo:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container and the first frame say of a video."""
+    """Properties of a video from its container and its first frame."""
 
     codec: str
     pixel_format: str
@@ -32,37 +32,37 @@ class VideoInfo:
     height: int
     """Displayed height, pixels."""
     rotation: int
-    """Degrees clockwise by which the coded frame was turned to be displayed: 0, 90, 180 or 270."""
+    """Clockwise rotation of the coded frame for display: 0, 90, 180 or 270 degrees."""
     time_base: Fraction
     """Seconds per tick of ``pts``."""
     start_pts: int
-    """The first presented frame's pts."""
+    """``pts`` of the first frame in presentation order."""
     duration_s: float
-    """From the header; 0 when it does not say."""
+    """Seconds, from the header; 0 if unknown."""
     avg_fps: float
-    """From the header; 0 when it does not say."""
+    """Frames per second, from the header; 0 if unknown."""
     frames_in_header: int
-    """Number of frames that the header promises; 0 when it does not say."""
+    """Number of frames according to the header; 0 if unknown."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of one video that can be decoded alone: from one keyframe's pts up to, not including, another's.
+    """A part of a video that can be decoded alone: from the ``pts`` of one keyframe up to that of another, exclusive.
 
-    A keyframe is known by its decode time, which is what a container's index lists. Its pts, and how many frames after
-    it in the file are shown before it (open GOPs), stand in the stream: whoever decodes the segment reads them there.
+    Keyframes are identified by decode time (dts), because a container's index lists these. Their ``pts``, and the
+    frames after a keyframe that are shown before it (open GOP), are read from the stream when the segment is decoded.
     """
 
     index: int = 0
     """Position among the video's segments, from 0."""
     first_packet: int = 0
-    """How many of the stream's packets come before its keyframe, in file order."""
+    """Number of packets of the stream before its keyframe, in file order."""
     num_packets: int | None = None
-    """Packets up to the next segment's keyframe, as the index has it; None when there is no index to trust."""
+    """Packets up to the next segment's keyframe, from the index; None without a reliable index."""
     start_dts: int | None = None
-    """Decode time of its keyframe, the tick to seek to; None: from the beginning of the stream."""
+    """Decode time of its keyframe, ticks; None: the beginning of the stream."""
     end_dts: int | None = None
-    """Decode time of the next segment's keyframe; None: to the end of the stream."""
+    """Decode time of the next segment's keyframe, ticks; None: the end of the stream."""
 
     def __post_init__(self) -> None:
         if self.start_dts is not None and self.end_dts is not None and self.end_dts <= self.start_dts:
@@ -71,8 +71,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """What probing found: how a video looks and how it can be cut."""
+    """The result of probing a video: its properties and its segments."""
 
     info: VideoInfo
     segments: tuple[Segment, ...]
-    """In presentation order; together exactly the frames of one sequential decode."""
+    """In presentation order. Together they hold exactly the frames of one sequential decode."""

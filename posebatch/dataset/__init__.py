@@ -1,1 +1,1 @@
-"""The published dataset: layout, publication, verification, clean-up."""
+"""The published dataset: layout, publication, tables, verification, removal of unreferenced objects."""

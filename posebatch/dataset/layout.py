@@ -1,28 +1,125 @@
-"""Names of folders and objects in an output."""
+"""Names of folders and objects in an output, and the registry of what is published for a video.
+
+Keys below the output root::
+
+    poses/PATH.parquet, frames/PATH.parquet, previews/PATH.gif   the artifacts (`ARTIFACTS`)
+    videos/PATH.parquet                                          the commit record, written last
+    runs/RUN/...                                                 settings, log and records of one run
+    _state/staging/WORK/...                                      finished segments of unfinished videos
+    _state/attempts/WORK.json                                    failed attempts at a video
+    _state/leases/...                                            which run holds the output
+    _state/ledger/...                                            summary of all commit records, a cache
+
+PATH is a video's output path (see `posebatch.dataset.output_paths`). WORK is the id of a `StagingArea`.
+"""
 
 from __future__ import annotations
 
-from posebatch.dataset.tables.schemas import SCHEMA_VERSION
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
 
-DATA_FOLDERS = ("poses", "frames", "previews")
-"""Folders of objects that a commit record vouches for."""
-
-
-RECORDS = "videos/"
-
-
-ATTEMPTS = "_state/attempts/"
+from posebatch.core.records import VideoRecord
+from posebatch.dataset.tables.schemas import FRAMES_SCHEMAS, POSES_SCHEMAS, SCHEMA_VERSION, Schema
 
 
-LEDGER_KEY = f"_state/ledger/1-{SCHEMA_VERSION}"
-"""Raise the first number when its bytes mean something else. No version goes by what a later one says of records."""
+@dataclass(frozen=True)
+class Artifact:
+    """One kind of object that may be published for a video, and how to check it."""
+
+    kind: str
+    """The name that a commit record gives it, see `PublishedObject.kind`."""
+    folder: str
+    """The folder below the output root, which no other kind shares."""
+    suffix: str
+    """The file name extension: no dots."""
+    identified_by: Literal["data", "preview"]
+    """The fingerprint that its `PublishedObject` carries: `data_fingerprint` or `preview_fingerprint`."""
+    required: bool = False
+    """Whether every video that did not fail must have it."""
+    schemas: tuple[Schema, ...] = ()
+    """Of a table: today's schema, then earlier ones that stay readable. `verify` checks columns, rows and metadata."""
+    image_format: str | None = None
+    """Of pictures: Pillow's name of the format. A deep `verify` decodes and counts the frames."""
+    stated_rows: Callable[[VideoRecord], int] | None = None
+    """The number of rows that the commit record also states by itself, where it does."""
+
+    def key(self, output_path: str) -> str:
+        """Key of this artifact of a video."""
+        if self.suffix not in GUARDED_SUFFIXES:  # no folder may be named like a file of this kind: disks allow one only
+            output_path = re.sub(rf"(?i)\.({re.escape(self.suffix)})(?=/)", r"%2E\1", output_path)
+        return f"{self.folder}/{output_path}.{self.suffix}"
+
+    def output_path(self, key: str) -> str | None:
+        """The inverse of `key`: the video whose artifact has this key; None if the key is not one of this kind."""
+        begin, end = f"{self.folder}/", f".{self.suffix}"
+        if not (key.startswith(begin) and key.endswith(end)):
+            return None
+        path = key[len(begin) : -len(end)]
+        if self.suffix not in GUARDED_SUFFIXES:  # at the start of a name, %2E is an escape of `encode_output_path`
+            path = re.sub(rf"(?i)(?<=[^/])%2E({re.escape(self.suffix)})(?=/)", r".\1", path)
+        return path if self.key(path) == key else None
+
+
+GUARDED_SUFFIXES: Final = ("parquet", "gif")
+"""Suffixes that `encode_output_path` escapes at the end of folder names. Fixed: more would rename existing results."""
+
+
+POSES: Final = Artifact("poses", "poses", "parquet", "data", True, POSES_SCHEMAS, None, lambda record: record.persons)
+
+
+FRAMES: Final = Artifact(
+    "frames", "frames", "parquet", "data", True, FRAMES_SCHEMAS, None, lambda record: record.frames_processed
+)
+
+
+PREVIEW: Final = Artifact("preview", "previews", "gif", "preview", image_format="GIF")
+
+
+ARTIFACTS: tuple[Artifact, ...] = (POSES, FRAMES, PREVIEW)
+"""All kinds. Publication, `verify` and `gc` go by this list, so a new kind is one more line here."""
+
+
+RECORDS: Final = "videos/"
+
+
+STAGING: Final = "_state/staging/"
+
+
+ATTEMPTS: Final = "_state/attempts/"
+
+
+LEDGER_KEY: Final = f"_state/ledger/1-{SCHEMA_VERSION}"
+"""Raise the first number whenever the bytes of the ledger change their meaning. Each schema version has its own."""
 
 
 def record_key(output_path: str) -> str:
-    """Where a video's commit record lies."""
+    """Key of a video's commit record."""
     return f"{RECORDS}{output_path}.parquet"
 
 
-def data_key(folder: str, output_path: str) -> str:
-    """Where an object of a video lies in one of `DATA_FOLDERS`."""
-    return f"{folder}/{output_path}.{'gif' if folder == 'previews' else 'parquet'}"
+def data_folders() -> tuple[str, ...]:
+    """The folders of all artifacts."""
+    return tuple(artifact.folder for artifact in ARTIFACTS)
+
+
+def artifact_keys(output_path: str) -> list[str]:
+    """Keys of all artifacts that a video may have."""
+    return [artifact.key(output_path) for artifact in ARTIFACTS]
+
+
+def required_kinds() -> list[str]:
+    """Kinds that every video must have unless it failed."""
+    return [artifact.kind for artifact in ARTIFACTS if artifact.required]
+
+
+def artifact_of_kind(kind: str) -> Artifact | None:
+    """The artifact that a commit record calls ``kind``; None if this version does not know it."""
+    return next((artifact for artifact in ARTIFACTS if artifact.kind == kind), None)
+
+
+def output_path_of(key: str) -> str | None:
+    """The video whose artifact has this key, or None if it is no key of an artifact."""
+    paths = (artifact.output_path(key) for artifact in ARTIFACTS)
+    return next((path for path in paths if path is not None), None)

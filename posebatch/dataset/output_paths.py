@@ -1,4 +1,9 @@
-"""Output paths: the path of a video's results, made from the address of its source."""
+"""Output paths: where the results of a video lie, by the path of its source in the archive.
+
+`encode_output_path` makes the path, so that different sources get different paths and any file system and Parquet
+reader can use them. `check_case_collisions` refuses videos that a local disk would still take for one, because it
+ignores case or normalizes accents.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +19,56 @@ from typing import Final
 from posebatch.core.errors import InputError
 from posebatch.core.fingerprints import digest
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.layout import GUARDED_SUFFIXES
 from posebatch.dataset.tables.schemas import COLUMNS
 from posebatch.storage.local import SCRATCH_FOLDER, LocalStore
 from posebatch.storage.store import Store
 
 MAX_SEGMENT_BYTES: Final = 200
-"""Longest folder or file name of an output path: file systems stop at 255 bytes, and ``.parquet`` is added."""
+"""Maximum length of a folder or file name in an output path. File systems allow 255, with the suffix."""
 
 
 MAX_PATH_BYTES: Final = 700
-"""Longest output path: S3 keys stop at 1,024 bytes, and the output's own prefix comes before it."""
+"""Maximum length of an output path. S3 keys allow 1,024, with the prefix of the output."""
 
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
-"""The value by which Hive means none at all; pandas cannot read a folder where some files have it and others do not."""
+"""Hive's name for a null value. pandas cannot read folders where only some files have it."""
 
 
 _ENCODED: Final = re.compile(r"[%\x00-\x1f\x7f-\x9f\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""``%`` itself, control characters, backslashes, what ends a line or turns the text around it, bytes that are no UTF-8.
-Spelled out, not by Unicode's categories: those grow, and a path must stay what it is."""
+"""``%`` itself, control characters, backslashes, characters that end lines or reorder text, bytes that are not UTF-8.
+They are listed one by one, because Unicode's categories grow, and the path of a video must never change."""
 
 
-_LIKE_OURS: Final = re.compile(r"\.(parquet|gif)\Z", re.IGNORECASE)
-"""How our files end: a folder of such a name would lie where a file of ours belongs."""
+_LIKE_OURS: Final = re.compile(rf"\.({'|'.join(GUARDED_SUFFIXES)})\Z", re.IGNORECASE)
+"""The suffixes of artifacts. A folder with such a name would collide with a file."""
 
 
 HASH_DIGITS: Final = 40
-"""160 bits of SHA-256 in a shortened name: nobody finds two names with the same ones, however long they search."""
+"""160 bits of SHA-256 in a shortened name, too many to find two names with the same digits."""
 
 
 _LIKE_A_HASH: Final = re.compile(rf"~(?=[0-9a-f]{{{HASH_DIGITS}}}\Z)")
-"""How shortened names end: what is named like that from the beginning could be taken for another one, shortened."""
+"""Suffix of a shortened name. Original names ending like this are escaped, so that they cannot collide."""
 
 
 def encode_output_path(path: str) -> str:
-    """The path of an object as the path of its results, without ``.parquet``; different paths stay different.
+    """Encode the path of a source as an output path, without suffix. Different paths stay different.
 
-    Percent-encoded are: ``%`` itself, control characters, what turns text around and bytes that are no UTF-8; ``.`` and
-    ``_`` at the start of a folder or file name, because Parquet readers hide such files (so ``..`` cannot climb); ``=``
-    where a reader would make a column of it that it cannot read or that is one of ours; and whatever could be taken for
-    another path's result: the ending of a folder that ends like our files, the ``~`` before what looks like our hash.
-    An empty name becomes a single ``%``. Names over 200 bytes and paths over 700 keep their beginning and get a hash of
-    the whole.
+    Percent-encoded are:
+
+    - ``%``, control characters, characters that reorder text, and bytes that are not UTF-8;
+    - ``.`` and ``_`` at the start of a name, because Parquet readers hide such files, and ``..`` must not climb;
+    - ``=`` if a reader would make a partition column of it that it cannot read or that a table already has;
+    - the last ``.`` of a folder that ends like an artifact, and the ``~`` of a name that ends like a shortened one.
+
+    An empty name becomes ``%``. Names over 200 bytes and paths over 700 bytes are shortened and get a hash of the
+    whole path.
+
+    Example::
+
+        encode_output_path("ski/_raw/a.mp4") == "ski/%5Fraw/a.mp4"
     """
     *folders, name = path.split("/")
     names = [*(_LIKE_OURS.sub(r"%2E\1", _encode_name(folder)) for folder in folders), _encode_name(name)]
@@ -83,48 +96,50 @@ def _shortened(text: str, limit: int, of: str | None = None) -> str:
     raw = text.encode()
     if len(raw) <= limit:
         return text
-    mark = "~" + hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:HASH_DIGITS]
-    kept = raw[: limit - len(mark)].rstrip(b"/")
-    name = kept.rfind(b"/") + 1  # of the last one kept, which gets longer
-    return kept[: name + MAX_SEGMENT_BYTES - len(mark)].decode(errors="ignore") + mark
+    suffix = "~" + hashlib.sha256((of or text).encode("utf-8", "surrogateescape")).hexdigest()[:HASH_DIGITS]
+    kept = raw[: limit - len(suffix)].rstrip(b"/")
+    last_name = kept.rfind(b"/") + 1  # the suffix makes this name longer, so it has a limit of its own
+    return kept[: last_name + MAX_SEGMENT_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 _COMPOSED, _DECOMPOSED = "\u00e9", "e\u0301"
 
 
 def merges_names(root: str) -> bool:
-    """Whether a folder takes names for one that differ in case, or in how accents are written; tries it out."""
+    """Whether the file system of a folder equates names that differ in case or in the encoding of accents. Tests it."""
     scratch = Path(root, SCRATCH_FOLDER)
     scratch.mkdir(parents=True, exist_ok=True)
-    tried = scratch / f"{uuid.uuid4().hex}-a{_COMPOSED}"
-    tried.touch()
+    probe = scratch / f"{uuid.uuid4().hex}-a{_COMPOSED}"
+    probe.touch()
     try:
-        others = (tried.name.replace("-a", "-A"), tried.name.replace(_COMPOSED, _DECOMPOSED))
-        return any(os.path.lexists(scratch / other) for other in others)
+        variants = (probe.name.replace("-a", "-A"), probe.name.replace(_COMPOSED, _DECOMPOSED))
+        return any(os.path.lexists(scratch / variant) for variant in variants)
     finally:
-        tried.unlink()
+        probe.unlink()
 
 
 def check_case_collisions(
     store: Store, videos: Callable[[], Iterable[SourceVideo]], merges: Callable[[str], bool] = merges_names
 ) -> None:
-    """Raise `InputError` when two of the videos would be one in a local output; ``videos`` lists them anew.
+    """Raise `InputError` if the file system of a local output would equate the output paths of two videos.
 
-    Remembers 16 bytes of each video, and only where the file system merges names.
+    Each call of ``videos`` returns all videos. 16 bytes of each are kept, if ``merges`` says that the file system
+    equates names.
     """
     if not isinstance(store, LocalStore) or not merges(store.root):
         return
     seen: set[bytes] = set()
     for video in videos():
-        mark = _mark(video)
-        if mark in seen:
-            other = next(one for one in videos() if _mark(one) == mark)
+        folded = _folded_digest(video)
+        if folded in seen:
+            other = next(earlier for earlier in videos() if _folded_digest(earlier) == folded)
             raise InputError(
-                f"{other.uri} and {video.uri}: the disk of the output {store.root} takes their names for one and "
-                "would keep the results of one only; rename one, exclude it, or choose another --output"
+                f"{other.uri} and {video.uri}: the file system of the output {store.root} takes their names for the "
+                "same and would keep the results of one only; rename one, exclude it, or choose another --output"
             )
-        seen.add(mark)
+        seen.add(folded)
 
 
-def _mark(video: SourceVideo) -> bytes:
+def _folded_digest(video: SourceVideo) -> bytes:
+    """Digest of the output path without case and with decomposed accents."""
     return digest(unicodedata.normalize("NFD", unicodedata.normalize("NFD", video.output_path).casefold()))

@@ -1,16 +1,10 @@
-"""What is done, what is staged, and how results become visible.
+"""Publish the results of a video so that readers never see half of them.
 
-Keys below the output root::
+Artifacts are written first and the commit record last. Work on a video is done if and only if it has a commit record,
+and the record lists every published object with its size and checksum. Keys are those of `posebatch.dataset.layout`.
 
-    poses/PATH.parquet, frames/PATH.parquet, previews/PATH.gif   the data
-    videos/PATH.parquet                                          the commit record, written last
-    _state/staging/WORK/...                                      finished segments of unfinished videos
-    _state/attempts/WORK.json                                    how often a video was tried in vain
-    _state/ledger/...                                            what the records say, to save reading them all
-
-WORK identifies a video's content and everything that shapes its rows, so what is staged for one version of the source
-or the settings is never taken for another. Every put is one whole object under a key that depends on nothing else;
-whoever is late writes the same bytes again, or, if another version was published meanwhile, is refused (`Publication`).
+Every put writes one whole object. A process that repeats the work of another writes the same bytes again. If another
+version of the video was published in the meantime, its puts are refused (see `Publication`).
 """
 
 from __future__ import annotations
@@ -22,8 +16,8 @@ from typing import IO
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, StorageError, UnsupportedError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.layout import DATA_FOLDERS, RECORDS, data_key, record_key
-from posebatch.dataset.staging import listed
+from posebatch.dataset.layout import FRAMES, POSES, RECORDS, Artifact, artifact_keys, record_key
+from posebatch.dataset.staging import list_existing
 from posebatch.dataset.tables.records import record_from_bytes, record_to_bytes
 from posebatch.dataset.tables.rows import published_frames
 from posebatch.storage.store import Store, StoredObject
@@ -31,35 +25,38 @@ from posebatch.storage.store import Store, StoredObject
 
 @dataclass(frozen=True)
 class CommittedRecord:
-    """A commit record as it lies in the store."""
+    """A commit record and the object that holds it."""
 
     output_path: str
-    """Of its video."""
+    """The output path of the video."""
     etag: str
-    """Of the record's own object."""
+    """The ETag of the record's object."""
     record: VideoRecord
 
 
 def read_record(store: Store, output_path: str) -> VideoRecord | None:
-    """A video's commit record; None when there is none. Raises `NewerOutputError`, and `StorageError` for damage."""
+    """Read a video's commit record; None if it has none.
+
+    Raises `StorageError` for a damaged record, `NewerOutputError` if a later version of posebatch wrote it.
+    """
     key = record_key(output_path)
     try:
-        return _parsed(store, key, store.read(key))
+        return _parse_record(store, key, store.read(key))
     except ObjectNotFoundError:
         return None
 
 
 def fetch_record(store: Store, output_path: str) -> CommittedRecord | None:
-    """The same with the etag of what was read."""
+    """Read a video's commit record together with its ETag. Returns and raises as `read_record`."""
     key = record_key(output_path)
     try:
         content, etag = store.fetch(key)
     except ObjectNotFoundError:
         return None
-    return CommittedRecord(output_path, etag, _parsed(store, key, content))
+    return CommittedRecord(output_path, etag, _parse_record(store, key, content))
 
 
-def _parsed(store: Store, key: str, content: bytes) -> VideoRecord:
+def _parse_record(store: Store, key: str, content: bytes) -> VideoRecord:
     try:
         return record_from_bytes(content)
     except (StorageError, NewerOutputError) as error:
@@ -67,61 +64,62 @@ def _parsed(store: Store, key: str, content: bytes) -> VideoRecord:
 
 
 def list_records(store: Store) -> Iterator[tuple[str, str]]:
-    """Output path and etag of every commit record, by a thousand with each request."""
-    for found in listed(store, RECORDS):
-        if found.key.endswith(".parquet"):
-            yield found.key[len(RECORDS) : -len(".parquet")], found.etag
+    """Output path and ETag of every commit record. Reads no record; S3 lists 1,000 with each request."""
+    for listed in list_existing(store, RECORDS):
+        if listed.key.endswith(".parquet"):
+            yield listed.key[len(RECORDS) : -len(".parquet")], listed.etag
 
 
 def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:
-    """A published video's processed frames with their persons, in order."""
-    contents = (store.read(data_key(folder, output_path)) for folder in ("frames", "poses"))
-    return published_frames(*contents)
+    """The processed frames of a published video with their persons, in order."""
+    return published_frames(store.read(FRAMES.key(output_path)), store.read(POSES.key(output_path)))
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One try to publish a video, which writes only over what was there when it began.
+    """One attempt to publish a video. It overwrites only the objects that were there when it began.
 
-    A process that died may have a put under way that arrives when a successor has published another version. The store
-    refuses it then, so tables of one version never stand beside the record of another. Whoever is refused while alive
-    (`PutRefusedError`, retryable) begins a new publication, which looks anew. Where a store has no conditional puts,
-    they are plain ones.
+    A put of a dead process may still arrive after a successor has published another version. The conditional put is
+    refused then, so tables of one version never stand beside the record of another. A live process that is refused
+    gets `PutRefusedError` (retryable) and begins a new publication. A store without conditional puts gets plain ones.
     """
 
     store: Store
     output_path: str
     seen: Mapping[str, str | None]
-    """The etag of each of the video's objects when the publication began; None where there was none."""
+    """The ETag of each object of the video when the publication began; None if it did not exist."""
 
     @classmethod
     def begin(cls, store: Store, output_path: str) -> Publication:
-        """Look at what is there."""
-        keys = [*(data_key(folder, output_path) for folder in DATA_FOLDERS), record_key(output_path)]
+        """Note the ETags of all objects that the video has now."""
+        keys = [*artifact_keys(output_path), record_key(output_path)]
         return cls(store, output_path, {key: _etag(store, key) for key in keys})
 
-    def put(self, folder: str, content: bytes | IO[bytes]) -> StoredObject:
-        """Write the video's object in one of `DATA_FOLDERS`."""
-        return self._put(data_key(folder, self.output_path), content)
-
     def withdrawn(self) -> Publication:
-        """The same, once an older commit record has been taken away.
+        """Remove the older commit record, if there is one, and return the publication that continues from there.
 
-        To be done before anything that it vouches for changes: should this process die amid that, no record vouches for
-        tables of another version.
+        Call this before any object that the record lists is overwritten. If this process dies in between, no record
+        vouches for tables of another version.
         """
         key = record_key(self.output_path)
         self._delete(key)
         return replace(self, seen={**self.seen, key: None})
 
-    def delete(self, folder: str) -> None:
-        """Remove the video's object in one of `DATA_FOLDERS`, if there was one."""
-        self._delete(data_key(folder, self.output_path))
+    def put(self, artifact: Artifact, content: bytes | IO[bytes]) -> StoredObject:
+        """Write an artifact of the video. Raises `PutRefusedError` if another process has written it since."""
+        return self._put(artifact.key(self.output_path), content)
 
     def commit(self, record: VideoRecord) -> CommittedRecord:
-        """Write the commit record: from here on the video is done."""
-        put = self._put(record_key(self.output_path), record_to_bytes(record))
-        return CommittedRecord(self.output_path, put.etag, record)
+        """Write the commit record: the video is done. First, artifacts that the record does not list are removed.
+
+        They belong to an older version of the video, and readers of the folders would take them for current.
+        """
+        listed = {published.key for published in record.objects}
+        for key in artifact_keys(self.output_path):
+            if key not in listed:
+                self._delete(key)
+        stored = self._put(record_key(self.output_path), record_to_bytes(record))
+        return CommittedRecord(self.output_path, stored.etag, record)
 
     def _delete(self, key: str) -> None:
         etag = self.seen[key]
@@ -147,10 +145,5 @@ def _etag(store: Store, key: str) -> str | None:
 
 
 def publish_failure(store: Store, output_path: str, record: VideoRecord) -> CommittedRecord:
-    """Record a failed video. What an older version of it had published is taken away first: it is outdated, and a
-    reader of the folders must not take it for current.
-    """
-    publication = Publication.begin(store, output_path).withdrawn()
-    for folder in DATA_FOLDERS:
-        publication.delete(folder)
-    return publication.commit(record)
+    """Record that a video failed, and remove everything that was published for it before."""
+    return Publication.begin(store, output_path).withdrawn().commit(record)

@@ -1,4 +1,4 @@
-"""The staging area of a video: finished segments and failed attempts, kept until publication."""
+"""The staging area of a video: finished segments and failed attempts, kept until the video is published."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from posebatch.core.errors import ObjectNotFoundError, StagedError, StorageError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import SegmentReport
 from posebatch.core.videos import Segment, SourceVideo
-from posebatch.dataset.layout import ATTEMPTS
+from posebatch.dataset.layout import ATTEMPTS, PREVIEW, STAGING
 from posebatch.dataset.tables.staged import read_staged
 from posebatch.storage.store import Store, StoredObject
 
 
 def list_attempts(store: Store) -> Iterator[str]:
-    """The ids of all works that were tried in vain."""
-    return (found.key.removeprefix(ATTEMPTS).removesuffix(".json") for found in listed(store, ATTEMPTS))
+    """The work ids of all videos that have failed attempts."""
+    return (listed.key.removeprefix(ATTEMPTS).removesuffix(".json") for listed in list_existing(store, ATTEMPTS))
 
 
-def listed(store: Store, prefix: str) -> Iterator[StoredObject]:
-    """An output that does not exist yet holds nothing."""
+def list_existing(store: Store, prefix: str) -> Iterator[StoredObject]:
+    """The objects below ``prefix``; none if the output does not exist yet."""
     with suppress(ObjectNotFoundError):
         yield from store.list(prefix)
 
 
 @dataclass(frozen=True)
 class FailedAttempts:
-    """How often a video was tried in vain."""
+    """How often processing a video failed, over all runs."""
 
     attempts: int = 0
     kills: int = 0
-    """Among them, how often it ended the process that worked on it."""
+    """Worker crashes among the failed attempts."""
 
 
 NO_FAILED_ATTEMPTS: Final = FailedAttempts()
@@ -43,54 +43,55 @@ NO_FAILED_ATTEMPTS: Final = FailedAttempts()
 
 @dataclass(frozen=True)
 class StagingArea:
-    """The staging area of one video in one version, under one set of settings."""
+    """The staging area of one version of a video under one set of settings."""
 
     store: Store
     work_id: str
+    """32 hexadecimal digits of a SHA-256 over everything that determines the rows, so no other version can match."""
 
     @classmethod
     def of(cls, store: Store, video: SourceVideo, data_fingerprint: str) -> StagingArea:
-        """The staging area for a video; the same for every run that would compute the same rows."""
+        """The staging area of a video. Runs that would compute the same rows share it."""
         identity = json.dumps([video.uri, video.output_path, video.etag, data_fingerprint])
         return cls(store, hashlib.sha256(identity.encode()).hexdigest()[:32])
 
     @property
-    def _staging(self) -> str:
-        return f"_state/staging/{self.work_id}/"
+    def _prefix(self) -> str:
+        return f"{STAGING}{self.work_id}/"
 
     def segment_key(self, segment: Segment) -> str:
-        """Where a segment is staged; its place in the video is in the name, so another cut is another key."""
+        """Key of a staged segment. It contains the segment's range, so a different split gets different keys."""
         length = "rest" if segment.num_packets is None else str(segment.num_packets)
-        return f"{self._staging}{segment.first_packet:09d}-{length}.arrow"
+        return f"{self._prefix}{segment.first_packet:09d}-{length}.arrow"
 
     @property
     def preview_key(self) -> str:
-        """Where a preview waits for its tables."""
-        return f"{self._staging}preview.gif"
+        """Key of the preview, which is staged until the tables are published."""
+        return f"{self._prefix}{PREVIEW.kind}.{PREVIEW.suffix}"
 
     def staged_keys(self) -> set[str]:
-        """The keys of everything staged."""
-        return {found.key for found in self.store.list(self._staging)}
+        """Keys of everything that is staged."""
+        return {listed.key for listed in self.store.list(self._prefix)}
 
     def stage(self, segment: Segment, content: IO[bytes]) -> None:
-        """Checkpoint a finished segment: what a `StagedWriter` wrote."""
+        """Checkpoint a finished segment, as a `StagedWriter` wrote it."""
         self.store.put(self.segment_key(segment), content)
 
     def read_segment(self, segment: Segment) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
-        """A staged segment's frames, a piece at a time, and its report.
+        """Read a staged segment: its frames in batches, and its report.
 
-        What cannot be read (another version of posebatch may have staged it) is removed, so that it is done again:
-        `ObjectNotFoundError`, as for a segment that was never staged.
+        Raises `ObjectNotFoundError` if the segment is not staged. An unreadable one, such as another version of
+        posebatch may have staged, is removed and raises the same error, so that it is computed again.
         """
         key = self.segment_key(segment)
         try:
             return read_staged(self.store.read(key))
         except StagedError as error:
             self.store.delete(key)
-            raise ObjectNotFoundError(f"{self.store.uri(key)}: {error}; it is done again") from error
+            raise ObjectNotFoundError(f"{self.store.uri(key)}: {error}; it is computed again") from error
 
     def clear(self, keys: Iterable[str] | None = None) -> None:
-        """Remove everything staged, and the count of attempts."""
+        """Remove the failed attempts and the staged ``keys`` (all of them when None)."""
         for key in self.staged_keys() if keys is None else keys:
             self.store.delete(key)
         self.store.delete(self._attempts_key)
@@ -99,17 +100,17 @@ class StagingArea:
     def _attempts_key(self) -> str:
         return f"{ATTEMPTS}{self.work_id}.json"
 
-    def tries(self) -> FailedAttempts:
-        """How often this work was tried in vain, over all runs."""
+    def failed_attempts(self) -> FailedAttempts:
+        """Read the failed attempts of all runs. Raises `StorageError` if their file is damaged."""
         try:
-            noted = json.loads(self.store.read(self._attempts_key))
-            return FailedAttempts(int(noted["attempts"]), int(noted.get("kills", 0)))
+            content = json.loads(self.store.read(self._attempts_key))
+            return FailedAttempts(int(content["attempts"]), int(content.get("kills", 0)))
         except ObjectNotFoundError:
             return NO_FAILED_ATTEMPTS
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self.store.uri(self._attempts_key)}: not a count of attempts; delete it") from error
 
-    def note_attempt(self, tries: FailedAttempts, kind: str, error: str) -> None:
-        """Remember a failed try beyond the end of this run."""
-        content = json.dumps({**vars(tries), "error_kind": kind, "error": error})
+    def note_attempt(self, attempts: FailedAttempts, kind: str, error: str) -> None:
+        """Write the failed attempts so that later runs count them too."""
+        content = json.dumps({**vars(attempts), "error_kind": kind, "error": error})
         self.store.put(self._attempts_key, content.encode())

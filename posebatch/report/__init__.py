@@ -1,1 +1,1 @@
-"""Pictures for people: skeletons on frames, GIFs."""
+"""Pictures for people: skeletons drawn on frames, GIFs."""

@@ -1,4 +1,4 @@
-"""Skeletons drawn on a frame."""
+"""Draw skeletons on a frame."""
 
 from __future__ import annotations
 
@@ -15,30 +15,35 @@ EDGE_COLOURS: Final = tuple(
     tuple(round(255 * part) for part in colorsys.hsv_to_rgb(i / len(SKELETON_EDGES), 1, 1))
     for i in range(len(SKELETON_EDGES))
 )
-"""RGB of each edge of the skeleton, evenly spaced hues."""
+"""RGB colour of each edge of the skeleton, in evenly spaced hues."""
 
 
 JOINT_COLOUR: Final = (255, 0, 0)
 
 
 SUPERSAMPLING: Final = 2
-"""Lines are drawn this much larger and then reduced, which smooths their edges."""
+"""Factor by which lines are drawn larger and then reduced, which smooths their edges."""
 
 
 def draw_skeletons(
     image: NDArray[np.uint8], keypoints: NDArray[np.float32], kpt_thr: float, scale: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Draw persons (n, 17, 3) on an RGB image; joints below ``kpt_thr`` and their edges are left out.
+    """Draw the skeletons of persons on an RGB image (height, width, 3); returns a new image.
 
-    ``keypoints`` are in pixels of the full frame, of which ``image`` is a copy scaled by ``scale``. A frame without
-    persons is returned as it is.
+    ``keypoints`` are (n, 17, 3): x, y in pixels of the full frame, and score. ``image`` is the frame scaled by
+    ``scale``. Keypoints with a score of at most ``kpt_thr`` and their edges are left out. Without persons the image
+    itself is returned.
+
+    Example::
+
+        drawn = draw_skeletons(image, poses.keypoints, kpt_thr=0.2)
     """
     if not len(keypoints):
         return image
     height, width = image.shape[:2]
     overlay = Image.new("RGBA", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     pen = ImageDraw.Draw(overlay)
-    points = (keypoints[:, :, :2] + 0.5) * scale * SUPERSAMPLING  # an integer is a pixel's centre
+    points = (keypoints[:, :, :2] + 0.5) * scale * SUPERSAMPLING  # an integer is the centre of a pixel
     for person, visible in zip(points, keypoints[:, :, 2] > kpt_thr, strict=True):
         if not visible.any():
             continue
@@ -55,6 +60,6 @@ def draw_skeletons(
 
 
 def _line_width(joints: NDArray[np.float32], frame_side: int) -> float:
-    """In step with the person, so that a small one is not hidden under the drawing, and never clumsy for the frame."""
+    """Line width in supersampled pixels: proportional to the person, within limits that depend on the frame."""
     extent = float(np.ptp(joints, axis=0).max())
     return min(max(1.0 * SUPERSAMPLING, extent / 40), max(1.5 * SUPERSAMPLING, frame_side / 120))

@@ -1,7 +1,7 @@
-"""Skeletons on frames, and annotated GIFs.
+"""Encode frames as a GIF that plays in real time and repeats forever.
 
-Looks as the demo of SimpleBaseline that this project grew from: edges in the hues of the rainbow, joints red, frames
-without a person as they are, 256 colours, endless.
+One palette of 256 colours serves all frames, so two passes over the frames are needed. In between they are kept on
+disk, so memory does not grow with the video.
 """
 
 from __future__ import annotations
@@ -28,31 +28,28 @@ Shape = tuple[int, ...]
 
 
 TICK: Final = Fraction(1, 100)
-"""The unit of a GIF's delays, seconds."""
+"""Unit of the delays in a GIF, seconds."""
 
 
-RGB: Final = av.VideoFormat("rgb24")
+MIN_DELAY: Final = 2
+"""In hundredths of a second. Browsers show frames with shorter delays for ten hundredths."""
 
 
-SHORTEST_DELAY: Final = 2
-"""Hundredths of a second: what is shorter, browsers slow down to ten."""
-
-
-LONGEST_DELAY: Final = 0xFFFF
-"""Hundredths of a second: a delay has 16 bits."""
+MAX_DELAY: Final = 0xFFFF
+"""In hundredths of a second. A delay has 16 bits."""
 
 
 MAX_GIF_PIXELS: Final = 250_000_000
-"""Pixels of all frames of a GIF together: where a long video's preview ends."""
+"""Maximum pixels of all frames of a GIF together. The preview of a long video ends there."""
 
 
 MAX_GIF_FRAMES: Final = 25_000
-"""Where it ends however small its frames."""
+"""Maximum frames of a GIF, however small they are."""
 
 
 @dataclass(frozen=True)
 class AnnotatedFrame:
-    """A frame of a preview and when it is shown."""
+    """A frame of a preview and the time at which it is shown."""
 
     time_s: float
     image: NDArray[np.uint8]
@@ -60,10 +57,15 @@ class AnnotatedFrame:
 
 
 def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
-    """An endless GIF in real time with one palette for all frames; returns it and its number of frames.
+    """Encode frames as a GIF; returns its bytes and its number of frames.
 
-    Frames that come faster than a GIF can show are left out; a long video's preview ends at `MAX_GIF_PIXELS`. Frames
-    wait on the disk between the two passes over them, so memory does not grow with the video. Raises `PreviewError`.
+    Frames less than `MIN_DELAY` after the previous one are left out. The GIF ends at `MAX_GIF_PIXELS` or
+    `MAX_GIF_FRAMES`. Frames of another size than the first are resized to it. Raises `PreviewError` if there is no
+    frame, or if FFmpeg fails.
+
+    Example::
+
+        content, count = encode_gif(AnnotatedFrame(i / 25, image) for i, image in enumerate(images))
     """
     with tempfile.TemporaryFile() as spool:
         delays, shape = _spool(_paced(frames), spool)
@@ -77,17 +79,17 @@ def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
 
 
 def _paced(frames: Iterable[AnnotatedFrame]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """When each frame is shown, in hundredths of a second, without those that come too fast."""
-    shown: int | None = None
+    """The frames to show, each with its time in hundredths of a second."""
+    last_shown: int | None = None
     for frame in frames:
         due = round(frame.time_s * 100)
-        if shown is None or due >= shown + SHORTEST_DELAY:
-            shown = due
+        if last_shown is None or due >= last_shown + MIN_DELAY:
+            last_shown = due
             yield due, frame.image
 
 
 def _spool(paced: Iterator[tuple[int, NDArray[np.uint8]]], spool: io.BufferedRandom) -> tuple[list[int], Shape]:
-    """Write the frames to the spool; returns their times from 0 on, and their common shape."""
+    """Write the frames to ``spool``; returns their times from 0 on in hundredths of a second, and their shape."""
     times: list[int] = []
     shape: Shape = (0, 0, 3)
     for due, image in paced:
@@ -108,11 +110,9 @@ def _unspooled(spool: io.BufferedRandom, shape: Shape, count: int) -> Iterator[V
 
 
 def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
-    """The 256 colours that serve all frames best."""
+    """The palette of 256 colours for all frames."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=Fraction(1, 100)
-    )
+    source = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=TICK)
     sink = graph.add("buffersink")
     graph.link_nodes(source, graph.add("palettegen"), sink).configure()
     for i, frame in enumerate(frames):
@@ -124,12 +124,11 @@ def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
 
 def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequence[int], shape: Shape) -> bytes:
     graph = av.filter.Graph()
-    tick = Fraction(1, 100)
-    images = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=tick)
+    images = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=TICK)
     colours = graph.add_buffer(
-        width=palette.width, height=palette.height, format=av.VideoFormat("bgra"), time_base=tick
+        width=palette.width, height=palette.height, format=av.VideoFormat("bgra"), time_base=TICK
     )
-    # an ordered dither stays where it is from frame to frame; error diffusion would crawl
+    # ordered dithering is stable from frame to frame; error diffusion would flicker
     use = graph.add("paletteuse", "dither=bayer:bayer_scale=4:diff_mode=rectangle")
     sink = graph.add("buffersink")
     images.link_to(use, 0, 0)
@@ -140,8 +139,8 @@ def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequenc
     colours.push(palette)
     colours.push(None)
     output = io.BytesIO()
-    # the last frame stays as long as the one before it; else FFmpeg gives it 1/100 s, which browsers make a tenth
-    last = min(times[-1] - times[-2], LONGEST_DELAY) if len(times) > 1 else SHORTEST_DELAY
+    # the last frame lasts as long as the one before; FFmpeg would give it 1/100 s, which browsers extend to 1/10 s
+    last = min(times[-1] - times[-2], MAX_DELAY) if len(times) > 1 else MIN_DELAY
     with av.open(output, "w", format="gif", options={"loop": "0", "final_delay": str(last)}) as container:
         stream = container.add_stream("gif", rate=100)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = shape[1], shape[0], "pal8", TICK
@@ -158,7 +157,7 @@ def _write_gif(frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequenc
 
 
 def _ready(sink: FilterContext) -> Iterator[VideoFrame]:
-    """The frames that a filter graph has finished."""
+    """The frames that the filter graph has finished."""
     while True:
         try:
             frame = sink.pull()

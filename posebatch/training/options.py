@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from posebatch.core.errors import OutputError, PosebatchError, TrainingError, UsageError
+from posebatch.core.errors import OutputError, TrainingError
 from posebatch.models.networks.engines import resolve_device
 from posebatch.training.launch import train_here, train_on_ray
 from posebatch.training.loop import LoopSettings
@@ -87,17 +86,8 @@ def backbone_settings(chosen: argparse.Namespace, trained_before: bool) -> dict[
     }
 
 
-def run(name: str, chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> int:
-    """Train as the command line says; returns the exit code: 0 done, 2 it cannot be done as asked, 1 otherwise."""
-    try:
-        _train(chosen, recipe_of)
-    except PosebatchError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
-
-
-def _train(chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> None:
+def train_from_options(chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> None:
+    """Train as the command line says, and print the result."""
     if chosen.workers < 1:
         raise TrainingError(f"--workers must be at least 1, got {chosen.workers}")
     try:

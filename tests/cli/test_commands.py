@@ -1,4 +1,4 @@
-"""What the commands say and return where no Ray is needed; what `run` does is tested end to end."""
+"""Output and exit codes of the commands, without Ray. End-to-end tests cover what `run` does."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def tree(root: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a video, an empty folder, and an output that is a regular file; we stand beside them."""
+    """A folder with a video, an empty folder, and a file where an output cannot be; the working directory."""
     write_tiny_video(tmp_path / "in" / "a.mp4")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
@@ -45,11 +45,11 @@ USAGE = [
     ),
     pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
     pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
-    pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify how"),
-    pytest.param(["gc"], ["required: --output", "usage: posebatch gc"], id="gc of what"),
+    pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify, nearest"),
+    pytest.param(["gc"], ["required: --output", "usage: posebatch gc"], id="gc without an output"),
     pytest.param(["gc", "--output", "out", "--delet"], ["--delet; did you mean '--delete'?"], id="gc, no abbreviation"),
     pytest.param(
-        ["gc", "--output", "out", "--older-than-days", "a week"], ["invalid float value: 'a week'"], id="gc, since when"
+        ["gc", "--output", "out", "--older-than-days", "a week"], ["invalid float value: 'a week'"], id="gc, no number"
     ),
     pytest.param(
         ["gc", "--output", "out", "--older-than-days", "0.01"],
@@ -57,13 +57,18 @@ USAGE = [
         id="gc, too short",
     ),
     pytest.param(["models", "x"], ["invalid choice: 'x'"], id="models knows two actions"),
-    pytest.param(["models", "fetch"], ["required: NAME"], id="fetch what"),
+    pytest.param(["models", "fetch"], ["required: NAME"], id="fetch without a name"),
     pytest.param(["models", "fetch", "resnet5"], ["called 'resnet5'; did you mean resnet50"], id="fetch unknown"),
-    pytest.param(["models", "convert", "a.pth", "b.pth"], ["b.pth: weight files of ours end in"], id="convert to what"),
+    pytest.param(
+        ["models", "convert", "a.pth", "b.pth"],
+        ["b.pth: weight files of ours end in"],
+        id="convert to another suffix",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         ["models", "convert", "a.pth", "b.safetensors", "--input-size", "big"],
         ["--input-size: invalid", "'big'"],
-        id="convert for which size",
+        id="convert with a wrong size",
     ),
     pytest.param(["run", "in", "--output", "out", "--strip", "2"], ["--strip"], id="no abbreviation, no guess"),
     pytest.param(["run", "in", "--output", "out", "--stride", "0"], ["stride must be at least 1, got 0"], id="limit"),
@@ -107,25 +112,25 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("arguments", "parts"), USAGE)
-def test_what_cannot_be_done_as_asked(archive: Path, capsys: pytest.CaptureFixture[str], arguments, parts):
+def test_commands_refuse_wrong_arguments(archive: Path, capsys: pytest.CaptureFixture[str], arguments, parts):
     before = tree(archive)
     assert main(arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("posebatch: ")
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("posebatch: ")
+    assert "Traceback" not in printed.err
     for part in parts:
-        assert part in said.err
+        assert part in printed.err
     assert tree(archive) == before, "nothing is written"
 
 
 @pytest.mark.parametrize("arguments", [case.values[0] for case in USAGE if case.values[0][:1] == ["run"]])
 def test_plan_refuses_what_run_refuses(archive: Path, capsys: pytest.CaptureFixture[str], arguments):
     cannot_write = any(argument.startswith("file") for argument in arguments)
-    assert main(["plan", *arguments[1:]]) == (0 if cannot_write else 2)  # what plan does not write it cannot fail at
+    assert main(["plan", *arguments[1:]]) == (0 if cannot_write else 2)  # plan writes nothing, so it does not fail
 
 
-def test_on_existing_error(archive: Path, capsys: pytest.CaptureFixture[str]):
+def test_run_with_on_existing_error_names_the_record(archive: Path, capsys: pytest.CaptureFixture[str]):
     from support.factories import publish_record  # noqa: PLC0415
 
     from posebatch.core.records import VideoRecord  # noqa: PLC0415
@@ -138,10 +143,9 @@ def test_on_existing_error(archive: Path, capsys: pytest.CaptureFixture[str]):
     assert tree(archive) == before
 
 
-@pytest.mark.parametrize("arguments", [["--version"]])
-def test_version(capsys: pytest.CaptureFixture[str], arguments):
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"posebatch {__version__}\n"
 
@@ -149,64 +153,64 @@ def test_version(capsys: pytest.CaptureFixture[str], arguments):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["run", "--help"], ["plan", "-h"], ["verify", "-h"], ["gc", "-h"], ["demo", "-h"]]
 )
-def test_help(capsys: pytest.CaptureFixture[str], arguments):
+def test_help_lists_usage_and_flags(capsys: pytest.CaptureFixture[str], arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert said.startswith("usage: posebatch")
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: posebatch")
     if arguments[0] in ("run", "plan"):
-        assert all(item.flag in said for item in options())
+        assert all(item.flag in printed for item in options())
 
 
-def test_models(capsys: pytest.CaptureFixture[str]):
+def test_models_command_lists_networks(capsys: pytest.CaptureFixture[str]):
     assert main(["models"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     rows = list_models()
     assert rows
-    listed = {line.split()[0]: line for line in said.splitlines() if re.match(r"\w+ .*\d+\.\d M ", line)}
+    listed = {line.split()[0]: line for line in printed.splitlines() if re.match(r"\w+ .*\d+\.\d M ", line)}
     assert [*listed] == [row.name for row in rows]
     for row in rows:
         for fact in (row.input_size, f"{row.gflops:.1f}", f"{row.parameters / 1e6:.1f} M", row.ap_here, row.weights):
             assert fact in listed[row.name]
-        assert row.licence in said
+        assert row.licence in printed
 
 
 @pytest.mark.parametrize("on_existing", ["skip", "overwrite"])
-def test_plan_writes_nothing(archive: Path, capsys: pytest.CaptureFixture[str], on_existing: str):
+def test_plan_command_writes_nothing(archive: Path, capsys: pytest.CaptureFixture[str], on_existing: str):
     write_tiny_video(archive / "in/dt=1/b.mov", frames=30)
     (archive / "in/broken.mp4").write_bytes(b"no video")
     before = tree(archive)
     assert main(["plan", "in", "--output", "out", "--on-existing", on_existing, "--segment-seconds", "1"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert tree(archive) == before
-    lines = said.splitlines()
+    lines = printed.splitlines()
     assert re.fullmatch(r"compute +\S+/in/a\.mp4  \(new\)  mpeg4 64x48, 1 s, 1 segments", lines[0])
     assert re.search(r"in/broken\.mp4", lines[1])
     assert re.search(r"will fail: .*/in/broken\.mp4: not a video", lines[2])
     assert re.search(r"in/dt=1/b\.mov  \(new\)  mpeg4 64x48, 3 s, [23] segments", lines[3])
-    assert "3 compute" in said
-    assert "36 frames" in said
-    assert "time: unknown until a run with these settings has finished here" in said
+    assert "3 compute" in printed
+    assert "36 frames" in printed
+    assert "time: unknown until a run with these settings has finished here" in printed
 
 
-def test_plan_counts_the_frames_it_would_process(archive: Path, capsys: pytest.CaptureFixture[str]):
+def test_plan_command_counts_sampled_frames(archive: Path, capsys: pytest.CaptureFixture[str]):
     for chosen, frames in ((["--stride", "3"], 2), (["--fps", "5"], 3), ([], 6)):
         assert main(["plan", "in", "--output", "out", *chosen]) == 0
         assert f"0.00 hours of video to do, {frames} frames" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("listed", "videos"), [("in\n", 1), ("# all of it\n\n  in/a.mp4  \n", 1)])
-def test_inputs_from_a_file(archive: Path, capsys: pytest.CaptureFixture[str], listed: str, videos: int):
+def test_inputs_from_reads_a_list(archive: Path, capsys: pytest.CaptureFixture[str], listed: str, videos: int):
     (archive / "list.txt").write_text(listed)
     assert main(["plan", "--inputs-from", "list.txt", "--output", "out"]) == 0
     assert f"{videos} compute" in capsys.readouterr().out
 
 
-def test_verify_of_nothing(archive: Path, capsys: pytest.CaptureFixture[str]):
+def test_verify_command_reports_an_empty_output(archive: Path, capsys: pytest.CaptureFixture[str]):
     before = tree(archive)
     assert main(["verify", "--output", "empty"]) == 3
-    said = capsys.readouterr().out
-    assert "problem: " in said
-    assert "1 problems: 0 videos (0 failed), 0 frames, 0 persons" in said
+    printed = capsys.readouterr().out
+    assert "problem: " in printed
+    assert "1 problems: 0 videos (0 failed), 0 frames, 0 persons" in printed
     assert tree(archive) == before

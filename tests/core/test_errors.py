@@ -23,8 +23,8 @@ def tree(root: type[PosebatchError]) -> list[type[PosebatchError]]:
 EVERY = tree(PosebatchError)
 
 
-def drawn() -> dict[str, str | None]:
-    """Each class in the drawing of the docstring, with the one it hangs from, and what is said of it."""
+def parents_in_docstring() -> dict[str, str | None]:
+    """Each class in the tree of the docstring, with its parent there."""
     parents: dict[str, str | None] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -36,30 +36,32 @@ def drawn() -> dict[str, str | None]:
     return parents
 
 
-def test_the_drawing_is_the_tree():
-    assert drawn() == {
+def test_error_tree_in_the_docstring_is_complete():
+    assert parents_in_docstring() == {
         cls.__name__: None if cls is PosebatchError else next(base.__name__ for base in cls.__bases__) for cls in EVERY
     }
 
 
-def test_the_drawing_marks_what_is_retryable():
+def test_error_tree_marks_retryable_errors():
     lines = (errors.__doc__ or "").splitlines()
-    marked = {name for name in drawn() for line in lines if re.search(rf"\b{name}\b.*\(retryable\)", line)}
+    marked = {
+        name for name in parents_in_docstring() for line in lines if re.search(rf"\b{name}\b.*\(retryable\)", line)
+    }
     assert marked == {cls.__name__ for cls in EVERY if cls.retryable} == RETRYABLE
 
 
-def test_every_kind_is_its_own():
+def test_error_kinds_are_unique():
     kinds = [cls.kind for cls in EVERY]
     assert sorted(kinds) == sorted(set(kinds))
     assert all(re.fullmatch(r"[a-z_]+", kind) for kind in kinds)
 
 
-@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("message", ["", "clip.mp4: 0 bytes", "über %s {0}\n\udcff"])
-def test_survives_pickling(cls: type[PosebatchError], message: str):
-    before = cls(message)
-    after = pickle.loads(pickle.dumps(before))
-    assert type(after) is cls
-    assert str(after) == message
-    assert after.args == before.args
-    assert (after.retryable, after.kind) == (cls.retryable, cls.kind)
+def test_errors_survive_pickling(message: str):
+    for cls in EVERY:
+        before = cls(message)
+        after = pickle.loads(pickle.dumps(before))
+        assert type(after) is cls
+        assert str(after) == message
+        assert after.args == before.args
+        assert (after.retryable, after.kind) == (cls.retryable, cls.kind)

@@ -40,20 +40,20 @@ def test_check_array_accepts(array, dtype, shape):
         (np.zeros((3, 4)), np.float32, (3, 4), "a must be float32 (3, 4), got float64 (3, 4)"),
     ],
 )
-def test_check_array_names_what_is_wanted_and_what_came(array, dtype, shape, message):
+def test_check_array_names_expected_and_actual_shape(array, dtype, shape, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_array("a", array, dtype, shape)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_shapes_that_fit(count):
+def test_frame_types_accept_matching_shapes(count):
     assert len(Detections(f32(count, 4), f32(count))) == count
     assert len(FramePoses(OK, f32(count, 4), f32(count), f32(count), f32(count, 17, 3))) == count
     records = tuple(dataclasses.replace(OK, frame_index=i) for i in range(count))
     assert FrameBatch(records, np.zeros((count, 4, 6, 3), np.uint8)).images.shape[0] == count
 
 
-def test_empty_frame():
+def test_frame_poses_empty_has_no_persons():
     frame = FramePoses.empty(MISSING)
     assert frame.record is MISSING
     assert len(frame) == 0
@@ -72,7 +72,7 @@ def test_empty_frame():
         (lambda: FrameBatch((), np.zeros((0, 2, 2, 4), np.uint8)), "images", "(n, n, n, 3)", "(0, 2, 2, 4)"),
     ],
 )
-def test_shape_checks_say_both_shapes(make, field, wanted, got):
+def test_frame_types_refuse_other_shapes(make, field, wanted, got):
     with pytest.raises(ValueError, match=rf"^{field} must be \w+ {re.escape(wanted)}, got \w+ {re.escape(got)}$"):
         make()
 
@@ -85,27 +85,27 @@ def test_shape_checks_say_both_shapes(make, field, wanted, got):
         ((OK, MISSING), 0, "1 records say ok, but there are 0 images"),
     ],
 )
-def test_a_batch_has_an_image_for_each_frame_that_is_ok(records, images, message):
+def test_frame_batch_needs_an_image_for_each_ok_frame(records, images, message):
     with pytest.raises(ValueError, match=message):
         FrameBatch(records, np.zeros((images, 2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("start", "end"), [(None, None), (None, -5), (0, None), (0, 1), (-10, -5)])
-def test_segments(start, end):
+def test_segment_accepts_open_and_rising_bounds(start, end):
     assert Segment(start_dts=start, end_dts=end).end_dts == end
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (5, 4)])
-def test_an_empty_segment_is_refused(start, end):
+def test_segment_refuses_an_empty_range(start, end):
     with pytest.raises(ValueError, match=f"empty segment: start_dts {start}, end_dts {end}"):
         Segment(start_dts=start, end_dts=end)
 
 
-def test_seconds_add_up():
+def test_stage_seconds_add_up():
     assert StageSeconds() + StageSeconds() == StageSeconds()
     assert StageSeconds(1, 2, 3, 4, 5) + StageSeconds(10, 20, 30, 40, 50) == StageSeconds(11, 22, 33, 44, 55)
 
 
 @pytest.mark.parametrize("cls", [Detections, FramePoses, FrameBatch, FrameRecord, Segment])
-def test_frozen(cls):
+def test_frame_types_are_frozen(cls):
     assert cls.__dataclass_params__.frozen

@@ -1,4 +1,4 @@
-"""Credentials are struck out of what leaves the process, and no name moves a terminal's cursor."""
+"""Credentials are masked in everything that leaves the process, and no name controls the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_video import write_tiny_video
 
-from posebatch.cli import entry
+from posebatch.cli import entry, models
 from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import SECRET_VARIABLES, redacted, visible
 from posebatch.core.settings import settings_from
-from posebatch.models.weights import listing
 from posebatch.run.context import RunContext
 from posebatch.run.preparation import prepare
 from posebatch.run.progress import Progress, Tally
@@ -49,24 +48,24 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "expected"), TEXTS.values(), ids=TEXTS)
-def test_credentials_in_addresses_are_struck_out(text: str, expected: str) -> None:
+def test_redacted_masks_credentials_in_urls(text: str, expected: str) -> None:
     assert redacted(text) == expected
     assert redacted(expected) == expected
 
 
 @pytest.mark.parametrize("variable", SECRET_VARIABLES)
-def test_this_process_keeps_its_own_secrets(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redacted_masks_secrets_of_the_environment(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, SECRET)
     assert redacted(f"key={SECRET}, quoted wJalr%2FXUtnFEMI%2BK7MDENG.") == "key=***, quoted ***."
 
 
 @pytest.mark.parametrize("value", ["", "testing"])
-def test_a_word_is_no_secret(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redacted_keeps_short_values(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", value)
     assert redacted("a testing ground") == "a testing ground"
 
 
-def test_no_error_carries_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_mask_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     error = PosebatchError(f"http://u:hunter22@host/: {SECRET}")
     assert (str(error), error.args) == ("http://***@host/: ***", ("http://***@host/: ***",))
@@ -90,25 +89,25 @@ SHOWN: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "expected"), SHOWN.values(), ids=SHOWN)
-def test_what_a_terminal_would_obey_is_spelled_out(text: str, expected: str) -> None:
+def test_visible_escapes_control_characters(text: str, expected: str) -> None:
     assert visible(text) == expected
 
 
 @given(text=st.text(st.characters()))
-def test_whatever_is_said_can_be_printed_and_moves_nothing(text: str) -> None:
+def test_visible_text_is_printable_and_moves_no_cursor(text: str) -> None:
     shown = visible(text)
     shown.encode()
     assert all(line.startswith("  | ") for line in shown.split("\n")[1:])
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
 
 
-# --- the places where text leaves --------------------------------------------------------------------------------
+# --- where text leaves the process --------------------------------------------------------------------------------
 
 
-def test_progress_says_nothing_that_a_terminal_obeys() -> None:
-    said = io.StringIO()
-    Progress(Tally(), said).say("try 1 failed: \x1b[2J\nhttp://u:p@h/")
-    assert said.getvalue() == "try 1 failed: \\x1b[2J\n  | http://***@h/\n"
+def test_progress_escapes_control_characters() -> None:
+    printed = io.StringIO()
+    Progress(Tally(), printed).say("try 1 failed: \x1b[2J\nhttp://u:p@h/")
+    assert printed.getvalue() == "try 1 failed: \\x1b[2J\n  | http://***@h/\n"
 
 
 @pytest.mark.parametrize(
@@ -126,24 +125,25 @@ def test_progress_says_nothing_that_a_terminal_obeys() -> None:
     ],
     ids=" ".join,
 )
-def test_no_command_repeats_a_password(
+def test_commands_mask_passwords_of_arguments(
     arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert entry.main(arguments) in (1, 2)
-    said = "".join(capsys.readouterr())
-    assert "ter22" not in said
-    assert "\x1b" not in said
-    assert "Traceback" not in said
-    assert said.startswith("posebatch: ")
+    printed = "".join(capsys.readouterr())
+    assert "ter22" not in printed
+    assert "\x1b" not in printed
+    assert "Traceback" not in printed
+    assert printed.startswith("posebatch: ")
 
 
-def test_an_endpoint_with_a_password_is_refused_wherever_it_comes_from() -> None:
+def test_s3_client_refuses_an_endpoint_with_a_password() -> None:
     with pytest.raises(PosebatchError, match="without user and password"):
         s3_client("https://me:hunter22@host")
 
 
-def test_a_library_that_quotes_the_endpoint_of_the_environment(
+@pytest.mark.slow  # botocore tries again
+def test_commands_mask_an_endpoint_that_a_library_quotes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = {
@@ -159,23 +159,25 @@ def test_a_library_that_quotes_the_endpoint_of_the_environment(
         assert entry.main(["verify", "--output", "s3://bucket/out"]) == 1
     finally:
         s3_client.cache_clear()
-    said = capsys.readouterr().err
-    assert "127.0.0.1:9/bucket" in said
-    assert "hunter22" not in said
+    printed = capsys.readouterr().err
+    assert "127.0.0.1:9/bucket" in printed
+    assert "hunter22" not in printed
 
 
-def test_a_traceback_is_redacted_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_mask_credentials_in_tracebacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def bug() -> None:
         raise RuntimeError("http://me:hunter22@host/ is down")
 
-    monkeypatch.setattr(listing, "list_models", bug)
+    monkeypatch.setattr(models, "list_models", bug)
     assert entry.main(["models"]) == 1
-    said = capsys.readouterr().err
-    assert "RuntimeError: http://***@host/ is down" in said
-    assert "hunter22" not in said
+    printed = capsys.readouterr().err
+    assert "RuntimeError: http://***@host/ is down" in printed
+    assert "hunter22" not in printed
 
 
-def test_what_a_run_writes_about_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_folder_masks_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
     settings = settings_from({"endpoint_url": "http://me:hunter22@host"})
     folder = RunFolder(LocalStore(tmp_path), RunContext("run", settings, str(tmp_path), "d@1", "p@1"))
@@ -185,21 +187,21 @@ def test_what_a_run_writes_about_itself(tmp_path: Path, monkeypatch: pytest.Monk
     assert all("***@host" in text and "hunter22" not in text and SECRET not in text for text in written)
 
 
-def test_a_plan_spells_names_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_escapes_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["red\x1b[31m.mp4", "two\ncompute     lines.mp4", os.fsdecode(b"caf\xe9.mp4"), "\u202egnp.mp4"]
     for name in names:
         write_tiny_video(tmp_path / "in" / name)
     (tmp_path / "in" / "bad\x1b[2J.mp4").write_bytes(b"no video")
     assert entry.main(["plan", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert not re.search("[\x1b\u202e]", said)
-    assert sum(line.startswith("compute") for line in said.splitlines()) == len(names) + 1
-    assert "caf\\xe9.mp4" in said
+    printed = capsys.readouterr().out
+    assert not re.search("[\x1b\u202e]", printed)
+    assert sum(line.startswith("compute") for line in printed.splitlines()) == len(names) + 1
+    assert "caf\\xe9.mp4" in printed
     prepared = prepare([str(tmp_path / "in")], str(tmp_path / "out"), settings_from({}))
     assert len(prepared.listing.videos) == len(names) + 1
 
 
-def test_a_terminal_that_lacks_a_letter_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_print_names_that_the_terminal_cannot_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_video(tmp_path / "in" / "日.mp4")
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", terminal)

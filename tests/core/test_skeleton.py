@@ -11,14 +11,14 @@ from posebatch.core.skeleton import FLIP_ORDER, FLIP_PAIRS, KEYPOINT_NAMES, NUM_
 NOBODY = np.zeros((NUM_KEYPOINTS, 2))
 
 
-def test_names():
+def test_keypoint_names_are_those_of_coco():
     assert NUM_KEYPOINTS == 17
     assert len(set(KEYPOINT_NAMES)) == 17
     assert KEYPOINT_NAMES[0] == "nose"
     assert KEYPOINT_NAMES[16] == "right_ankle"
 
 
-def test_flip_order_is_an_involution_that_moves_left_to_right():
+def test_flip_order_swaps_left_and_right():
     assert sorted(FLIP_ORDER) == list(range(NUM_KEYPOINTS))
     assert [FLIP_ORDER[other] for other in FLIP_ORDER] == list(range(NUM_KEYPOINTS))
     swap = {"left": "right", "right": "left"}
@@ -32,14 +32,14 @@ def test_flip_pairs_are_the_eight_pairs():
     assert all(FLIP_ORDER[left] == right for left, right in FLIP_PAIRS)
 
 
-def test_edges():
+def test_skeleton_edges_are_valid_and_symmetric():
     assert len(SKELETON_EDGES) == len({frozenset(edge) for edge in SKELETON_EDGES}) == 19
     assert all(0 <= a < NUM_KEYPOINTS and 0 <= b < NUM_KEYPOINTS and a != b for a, b in SKELETON_EDGES)
     mirrored = {frozenset(FLIP_ORDER[end] for end in edge) for edge in SKELETON_EDGES}
     assert mirrored == {frozenset(edge) for edge in SKELETON_EDGES}, "a person's skeleton is symmetric"
 
 
-def test_sigmas_are_symmetric_and_positive():
+def test_oks_sigmas_are_symmetric_and_positive():
     assert OKS_SIGMAS.shape == (NUM_KEYPOINTS,)
     assert (OKS_SIGMAS > 0).all()
     np.testing.assert_array_equal(OKS_SIGMAS, OKS_SIGMAS[list(FLIP_ORDER)])
@@ -60,19 +60,19 @@ def test_sigmas_are_symmetric_and_positive():
         pytest.param((1e4, 0), 1.0, None, 0.0, id="far away"),
     ],
 )
-def test_oks(shift, area, visible, expected):
+def test_oks_of_known_cases(shift, area, visible, expected):
     mask = None if visible is None else np.isin(np.arange(NUM_KEYPOINTS), visible)
     assert oks(NOBODY + shift, NOBODY, area, mask) == pytest.approx(expected, abs=1e-6)
 
 
-def test_oks_by_the_formula_of_coco():
+def test_oks_follows_the_formula_of_coco():
     person = np.random.default_rng(1).uniform(0, 200, (NUM_KEYPOINTS, 2))
-    found = person + np.random.default_rng(2).normal(0, 4, person.shape)
+    detected = person + np.random.default_rng(2).normal(0, 4, person.shape)
     terms = []
     for i in range(NUM_KEYPOINTS):
-        d2 = (found[i, 0] - person[i, 0]) ** 2 + (found[i, 1] - person[i, 1]) ** 2
+        d2 = (detected[i, 0] - person[i, 0]) ** 2 + (detected[i, 1] - person[i, 1]) ** 2
         terms.append(math.exp(-d2 / (2 * 9_000 * (2 * OKS_SIGMAS[i]) ** 2)))
-    assert oks(found, person, 9_000) == pytest.approx(sum(terms) / 17)
+    assert oks(detected, person, 9_000) == pytest.approx(sum(terms) / 17)
 
 
 @given(
@@ -81,7 +81,7 @@ def test_oks_by_the_formula_of_coco():
     st.floats(0, 3),
     st.floats(10, 1e5),
 )
-def test_oks_falls_with_distance_and_does_not_care_who_is_whom(person, shift, factor, area):
+def test_oks_is_symmetric_and_falls_with_distance(person, shift, factor, area):
     reference, shift = np.array(person), np.array(shift)
     near, far = oks(reference + shift, reference, area), oks(reference + shift * (1 + factor), reference, area)
     assert 0 <= far <= near + 1e-9

@@ -26,7 +26,7 @@ def boxes(*rows):
 
 
 @pytest.mark.parametrize("text", ["1x1", "2x4", "8x8"])
-def test_grid_is_read_and_written_alike(text):
+def test_grid_is_parsed_and_printed_alike(text):
     assert str(Grid.parse(text)) == text
 
 
@@ -45,7 +45,7 @@ def test_grid_refuses_anything_else(text):
         ((8, 6), Grid(1, 2), [Tile(0, 0, 8, 6)]),  # no two tiles that differ begin at a multiple of 4
     ],
 )
-def test_tiles_of_frames(frame, grid, expected):
+def test_tiles_of_known_frames(frame, grid, expected):
     assert list(tiles_of(frame, grid)) == expected
 
 
@@ -74,16 +74,16 @@ def test_tiles_cover_the_frame_and_overlap(width, height, rows, columns):
         ((100, 20, 150, 90), (False, False, False)),
     ],
 )
-def test_in_frame_moves_boxes_and_knows_which_are_cut(box, cut):
+def test_in_frame_moves_boxes_and_marks_cut_ones(box, cut):
     """Tiles at the frame's left top, right top and left bottom corner, of 200 x 150 pixels."""
     corners = [Tile(0, 0, 200, 150), Tile(200, 0, 200, 150), Tile(0, 150, 200, 150)]
     for tile, expected in zip(corners, cut, strict=True):
-        found = in_frame(detections((box, 0.9)), tile, FRAME)
-        assert found.cut.tolist() == [expected]
-        np.testing.assert_allclose(found.bbox_xyxy[0], np.array(box) + [tile.left, tile.top] * 2, rtol=1e-6)
+        result = in_frame(detections((box, 0.9)), tile, FRAME)
+        assert result.cut.tolist() == [expected]
+        np.testing.assert_allclose(result.bbox_xyxy[0], np.array(box) + [tile.left, tile.top] * 2, rtol=1e-6)
 
 
-def test_in_frame_of_nobody():
+def test_in_frame_accepts_no_boxes():
     assert len(in_frame(detections(), Tile(0, 0, 200, 150), FRAME).scores) == 0
 
 
@@ -119,17 +119,17 @@ NOBODY = detections()
     ],
 )
 def test_merge_of_tiles(parts, overview, expected):
-    found = merge(parts, overview, (800, 600), 0.5, 10)
-    np.testing.assert_array_equal(found.bbox_xyxy, np.array(expected, np.float32).reshape(-1, 4))
-    assert (np.diff(found.scores) <= 0).all()
-    assert found.left_out == 0
+    result = merge(parts, overview, (800, 600), 0.5, 10)
+    np.testing.assert_array_equal(result.bbox_xyxy, np.array(expected, np.float32).reshape(-1, 4))
+    assert (np.diff(result.scores) <= 0).all()
+    assert result.left_out == 0
 
 
 def test_merge_keeps_the_best_and_counts_the_others():
     part = boxes(((0, 0, 9, 9), 0.4, False), ((50, 0, 59, 9), 0.9, True), ((90, 0, 99, 9), 0.6, False))
-    found = merge([part], NOBODY, FRAME, 0.5, 2)
-    assert found.scores.tolist() == pytest.approx([0.9, 0.6])
-    assert found.left_out == 1
+    result = merge([part], NOBODY, FRAME, 0.5, 2)
+    assert result.scores.tolist() == pytest.approx([0.9, 0.6])
+    assert result.left_out == 1
 
 
 @given(st.permutations(range(6)))
@@ -138,5 +138,5 @@ def test_merge_does_not_depend_on_the_order_of_tiles(order):
     rows += [((95, 95, 138, 205), 0.6, False), ((300, 100, 320, 200), 0.8, True), ((10, 10, 20, 40), 0.3, True)]
     parts = [boxes(row) for row in rows]
     expected = merge(parts, NOBODY, (800, 600), 0.5, 10)
-    found = merge([parts[number] for number in order], NOBODY, (800, 600), 0.5, 10)
-    np.testing.assert_array_equal(found.bbox_xyxy, expected.bbox_xyxy)
+    result = merge([parts[number] for number in order], NOBODY, (800, 600), 0.5, 10)
+    np.testing.assert_array_equal(result.bbox_xyxy, expected.bbox_xyxy)

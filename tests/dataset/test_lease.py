@@ -1,4 +1,4 @@
-"""One run at a time for each output: who comes second is told, or waits; who is dead is not waited for."""
+"""The lease of an output: a second run is refused or waits, and the lease of a dead run is void."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from support.s3_server import S3Server
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    ObjectNotFoundError,
     OutputError,
     OutputHeldError,
+    PutRefusedError,
     StorageError,
     StorageUnavailableError,
     UnsupportedError,
@@ -36,7 +38,7 @@ PATIENCE_S = 30.0
 
 
 def never(_: str) -> None:
-    raise AssertionError("nobody is to be told anything")
+    raise AssertionError("no notice is expected")
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
@@ -56,50 +58,50 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def leases(store: Store) -> list[str]:
-    return [found.key.removeprefix(FOLDER) for found in store.list(FOLDER)]
+    return [stored.key.removeprefix(FOLDER) for stored in store.list(FOLDER)]
 
 
 def elsewhere(store: Store, number: int = 1, **changed: object) -> None:
-    """A run on another machine holds the output."""
+    """Write a lease of a run on another machine."""
     there = {"run_id": "other", "host": "there x y", "process": "1 2", "since": "2026-01-01T01:00:00+00:00", **changed}
     store.put(f"{FOLDER}{number:010d}.json", json.dumps({"ended": False, **there}).encode())
 
 
-def test_nobody_has_an_output_at_first(store: Store) -> None:
+def test_lease_is_free_at_first_and_marked_as_ended(store: Store) -> None:
     with hold_lease(store, "mine", False, never, never):
         assert leases(store) == ["0000000001.json"]
         assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is False
     assert json.loads(store.read(f"{FOLDER}0000000001.json"))["ended"] is True
 
 
-def test_runs_one_after_the_other_leave_little(store: Store) -> None:
+def test_leases_of_earlier_runs_are_removed(store: Store) -> None:
     for number in range(1, 5):
         with hold_lease(store, "mine", False, never, never):
             assert leases(store)[-1] == f"{number:010d}.json"
-            assert len(leases(store)) <= 2, "the last one stays: no number is ever taken twice"
+            assert len(leases(store)) <= 2, "the last one stays, so that no number is taken twice"
 
 
-def test_who_comes_second_is_told_who_holds_it(store: Store) -> None:
+def test_second_run_is_refused_and_names_the_holder(store: Store) -> None:
     with (
         hold_lease(store, "first", False, never, never),
         pytest.raises(OutputHeldError) as raised,
         hold_lease(store, "second", False, never, never),
     ):
         pass
-    told = str(raised.value)
-    assert f"run first (process {os.getpid()} on " in told
-    assert f"has this output since {time.strftime('%Y-')}" in told
-    assert "last sign of life" in told
-    assert "--wait" in told
-    assert leases(store) == ["0000000001.json"], "and leaves nothing"
+    message = str(raised.value)
+    assert f"run first (process {os.getpid()} on " in message
+    assert f"has this output since {time.strftime('%Y-')}" in message
+    assert "last sign of life" in message
+    assert "--wait" in message
+    assert leases(store) == ["0000000001.json"], "the refused run leaves nothing"
 
 
-def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_run_gets_the_lease_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.02)
-    said, order = [], []
+    notices, order = [], []
 
     def second() -> None:
-        with hold_lease(store, "second", True, said.append, never):
+        with hold_lease(store, "second", True, notices.append, never):
             order.append("second")
 
     with hold_lease(store, "first", False, never, never):
@@ -109,7 +111,7 @@ def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         order.append("first")
     waiter.join(PATIENCE_S)
     assert order == ["first", "second"]
-    assert said[0].startswith("waiting: run first (process")
+    assert notices[0].startswith("waiting: run first (process")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_who_waits_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["elsewhere", "ended", "another process has its number", "no such process", "lives here"],
 )
-def test_what_a_run_has_left(store: Store, left: dict[str, object], is_void: bool) -> None:
+def test_lease_is_void_if_its_holder_ended_or_died(store: Store, left: dict[str, object], is_void: bool) -> None:
     elsewhere(store, 7, **left)
     if is_void:
         with hold_lease(store, "mine", False, never, never):
@@ -133,11 +135,14 @@ def test_what_a_run_has_left(store: Store, left: dict[str, object], is_void: boo
         pass
 
 
-def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
-    """Whoever starts it again at once need not wait until its lease expires; not even while it is a zombie."""
+def test_lease_of_a_killed_process_is_void_at_once(tmp_path: Path) -> None:
+    """A killed run can be restarted at once, even while its process is a zombie."""
     script = (
-        "import sys, time; from posebatch.dataset.lease import held; from posebatch.storage import LocalStore\n"
-        "with held(LocalStore(sys.argv[1]), 'killed', False, print, print): print('held', flush=True); time.sleep(60)"
+        "import sys, time\n"
+        "from posebatch.dataset.lease import hold_lease\n"
+        "from posebatch.storage.local import LocalStore\n"
+        "with hold_lease(LocalStore(sys.argv[1]), 'killed', False, print, print):\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -147,7 +152,7 @@ def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
         pass
     process.kill()
     deadline = time.monotonic() + PATIENCE_S
-    while lease_module._process(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
+    while lease_module._process_id(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
         time.sleep(0.01)
     with hold_lease(store, "mine", False, never, never):
         pass
@@ -155,7 +160,7 @@ def test_a_killed_run_is_not_waited_for(tmp_path: Path) -> None:
     process.stdout.close()
 
 
-def test_a_lease_expires_by_the_clock_of_the_store(tmp_path: Path) -> None:
+def test_lease_expires_by_the_clock_of_the_store(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     elsewhere(store)
     path = tmp_path / FOLDER / "0000000001.json"
@@ -168,7 +173,7 @@ def test_a_lease_expires_by_the_clock_of_the_store(tmp_path: Path) -> None:
         pass
 
 
-def test_a_holder_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
     path = tmp_path / FOLDER / "0000000001.json"
     with hold_lease(LocalStore(tmp_path), "mine", False, never, never):
@@ -179,28 +184,28 @@ def test_a_holder_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["the same number, by a store without atomic puts", "the next number"])
-def test_a_holder_that_slept_learns_that_it_has_lost(
+def test_suspended_holder_learns_that_it_lost_the_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
     store, lost = LocalStore(tmp_path), []
-    told = threading.Event()
+    lost_lease = threading.Event()
 
-    def on_lost(who: str) -> None:
-        lost.append(who)
-        told.set()
+    def on_lost(holder: str) -> None:
+        lost.append(holder)
+        lost_lease.set()
 
     with hold_lease(store, "mine", False, never, on_lost):
         elsewhere(store, number)
-        assert told.wait(PATIENCE_S)
+        assert lost_lease.wait(PATIENCE_S)
     assert len(lost) == 1
     assert lost[0].startswith("run other (process 1 on there) has this output")
     newest = json.loads(store.read(f"{FOLDER}{number:010d}.json"))
-    assert (newest["run_id"], newest["ended"]) == ("other", False), "what the other one holds is left alone"
+    assert (newest["run_id"], newest["ended"]) == ("other", False), "the lease of the other run is unchanged"
 
 
 class Faulty(LocalStore):
-    """A store without conditional puts, one that pays no heed to them, or one that fails."""
+    """A store without conditional puts, one that ignores their conditions, or one that fails."""
 
     def __init__(self, root: Path, fault: StorageError | str | None) -> None:
         super().__init__(root)
@@ -213,15 +218,15 @@ class Faulty(LocalStore):
 
 
 @pytest.mark.parametrize("fault", [UnsupportedError("no such puts"), "heedless"])
-def test_a_store_that_cannot_keep_runs_apart(tmp_path: Path, fault: StorageError | str) -> None:
-    said: list[str] = []
-    with hold_lease(Faulty(tmp_path, fault), "mine", False, said.append, never):
-        assert len(said) == 1
-        assert "two runs at once would not notice each other" in said[0]
+def test_lease_warns_if_the_store_has_no_conditional_puts(tmp_path: Path, fault: StorageError | str) -> None:
+    notices: list[str] = []
+    with hold_lease(Faulty(tmp_path, fault), "mine", False, notices.append, never):
+        assert len(notices) == 1
+        assert "two runs at once would not notice each other" in notices[0]
 
 
 @pytest.mark.parametrize("fault", [AccessDeniedError("denied"), StorageUnavailableError("down")])
-def test_an_output_that_cannot_be_written(tmp_path: Path, fault: StorageError) -> None:
+def test_lease_names_an_output_that_cannot_be_written(tmp_path: Path, fault: StorageError) -> None:
     with (
         pytest.raises(OutputError, match=f"cannot be written: {fault}"),
         hold_lease(Faulty(tmp_path, fault), "mine", False, never, never),
@@ -229,7 +234,7 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, fault: StorageError) -
         pass
 
 
-def test_renewals_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_survives_failed_renewals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.02)
     failures: list[str] = []
 
@@ -245,7 +250,41 @@ def test_renewals_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(failures) >= 3
 
 
-def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+class VanishingStore(LocalStore):
+    """Every lease that is listed is gone when it is read."""
+
+    def read(self, key: str) -> bytes:
+        raise ObjectNotFoundError(key)
+
+
+def test_lease_that_always_vanishes_is_an_error(tmp_path: Path) -> None:
+    elsewhere(LocalStore(tmp_path))
+    with (
+        pytest.raises(OutputError, match="the newest lease disappeared 3 times; try again"),
+        hold_lease(VanishingStore(tmp_path), "mine", False, never, never),
+    ):
+        pass
+
+
+class LosingStore(LocalStore):
+    """Another run is always faster: it takes each number first, and its lease ends at once."""
+
+    def put_if(self, key: str, content: bytes | IO[bytes], etag: str | None) -> StoredObject:
+        self.put(key, json.dumps({**json.loads(bytes(content)), "run_id": "faster", "ended": True}).encode())  # type: ignore[arg-type]
+        raise PutRefusedError(key)
+
+
+def test_lease_gives_up_when_other_runs_are_always_faster(tmp_path: Path) -> None:
+    store = LosingStore(tmp_path)
+    with (
+        pytest.raises(OutputError, match="other runs took 10 leases in a row; try again"),
+        hold_lease(store, "mine", True, never, never),
+    ):
+        pass
+    assert leases(store) == [f"{number:010d}.json" for number in range(1, 11)]
+
+
+def test_lease_goes_to_one_of_many_concurrent_runs(tmp_path: Path) -> None:
     store, begin, done = LocalStore(tmp_path), threading.Barrier(6), threading.Event()
     holders = []
 
@@ -261,14 +300,14 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as threads:
         attempts = [threads.submit(attempt, number) for number in range(6)]
         deadline = time.monotonic() + PATIENCE_S
-        while sum(one.done() for one in attempts) < 5 and time.monotonic() < deadline:
+        while sum(future.done() for future in attempts) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
         done.set()
     assert len(holders) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"run_id": 1}'])
-def test_what_is_no_lease_is_named(tmp_path: Path, content: bytes) -> None:
+def test_lease_names_a_damaged_lease(tmp_path: Path, content: bytes) -> None:
     store = LocalStore(tmp_path)
     store.put(f"{FOLDER}0000000003.json", content)
     with (

@@ -25,7 +25,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
+from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, Artifact, artifact_keys
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
@@ -41,7 +41,7 @@ FIRST, SECOND = PLAN.segments
 
 
 class RecordingStore(Store):
-    """Passes on to a local store and notes what is changed, in order."""
+    """A local store that records all changes in order."""
 
     def __init__(self, root: Path) -> None:
         self.inner = LocalStore(root)
@@ -121,32 +121,18 @@ def stage(store: Store, ctx: RunContext = PLAIN, plan: VideoPlan = PLAN, persons
 
 
 def left(store: Store, prefix: str = "") -> set[str]:
-    return {found.key for found in store.list(prefix)}
+    return {stored.key for stored in store.list(prefix)}
 
 
 def changed(store: RecordingStore) -> list[tuple[str, str]]:
-    """What was changed outside of _state/."""
-    return [(what, key) for what, key in store.changes if not key.startswith("_state/")]
+    """The changes outside of _state/."""
+    return [(operation, key) for operation, key in store.changes if not key.startswith("_state/")]
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("folder", "path", "key"),
-    [
-        ("poses", "a", "poses/a.parquet"),
-        ("frames", "dt=1/a.mp4", "frames/dt=1/a.mp4.parquet"),
-        ("previews", "dt=1/a.mp4", "previews/dt=1/a.mp4.gif"),
-    ],
-)
-def test_keys(folder, path, key):
-    assert data_key(folder, path) == key
-    assert folder in DATA_FOLDERS
-    assert record_key(path) == f"videos/{path}.parquet"
-
-
-def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
+def test_work_id_depends_on_source_and_data_fingerprint(tmp_path: Path):
     store = LocalStore(tmp_path)
 
     def work_id(video: SourceVideo = VIDEO, ctx: RunContext = PLAIN) -> str:
@@ -170,7 +156,7 @@ def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         (Segment(), Segment(), True),
         (Segment(0, 0, 100), Segment(0, 0, 50), False),
@@ -179,24 +165,24 @@ def test_work_is_known_by_what_shapes_its_rows(tmp_path: Path):
         (Segment(1, 1, 11), Segment(0, 11, 1), False),
     ],
 )
-def test_each_cut_has_keys_of_its_own(tmp_path: Path, one, other, same):
+def test_segment_keys_differ_for_different_splits(tmp_path: Path, first, second, same):
     work = StagingArea(LocalStore(tmp_path), "w")
-    assert (work.segment_key(one) == work.segment_key(other)) is same
+    assert (work.segment_key(first) == work.segment_key(second)) is same
 
 
 # --- staging -------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_staged(store: RecordingStore):
+def test_staging_area_is_empty_at_first(store: RecordingStore):
     work = StagingArea.of(store, VIDEO, "f")
     assert work.staged_keys() == set()
-    assert work.tries() == FailedAttempts()
+    assert work.failed_attempts() == FailedAttempts()
     work.clear()
     with pytest.raises(ObjectNotFoundError):
         work.read_segment(FIRST)
 
 
-def test_staged_segments_come_back_and_go(store: RecordingStore):
+def test_staged_segments_are_read_back_and_cleared(store: RecordingStore):
     work = stage(store)
     other = replace(work, work_id="other")
     other.stage(FIRST, staged_file([]))
@@ -208,16 +194,16 @@ def test_staged_segments_come_back_and_go(store: RecordingStore):
     assert (report.decode.first_pts, report.seconds.total, report.device) == (20, 7, "cpu")
     work.clear()
     assert work.staged_keys() == set()
-    assert work.tries() == FailedAttempts()
+    assert work.failed_attempts() == FailedAttempts()
     assert other.staged_keys() == {other.segment_key(FIRST)}
-    assert other.tries() == FailedAttempts(1)
+    assert other.failed_attempts() == FailedAttempts(1)
 
 
-def test_attempts_are_remembered(store: RecordingStore):
+def test_failed_attempts_are_stored(store: RecordingStore):
     work = StagingArea.of(store, VIDEO, "f")
     work.note_attempt(FailedAttempts(1), "worker_died", "killed")
     work.note_attempt(FailedAttempts(2, 1), "storage_unavailable", "slow down")
-    assert StagingArea.of(store, VIDEO, "f").tries() == FailedAttempts(2, 1)
+    assert StagingArea.of(store, VIDEO, "f").failed_attempts() == FailedAttempts(2, 1)
     (key,) = left(store, "_state/attempts/")
     assert json.loads(store.read(key)) == {
         "attempts": 2,
@@ -228,13 +214,13 @@ def test_attempts_are_remembered(store: RecordingStore):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"attempts": null}', b"\xff"])
-def test_a_damaged_count_of_attempts_is_named(store: RecordingStore, content: bytes):
+def test_failed_attempts_name_a_damaged_file(store: RecordingStore, content: bytes):
     work = StagingArea.of(store, VIDEO, "f")
     work.note_attempt(FailedAttempts(1), "worker_died", "killed")
     (key,) = left(store, "_state/attempts/")
     store.put(key, content)
     with pytest.raises(StorageError, match=f"{key}: not a count of attempts; delete it"):
-        work.tries()
+        work.failed_attempts()
 
 
 # --- records -------------------------------------------------------------------------------------------------------
@@ -242,23 +228,24 @@ def test_a_damaged_count_of_attempts_is_named(store: RecordingStore, content: by
 RECORD = VideoRecord("/in/a.mp4", "etag-1", 10, 1.5, "ok", "f", "run-1", "0")
 
 
-def test_records(store: RecordingStore):
+def test_record_is_read_back(store: RecordingStore):
     assert read_record(store, "a.mp4") is None
     publish_record(store, "a.mp4", RECORD)
     assert read_record(store, "a.mp4") == RECORD
     assert left(store) == {"videos/a.mp4.parquet"}
 
 
-def test_an_unreadable_record_is_named(store: RecordingStore):
+def test_read_record_names_a_damaged_record(store: RecordingStore):
     store.put("videos/a.mp4.parquet", b"half")
     with pytest.raises(StorageError, match=r"videos/a\.mp4\.parquet: a commit record cannot be read"):
         read_record(store, "a.mp4")
 
 
-def test_a_failure_takes_older_data_away_before_it_is_recorded(store: RecordingStore):
-    for folder in DATA_FOLDERS:
-        store.put(data_key(folder, "a.mp4"), b"old")
-        store.put(data_key(folder, "b.mp4"), b"another video's")
+def test_publish_failure_removes_older_artifacts_first(store: RecordingStore):
+    for key in artifact_keys("a.mp4"):
+        store.put(key, b"old")
+    for key in artifact_keys("b.mp4"):
+        store.put(key, b"another video's")
     store.changes.clear()
     failed = replace(RECORD, status="failed", error_kind="damaged", error="no frame")
     publish_failure(store, "a.mp4", failed)
@@ -275,7 +262,7 @@ def test_a_failure_takes_older_data_away_before_it_is_recorded(store: RecordingS
 # --- publication ---------------------------------------------------------------------------------------------------
 
 
-def test_the_record_is_put_last(store: RecordingStore):
+def test_finalize_puts_the_record_last(store: RecordingStore):
     store.put("previews/a.mp4.gif", b"of an older version")
     stage(store)
     store.changes.clear()
@@ -286,53 +273,53 @@ def test_the_record_is_put_last(store: RecordingStore):
         ("delete", "previews/a.mp4.gif"),
         ("put", "videos/a.mp4.parquet"),
     ]
-    last_put = max(i for i, (what, _) in enumerate(store.changes) if what == "put")
-    cleared = [i for i, (what, key) in enumerate(store.changes) if what == "delete" and key.startswith("_state/")]
+    last_put = max(i for i, (operation, _) in enumerate(store.changes) if operation == "put")
+    cleared = [
+        i for i, (operation, key) in enumerate(store.changes) if operation == "delete" and key.startswith("_state/")
+    ]
     assert cleared
-    assert min(cleared) > last_put, "what is staged goes only when the record stands"
+    assert min(cleared) > last_put, "staged segments are removed after the record is written"
     assert left(store, "_state/staging/") == set()
     assert read_record(store, "a.mp4") == record
     assert (record.status, record.attempts, record.frames_processed, record.persons) == ("ok", 2, 4, 4)
     assert record.seconds == StageSeconds(2, 4, 6, 14)
-    assert [(one.kind, one.rows) for one in record.objects] == [("poses", 4), ("frames", 4)]
-    assert all(one.size_bytes == store.head(one.key).size_bytes for one in record.objects)
-    found = list(read_published_frames(store, "a.mp4"))
-    assert [frame.record for frame in found] == [frame.record for s in PLAN.segments for frame in frames_of(s)]
+    assert [(published.kind, published.rows) for published in record.objects] == [("poses", 4), ("frames", 4)]
+    assert all(published.size_bytes == store.head(published.key).size_bytes for published in record.objects)
+    frames = list(read_published_frames(store, "a.mp4"))
+    assert [frame.record for frame in frames] == [frame.record for s in PLAN.segments for frame in frames_of(s)]
 
 
-def test_with_a_preview_the_record_is_still_last(store: RecordingStore):
+def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     work = stage(store, GIF)
     store.put(work.preview_key, b"GIF89a")
     store.changes.clear()
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
-    assert [key for what, key in changed(store)] == [
+    assert [key for operation, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
         "previews/a.mp4.gif",
         "videos/a.mp4.parquet",
     ]
-    assert {what for what, _ in changed(store)} == {"put"}
+    assert {operation for operation, _ in changed(store)} == {"put"}
     assert store.read("previews/a.mp4.gif") == b"GIF89a"
-    assert [(one.kind, one.rows) for one in record.objects][-1] == ("preview", 4)
+    assert [(published.kind, published.rows) for published in record.objects][-1] == ("preview", 4)
     assert record.objects[-1].fingerprint == GIF.preview_fingerprint
 
 
 @pytest.mark.parametrize("broken", ["poses/a.mp4.parquet", "frames/a.mp4.parquet", "videos/a.mp4.parquet"])
-def test_a_publication_that_breaks_off_is_no_commit_and_can_be_repeated(store: RecordingStore, broken: str):
+def test_interrupted_publication_can_be_repeated(store: RecordingStore, broken: str):
     stage(store)
     store.fail_at = broken
     with pytest.raises(StorageUnavailableError):
         finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     assert read_record(store, "a.mp4") is None
-    assert len(left(store, "_state/staging/")) == 2, "what is staged stays"
+    assert len(left(store, "_state/staging/")) == 2, "staged segments stay"
     store.fail_at = None
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     assert read_record(store, "a.mp4") == record
 
 
-def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
-    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_full_disk_during_publication_is_retryable(store: RecordingStore, monkeypatch: pytest.MonkeyPatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -344,8 +331,8 @@ def test_a_full_disk_for_temporary_files_is_no_fault_of_the_video(
 
 
 @pytest.mark.parametrize("fails_at", ["poses", "frames", "videos"])
-def test_what_is_half_overwritten_nobody_vouches_for(store: RecordingStore, fails_at: str):
-    """Else a run with the settings of before would find its record, and take tables of other settings for its own."""
+def test_no_record_references_half_overwritten_tables(store: RecordingStore, fails_at: str):
+    """Otherwise a run with the former settings would find its record beside tables of other settings."""
     stage(store)
     finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN)
     other = context(stride=2)
@@ -360,47 +347,47 @@ def test_what_is_half_overwritten_nobody_vouches_for(store: RecordingStore, fail
     assert finalize_video(FinalizeTask(VIDEO, PLAN, 1), other).record == read_record(store, "a.mp4")
 
 
-def test_publishing_again_writes_equal_bytes(store: RecordingStore, tmp_path: Path):
+def test_repeated_publication_writes_equal_bytes(store: RecordingStore, tmp_path: Path):
     contents = []
     for run_id, plan in (("run-1", PLAN), ("run-2", VideoPlan(INFO, (FIRST, SECOND)))):
         stage(store, plan=plan)
         finalize_video(FinalizeTask(VIDEO, plan, 1), replace(PLAIN, run_id=run_id))
-        contents.append([store.read(data_key(folder, "a.mp4")) for folder in ("poses", "frames")])
+        contents.append([store.read(artifact.key("a.mp4")) for artifact in (POSES, FRAMES)])
     assert contents[0] == contents[1], "no run id, no clock"
 
 
-def test_a_video_without_persons_has_a_poses_table_without_rows(store: RecordingStore):
+def test_video_without_persons_has_an_empty_poses_table(store: RecordingStore):
     stage(store, persons=0)
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     assert record.status == "ok"
-    assert [(one.kind, one.rows) for one in record.objects] == [("poses", 0), ("frames", 4)]
+    assert [(published.kind, published.rows) for published in record.objects] == [("poses", 0), ("frames", 4)]
     assert [len(frame) for frame in read_published_frames(store, "a.mp4")] == [0] * 4
 
 
 @pytest.mark.parametrize(
     ("preview", "ctx"), [(None, PLAIN), (PreviewOutcome(error="cannot be drawn"), GIF)], ids=["unwanted", "failed"]
 )
-def test_an_older_preview_does_not_outlive_its_tables(store: RecordingStore, preview, ctx):
+def test_publication_removes_an_older_preview(store: RecordingStore, preview, ctx):
     store.put("previews/a.mp4.gif", b"of an older version")
     stage(store, ctx)
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, preview), ctx).record
     assert left(store, "previews/") == set()
-    assert {one.kind for one in record.objects} == {"poses", "frames"}
+    assert {published.kind for published in record.objects} == {"poses", "frames"}
 
 
-# --- who comes late ------------------------------------------------------------------------------------------------
+# --- late writers ------------------------------------------------------------------------------------------------
 
 HALF = context(stride=2)
 
 
 def contents(store: Store) -> dict[str, bytes]:
-    """Everything that readers see."""
-    return {found.key: store.read(found.key) for found in store.list() if not found.key.startswith("_state/")}
+    """All published objects."""
+    return {stored.key: store.read(stored.key) for stored in store.list() if not stored.key.startswith("_state/")}
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
-@pytest.mark.parametrize("folder", [*DATA_FOLDERS, "videos"])
-def test_who_began_before_another_published_is_refused(store: RecordingStore, folder: str, older: bool):
+@pytest.mark.parametrize("artifact", [*ARTIFACTS, None], ids=lambda artifact: artifact.kind if artifact else "record")
+def test_late_publication_is_refused(store: RecordingStore, artifact: Artifact | None, older: bool):
     if older:
         stage(store, persons=3)
         store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
@@ -411,10 +398,7 @@ def test_who_began_before_another_published_is_refused(store: RecordingStore, fo
     finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
     published = contents(store)
     with pytest.raises(PutRefusedError):
-        late.commit(RECORD) if folder == "videos" else late.put(folder, b"late")
-    if older and folder != "videos":
-        with pytest.raises(PutRefusedError):
-            late.delete(folder)
+        late.commit(RECORD) if artifact is None else late.put(artifact, b"late")
     assert contents(store) == published
 
 
@@ -428,10 +412,10 @@ def test_who_began_before_another_published_is_refused(store: RecordingStore, fo
         ("videos/a.mp4.parquet", True),
     ],
 )
-def test_of_two_who_publish_at_once_the_refused_one_tries_again(
+def test_refused_publication_succeeds_when_repeated(
     store: RecordingStore, monkeypatch: pytest.MonkeyPatch, at: str, before: bool
 ):
-    """Another one publishes another version right before or after one of our puts."""
+    """Another process publishes another version right before or after one put of this one."""
     other = LocalStore(store.root)
     stage(store, HALF, persons=2)
     stage(store)
@@ -461,7 +445,7 @@ def test_of_two_who_publish_at_once_the_refused_one_tries_again(
     assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == ours.persons == 4
 
 
-def test_a_store_without_conditional_puts_is_written_all_the_same(store: RecordingStore):
+def test_publication_works_without_conditional_puts(store: RecordingStore):
     store.unsupporting = True
     for persons in (1, 2):
         store.put("previews/a.mp4.gif", b"of an older version")
@@ -474,9 +458,9 @@ def test_a_store_without_conditional_puts_is_written_all_the_same(store: Recordi
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
-@pytest.mark.parametrize("folder", ["poses", "frames", "videos"])
-def test_a_put_of_a_dead_worker_that_arrives_after_its_successors_commit(
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "older"), [("poses", True), ("frames", False), ("videos", False), ("videos", True)])
+def test_late_put_of_a_dead_worker_is_refused(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, folder: str, older: bool
 ):
     bucket = f"late-{uuid4().hex[:8]}"
@@ -497,7 +481,7 @@ def test_a_put_of_a_dead_worker_that_arrives_after_its_successors_commit(
             finalize_video(FinalizeTask(VIDEO, PLAN, 1), dead)
         record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), successor).record
         (late,) = [request for request in proxy.log if request.fault == "late_put"]
-        assert late.status == 412, "it has arrived, and was refused"
+        assert late.status == 412, "it has arrived and was refused"
         assert read_record(store, "a.mp4") == record
         assert sum(len(frame) for frame in read_published_frames(store, "a.mp4")) == record.persons == 8
     s3.s3_client.cache_clear()
@@ -510,7 +494,7 @@ def in_bucket(ctx: RunContext, bucket: str) -> RunContext:
 # --- a preview later -----------------------------------------------------------------------------------------------
 
 
-def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
+def test_attach_preview_renews_the_record(store: RecordingStore):
     stage(store)
     before = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     work = StagingArea.of(store, VIDEO, GIF.data_fingerprint)
@@ -534,7 +518,7 @@ def test_a_preview_joins_tables_that_are_published(store: RecordingStore):
         pytest.param(("damaged", "2 frames"), PreviewOutcome(error="no"), ("preview", "no"), id="both"),
     ],
 )
-def test_what_the_record_says_of_a_later_preview(store: RecordingStore, complaint, outcome, expected):
+def test_attach_preview_updates_the_error_of_the_record(store: RecordingStore, complaint, outcome, expected):
     stage(store)
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     status = "partial" if complaint[0] == "damaged" else "ok"
@@ -546,6 +530,6 @@ def test_what_the_record_says_of_a_later_preview(store: RecordingStore, complain
     assert read_record(store, "a.mp4") == renewed
 
 
-def test_a_preview_without_a_record_is_tried_again(store: RecordingStore):
+def test_attach_preview_without_record_is_retryable(store: RecordingStore):
     with pytest.raises(StorageUnavailableError, match="its commit record is gone"):
         attach_preview(VIDEO, PreviewOutcome(4), GIF)

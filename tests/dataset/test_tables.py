@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import json
@@ -24,12 +25,19 @@ from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport,
 from posebatch.core.redaction import utf8_text
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo, VideoInfo
-from posebatch.dataset.layout import data_key, record_key
+from posebatch.dataset.layout import FRAMES, POSES, record_key
+from posebatch.dataset.tables import parquet as parquet_module
 from posebatch.dataset.tables import records, rows, schemas, staged
 from posebatch.dataset.tables.checks import check_frames, check_poses
 from posebatch.dataset.tables.parquet import schema_version, write_parquet
 from posebatch.dataset.tables.readers import read_frames, read_poses, read_videos
-from posebatch.dataset.tables.records import RecordLog, record_from_bytes, record_to_bytes, videos_table
+from posebatch.dataset.tables.records import (
+    RecordLog,
+    record_from_bytes,
+    record_to_bytes,
+    record_to_row,
+    videos_table,
+)
 from posebatch.dataset.tables.rows import frames_table, poses_table, provenance, published_frames
 from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA, VIDEOS_SCHEMA
 from posebatch.dataset.tables.staged import read_staged
@@ -63,10 +71,10 @@ def some_frames(counts) -> list[FramePoses]:
     return [frame(i, persons) for i, persons in enumerate(counts)]
 
 
-def assert_same_frames(found, expected):
-    found = list(found)
-    assert [one.record for one in found] == [one.record for one in expected]
-    for a, b in zip(found, expected, strict=True):
+def assert_same_frames(actual, expected):
+    actual = list(actual)
+    assert [item.record for item in actual] == [item.record for item in expected]
+    for a, b in zip(actual, expected, strict=True):
         for name in ("bbox_xyxy", "bbox_scores", "pose_scores", "keypoints"):
             assert getattr(a, name).dtype == np.float32
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
@@ -106,17 +114,17 @@ seconds = st.builds(StageSeconds, *[st.floats(0, 1e6)] * 5)
     seconds,
     st.sampled_from(["", "cpu", "NVIDIA H200"]),
 )
-def test_what_is_staged_comes_back(rows, first, report, spent, device):
+def test_staged_segment_is_read_back(rows, first, report, spent, device):
     frames = [frame(first + i, persons, status, seed=i) for i, (status, persons) in enumerate(rows)]
     whole = SegmentReport(report, spent, device)
     content = staged_file(frames, whole).getvalue()
-    pieces, found = read_staged(content)
+    pieces, found_report = read_staged(content)
     assert_same_frames(list(chain.from_iterable(pieces)), frames)
-    assert found == whole
-    assert staged_file(frames, whole).getvalue() == content, "the same rows are the same bytes"
+    assert found_report == whole
+    assert staged_file(frames, whole).getvalue() == content, "equal rows give equal bytes"
 
 
-def test_staged_numbers_that_are_no_numbers():
+def test_staged_segment_keeps_nan_and_infinity():
     odd = frame(0, 1)
     odd.keypoints[0, 0] = (np.nan, np.inf, -np.inf)
     pieces, _ = read_staged(staged_file([odd]).getvalue())
@@ -124,8 +132,8 @@ def test_staged_numbers_that_are_no_numbers():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
-def test_a_long_segment_is_staged_in_pieces(count, monkeypatch):
-    monkeypatch.setattr(staged, "STAGED_PIECE_FRAMES", 3)
+def test_staged_writer_writes_batches(count, monkeypatch):
+    monkeypatch.setattr(staged, "FRAMES_PER_BATCH", 3)
     frames = [frame(i, i % 3, seed=i) for i in range(count)]
     pieces = [list(piece) for piece in read_staged(staged_file(frames).getvalue())[0]]
     assert max(map(len, pieces)) <= 3
@@ -133,13 +141,13 @@ def test_a_long_segment_is_staged_in_pieces(count, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no arrow", staged_file([]).getvalue()[:-20]])
-def test_a_damaged_staged_segment_is_an_error(content):
+def test_read_staged_refuses_a_damaged_file(content):
     with pytest.raises(StorageError, match="staged segment"):
         read_staged(content)
 
 
 def staged_otherwise(schema: pa.Schema | None = None, **parts) -> bytes:
-    """A staged segment without frames in another form: of other columns, or with another report."""
+    """A staged segment without frames, with other columns or another report."""
     report = {"decode": vars(DecodeReport()), "seconds": vars(StageSeconds()), "device": "cpu", **parts}
     sink = io.BytesIO()
     columns = schemas.STAGED_SCHEMA if schema is None else schema
@@ -149,9 +157,9 @@ def staged_otherwise(schema: pa.Schema | None = None, **parts) -> bytes:
     return sink.getvalue()
 
 
-def test_a_staged_segment_in_this_form_is_read():
+def test_read_staged_accepts_a_shorter_report():
     assert read_staged(staged_otherwise())[1].device == "cpu"
-    parts = {"seconds": {"decode": 1.0}}  # a report may say less: an earlier version knew less
+    parts = {"seconds": {"decode": 1.0}}  # an earlier version wrote fewer fields
     assert read_staged(staged_otherwise(**parts))[1].seconds == StageSeconds(1.0)
 
 
@@ -168,15 +176,15 @@ def test_a_staged_segment_in_this_form_is_read():
         pytest.param(staged_otherwise(decode=None), id="no report"),
     ],
 )
-def test_what_another_version_staged_is_no_segment_of_this_one(content: bytes):
-    """An earlier or a later one: it is done again."""
+def test_read_staged_refuses_files_of_other_versions(content: bytes):
+    """Files of earlier and later versions: the segment is computed again."""
     with pytest.raises(StagedError, match="a staged segment cannot be read"):
         read_staged(content)
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
 
-# the contract, as design section 3 has it
+# the columns that users rely on
 POSES_COLUMNS = (
     "video:dictionary<values=string, indices=int32, ordered=0> frame_index:int64 pts:int64 time_s:double "
     "person:int32 track_id:int32 bbox_x1:float bbox_y1:float bbox_x2:float bbox_y2:float "
@@ -230,33 +238,33 @@ VIDEOS_COLUMNS = [
 
 
 @pytest.mark.parametrize(("schema", "columns"), [(POSES_SCHEMA, POSES_COLUMNS), (FRAMES_SCHEMA, FRAMES_COLUMNS)])
-def test_schema(schema, columns):
+def test_data_schemas_have_the_documented_columns(schema, columns):
     assert [f"{field.name}:{field.type}".replace(", ", ",") for field in schema] == columns
 
 
-def test_videos_schema():
+def test_videos_schema_has_the_documented_columns():
     assert VIDEOS_SCHEMA.names == VIDEOS_COLUMNS
 
 
 @pytest.mark.parametrize("kind", ["poses", "frames"])
 @pytest.mark.parametrize("counts", [[], [0, 0], [1, 2, 0]])
-def test_published_files_have_the_schema_and_say_what_they_are(kind, counts):
+def test_published_files_have_schema_and_metadata(kind, counts):
     origin = provenance(VIDEO, INFO, {"stride": 1, "fps": None}, {"detector": "d@1", "pose": "p@1"}, "abc")
     file = pq.ParquetFile(io.BytesIO(parquet(kind, [some_frames(counts)], origin)))
     assert file.schema_arrow.equals(rows.DATA_TABLES[kind][1])
     assert file.metadata.num_rows == (sum(counts) if kind == "poses" else len(counts))
-    said = {
+    metadata = {
         key.decode(): value.decode()
         for key, value in file.schema_arrow.metadata.items()
         if key.startswith(b"posebatch.")
     }
-    assert json.loads(said.pop("posebatch.keypoint_names")) == list(KEYPOINT_NAMES)
-    assert json.loads(said.pop("posebatch.skeleton_edges")) == [list(edge) for edge in SKELETON_EDGES]
-    assert json.loads(said.pop("posebatch.sampling")) == {"stride": 1, "fps": None}
-    assert json.loads(said.pop("posebatch.models")) == {"detector": "d@1", "pose": "p@1"}
-    assert json.loads(said.pop("posebatch.units"))["time_s"] == "seconds"
-    assert "displayed frame" in said.pop("posebatch.coordinates")
-    assert said == {
+    assert json.loads(metadata.pop("posebatch.keypoint_names")) == list(KEYPOINT_NAMES)
+    assert json.loads(metadata.pop("posebatch.skeleton_edges")) == [list(edge) for edge in SKELETON_EDGES]
+    assert json.loads(metadata.pop("posebatch.sampling")) == {"stride": 1, "fps": None}
+    assert json.loads(metadata.pop("posebatch.models")) == {"detector": "d@1", "pose": "p@1"}
+    assert json.loads(metadata.pop("posebatch.units"))["time_s"] == "seconds"
+    assert "displayed frame" in metadata.pop("posebatch.coordinates")
+    assert metadata == {
         "posebatch.schema_version": "2",
         "posebatch.video": VIDEO.uri,
         "posebatch.etag": "etag-1",
@@ -269,25 +277,25 @@ def test_published_files_have_the_schema_and_say_what_they_are(kind, counts):
     assert {group.column(i).compression for group in groups for i in range(group.num_columns)} <= {"ZSTD"}
 
 
-def test_rows_of_the_poses_table():
+def test_poses_table_has_a_row_per_person():
     frames = [frame(0, 0), frame(4, 2), frame(8, 1)]
-    found = poses_table(frames, "a.mp4", Fraction(1, 512)).to_pandas()
-    assert found["frame_index"].tolist() == [4, 4, 8]
-    assert found["pts"].tolist() == [2048, 2048, 4096]
-    assert found["time_s"].tolist() == [4.0, 4.0, 8.0]
-    assert found["person"].tolist() == [0, 1, 0]
-    assert found["video"].tolist() == ["a.mp4"] * 3
-    assert found["track_id"].isna().all()
-    assert found["bbox_x2"].tolist() == [*frames[1].bbox_xyxy[:, 2], frames[2].bbox_xyxy[0, 2]]
-    assert found["bbox_score"].tolist() == [*frames[1].bbox_scores, *frames[2].bbox_scores]
-    assert found["pose_score"].tolist() == [*frames[1].pose_scores, *frames[2].pose_scores]
-    assert found["nose_x"].tolist() == [*frames[1].keypoints[:, 0, 0], frames[2].keypoints[0, 0, 0]]
-    assert found["right_ankle_score"].tolist() == [*frames[1].keypoints[:, 16, 2], frames[2].keypoints[0, 16, 2]]
+    table = poses_table(frames, "a.mp4", Fraction(1, 512)).to_pandas()
+    assert table["frame_index"].tolist() == [4, 4, 8]
+    assert table["pts"].tolist() == [2048, 2048, 4096]
+    assert table["time_s"].tolist() == [4.0, 4.0, 8.0]
+    assert table["person"].tolist() == [0, 1, 0]
+    assert table["video"].tolist() == ["a.mp4"] * 3
+    assert table["track_id"].isna().all()
+    assert table["bbox_x2"].tolist() == [*frames[1].bbox_xyxy[:, 2], frames[2].bbox_xyxy[0, 2]]
+    assert table["bbox_score"].tolist() == [*frames[1].bbox_scores, *frames[2].bbox_scores]
+    assert table["pose_score"].tolist() == [*frames[1].pose_scores, *frames[2].pose_scores]
+    assert table["nose_x"].tolist() == [*frames[1].keypoints[:, 0, 0], frames[2].keypoints[0, 0, 0]]
+    assert table["right_ankle_score"].tolist() == [*frames[1].keypoints[:, 16, 2], frames[2].keypoints[0, 16, 2]]
 
 
-def test_rows_of_the_frames_table():
-    found = frames_table([frame(0, 2), frame(1, 0, "missing"), frame(12, 1)], "a.mp4", Fraction(1, 512)).to_pandas()
-    assert found.drop(columns="video").to_numpy().tolist() == [
+def test_frames_table_has_a_row_per_frame():
+    table = frames_table([frame(0, 2), frame(1, 0, "missing"), frame(12, 1)], "a.mp4", Fraction(1, 512)).to_pandas()
+    assert table.drop(columns="video").to_numpy().tolist() == [
         [0, 0, 0.0, True, "ok", 2],
         [1, 512, 1.0, False, "missing", 0],
         [12, 6144, 12.0, True, "ok", 1],
@@ -295,16 +303,16 @@ def test_rows_of_the_frames_table():
 
 
 @given(st.integers(-(2**40), 2**40), st.sampled_from([Fraction(1, 90_000), Fraction(1001, 30_000), Fraction(1, 1)]))
-def test_time_is_pts_times_time_base(pts, time_base):
-    one = FramePoses.empty(FrameRecord(0, pts, True, "ok"))
-    (time_s,) = frames_table([one], "a", time_base)["time_s"].to_pylist()
+def test_time_s_is_pts_times_time_base(pts, time_base):
+    empty = FramePoses.empty(FrameRecord(0, pts, True, "ok"))
+    (time_s,) = frames_table([empty], "a", time_base)["time_s"].to_pylist()
     assert time_s == pytest.approx(float(pts * time_base), rel=1e-15)
 
 
 def test_track_id_may_be_null():
     assert POSES_SCHEMA.field("track_id").nullable
-    found = pq.read_table(io.BytesIO(parquet("poses", [some_frames([2])])))
-    assert found["track_id"].null_count == 2
+    table = pq.read_table(io.BytesIO(parquet("poses", [some_frames([2])])))
+    assert table["track_id"].null_count == 2
 
 
 # --- published tables ----------------------------------------------------------------------------------------------
@@ -312,8 +320,9 @@ def test_track_id_may_be_null():
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.data(), counts_of_persons, st.sampled_from([1, 3, 4, 1000]))
-def test_bytes_do_not_depend_on_how_frames_are_cut(monkeypatch, data, counts, group_rows):
-    monkeypatch.setattr(schemas, "ROW_GROUP_ROWS", group_rows)
+def test_published_bytes_do_not_depend_on_the_split(monkeypatch, data, counts, group_rows):
+    for module in (parquet_module, rows):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", group_rows)
     frames = some_frames(counts)
     places = data.draw(st.lists(st.integers(0, len(frames)), max_size=5))
     for kind in ("poses", "frames"):
@@ -321,21 +330,22 @@ def test_bytes_do_not_depend_on_how_frames_are_cut(monkeypatch, data, counts, gr
 
 
 @pytest.mark.parametrize("kind", ["poses", "frames"])
-def test_no_pieces_at_all(kind):
+def test_write_parquet_accepts_no_pieces(kind):
     assert pq.read_table(io.BytesIO(parquet(kind, []))).num_rows == 0
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(counts_of_persons, st.sampled_from([1, 2, 3, 1000]))
-def test_published_tables_give_the_frames_back(monkeypatch, counts, group_rows):
-    """Whatever the row groups: the persons of one frame may lie in two."""
-    monkeypatch.setattr(schemas, "ROW_GROUP_ROWS", group_rows)
+def test_published_frames_are_read_back(monkeypatch, counts, group_rows):
+    """The persons of one frame may lie in two row groups."""
+    for module in (parquet_module, rows):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", group_rows)
     frames = some_frames(counts)
     if len(frames) > 1:
         frames[1] = replace(FramePoses.empty(replace(frames[1].record, status="corrupt")))
     content = [parquet(kind, [frames]) for kind in ("frames", "poses")]
-    for one in content:
-        sizes = [group.num_rows for group in row_groups(one)]
+    for table_content in content:
+        sizes = [group.num_rows for group in row_groups(table_content)]
         assert all(size == group_rows for size in sizes[:-1])
         assert all(size <= group_rows for size in sizes)
     assert_same_frames(published_frames(*content), frames)
@@ -356,7 +366,7 @@ def test_write_parquet_counts_rows():
     ("name", "shown"),
     [("", ""), ("ski/a b=ü.mp4", "ski/a b=ü.mp4"), ("a\udcff\udc80.mp4", "a\\xff\\x80.mp4"), ("日本.mov", "日本.mov")],
 )
-def test_names_that_are_no_text(name, shown):
+def test_names_that_are_not_utf8_are_escaped(name, shown):
     assert utf8_text(name) == shown
     assert poses_table(some_frames([1]), name, TIME_BASE)["video"].to_pylist() == [shown]
     origin = provenance(replace(VIDEO, uri=name), INFO, {}, {}, "")
@@ -400,17 +410,58 @@ OBJECTS = (
         pytest.param(replace(RECORD, last_modified=0.0, size_bytes=2**40, error="é\n%"), id="edges"),
     ],
 )
-def test_a_record_comes_back(record):
+def test_records_are_read_back(record):
     assert record_from_bytes(record_to_bytes(record)) == record
     assert record_to_bytes(record) == record_to_bytes(record)
+
+
+EVERYTHING = VideoRecord(
+    video="/in/a.mp4",
+    etag="etag-1",
+    size_bytes=1,
+    last_modified=2.0,
+    status="partial",
+    settings_fingerprint="f",
+    run_id="run-1",
+    posebatch_version="0.1",
+    error_kind="damaged",
+    error="3 frames",
+    attempts=3,
+    info=VideoInfo("h264", "yuv420p", 64, 48, 90, TIME_BASE, 5, 4.0, 25.0, 100),
+    is_vfr=True,
+    frames_decoded=4,
+    frames_processed=6,
+    persons=7,
+    detector="d@1",
+    pose="p@1",
+    seconds=StageSeconds(0.5, 1.5, 2.5, 3.5, 4.5),
+    device="cpu",
+    objects=(PublishedObject("poses", "poses/a.mp4.parquet", 7, 8, "f", "0" * 64),),
+)
+"""A record in which every field has a value of its own."""
+
+
+def test_record_rows_have_a_value_for_every_column():
+    """Arrow would make a null of a column that is missing, and drop one that is new."""
+    row = record_to_row(EVERYTHING)
+    assert set(row) == set(VIDEOS_SCHEMA.names)
+    assert None not in row.values()
+    assert set(row["objects"][0]) == {part.name for part in VIDEOS_SCHEMA.field("objects").type.value_type}
+    assert set(record_to_row(RECORD)) == set(VIDEOS_SCHEMA.names)
+
+
+def test_record_rows_keep_every_field():
+    defaults = {field.name: field.default for field in dataclasses.fields(VideoRecord)}
+    assert all(getattr(EVERYTHING, name) != default for name, default in defaults.items())
+    assert record_from_bytes(record_to_bytes(EVERYTHING)) == EVERYTHING
 
 
 FULL = replace(RECORD, info=INFO, seconds=StageSeconds(0.5, 1, 2, 3.25, 0.125), objects=OBJECTS)
 
 
 @pytest.mark.parametrize("columns", EARLIER_VIDEOS.values(), ids=EARLIER_VIDEOS)
-def test_a_record_of_an_earlier_version_is_read(columns):
-    """It has columns less; those that it had must all be there."""
+def test_records_of_earlier_versions_are_read(columns):
+    """Earlier versions had fewer columns. All of these must be there."""
     earlier = earlier_record(FULL, columns)
     assert record_from_bytes(earlier) == as_remembered(FULL, columns)
     for name in ("pose_seconds", "objects", "device"):
@@ -422,7 +473,7 @@ NEWER = schemas.SCHEMA_VERSION + 1
 
 
 @pytest.mark.parametrize("extra", [False, True], ids=["the same columns", "a column more"])
-def test_a_record_of_a_later_version_is_not_taken_for_damaged(extra):
+def test_records_of_later_versions_are_refused_as_newer(extra):
     table = pq.read_table(io.BytesIO(with_version(record_to_bytes(FULL), NEWER)))
     content = file_of(table.append_column("extra", pa.array([1])) if extra else table)
     with pytest.raises(NewerOutputError, match=f"schema version {NEWER}; .* up to {NEWER - 1}: upgrade it"):
@@ -440,7 +491,7 @@ def test_a_record_of_a_later_version_is_not_taken_for_damaged(extra):
         ({b"posebatch.schema_version": b"12"}, 12),
     ],
 )
-def test_the_version_that_a_file_states(metadata, version):
+def test_schema_version_is_read_from_metadata(metadata, version):
     assert schema_version(metadata) == version
 
 
@@ -450,7 +501,7 @@ def file_of(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def test_a_record_of_a_file_whose_name_is_no_text():
+def test_records_escape_names_that_are_not_utf8():
     odd = replace(RECORD, video="/in/a\udcff.mp4", error="/in/a\udcff.mp4: empty")
     assert record_from_bytes(record_to_bytes(odd)) == replace(
         RECORD, video="/in/a\\xff.mp4", error="/in/a\\xff.mp4: empty"
@@ -458,9 +509,9 @@ def test_a_record_of_a_file_whose_name_is_no_text():
 
 
 @given(st.floats(0, 4e9))
-def test_times_keep_their_microsecond(when):
-    found = record_from_bytes(record_to_bytes(replace(RECORD, last_modified=when))).last_modified
-    assert found == pytest.approx(when, abs=1e-6)
+def test_records_keep_microseconds(when):
+    last_modified = record_from_bytes(record_to_bytes(replace(RECORD, last_modified=when))).last_modified
+    assert last_modified == pytest.approx(when, abs=1e-6)
 
 
 def as_bytes(table: pa.Table) -> bytes:
@@ -495,21 +546,21 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("content", UNREADABLE)
-def test_what_is_no_record_is_refused(content):
+def test_record_from_bytes_refuses_other_files(content):
     with pytest.raises(StorageError, match=r"a commit record cannot be read: .*; delete it to have its video done"):
         record_from_bytes(content)
 
 
-def test_a_log_of_records(monkeypatch):
-    monkeypatch.setattr(records, "RECORDS_PACKED_TOGETHER", 3)
+def test_record_log_writes_all_records(monkeypatch):
+    monkeypatch.setattr(records, "RECORDS_PER_PIECE", 3)
     for count in (0, 1, 3, 7):
         log, sink = RecordLog(), io.BytesIO()
         for i in range(count):
             log.add(replace(RECORD, attempts=i))
         log.write(sink)
-        found = pq.read_table(io.BytesIO(sink.getvalue()))
-        assert found.schema.equals(VIDEOS_SCHEMA)
-        assert found["attempts"].to_pylist() == list(range(count))
+        table = pq.read_table(io.BytesIO(sink.getvalue()))
+        assert table.schema.equals(VIDEOS_SCHEMA)
+        assert table["attempts"].to_pylist() == list(range(count))
 
 
 # --- checks --------------------------------------------------------------------------------------------------------
@@ -534,7 +585,7 @@ def origin_of(stride=1, fps=None):
         pytest.param([2, 0], 1, 5.0, "does not rise", id="by time, backwards"),
     ],
 )
-def test_check_frames(indices, stride, fps, problem):
+def test_check_frames_finds_gaps_and_duplicates(indices, stride, fps, problem):
     content = parquet("frames", [[frame(i, 1) for i in indices]], origin_of(stride, fps))
     problems, counted = check_frames(content, len(indices))
     assert counted.tolist() == [[i, 1] for i in indices]
@@ -542,7 +593,7 @@ def test_check_frames(indices, stride, fps, problem):
     assert problem is None or problem in problems[0]
 
 
-def test_check_frames_sees_time_that_stands_still():
+def test_check_frames_finds_equal_pts():
     frames = [replace(frame(i), record=FrameRecord(i, 5, False, "ok")) for i in range(2)]
     problems, _ = check_frames(parquet("frames", [frames], origin_of()), 2)
     assert problems == ["pts does not rise from row to row"]
@@ -557,7 +608,7 @@ def test_check_frames_sees_time_that_stands_still():
         pytest.param([2, 0, 1], "not those that the frames table counts", id="another frame"),
     ],
 )
-def test_check_poses(frames, problem):
+def test_check_poses_compares_with_the_frames_table(frames, problem):
     content = parquet("poses", [some_frames(frames)])
     counted = np.array([[0, 0], [1, 2], [2, 1]])
     problems = check_poses(content, sum(frames), counted)
@@ -565,7 +616,7 @@ def test_check_poses(frames, problem):
     assert problem is None or problem in problems[0]
 
 
-def test_check_poses_sees_a_wrong_rank():
+def test_check_poses_finds_a_wrong_rank():
     table = poses_table(some_frames([2]), VIDEO.uri, TIME_BASE)
     doubled = table.set_column(4, POSES_SCHEMA.field("person"), pa.array([0, 0], pa.int32()))
     assert check_poses(as_bytes(doubled), 2, np.array([[0, 2]])) == [
@@ -591,7 +642,7 @@ FRAMES_OF_TWO = parquet("frames", [some_frames([1, 1])], origin_of())
         pytest.param(parquet("poses", [some_frames([1, 2])]), "3 rows, its record says 2", id="row doubled"),
     ],
 )
-def test_check_poses_of_a_damaged_file(content, problem):
+def test_check_poses_finds_a_damaged_file(content, problem):
     problems = check_poses(content, 2, np.array([[0, 1], [1, 1]]))
     assert problem in problems[0]
 
@@ -603,10 +654,10 @@ def test_check_poses_of_a_damaged_file(content, problem):
         pytest.param(flipped(FRAMES_OF_TWO, *range(4, 600)), "not a readable Parquet file", id="damaged pages"),
         pytest.param(POSES_OF_TWO, "its columns are not those", id="other columns"),
         pytest.param(parquet("frames", [some_frames([1])], origin_of()), "1 rows, its record says 2", id="row lost"),
-        pytest.param(parquet("frames", [some_frames([1, 1])]), "its metadata says nothing", id="no metadata"),
+        pytest.param(parquet("frames", [some_frames([1, 1])]), "its metadata does not state", id="no metadata"),
     ],
 )
-def test_check_frames_of_a_damaged_file(content, problem):
+def test_check_frames_finds_a_damaged_file(content, problem):
     problems, counted = check_frames(content, 2)
     assert problem in problems[0]
     assert counted.shape == (0, 2)
@@ -616,10 +667,10 @@ def test_check_frames_of_a_damaged_file(content, problem):
 
 
 def publish(root: Path, path: str, counts: list[int], uri: str) -> None:
-    for folder, kind in (("poses", "poses"), ("frames", "frames")):
-        target = root / data_key(folder, path)
+    for artifact in (POSES, FRAMES):
+        target = root / artifact.key(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        make, schema = rows.DATA_TABLES[kind]
+        make, schema = rows.DATA_TABLES[artifact.kind]
         with target.open("wb") as sink:
             write_parquet(sink, schema, [make(some_frames(counts), uri, TIME_BASE)], {})
     target = root / record_key(path)
@@ -640,20 +691,20 @@ def dataset(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["", "/"])
-def test_pandas_reads_the_folder_with_the_archives_own_partitions(dataset: Path, suffix: str):
-    found = pd.read_parquet(f"{dataset}/poses{suffix}")
-    assert len(found) == 6
-    assert sorted(found["dt"].astype(str)) == ["2024-01-01"] * 3 + ["2024-01-02"] * 3
-    assert list(found.columns) == [*POSES_SCHEMA.names, "dt"]
-    assert set(found["video"]) == {"/in/dt=2024-01-01/ski/a.mp4", "/in/dt=2024-01-02/run/c.mp4"}
+def test_pandas_reads_a_folder_with_partitions(dataset: Path, suffix: str):
+    table = pd.read_parquet(f"{dataset}/poses{suffix}")
+    assert len(table) == 6
+    assert sorted(table["dt"].astype(str)) == ["2024-01-01"] * 3 + ["2024-01-02"] * 3
+    assert list(table.columns) == [*POSES_SCHEMA.names, "dt"]
+    assert set(table["video"]) == {"/in/dt=2024-01-01/ski/a.mp4", "/in/dt=2024-01-02/run/c.mp4"}
     assert len(pd.read_parquet(f"{dataset}/frames/")) == 6
     assert len(pd.read_parquet(f"{dataset}/videos/")) == 3
     assert len(pd.read_parquet(f"{dataset}/poses/", filters=[("dt", "==", "2024-01-02")])) == 3
 
 
-def test_duckdb_reads_the_folder_with_the_archives_own_partitions(dataset: Path):
+def test_duckdb_reads_a_folder_with_partitions(dataset: Path):
     query = "select dt, count(*), min(frame_index) from read_parquet(?, hive_partitioning=true) group by dt order by dt"
-    connection = duckdb.connect()  # the default one would keep an unfinished result from whoever comes next
+    connection = duckdb.connect()  # the default connection would keep an unfinished result
     rows = connection.execute(query, [f"{dataset}/frames/**/*.parquet"]).fetchall()
     assert [(str(dt), count, first) for dt, count, first in rows] == [("2024-01-01", 2, 0), ("2024-01-02", 4, 0)]
     joined = connection.execute(
@@ -676,14 +727,14 @@ def test_duckdb_reads_the_folder_with_the_archives_own_partitions(dataset: Path)
         (read_poses, "dt=2024-01-02/run/c.mp4", 3),
     ],
 )
-def test_readers(dataset: Path, read, match, rows):
-    found = read(str(dataset), match)
-    assert len(found) == rows
+def test_readers_read_matching_videos(dataset: Path, read, match, rows):
+    table = read(str(dataset), match)
+    assert len(table) == rows
     schema = {read_poses: POSES_SCHEMA, read_frames: FRAMES_SCHEMA, read_videos: VIDEOS_SCHEMA}[read]
-    assert list(found.columns) == schema.names
+    assert list(table.columns) == schema.names
 
 
-def test_readers_types(dataset: Path):
+def test_readers_return_typed_columns(dataset: Path):
     poses = read_poses(str(dataset))
     assert poses["video"].dtype == "category"
     assert poses["nose_x"].dtype == np.float32
@@ -692,13 +743,13 @@ def test_readers_types(dataset: Path):
 
 
 def test_readers_choose_columns(dataset: Path):
-    found = read_poses(str(dataset), columns=["video", "nose_x"])
-    assert list(found.columns) == ["video", "nose_x"]
+    table = read_poses(str(dataset), columns=["video", "nose_x"])
+    assert list(table.columns) == ["video", "nose_x"]
     assert list(read_poses(str(dataset), columns=["nose_x", "frame_index"]).columns) == ["nose_x", "frame_index"]
 
 
 @pytest.mark.parametrize("read", [read_poses, read_frames, read_videos])
-def test_readers_of_what_is_not_there(dataset: Path, tmp_path: Path, read):
+def test_readers_name_what_is_missing(dataset: Path, tmp_path: Path, read):
     with pytest.raises(InputError, match=r"no table of a video that matches '\*\.avi'"):
         read(str(dataset), "*.avi")
     with pytest.raises(InputError, match=str(tmp_path)):
@@ -709,7 +760,7 @@ def test_readers_of_what_is_not_there(dataset: Path, tmp_path: Path, read):
         read_poses(str(dataset), columns=["nose_z"])
 
 
-def test_the_package_offers_the_readers():
+def test_package_exports_the_readers():
     assert {posebatch.read_poses, posebatch.read_frames, posebatch.read_videos} == {
         read_poses,
         read_frames,

@@ -17,7 +17,7 @@ from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.publication import publish_failure, read_record
 from posebatch.dataset.tables import schemas
-from posebatch.dataset.verify import Verdict, count_gif_frames, verify
+from posebatch.dataset.verify import Verdict, count_images, verify
 from posebatch.storage.local import LocalStore
 
 
@@ -35,24 +35,24 @@ def root(tmp_path: Path) -> Path:
 # --- clean ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_output_is_no_dataset(tmp_path: Path):
+def test_verify_reports_an_empty_output(tmp_path: Path):
     store = LocalStore(tmp_path)
     (problem,) = verify(store).problems
     assert verify(store) == Verdict(0, 0, 0, 0, (problem,))
     assert "no commit record below videos/" in problem
 
 
-def test_a_clean_dataset(root: Path):
+def test_verify_accepts_a_correct_dataset(root: Path):
     assert verify(LocalStore(root)) == Verdict(videos=3, failed=1, frames=8, persons=8, problems=())
 
 
 @pytest.mark.parametrize("chosen", [{"stride": 3}, {"fps": 5}])
-def test_a_clean_dataset_of_some_frames(tmp_path: Path, chosen):
+def test_verify_accepts_sampled_frames(tmp_path: Path, chosen):
     publish(tmp_path, "a.mp4", **chosen)
     assert verify(LocalStore(tmp_path)) == Verdict(1, 0, 4, 8, ())
 
 
-def test_what_is_not_for_readers_is_not_looked_at(root: Path):
+def test_verify_ignores_internal_and_foreign_files(root: Path):
     LocalStore(root).put("_state/staging/x/0-1.arrow", b"half")
     LocalStore(root).put("runs/run-1/videos.parquet", b"half")
     LocalStore(root).put("notes.txt", b"mine")
@@ -65,18 +65,19 @@ A_POSES, A_FRAMES, A_RECORD = "poses/dt=1/a.mp4.parquet", "frames/dt=1/a.mp4.par
 
 
 def rewrite(store: LocalStore, kind: str, change: Callable[[pa.Table], pa.Table], rows: bool = False) -> None:
-    """Change a table of video a, and its record's size (and rows) too, and have it forget the checksum: only a look
-    inside can tell.
+    """Change a table of video a, and set the size (and rows) in its record, without a checksum.
+
+    Only a check of the table's content can find the change.
     """
     record = read_record(store, "dt=1/a.mp4")
     assert record is not None
-    (published,) = (one for one in record.objects if one.kind == kind)
+    (published,) = (published for published in record.objects if published.kind == kind)
     table = change(pq.read_table(io.BytesIO(store.read(published.key))))
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     size = store.put(published.key, sink).size_bytes
     renewed = replace(published, size_bytes=size, rows=table.num_rows if rows else published.rows, sha256=None)
-    objects = tuple(renewed if one.kind == kind else one for one in record.objects)
+    objects = tuple(renewed if published.kind == kind else published for published in record.objects)
     counts = {"frames": "frames_processed", "poses": "persons"}
     totals = {counts[kind]: table.num_rows} if rows else {}
     publish_record(store, "dt=1/a.mp4", replace(record, objects=objects, **totals))
@@ -119,7 +120,7 @@ def without(kind: str) -> Callable[[LocalStore], None]:
         record = read_record(store, "dt=1/a.mp4")
         assert record is not None
         store.delete(f"{kind}/dt=1/a.mp4.parquet")
-        renewed_record(store, objects=tuple(one for one in record.objects if one.kind != kind))
+        renewed_record(store, objects=tuple(published for published in record.objects if published.kind != kind))
 
     return tamper
 
@@ -139,8 +140,8 @@ TAMPERINGS = [
     pytest.param(lambda store: store.delete(A_POSES), A_POSES, "no such file", id="poses missing"),
     pytest.param(lambda store: store.delete(A_FRAMES), A_FRAMES, "no such file", id="frames missing"),
     pytest.param(vouch_for_nothing_there, "previews/dt=1/a.mp4.gif", "no such file", id="preview missing"),
-    pytest.param(without("poses"), A_RECORD, "vouches for no poses table", id="record forgets poses"),
-    pytest.param(without("frames"), A_RECORD, "vouches for no frames table", id="record forgets frames"),
+    pytest.param(without("poses"), A_RECORD, "references no poses table", id="record forgets poses"),
+    pytest.param(without("frames"), A_RECORD, "references no frames table", id="record forgets frames"),
     pytest.param(lambda store: append_bytes(store, A_POSES), A_POSES, "its record says", id="poses of other size"),
     pytest.param(lambda store: append_bytes(store, A_FRAMES), A_FRAMES, "its record says", id="frames of other size"),
     pytest.param(lambda store: damage(store, A_POSES), A_POSES, "not a readable Parquet", id="poses damaged"),
@@ -175,7 +176,7 @@ TAMPERINGS = [
     pytest.param(
         lambda store: rewrite(store, "frames", drop(1), rows=True),
         A_FRAMES,
-        "frames are lost, doubled or out of order",
+        "frames are missing, duplicated or out of order",
         id="frame dropped, record agrees",
     ),
     pytest.param(
@@ -187,11 +188,14 @@ TAMPERINGS = [
     pytest.param(
         lambda store: rewrite(store, "frames", double(1), rows=True),
         A_FRAMES,
-        "frames are lost, doubled or out of order",
+        "frames are missing, duplicated or out of order",
         id="frame doubled, record agrees",
     ),
     pytest.param(
-        lambda store: rewrite(store, "frames", swap), A_FRAMES, "frames are lost, doubled", id="frames out of order"
+        lambda store: rewrite(store, "frames", swap),
+        A_FRAMES,
+        "frames are missing, duplicated",
+        id="frames out of order",
     ),
     pytest.param(
         lambda store: rewrite(store, "frames", cast_time), A_FRAMES, "its columns are not those", id="other type"
@@ -209,9 +213,12 @@ TAMPERINGS = [
     pytest.param(lambda store: store.put(A_RECORD, b"half"), A_RECORD, "cannot be read", id="record unreadable"),
     pytest.param(lambda store: store.put(A_RECORD, b""), A_RECORD, "cannot be read", id="record empty"),
     pytest.param(
-        lambda store: store.put(A_RECORD, store.read(A_FRAMES)), A_RECORD, "cannot be read", id="record no record"
+        lambda store: store.put(A_RECORD, store.read(A_FRAMES)),
+        A_RECORD,
+        "cannot be read",
+        id="record is no record",
     ),
-    pytest.param(lambda store: store.delete(A_RECORD), A_POSES, "no commit record vouches for it", id="record missing"),
+    pytest.param(lambda store: store.delete(A_RECORD), A_POSES, "no commit record references it", id="record missing"),
     pytest.param(
         lambda store: store.put("poses/z.mp4.parquet", b"x"), "poses/z.mp4.parquet", "no commit record", id="orphan"
     ),
@@ -221,30 +228,30 @@ TAMPERINGS = [
     pytest.param(
         lambda store: store.put(record_key("copy.mp4"), store.read(A_RECORD)),
         "videos/copy.mp4.parquet",
-        "vouches for poses/dt=1/a.mp4.parquet, which is another video's",
+        "references poses/dt=1/a.mp4.parquet, which belongs to another video",
         id="record doubled",
     ),
 ]
 
 
 @pytest.mark.parametrize(("tamper", "key", "problem"), TAMPERINGS)
-def test_tampering_is_found(root: Path, tamper: Callable[[LocalStore], None], key: str, problem: str):
+def test_verify_finds_tampering(root: Path, tamper: Callable[[LocalStore], None], key: str, problem: str):
     store = LocalStore(root)
     tamper(store)
     problems = verify(store).problems
-    assert any(found.startswith(f"{key}: ") and problem in found for found in problems), problems
-    assert set(problems) == set(verify(store, deep=True).problems), "deeply, the same is found"
-    others = [found for found in problems if "dt=1/a.mp4" not in found and not found.startswith(key)]
-    assert not others, "the other videos are clean"
+    assert any(text.startswith(f"{key}: ") and problem in text for text in problems), problems
+    assert set(problems) == set(verify(store, deep=True).problems), "the deep check finds the same"
+    of_other_videos = [text for text in problems if "dt=1/a.mp4" not in text and not text.startswith(key)]
+    assert not of_other_videos, "the other videos are clean"
 
 
-def test_every_problem_is_named(root: Path):
+def test_verify_reports_every_problem(root: Path):
     store = LocalStore(root)
     store.delete(A_POSES)
     store.put("videos/b.mp4.parquet", b"half")
     store.put("frames/z.parquet", b"x")
-    found = {problem.split(": ")[0] for problem in verify(store).problems}
-    assert found == {
+    named = {problem.split(": ")[0] for problem in verify(store).problems}
+    assert named == {
         A_POSES,
         "videos/b.mp4.parquet",
         "poses/b.mp4.parquet",
@@ -258,40 +265,40 @@ def test_every_problem_is_named(root: Path):
 
 @pytest.fixture
 def full(root: Path) -> LocalStore:
-    """The same with previews: a GIF of four frames."""
+    """The same dataset with previews: a GIF of four frames."""
     for name, persons in (("dt=1/a.mp4", 2), ("b.mp4", 0)):
         publish(root, name, persons, preview="gif")
     return LocalStore(root)
 
 
 def size_of(store: LocalStore) -> int:
-    return sum(found.size_bytes for folder in ("poses", "frames", "previews") for found in store.list(f"{folder}/"))
+    return sum(stored.size_bytes for folder in ("poses", "frames", "previews") for stored in store.list(f"{folder}/"))
 
 
 @pytest.mark.parametrize("chosen", [{}, {"stride": 3}, {"fps": 5}])
-def test_a_clean_dataset_is_clean_to_the_last_byte(full: LocalStore, chosen):
+def test_verify_deep_accepts_a_correct_dataset(full: LocalStore, chosen):
     publish(full.root, "dt=1/a.mp4", preview="gif", **chosen)
     plain = Verdict(videos=3, failed=1, frames=8, persons=8)
     assert verify(full) == plain
     assert verify(full, deep=True) == replace(plain, bytes_read=size_of(full))
 
 
-def test_nothing_at_all_deeply(tmp_path: Path):
+def test_verify_deep_reports_an_empty_output(tmp_path: Path):
     assert verify(LocalStore(tmp_path), deep=True) == verify(LocalStore(tmp_path))
 
 
-def test_whoever_watches_hears_of_every_video(full: LocalStore):
-    heard: list[Verdict] = []
-    verdict = verify(full, deep=True, watch=heard.append)
-    assert [one.videos for one in heard] == [1, 2, 3]
-    assert heard[-1] == verdict
+def test_verify_reports_progress_after_each_video(full: LocalStore):
+    verdicts: list[Verdict] = []
+    verdict = verify(full, deep=True, on_progress=verdicts.append)
+    assert [progress.videos for progress in verdicts] == [1, 2, 3]
+    assert verdicts[-1] == verdict
 
 
 A_PREVIEW = "previews/dt=1/a.mp4.gif"
 
 
 def with_changed_bytes(content: bytes, bits: int, count: int = 20) -> Iterator[bytes]:
-    """Copies in each of which one byte is another, in places all over the content."""
+    """Copies with one changed byte each, at places all over the content."""
     for place in range(0, len(content), max(1, len(content) // count)):
         changed = bytearray(content)
         changed[place] ^= bits
@@ -299,34 +306,35 @@ def with_changed_bytes(content: bytes, bits: int, count: int = 20) -> Iterator[b
 
 
 @pytest.mark.parametrize("key", [A_POSES, A_FRAMES, A_PREVIEW])
-def test_no_byte_can_change_unseen(full: LocalStore, key: str):
-    """Most of them are not in the columns that plain `verify` looks at."""
-    unseen = 0
+def test_verify_deep_finds_any_changed_byte(full: LocalStore, key: str):
+    """Most bytes are not in the columns that plain `verify` reads."""
+    found_by_deep_alone = 0
     for changed in with_changed_bytes(full.read(key), 1):
         full.put(key, changed)
-        unseen += not verify(full).problems
+        found_by_deep_alone += not verify(full).problems
         problems = verify(full, deep=True).problems
         assert any(problem.startswith(f"{key}: ") for problem in problems), problems
         assert all("dt=1/a.mp4" in problem for problem in problems), problems
-    assert unseen, "otherwise this proves nothing that plain `verify` does not"
+    assert found_by_deep_alone, "otherwise this test proves nothing about the deep check"
 
 
 def forget_checksums(store: LocalStore) -> None:
     record = read_record(store, "dt=1/a.mp4")
     assert record is not None
-    renewed_record(store, objects=tuple(replace(one, sha256=None) for one in record.objects))
+    renewed_record(store, objects=tuple(replace(published, sha256=None) for published in record.objects))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [A_POSES, A_FRAMES, A_PREVIEW])
-def test_damage_without_a_checksum_is_no_crash(full: LocalStore, key: str):
-    """What older versions published has none: whatever is found then, it is a finding."""
+def test_verify_deep_survives_damage_without_checksum(full: LocalStore, key: str):
+    """Objects of older versions have no checksum. Any damage is then a problem, never an exception."""
     forget_checksums(full)
     for changed in with_changed_bytes(full.read(key), 0xFF, 60):
         full.put(key, changed)
         assert all("dt=1/a.mp4" in problem for problem in verify(full, deep=True).problems)
 
 
-def test_what_has_no_checksum_is_counted(full: LocalStore):
+def test_verify_deep_counts_objects_without_checksum(full: LocalStore):
     forget_checksums(full)
     verdict = verify(full, deep=True)
     assert (verdict.problems, verdict.without_checksum) == ((), 3)
@@ -334,7 +342,7 @@ def test_what_has_no_checksum_is_counted(full: LocalStore):
 
 
 def column(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[pa.Table], pa.Table]:
-    """A table with one column changed."""
+    """A function that changes one column of a table."""
 
     def changed(table: pa.Table) -> pa.Table:
         place = table.schema.get_field_index(name)
@@ -346,13 +354,13 @@ def column(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[pa.Table
 
 def at(place: int, value: Any) -> Callable[[np.ndarray], Any]:
     def changed(values: np.ndarray) -> list[Any]:
-        return [value if i == place else one for i, one in enumerate(values.tolist())]
+        return [value if i == place else old_value for i, old_value in enumerate(values.tolist())]
 
     return changed
 
 
 def described(name: str, value: str | None) -> Callable[[pa.Table], pa.Table]:
-    """A table whose metadata say something else."""
+    """A function that changes one value in the metadata of a table."""
 
     def changed(table: pa.Table) -> pa.Table:
         metadata = {**table.schema.metadata, f"posebatch.{name}".encode(): (value or "").encode()}
@@ -367,10 +375,10 @@ WRONG_VALUES = [
     pytest.param("poses", column("nose_x", at(3, np.nan)), "nose_x is no finite number", id="no number"),
     pytest.param("poses", column("bbox_y2", at(3, np.inf)), "bbox_y2 is no finite number", id="infinite"),
     pytest.param("poses", column("left_hip_y", at(0, None)), "left_hip_y is null in some rows", id="null"),
-    pytest.param("poses", column("bbox_score", at(0, 1.01)), "bbox_score lies outside of 0 to 1", id="box's score"),
-    pytest.param("poses", column("nose_score", at(1, 1.6)), "nose_score lies outside of -0.5 to 1.5", id="score above"),
-    pytest.param("poses", column("nose_score", at(1, -0.6)), "nose_score lies outside of", id="score below"),
-    pytest.param("poses", column("pose_score", at(1, -0.1)), "pose_score lies outside of", id="pose's score"),
+    pytest.param("poses", column("bbox_score", at(0, 1.01)), "bbox_score is outside 0 to 1", id="box's score"),
+    pytest.param("poses", column("nose_score", at(1, 1.6)), "nose_score is outside -0.5 to 1.5", id="score above"),
+    pytest.param("poses", column("nose_score", at(1, -0.6)), "nose_score is outside", id="score below"),
+    pytest.param("poses", column("pose_score", at(1, -0.1)), "pose_score is outside", id="pose's score"),
     pytest.param("poses", column("pose_score", lambda v: v[::-1]), "persons are not ranked", id="ranks"),
     pytest.param("poses", column("bbox_x1", at(2, 99.0)), "boxes end before they begin", id="box from right to left"),
     pytest.param("poses", column("bbox_y1", at(2, 99.0)), "boxes end before they begin", id="box upside down"),
@@ -385,10 +393,15 @@ WRONG_VALUES = [
     pytest.param("frames", column("time_s", at(2, 0.5)), "time_s is not pts", id="time of a frame"),
     pytest.param("frames", column("video", at(0, None)), "video is null in some rows", id="video null"),
     pytest.param("frames", column("status", at(0, "fine")), "status is none of ok, corrupt, missing", id="status"),
-    pytest.param("frames", column("status", at(0, "corrupt")), "holds damaged frames", id="damage unsaid"),
-    pytest.param("frames", column("status", at(0, "missing")), "above 0 in a frame that could not", id="seen unseen"),
-    pytest.param("poses", described("video", "/in/b.mp4"), "'/in/b.mp4' as posebatch.video", id="says another video"),
-    pytest.param("poses", described("etag", "x"), "'x' as posebatch.etag", id="says another etag"),
+    pytest.param("frames", column("status", at(0, "corrupt")), "holds damaged frames", id="damage not in the record"),
+    pytest.param(
+        "frames",
+        column("status", at(0, "missing")),
+        "above 0 in a frame that could not",
+        id="persons unseen",
+    ),
+    pytest.param("poses", described("video", "/in/b.mp4"), "'/in/b.mp4' as posebatch.video", id="metadata: video"),
+    pytest.param("poses", described("etag", "x"), "'x' as posebatch.etag", id="metadata: etag"),
     pytest.param("poses", described("settings_fingerprint", "f"), "'f' as posebatch.settings", id="other settings"),
     pytest.param("frames", described("models", "{}"), "'{}' as posebatch.models", id="other models"),
     pytest.param("frames", described("time_base", "1/25"), "'1/25' as posebatch.time_base", id="other time base"),
@@ -400,12 +413,12 @@ WRONG_VALUES = [
 
 
 @pytest.mark.parametrize(("kind", "change", "problem"), WRONG_VALUES)
-def test_values_that_cannot_be_are_found(full: LocalStore, kind: str, change, problem: str):
-    """Even where size and counts agree and no checksum tells."""
+def test_verify_deep_finds_impossible_values(full: LocalStore, kind: str, change, problem: str):
+    """Size and counts agree, and there is no checksum."""
     rewrite(full, kind, change)
-    found = verify(full, deep=True).problems
-    assert any(one.startswith(f"{kind}/dt=1/a.mp4.parquet: ") and problem in one for one in found), found
-    assert all("dt=1/a.mp4" in one for one in found)
+    problems = verify(full, deep=True).problems
+    assert any(text.startswith(f"{kind}/dt=1/a.mp4.parquet: ") and problem in text for text in problems), problems
+    assert all("dt=1/a.mp4" in text for text in problems)
 
 
 @pytest.mark.parametrize(
@@ -416,24 +429,24 @@ def test_values_that_cannot_be_are_found(full: LocalStore, kind: str, change, pr
         ("num_persons", at(0, 2**31 - 1), "not those that the frames table counts"),
     ],
 )
-def test_counts_that_cannot_be_cost_neither_memory_nor_a_traceback(root: Path, name: str, change, problem: str):
+def test_verify_survives_impossible_counts(root: Path, name: str, change, problem: str):
     store = LocalStore(root)
     rewrite(store, "frames", column(name, change))
-    assert any(problem in one for one in verify(store).problems)
+    assert any(problem in text for text in verify(store).problems)
 
 
 @pytest.mark.parametrize("stated", ["", "{", "[]", "{}", '{"stride": null, "fps": null}'])
-def test_sampling_that_is_not_stated(root: Path, stated: str):
+def test_verify_reports_missing_sampling_metadata(root: Path, stated: str):
     store = LocalStore(root)
     rewrite(store, "frames", described("sampling", stated))
-    assert any("says nothing of the frames" in one for one in verify(store).problems)
+    assert any("does not state which frames" in text for text in verify(store).problems)
 
 
-def test_settings_that_are_not_those_of_the_video(full: LocalStore):
+def test_verify_deep_finds_another_fingerprint(full: LocalStore):
     renewed_record(full, settings_fingerprint="other")
     problems = verify(full, deep=True).problems
     assert [problem.split(": ")[0] for problem in problems] == [A_POSES, A_FRAMES]
-    assert all("one fingerprint of the settings for it and another for the video" in problem for problem in problems)
+    assert all("one fingerprint for it and another for the video" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(
@@ -445,21 +458,21 @@ def test_settings_that_are_not_those_of_the_video(full: LocalStore):
         pytest.param(b"GIF89a" + b"\xff" * 4 + bytes(3) + b"," + bytes(9) + b";", "not a readable GIF", id="vast"),
     ],
 )
-def test_a_preview_that_cannot_be_shown(full: LocalStore, content: bytes, problem: str):
+def test_verify_deep_finds_an_unreadable_preview(full: LocalStore, content: bytes, problem: str):
     record = read_record(full, "dt=1/a.mp4")
     assert record is not None
     full.put(A_PREVIEW, content)
     preview = replace(record.objects[2], size_bytes=len(content), sha256=None)
     renewed_record(full, objects=(*record.objects[:2], preview))
-    (found,) = verify(full, deep=True).problems
-    assert found.startswith(f"{A_PREVIEW}: {problem}")
+    (found_problem,) = verify(full, deep=True).problems
+    assert found_problem.startswith(f"{A_PREVIEW}: {problem}")
     assert verify(full).problems == ()
 
 
-def test_a_preview_with_other_frames(full: LocalStore):
+def test_verify_deep_counts_the_frames_of_a_preview(full: LocalStore):
     record = read_record(full, "dt=1/a.mp4")
     assert record is not None
-    assert count_gif_frames(full.read(A_PREVIEW)) == record.objects[2].rows == 4
+    assert count_images(full.read(A_PREVIEW), "GIF") == record.objects[2].rows == 4
     renewed_record(full, objects=(*record.objects[:2], replace(record.objects[2], rows=5)))
     assert verify(full, deep=True).problems == (f"{A_PREVIEW}: 4 frames, its record says 5",)
 
@@ -468,21 +481,21 @@ def test_a_preview_with_other_frames(full: LocalStore):
 
 
 @pytest.mark.parametrize("columns", EARLIER_VIDEOS.values(), ids=EARLIER_VIDEOS)
-def test_earlier_versions_are_clean_beside_today(full: LocalStore, columns):
+def test_verify_accepts_earlier_versions(full: LocalStore, columns):
     publish_earlier(Path(full.root), "old.mp4", columns, preview="gif")
     assert verify(full) == Verdict(4, 1, 12, 16)
     assert verify(full, deep=True) == Verdict(4, 1, 12, 16, (), size_of(full), without_checksum=3)
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_later_version_is_not_judged(full: LocalStore, deep: bool):
+def test_verify_refuses_a_later_version(full: LocalStore, deep: bool):
     full.put(A_RECORD, with_version(full.read(A_RECORD), schemas.SCHEMA_VERSION + 1))
     with pytest.raises(NewerOutputError, match=rf"{A_RECORD}: written by a newer posebatch, as schema version 3"):
         verify(full, deep)
 
 
-def test_a_later_table_that_nobody_vouches_for_is_named(root: Path):
-    """A newer posebatch was killed before its record."""
+def test_verify_reports_a_later_table_under_an_older_record(root: Path):
+    """A newer posebatch was killed before it wrote the record."""
     store = LocalStore(root)
     rewrite(store, "poses", described("schema_version", str(schemas.SCHEMA_VERSION + 1)))
     (problem,) = verify(store).problems

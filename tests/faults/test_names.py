@@ -22,7 +22,7 @@ from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import InputError
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.layout import DATA_FOLDERS, data_key, record_key
+from posebatch.dataset.layout import artifact_keys, record_key
 from posebatch.dataset.output_paths import (
     HASH_DIGITS,
     MAX_SEGMENT_BYTES,
@@ -123,7 +123,7 @@ KEYS = st.lists(FOLDER_NAMES, min_size=1, max_size=7).map("/".join)
 def results(path: str) -> list[str]:
     """The keys of all objects that are published for a path of the archive."""
     encoded = encode_output_path(path)
-    return [record_key(encoded), *(data_key(folder, encoded) for folder in DATA_FOLDERS)]
+    return [record_key(encoded), *artifact_keys(encoded)]
 
 
 @given(key=KEYS)
@@ -357,7 +357,7 @@ def test_case_collisions_are_refused_by_name(tmp_path: Path, paths: list[str], c
     if not clash:
         check(merges=True)
         return
-    with pytest.raises(InputError, match="takes their names for one") as raised:
+    with pytest.raises(InputError, match="takes their names for the same") as raised:
         check(merges=True)
     named = re.findall(r"/in/(\S+?)(?: and|:)", str(raised.value))
     assert len(named) == 2

@@ -22,7 +22,7 @@ def blank(width=120, height=80) -> np.ndarray:
 
 
 def person(**joints: tuple[float, float, float]) -> np.ndarray:
-    """One person, all of whose other joints are unseen: j5=(x, y, score)."""
+    """Keypoints of one person, given as j5=(x, y, score); the others have score 0."""
     keypoints = np.zeros((1, 17, 3), np.float32)
     for name, values in joints.items():
         keypoints[0, int(name[1:])] = values
@@ -36,7 +36,7 @@ def is_red(pixel) -> bool:
 # --- drawing -------------------------------------------------------------------------------------------------------
 
 
-def test_no_person_no_change():
+def test_draw_skeletons_without_persons_changes_nothing():
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     before = image.copy()
     drawn = draw_skeletons(image, np.zeros((0, 17, 3), np.float32), 0.2)
@@ -44,15 +44,16 @@ def test_no_person_no_change():
 
 
 @pytest.mark.parametrize("score", [0.0, 0.1, 0.2])
-def test_joints_that_are_not_trusted_are_not_drawn(score):
+def test_draw_skeletons_leaves_out_low_scores(score):
     keypoints = np.full((1, 17, 3), 40, np.float32)
     keypoints[:, :, 2] = score
     np.testing.assert_array_equal(draw_skeletons(blank(), keypoints, 0.2), blank())
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5, 0.35])
-@pytest.mark.parametrize(("x", "y"), [(60.0, 40.0), (20.0, 30.5), (100.0, 10.0)])
-def test_a_joint_is_red_where_it_is(scale, x, y):
+@pytest.mark.parametrize(
+    ("scale", "x", "y"), [(1.0, 60.0, 40.0), (1.0, 20.0, 30.5), (0.5, 20.0, 30.5), (0.35, 100.0, 10.0)]
+)
+def test_draw_skeletons_draws_keypoints_in_place(scale, x, y):
     full = (round(240 * scale), round(160 * scale))
     drawn = draw_skeletons(blank(*full), person(j5=(2 * x, 2 * y, 0.9)), 0.2, scale)
     # an integer is a pixel's centre, so (x, y) of the full frame lies at (x + 1/2) * scale - 1/2 of the scaled one
@@ -66,21 +67,20 @@ def test_a_joint_is_red_where_it_is(scale, x, y):
     assert np.abs(changed - (at_y, at_x)).max() < 6, "a joint is a dot"
 
 
-@pytest.mark.parametrize("edge", range(len(SKELETON_EDGES)))
-def test_an_edge_has_its_colour(edge):
-    a, b = SKELETON_EDGES[edge]
-    drawn = draw_skeletons(blank(), person(**{f"j{a}": (20, 40, 1), f"j{b}": (100, 40, 1)}), 0.2)
-    assert np.abs(drawn[40, 60].astype(int) - EDGE_COLOURS[edge]).max() <= 8
-    assert is_red(drawn[40, 20])
-    assert is_red(drawn[40, 100]), "joints lie above edges"
+def test_draw_skeletons_draws_edges_in_their_colours():
+    for (a, b), colour in zip(SKELETON_EDGES, EDGE_COLOURS, strict=True):
+        drawn = draw_skeletons(blank(), person(**{f"j{a}": (20, 40, 1), f"j{b}": (100, 40, 1)}), 0.2)
+        assert np.abs(drawn[40, 60].astype(int) - colour).max() <= 8, (a, b)
+        assert is_red(drawn[40, 20]), (a, b)
+        assert is_red(drawn[40, 100]), "keypoints are drawn over edges"
 
 
-def test_edge_colours_are_the_rainbow():
+def test_edge_colours_differ():
     assert len(set(EDGE_COLOURS)) == len(SKELETON_EDGES)
     assert EDGE_COLOURS[0] == (255, 0, 0)
 
 
-def test_an_edge_needs_both_of_its_joints():
+def test_draw_skeletons_needs_both_ends_of_an_edge():
     a, b = SKELETON_EDGES[7]
     drawn = draw_skeletons(blank(), person(**{f"j{a}": (20, 40, 1), f"j{b}": (100, 40, 0.2)}), 0.2)
     assert (drawn[40, 60] == GREY).all()
@@ -88,14 +88,14 @@ def test_an_edge_needs_both_of_its_joints():
     assert (drawn[40, 100] == GREY).all()
 
 
-def test_every_person_is_drawn_even_beyond_the_frame():
+def test_draw_skeletons_draws_all_persons():
     keypoints = np.concatenate([person(j0=(20, 20, 1)), person(j0=(90, 60, 1)), person(j0=(-500, 1e4, 1))])
     drawn = draw_skeletons(blank(), keypoints, 0.2)
     assert is_red(drawn[20, 20])
     assert is_red(drawn[60, 90])
 
 
-def test_a_rotated_view_can_be_drawn_on():
+def test_draw_skeletons_accepts_a_rotated_view():
     image = np.rot90(blank(80, 120))
     assert not image.flags["C_CONTIGUOUS"]
     assert is_red(draw_skeletons(image, person(j0=(60, 40, 1)), 0.2)[40, 60])
@@ -105,7 +105,7 @@ def test_a_rotated_view_can_be_drawn_on():
 
 
 def picture(i: int, width=40, height=30) -> np.ndarray:
-    """A gradient with a bright column that moves."""
+    """A gradient with a moving bright column."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.linspace(0, 200, width).astype(np.uint8)
     image[..., 1] = np.linspace(40, 160, height).astype(np.uint8)[:, None]
@@ -125,11 +125,11 @@ def opened(content: bytes) -> Image.Image:
 
 
 def blocks(content: bytes) -> dict[str, list]:
-    """The parts of a GIF as its specification has them: Pillow does not tell which palette a frame came with."""
+    """Delays, palettes and loops of a GIF, parsed by its specification. Pillow does not report local palettes."""
     flags = content[10]
     assert flags & 0x80, "a global palette"
     at = 13 + 3 * 2 ** ((flags & 7) + 1)
-    found: dict[str, list] = {"delays": [], "local_palettes": [], "loops": []}
+    parts: dict[str, list] = {"delays": [], "local_palettes": [], "loops": []}
 
     def skip(at: int) -> int:
         while content[at]:
@@ -139,25 +139,25 @@ def blocks(content: bytes) -> dict[str, list]:
     while content[at] != 0x3B:
         if content[at] == 0x21:
             if content[at + 1] == 0xF9:
-                found["delays"].append(int.from_bytes(content[at + 4 : at + 6], "little"))
+                parts["delays"].append(int.from_bytes(content[at + 4 : at + 6], "little"))
             if content[at + 1] == 0xFF and content[at + 3 : at + 14] == b"NETSCAPE2.0":
-                found["loops"].append(int.from_bytes(content[at + 16 : at + 18], "little"))
+                parts["loops"].append(int.from_bytes(content[at + 16 : at + 18], "little"))
             at = skip(at + 2)
         else:
             assert content[at] == 0x2C
             local = content[at + 9]
-            found["local_palettes"].append(bool(local & 0x80))
+            parts["local_palettes"].append(bool(local & 0x80))
             at = skip(at + 10 + (3 * 2 ** ((local & 7) + 1) if local & 0x80 else 0) + 1)
-    return found
+    return parts
 
 
-def test_no_frame_no_gif():
+def test_encode_gif_refuses_no_frames():
     with pytest.raises(PreviewError, match="no frame of the video can be shown"):
         encode_gif(iter(()))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_gif_has_its_frames_and_never_ends(count):
+def test_encode_gif_repeats_forever(count):
     content = gif_of([i / 10 for i in range(count)])
     image = opened(content)
     assert (image.format, image.size, image.n_frames) == ("GIF", (40, 30), count)
@@ -166,10 +166,10 @@ def test_a_gif_has_its_frames_and_never_ends(count):
         assert blocks(content)["loops"] == [0]
 
 
-def test_one_palette_serves_all_frames():
-    found = blocks(gif_of([i / 10 for i in range(9)]))
-    assert len(found["local_palettes"]) == 9
-    assert not any(found["local_palettes"])
+def test_encode_gif_writes_one_palette():
+    parts = blocks(gif_of([i / 10 for i in range(9)]))
+    assert len(parts["local_palettes"]) == 9
+    assert not any(parts["local_palettes"])
 
 
 @pytest.mark.parametrize(
@@ -187,40 +187,40 @@ def test_one_palette_serves_all_frames():
         pytest.param([0, 0.0, 0.0, 1.0], [100], id="at one time"),
     ],
 )
-def test_delays_are_real_time(times, delays):
-    found = blocks(gif_of(times))["delays"]
-    assert found == [*delays, delays[-1]], "the last frame stays as long as the one before it"
+def test_encode_gif_plays_in_real_time(times, delays):
+    delays_found = blocks(gif_of(times))["delays"]
+    assert delays_found == [*delays, delays[-1]], "the last frame lasts as long as the one before"
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=12))
 @settings(max_examples=15)
-def test_a_gif_lasts_as_long_as_the_video(steps):
+def test_encode_gif_lasts_as_long_as_the_frames(steps):
     times = np.cumsum(steps)
-    found = blocks(gif_of(times))["delays"]
-    assert all(delay >= gif.SHORTEST_DELAY for delay in found)
+    delays_found = blocks(gif_of(times))["delays"]
+    assert all(delay >= gif.MIN_DELAY for delay in delays_found)
     span = round(times[-1] * 100) - round(times[0] * 100)
-    assert 0 <= span - sum(found[:-1]) < gif.SHORTEST_DELAY
+    assert 0 <= span - sum(delays_found[:-1]) < gif.MIN_DELAY
 
 
-def test_a_pause_longer_than_a_gif_can_say():
-    found = blocks(gif_of([0, 1, 1000]))["delays"]
-    assert found == [100, gif.LONGEST_DELAY, gif.LONGEST_DELAY]
+def test_encode_gif_limits_long_delays():
+    delays_found = blocks(gif_of([0, 1, 1000]))["delays"]
+    assert delays_found == [100, gif.MAX_DELAY, gif.MAX_DELAY]
 
 
-def test_frames_show_what_they_are_given():
+def test_encode_gif_keeps_the_pictures():
     pictures = [picture(i) for i in range(5)]
     image = opened(gif_of([i / 10 for i in range(5)], pictures))
     for i, expected in enumerate(pictures):
         image.seek(i)
-        found = np.asarray(image.convert("RGB")).astype(int)
-        error = np.abs(found - expected)
+        shown = np.asarray(image.convert("RGB")).astype(int)
+        error = np.abs(shown - expected)
         assert error.mean() < 8, f"frame {i}"
         column = (3 * i) % 40
-        assert error[:, column].mean() < 8, f"frame {i}: what is new in it"
+        assert error[:, column].mean() < 8, f"frame {i}: its new column"
 
 
-def test_256_colours_are_enough_for_an_image_of_few():
-    """A frame without a person is the scaled original, but for the palette: here it costs nothing."""
+def test_encode_gif_keeps_few_colours_exactly():
+    """The palette does not change a picture of few colours."""
     colours = np.array([(0, 0, 0), (255, 255, 255), (200, 30, 30), (30, 200, 30)], np.uint8)
     pictures = [colours[np.random.default_rng(i).integers(0, 4, (30, 40))] for i in range(3)]
     image = opened(gif_of([0, 0.1, 0.2], pictures))
@@ -229,10 +229,10 @@ def test_256_colours_are_enough_for_an_image_of_few():
         assert np.abs(np.asarray(image.convert("RGB")).astype(int) - expected).max() <= 2
 
 
-def test_what_does_not_move_does_not_flicker():
+def test_encode_gif_does_not_flicker():
     still = picture(0)
     image = opened(gif_of([i / 10 for i in range(4)], [still] * 4))
-    assert image.n_frames == 4, "frames that are equal are still shown"
+    assert image.n_frames == 4, "equal frames are shown"
     shown = []
     for i in range(4):
         image.seek(i)
@@ -241,14 +241,14 @@ def test_what_does_not_move_does_not_flicker():
         np.testing.assert_array_equal(other, shown[0])
 
 
-def test_a_change_of_size_is_fitted():
+def test_encode_gif_resizes_to_the_first_frame():
     pictures = [picture(0), picture(1, 60, 20), picture(2)]
     image = opened(gif_of([0, 0.1, 0.2], pictures))
     assert (image.size, image.n_frames) == ((40, 30), 3)
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_GIF_PIXELS", 40 * 30 * 4), ("MAX_GIF_FRAMES", 4)])
-def test_a_long_video_ends_where_the_gif_is_large_enough(monkeypatch: pytest.MonkeyPatch, limit: str, value: int):
+def test_encode_gif_ends_at_its_limits(monkeypatch: pytest.MonkeyPatch, limit: str, value: int):
     monkeypatch.setattr(gif, limit, value)
     drawn = []
 
@@ -259,12 +259,12 @@ def test_a_long_video_ends_where_the_gif_is_large_enough(monkeypatch: pytest.Mon
 
     content, count = encode_gif(frames())
     assert count == opened(content).n_frames == 4
-    assert len(drawn) <= 5, "what will not be shown is not drawn"
+    assert len(drawn) <= 5, "frames that are not shown are not drawn"
 
 
-def test_equal_frames_give_equal_bytes():
+def test_encode_gif_is_deterministic():
     assert gif_of([0, 0.1]) == gif_of([0, 0.1])
 
 
-def test_the_unit_of_time_is_that_of_gifs():
+def test_gif_tick_is_a_hundredth_of_a_second():
     assert Fraction(1, 100) == gif.TICK

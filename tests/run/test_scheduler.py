@@ -401,7 +401,7 @@ def test_scheduler_counts_crashes_over_runs(archive: Archive):
         with pytest.raises(RunAbortedError):
             archive.run(Times(error, SegmentTask, "a", segment=1), max_attempts=9)
     staging = StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
-    assert staging.tries() == FailedAttempts(attempts=2, kills=1)
+    assert staging.failed_attempts() == FailedAttempts(attempts=2, kills=1)
     outcome = archive.run(Times(WorkerCrashError, SegmentTask, "a", segment=1), max_attempts=9)
     assert (facts(outcome), archive.record("a.mp4").attempts) == ((0, 0, 1, 0), 3)
 

@@ -1,4 +1,4 @@
-"""Videos made in the tests: every frame carries its number in its pixels, so that a test knows which frame it sees."""
+"""Videos for tests: each frame carries its number in its pixels, so that a test can tell frames apart."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ av.logging.set_level(av.logging.PANIC)
 Image = NDArray[np.uint8]
 
 COLUMNS, ROWS = 8, 4
-"""A drawn frame is a grid of black and white blocks; each row of it is a byte."""
+"""A frame is a grid of black and white blocks. Each row is a byte."""
 
 UPRIGHT = 0b11010000
-"""The last row: reads differently when the picture is turned or mirrored."""
+"""The last row, which reads differently if the picture is rotated or mirrored."""
 
 BLACK, WHITE = 24, 232
 
@@ -49,7 +49,7 @@ SPEED_OPTIONS = {
 
 
 def numbered_image(number: int, size: tuple[int, int] = (128, 96)) -> Image:
-    """A picture that says its number: two bytes, a checksum and a mark that tells which way is up."""
+    """A picture (height, width, 3) of a number: two bytes, a checksum, and `UPRIGHT`."""
     rows = (number >> 8 & 0xFF, number & 0xFF, _checksum(number), UPRIGHT)
     bits = np.unpackbits(np.array(rows, np.uint8)).reshape(ROWS, COLUMNS)
     width, height = size
@@ -59,7 +59,7 @@ def numbered_image(number: int, size: tuple[int, int] = (128, 96)) -> Image:
 
 
 def frame_number(image: Image) -> int:
-    """The number in a picture of `numbered_image`. Raises ValueError when it holds none, or is not upright."""
+    """The number in a picture of `numbered_image`. Raises ValueError if there is none or it is not upright."""
     height, width = image.shape[:2]
     y = ((np.arange(ROWS) + 0.5) * height / ROWS).astype(int)
     x = ((np.arange(COLUMNS) + 0.5) * width / COLUMNS).astype(int)
@@ -101,10 +101,10 @@ def encode_video(
 ) -> None:
     """Encode ``frames`` pictures, numbered from ``first_number`` on, into a file or buffer.
 
-    ``pts`` are the frames' times in ticks of ``time_base`` (one frame at ``fps``, unless given). ``size`` and the
-    pictures are as displayed; with a ``rotation`` (degrees clockwise) they are coded turned back, and a display matrix
-    says so. ``draw`` makes the picture of a number; one that is coded already is taken as it is. ``matrix`` and
-    ``color_range`` are FFmpeg's numbers (709: 1, 601: 5 or 6; limited: 1, full: 2), and are tagged where given.
+    ``pts`` are the times in ticks of ``time_base``, which is one frame at ``fps`` by default. ``size`` and pictures
+    are as displayed; with a ``rotation`` (degrees clockwise) they are coded rotated back, with a display matrix.
+    ``draw`` makes the picture of a number, RGB or already coded. ``matrix`` and ``color_range`` are FFmpeg's numbers
+    (709: 1, 601: 5 or 6; limited: 1, full: 2) and are written to the stream if given.
     """
     ticks = range(frames) if pts is None else pts
     draw = draw or partial(numbered_image, size=size)
@@ -141,7 +141,7 @@ def encode_video(
 
 @lru_cache(maxsize=64)
 def video_bytes(**wanted: Any) -> bytes:
-    """`encode_video` into memory; equal arguments are encoded once. Pass ``pts`` as a tuple."""
+    """`encode_video` into memory, cached by arguments. Pass ``pts`` as a tuple."""
     with tempfile.TemporaryDirectory() as folder:  # a file, because "faststart" opens its output a second time
         path = Path(folder, "video")
         encode_video(path, **wanted)
@@ -149,7 +149,7 @@ def video_bytes(**wanted: Any) -> bytes:
 
 
 def audio_only(container: str = "mp4", seconds: float = 0.5, cover: bool = False) -> bytes:
-    """A container with sound and, with ``cover``, an attached picture, but no video stream."""
+    """A container with sound but without a video stream; with ``cover``, with an attached picture."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska" if container == "mkv" else container) as output:
         sound: AudioStream = output.add_stream("aac", rate=8000)  # type: ignore[assignment]
@@ -165,12 +165,12 @@ def audio_only(container: str = "mp4", seconds: float = 0.5, cover: bool = False
 
 
 def truncate(content: bytes, share: float = 0.5) -> bytes:
-    """The first part of a file."""
+    """The first part of a file, ``share`` of its bytes."""
     return content[: int(len(content) * share)]
 
 
 def corrupt_middle(content: bytes, share: float = 0.1, at: float = 0.5, seed: int = 0) -> bytes:
-    """A file with noise in place of ``share`` of its pictures' bytes, around the place ``at`` (0: begin, 1: end)."""
+    """A file with ``share`` of the bytes of its pictures replaced by noise, around ``at`` (0: begin, 1: end)."""
     first, end = _media(content)
     length = max(1, int((end - first) * share))
     hit = first + max(0, min(end - first - length, int((end - first) * at - length / 2)))
@@ -179,7 +179,7 @@ def corrupt_middle(content: bytes, share: float = 0.1, at: float = 0.5, seed: in
 
 
 def _media(content: bytes) -> tuple[int, int]:
-    """Where the pictures lie: an MP4's media box, so that its index stays whole; the whole of any other file."""
+    """Begin and end of the pictures: the media box of an MP4, so that its index stays intact; else the whole file."""
     position = 0
     while content[4:8] == b"ftyp" and position + 8 <= len(content):
         size = int.from_bytes(content[position : position + 4], "big")
@@ -232,7 +232,7 @@ def _mux_sound(output: av.container.OutputContainer, stream: AudioStream, second
 
 
 def staged_file(frames: Sequence[FramePoses], report: SegmentReport | None = None) -> io.BytesIO:
-    """What a worker stages of a segment."""
+    """A staged segment, as a worker writes it."""
     sink = io.BytesIO()
     writer = StagedWriter(sink)
     for frame in frames:
@@ -242,5 +242,5 @@ def staged_file(frames: Sequence[FramePoses], report: SegmentReport | None = Non
 
 
 def publish_record(store: Store, output_path: str, record: VideoRecord) -> CommittedRecord:
-    """Commit a record alone."""
+    """Commit a record."""
     return Publication.begin(store, output_path).commit(record)

@@ -1,4 +1,4 @@
-"""Datasets for the tests of `verify` and `gc`, and the same as earlier versions of posebatch have published them."""
+"""Datasets for the tests of `verify` and `gc`, as this version and as earlier versions publish them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from support.factories import staged_file
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
 PLAN = VideoPlan(INFO, (Segment(0, 0, 2, None, 20), Segment(1, 2, 2, 20, None)))
 
-# --- as today ----------------------------------------------------------------------------------------------------
+# --- of this version -------------------------------------------------------------------------------------------------
 
 
 def source(name: str) -> SourceVideo:
@@ -43,7 +43,7 @@ def context_of(root: str | Path, **chosen) -> RunContext:
 
 
 def possible_poses(index: int, persons: int, rng: np.random.Generator) -> FramePoses:
-    """A frame with persons as an estimator could have found them."""
+    """A frame with persons whose values an estimator could have returned."""
     corners = np.sort(rng.uniform(0, 40, (persons, 2, 2)), axis=1).astype(np.float32)
     scores, pose_scores = (np.sort(rng.random((2, persons)).astype(np.float32))[:, ::-1]).copy()
     return FramePoses(
@@ -56,7 +56,7 @@ def possible_poses(index: int, persons: int, rng: np.random.Generator) -> FrameP
 
 
 def stage(store: Store, name: str, context: RunContext, persons: int = 2) -> StagingArea:
-    """Both segments of a video of four frames."""
+    """Stage both segments of a video of four frames."""
     work = StagingArea.of(store, source(name), context.data_fingerprint)
     rng = np.random.default_rng(len(name))
     stride = context.settings.sampling.stride
@@ -69,7 +69,7 @@ def stage(store: Store, name: str, context: RunContext, persons: int = 2) -> Sta
 
 
 def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | None = None, **chosen) -> VideoRecord:
-    """A video of four frames in two segments, through the real end of a video."""
+    """Publish a video of four frames in two segments with `finalize_video`."""
     store = open_store(str(root), endpoint_url)
     context = context_of(root, **chosen, **({"endpoint_url": endpoint_url} if endpoint_url else {}))
     work = stage(store, name, context, persons)
@@ -82,7 +82,7 @@ def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | N
     return finalize_video(FinalizeTask(source(name), PLAN, 1, preview), context).record
 
 
-# --- as earlier versions -----------------------------------------------------------------------------------------
+# --- of earlier versions -----------------------------------------------------------------------------------------
 
 _TEXT, _INT, _LONG, _FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float64()
 
@@ -123,25 +123,26 @@ FIRST_VIDEOS: dict[str, pa.DataType] = {
         pa.struct([("kind", _TEXT), ("key", _TEXT), ("rows", _LONG), ("size_bytes", _LONG), ("fingerprint", _TEXT)])
     ),
 }
-"""The videos table of the first version; frozen: this is what lies in people's outputs."""
+"""The videos table of the first version. Never change it: outputs of users have it."""
 
 _ITEMS = list(FIRST_VIDEOS.items())
 SECOND_VIDEOS = dict([*_ITEMS[:31], ("wait_seconds", _FLOAT), *_ITEMS[31:]])
-"""Of the second."""
+"""The videos table of the second version."""
 
 EARLIER_VIDEOS = {"first": FIRST_VIDEOS, "second": SECOND_VIDEOS}
 
 
 def earlier_record(record: VideoRecord, columns: dict[str, pa.DataType]) -> bytes:
-    """A commit record as an earlier version has written it."""
+    """A commit record as an earlier version wrote it."""
     schema = pa.schema(list(columns.items()), metadata={"posebatch.schema_version": "1"})
     return parquet_of(pa.Table.from_pylist([record_to_row(record)], schema=schema))
 
 
 def as_remembered(record: VideoRecord, columns: dict[str, pa.DataType]) -> VideoRecord:
-    """What such a record can tell of it."""
+    """The record as it is read from a file with these columns."""
     seconds = record.seconds if "wait_seconds" in columns else replace(record.seconds, wait=StageSeconds().wait)
-    return replace(record, seconds=seconds, objects=tuple(replace(one, sha256=None) for one in record.objects))
+    objects = tuple(replace(published, sha256=None) for published in record.objects)
+    return replace(record, seconds=seconds, objects=objects)
 
 
 def parquet_of(table: pa.Table) -> bytes:
@@ -151,20 +152,20 @@ def parquet_of(table: pa.Table) -> bytes:
 
 
 def with_version(content: bytes, version: int) -> bytes:
-    """The same table, said to be of another schema version."""
+    """The same table with another schema version in its metadata."""
     table = pq.read_table(io.BytesIO(content))
     metadata = {**(table.schema.metadata or {}), b"posebatch.schema_version": str(version).encode()}
     return parquet_of(table.replace_schema_metadata(metadata))
 
 
 def publish_earlier(root: Path, name: str, columns: dict[str, pa.DataType], **chosen) -> VideoRecord:
-    """A video as an earlier version has published it."""
+    """Publish a video as an earlier version did."""
     publish(root, name, **chosen)
     return make_earlier(LocalStore(root), name, columns)
 
 
 def make_earlier(store: Store, name: str, columns: dict[str, pa.DataType]) -> VideoRecord:
-    """What is published of a video, as an earlier version has published it."""
+    """Rewrite what is published of a video as an earlier version published it."""
     record = read_record(store, name)
     assert record is not None
     objects = []

@@ -1,1 +1,1 @@
-"""The tables of a dataset: schemas, rows, files, readers."""
+"""The tables of a dataset: schemas, rows, files, readers, checks."""

@@ -1,9 +1,13 @@
-"""What a published table must hold: by the columns that count and order its rows, or by every value and metadata."""
+"""Checks of published tables, for `posebatch verify`.
+
+The first part reads only the columns that count and order the rows. The second part reads every value and all metadata.
+Each check returns the problems that it finds as text, without the table's key.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -17,64 +21,81 @@ from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.tables.parquet import open_parquet, read_table, schema_version
 from posebatch.dataset.tables.rows import provenance, seconds_of
-from posebatch.dataset.tables.schemas import KEYPOINT_COLUMNS, KNOWN_SCHEMAS, ROW_GROUP_ROWS, SCHEMA_VERSION
+from posebatch.dataset.tables.schemas import (
+    FRAMES_SCHEMAS,
+    KEYPOINT_COLUMNS,
+    POSES_SCHEMAS,
+    ROW_GROUP_ROWS,
+    SCHEMA_VERSION,
+)
 
 NULLABLE: Final = frozenset({"track_id"})
-"""Columns of the data tables that may hold nulls."""
+"""Columns of the poses and frames tables that may hold nulls."""
 
 
-JOINT_SCORES: Final = (-0.5, 1.5)
-"""A joint's score is the peak of a map that was taught to peak at 1: it may miss that, but not by this much."""
+SCORE_RANGE: Final = (-0.5, 1.5)
+"""Possible keypoint scores. A score is the peak of a heatmap that was trained to peak at 1, which it may miss a bit."""
 
 
 # --- the columns that count and order the rows -------------------------------------------------------------------
 
 
 def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64]]:
-    """What is wrong with a frames table, and (n, 2) frame_index and num_persons of its rows."""
-    table, problems = _checked(content, "frames", rows, ["frame_index", "pts", "num_persons"])
+    """Check a frames table of ``rows`` rows.
+
+    Returns the problems, and (n, 2) frame_index and num_persons of its rows; (0, 2) if they cannot be read.
+    """
+    columns = ["frame_index", "pts", "num_persons"]
+    table, problems = _read_checked(content, FRAMES_SCHEMAS, rows, columns)
     sampling = _stated_sampling(table.schema.metadata or {})
     if not problems and sampling is None:
-        problems = ["its metadata says nothing of the frames that were to be processed"]
+        problems = ["its metadata does not state which frames were to be processed"]
     if problems or sampling is None:
         return problems, np.zeros((0, 2), np.int64)
     stride, fps = sampling
     index, pts, persons = (column.to_numpy() for column in table.columns)
     if fps is None and not np.array_equal(index, np.arange(len(index)) * stride):
-        problems.append(f"frame_index does not count 0, {stride}, ...: frames are lost, doubled or out of order")
+        problems.append(f"frame_index does not count 0, {stride}, ...: frames are missing, duplicated or out of order")
     elif (np.diff(index) <= 0).any():
-        problems.append("frame_index does not rise from row to row: frames are doubled or out of order")
+        problems.append("frame_index does not rise from row to row: frames are duplicated or out of order")
     if (np.diff(pts) <= 0).any():
         problems.append("pts does not rise from row to row")
     return problems, np.stack([index, persons.astype(np.int64)], axis=1)
 
 
 def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) -> list[str]:
-    """What is wrong with a poses table, given what `check_frames` found in the frames table of the same video."""
-    table, problems = _checked(content, "poses", rows, ["frame_index", "person"])
+    """Check a poses table of ``rows`` rows against the (n, 2) array that `check_frames` returned for the same video."""
+    table, problems = _read_checked(content, POSES_SCHEMAS, rows, ["frame_index", "person"])
     if problems:
         return problems
     index, person = (column.to_numpy() for column in table.columns)
     frames, counts = persons_by_frame[:, 0], persons_by_frame[:, 1]
-    agreed = (counts >= 0).all() and counts.sum() == rows  # else repeating could take memory without end
-    if not agreed or not np.array_equal(index, np.repeat(frames, counts)):
+    counts_agree = (counts >= 0).all() and counts.sum() == rows  # checked first: np.repeat could exhaust the memory
+    if not counts_agree or not np.array_equal(index, np.repeat(frames, counts)):
         return ["its frames and persons are not those that the frames table counts"]
     ranks = np.concatenate([np.arange(count) for count in [0, *counts]])
     return [] if np.array_equal(person, ranks) else ["person does not count 0, 1, 2, ... within each frame"]
 
 
-def _checked(content: bytes, folder: str, rows: int, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
+def check_rows(content: bytes, schemas: Sequence[pa.Schema], rows: int) -> list[str]:
+    """Check the schema and the number of rows of any published table."""
+    return _read_checked(content, schemas, rows, [])[1]
+
+
+def _read_checked(
+    content: bytes, schemas: Sequence[pa.Schema], rows: int, columns: Sequence[str]
+) -> tuple[pa.Table, list[str]]:
     try:
-        table = read_table(content, folder, columns)
+        table = read_table(content, schemas, columns)
     except (ValueError, NewerOutputError) as error:
-        return KNOWN_SCHEMAS[folder][0].empty_table(), [str(error)]
+        return schemas[0].empty_table(), [str(error)]
     if table.num_rows != rows:
         return table, [f"{table.num_rows} rows, its record says {rows}"]
     return table, [f"{name} is null in some rows" for name in columns if table[name].null_count]
 
 
 def _stated_sampling(metadata: Mapping[bytes, bytes]) -> tuple[int, float | None] | None:
-    """The stride and the rate that a file states; None when it states nothing that can be read."""
+    """The stride and the rate in frames per second that a file states; None if they cannot be read."""
     try:
         stated = json.loads(metadata[b"posebatch.sampling"])
         return int(stated["stride"]), stated["fps"]
@@ -86,45 +107,45 @@ def _stated_sampling(metadata: Mapping[bytes, bytes]) -> tuple[int, float | None
 
 
 def check_values(content: bytes, published: PublishedObject, record: VideoRecord) -> list[str]:
-    """What is wrong with the values and the metadata of a table that `check_frames` or `check_poses` found in order.
+    """Check all metadata of a table and, of a poses or frames table, every value.
 
-    Holds one row group at a time; what is wrong in many of them is said once.
+    Call it for a table whose rows are in order. It holds one row group at a time. A problem of many row groups is
+    returned once.
     """
-    check = _wrong_in_poses if published.kind == "poses" else _wrong_in_frames
+    check = _VALUE_CHECKS.get(published.kind)
     problems: dict[str, None] = {}
     try:
         file = open_parquet(content)
-        problems |= dict.fromkeys(_wrong_metadata(file.schema_arrow.metadata or {}, published, record))
+        problems |= dict.fromkeys(_check_metadata(file.schema_arrow.metadata or {}, published, record))
         for batch in file.iter_batches(ROW_GROUP_ROWS):
             batch.validate(full=True)
-            problems |= dict.fromkeys(_nulls(batch) or check(batch, record))
+            if check is not None:
+                problems |= dict.fromkeys(_nulls(batch) or check(batch, record))
     except (pa.ArrowException, OSError) as error:
         problems |= {f"not a readable Parquet file: {' '.join(str(error).split())}": None}
     return list(problems)
 
 
 def _nulls(batch: pa.RecordBatch) -> list[str]:
-    holed = [name for name in batch.schema.names if name not in NULLABLE and batch[name].null_count]
-    return [f"{name} is null in some rows" for name in holed]
+    with_nulls = [name for name in batch.schema.names if name not in NULLABLE and batch[name].null_count]
+    return [f"{name} is null in some rows" for name in with_nulls]
 
 
 def check_agreement(frames_content: bytes, poses_content: bytes) -> list[str]:
-    """Whether persons have the times of their frames; for two tables in which nothing else is wrong."""
-    frames = read_table(frames_content, "frames", ["pts", "num_persons"])
-    poses = read_table(poses_content, "poses", ["pts"])
+    """Check that persons have the times of their frames. Call it for two tables without other problems."""
+    frames = read_table(frames_content, FRAMES_SCHEMAS, ["pts", "num_persons"])
+    poses = read_table(poses_content, POSES_SCHEMAS, ["pts"])
     expected = np.repeat(frames["pts"].to_numpy(), frames["num_persons"].to_numpy())
     return [] if np.array_equal(poses["pts"].to_numpy(), expected) else ["pts is not that of the frames table"]
 
 
-def _wrong_metadata(metadata: Mapping[bytes, bytes], published: PublishedObject, record: VideoRecord) -> Iterator[str]:
+def _check_metadata(metadata: Mapping[bytes, bytes], published: PublishedObject, record: VideoRecord) -> Iterator[str]:
     if schema_version(metadata) not in range(1, SCHEMA_VERSION + 1):
         yield "its metadata states no schema version"
-    for name, wanted in _expected_metadata(published, record).items():
-        found = metadata.get(name.encode(), b"").decode(errors="replace")
-        if found != wanted:
-            yield f"its metadata has {found!r} as {name}, its record {wanted!r}"
-    if published.fingerprint != record.settings_fingerprint:
-        yield "its record states one fingerprint of the settings for it and another for the video"
+    for name, expected in _expected_metadata(published, record).items():
+        stated = metadata.get(name.encode(), b"").decode(errors="replace")
+        if stated != expected:
+            yield f"its metadata has {stated!r} as {name}, its record {expected!r}"
 
 
 def _expected_metadata(published: PublishedObject, record: VideoRecord) -> dict[str, str]:
@@ -137,12 +158,12 @@ def _expected_metadata(published: PublishedObject, record: VideoRecord) -> dict[
     video = SourceVideo(record.video, "", record.etag, record.size_bytes, record.last_modified)
     models = {"detector": record.detector, "pose": record.pose}
     origin = provenance(video, record.info, {}, models, published.fingerprint)
-    del origin["posebatch.sampling"]  # the record does not know it
+    del origin["posebatch.sampling"]  # not in the record
     return names | origin
 
 
-def _wrong_in_frames(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
-    yield from _wrong_in_both(batch, record)
+def _check_frame_values(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+    yield from _check_video_and_time(batch, record)
     status = np.array(batch["status"].to_pylist(), dtype=object)
     persons = batch["num_persons"].to_numpy()
     if not set(status) <= set(get_args(FrameStatus)):
@@ -153,15 +174,16 @@ def _wrong_in_frames(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str
         yield "holds damaged frames, its record says that there are none"
 
 
-def _wrong_in_poses(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
-    yield from _wrong_in_both(batch, record)
+def _check_pose_values(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+    yield from _check_video_and_time(batch, record)
     columns = {name: batch[name].to_numpy() for name in batch.schema.names if pa.types.is_float32(batch[name].type)}
-    unfit = [name for name, values in columns.items() if not np.isfinite(values).all()]
-    yield from (f"{name} is no finite number in some rows" for name in unfit)
-    scores = {name: JOINT_SCORES for name in KEYPOINT_COLUMNS if name.endswith("_score")}
-    for name, (least, most) in {"bbox_score": (0.0, 1.0), "pose_score": (0.0, JOINT_SCORES[1]), **scores}.items():
-        if ((columns[name] < least) | (columns[name] > most)).any():
-            yield f"{name} lies outside of {least:g} to {most:g} in some rows"
+    not_finite = [name for name, values in columns.items() if not np.isfinite(values).all()]
+    yield from (f"{name} is no finite number in some rows" for name in not_finite)
+    keypoint_scores = {name: SCORE_RANGE for name in KEYPOINT_COLUMNS if name.endswith("_score")}
+    ranges = {"bbox_score": (0.0, 1.0), "pose_score": (0.0, SCORE_RANGE[1]), **keypoint_scores}
+    for name, (low, high) in ranges.items():
+        if ((columns[name] < low) | (columns[name] > high)).any():
+            yield f"{name} is outside {low:g} to {high:g} in some rows"
     if (columns["bbox_x1"] > columns["bbox_x2"]).any() or (columns["bbox_y1"] > columns["bbox_y2"]).any():
         yield "boxes end before they begin in some rows"
     same_frame = batch["person"].to_numpy()[1:] > 0
@@ -169,7 +191,7 @@ def _wrong_in_poses(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]
         yield "persons are not ranked by pose_score within each frame"
 
 
-def _wrong_in_both(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+def _check_video_and_time(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
     videos: set[Any] = set(batch["video"].unique().to_pylist())
     if not videos <= {record.video}:
         yield f"holds rows of another video: {', '.join(sorted(videos - {record.video}))}"
@@ -177,3 +199,10 @@ def _wrong_in_both(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
         return
     if not np.array_equal(batch["time_s"].to_numpy(), seconds_of(batch["pts"].to_numpy(), record.info.time_base)):
         yield "time_s is not pts in units of the time base in some rows"
+
+
+_VALUE_CHECKS: Final[Mapping[str, Callable[[pa.RecordBatch, VideoRecord], Iterator[str]]]] = {
+    "poses": _check_pose_values,
+    "frames": _check_frame_values,
+}
+"""Checks of a table's values by its kind; a kind that is not here is checked by its metadata and rows alone."""

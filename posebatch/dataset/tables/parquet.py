@@ -1,19 +1,16 @@
-"""Parquet files: written in row groups of a fixed size, opened with a check of their version."""
+"""Parquet files: write them in row groups of a fixed size, open them with a check of their version."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posebatch.core.errors import NewerOutputError
 from posebatch.core.version import __version__
-
-if TYPE_CHECKING:
-    pass
-from posebatch.dataset.tables.schemas import KNOWN_SCHEMAS, ROW_GROUP_ROWS, SCHEMA_VERSION
+from posebatch.dataset.tables.schemas import ROW_GROUP_ROWS, SCHEMA_VERSION
 
 
 class TableWriter:
@@ -71,26 +68,23 @@ def _compact(table: pa.Table) -> pa.Table:
     return table.unify_dictionaries().combine_chunks()
 
 
-# --- files -------------------------------------------------------------------------------------------------------
+def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns (all when None) of a table that has one of ``schemas``.
 
-
-def read_table(content: bytes, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns (all when None) of a table of ``folder``, in this version or an earlier one.
-
-    Raises ``ValueError`` when it is damaged or no such table, `NewerOutputError` when a later version wrote it.
+    Raises ``ValueError`` for a damaged file or another table, `NewerOutputError` if a later version wrote it.
     """
     try:
         file = open_parquet(content)
         table = file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:  # damage within a file comes as OSError
         raise ValueError(f"not a readable Parquet file: {' '.join(str(error).split())}") from error
-    if not any(file.schema_arrow.equals(known) for known in KNOWN_SCHEMAS[folder]):
+    if not any(file.schema_arrow.equals(schema) for schema in schemas):
         raise ValueError("its columns are not those of this version of posebatch")
     return table
 
 
 def open_parquet(content: bytes) -> pq.ParquetFile:
-    """A Parquet file in memory, unless a later version of posebatch wrote it: then `NewerOutputError`."""
+    """Open a Parquet file in memory. Raises `NewerOutputError` if a later version of posebatch wrote it."""
     file = pq.ParquetFile(pa.BufferReader(content))
     version = schema_version(file.schema_arrow.metadata)
     if version is not None and version > SCHEMA_VERSION:
@@ -102,6 +96,6 @@ def open_parquet(content: bytes) -> pq.ParquetFile:
 
 
 def schema_version(metadata: Mapping[bytes, bytes] | None) -> int | None:
-    """The version that a file's metadata states; None when it states none."""
+    """The schema version in a file's metadata; None if there is none."""
     stated = (metadata or {}).get(b"posebatch.schema_version", b"")
     return int(stated) if stated.isdigit() else None

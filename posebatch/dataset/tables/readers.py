@@ -1,4 +1,4 @@
-"""The readers of a dataset: tables of an output as pandas data frames."""
+"""The public readers: the tables of an output as pandas data frames."""
 
 from __future__ import annotations
 
@@ -11,66 +11,74 @@ import pyarrow as pa
 
 from posebatch.core.errors import InputError, NewerOutputError
 from posebatch.core.options import nearest
+from posebatch.dataset.tables.parquet import open_parquet
+from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA, VIDEOS_SCHEMA
 from posebatch.storage.open import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
-from posebatch.dataset.tables.parquet import open_parquet
-from posebatch.dataset.tables.schemas import KNOWN_SCHEMAS
 
 READ_THREADS: Final = 16
-
-
-# --- readers -----------------------------------------------------------------------------------------------------
 
 
 def read_poses(
     root: str, match: str = "*", columns: Sequence[str] | None = None, endpoint_url: str | None = None
 ) -> pd.DataFrame:
-    """One row per person per processed frame, from a local or ``s3://`` output, as a pandas DataFrame.
+    """Read the poses of an output: one row per person per processed frame.
 
-    ``match`` is a glob over the videos' paths in the archive (``"ski/*"``, ``"*.mov"``), ``columns`` the columns to
-    read (all when None). Tables of earlier versions are read with them: what they do not have is null. Raises
-    `InputError` when the output holds no such table, or the tables no such column, and `NewerOutputError` when a later
-    version of posebatch wrote one of them.
+    ``root`` is a local folder or ``s3://bucket/prefix``. ``match`` is a glob over the videos' paths in the archive.
+    ``columns`` are the columns to read, all when None. Columns that an earlier version did not write are null.
+    Raises `InputError` if no table matches or no column has such a name, and `NewerOutputError` if a later version of
+    posebatch wrote a table.
+
+    Example::
+
+        poses = posebatch.read_poses("s3://bucket/out", match="ski/*", columns=["video", "time_s", "nose_x"])
     """
-    return _read(root, "poses", match, columns, endpoint_url)
+    return _read_tables(root, "poses", POSES_SCHEMA, match, columns, endpoint_url)
 
 
 def read_frames(
     root: str, match: str = "*", columns: Sequence[str] | None = None, endpoint_url: str | None = None
 ) -> pd.DataFrame:
-    """One row per processed frame, persons or not, decodable or not; see `read_poses`."""
-    return _read(root, "frames", match, columns, endpoint_url)
+    """Read the frames of an output: one row per processed frame, with or without persons, decodable or not.
+
+    Arguments and errors as for `read_poses`.
+    """
+    return _read_tables(root, "frames", FRAMES_SCHEMA, match, columns, endpoint_url)
 
 
 def read_videos(
     root: str, match: str = "*", columns: Sequence[str] | None = None, endpoint_url: str | None = None
 ) -> pd.DataFrame:
-    """One row per video: what it is, how it went, and where its results are; see `read_poses`."""
-    return _read(root, "videos", match, columns, endpoint_url)
+    """Read the commit records of an output: one row per video, with its properties, status and published objects.
+
+    Arguments and errors as for `read_poses`.
+    """
+    return _read_tables(root, "videos", VIDEOS_SCHEMA, match, columns, endpoint_url)
 
 
-def _read(root: str, folder: str, match: str, columns: Sequence[str] | None, endpoint_url: str | None) -> pd.DataFrame:
-    schema = KNOWN_SCHEMAS[folder][0]
+def _read_tables(
+    root: str, folder: str, schema: pa.Schema, match: str, columns: Sequence[str] | None, endpoint_url: str | None
+) -> pd.DataFrame:
     for name in columns or ():
         if name not in schema.names:
             raise InputError(f"no column is called {name!r}{nearest(name, schema.names)}")
     store = open_store(root, endpoint_url)
-    keys = [found.key for found in store.list(f"{folder}/") if _matches(found.key, folder, match)]
+    keys = [listed.key for listed in store.list(f"{folder}/") if _matches(listed.key, folder, match)]
     if not keys:
         raise InputError(f"{store.uri(folder)}: no table of a video that matches {match!r}")
 
-    def one(key: str) -> pa.Table:
+    def read_one(key: str) -> pa.Table:
         try:
             return open_parquet(store.read(key)).read(columns=columns)
         except NewerOutputError as error:
             raise NewerOutputError(f"{store.uri(key)}: {error}") from error
 
-    chosen = schema.names if columns is None else columns
-    wanted = schema.empty_table().select(chosen)  # tables of earlier versions may have less
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        joined = pa.concat_tables([wanted, *pool.map(one, keys)], promote_options="permissive")
+    # the empty table comes first and has all columns; tables of earlier versions may lack some
+    template = schema.empty_table().select(schema.names if columns is None else columns)
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        joined = pa.concat_tables([template, *threads.map(read_one, keys)], promote_options="permissive")
     return joined.unify_dictionaries().to_pandas()
 
 

@@ -1,64 +1,151 @@
-"""Rows of the table ``videos``, made from commit records and read back."""
+"""Commit records as rows of the table ``videos``, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posebatch.core.errors import StorageError
 from posebatch.core.records import PublishedObject, StageSeconds, VideoRecord
-from posebatch.core.videos import VideoInfo
-
-if TYPE_CHECKING:
-    pass
 from posebatch.core.redaction import utf8_text
+from posebatch.core.videos import VideoInfo
 from posebatch.dataset.tables.parquet import read_table, write_parquet
-from posebatch.dataset.tables.schemas import VIDEOS_SCHEMA
+from posebatch.dataset.tables.schemas import VIDEOS_SCHEMA, VIDEOS_SCHEMAS
 
-RECORDS_PACKED_TOGETHER: Final = 500
-
-
-# --- commit records ----------------------------------------------------------------------------------------------
+RECORDS_PER_PIECE: Final = 500
+"""Records that a `RecordLog` keeps as objects before it packs them into a table."""
 
 
 def record_to_row(record: VideoRecord) -> dict[str, Any]:
-    """A commit record as a row of the videos table."""
-    info = record.info
-    row = {
-        name: getattr(record, name)
-        for name in VIDEOS_SCHEMA.names
-        if hasattr(record, name) and name not in {"objects", "last_modified", "video"}
-    }
-    row |= {} if info is None else {name: getattr(info, name) for name in VIDEOS_SCHEMA.names if hasattr(info, name)}
-    row |= {f"{stage}_seconds": seconds for stage, seconds in vars(record.seconds).items()}
-    return row | {
+    """A commit record as a row of the videos table: a value for each column of `VIDEOS_SCHEMA`."""
+    info, seconds = record.info, record.seconds
+    return {
         "video": utf8_text(record.video),
-        "error": None if record.error is None else utf8_text(record.error),
-        "time_base": None if info is None else str(info.time_base),
+        "etag": record.etag,
+        "size_bytes": record.size_bytes,
         "last_modified": round(record.last_modified * 1_000_000),
-        "objects": [vars(published) for published in record.objects],
+        "status": record.status,
+        "error_kind": record.error_kind,
+        "error": None if record.error is None else utf8_text(record.error),
+        "attempts": record.attempts,
+        **(dict.fromkeys(_INFO_COLUMNS) if info is None else _info_to_columns(info)),
+        "is_vfr": record.is_vfr,
+        "frames_decoded": record.frames_decoded,
+        "frames_processed": record.frames_processed,
+        "persons": record.persons,
+        "detector": record.detector,
+        "pose": record.pose,
+        "settings_fingerprint": record.settings_fingerprint,
+        "posebatch_version": record.posebatch_version,
+        "run_id": record.run_id,
+        "decode_seconds": seconds.decode,
+        "detect_seconds": seconds.detect,
+        "pose_seconds": seconds.pose,
+        "total_seconds": seconds.total,
+        "wait_seconds": seconds.wait,
+        "device": record.device,
+        "objects": [_object_to_row(published) for published in record.objects],
     }
 
 
 def record_from_row(row: Mapping[str, Any]) -> VideoRecord:
-    """The commit record in a row of the videos table, as ``to_pylist`` gives it."""
-    info = None
-    if row["codec"] is not None:
-        info_names = VideoInfo.__dataclass_fields__
-        info = VideoInfo(**{**{name: row[name] for name in info_names}, "time_base": Fraction(row["time_base"])})
-    seconds = StageSeconds(**{stage: row.get(f"{stage}_seconds", 0.0) for stage in StageSeconds.__dataclass_fields__})
-    objects = tuple(PublishedObject(**published) for published in row["objects"])
-    special = {"info": info, "seconds": seconds, "objects": objects, "last_modified": row["last_modified"].timestamp()}
-    plain = {name: row[name] for name in VideoRecord.__dataclass_fields__ if name not in special}
-    return VideoRecord(**plain, **special)
+    """The inverse of `record_to_row`, for a row as ``to_pylist`` returns it. Earlier versions lack some columns."""
+    return VideoRecord(
+        video=row["video"],
+        etag=row["etag"],
+        size_bytes=row["size_bytes"],
+        last_modified=row["last_modified"].timestamp(),
+        status=row["status"],
+        error_kind=row["error_kind"],
+        error=row["error"],
+        attempts=row["attempts"],
+        info=None if row["codec"] is None else _info_from_row(row),
+        is_vfr=row["is_vfr"],
+        frames_decoded=row["frames_decoded"],
+        frames_processed=row["frames_processed"],
+        persons=row["persons"],
+        detector=row["detector"],
+        pose=row["pose"],
+        settings_fingerprint=row["settings_fingerprint"],
+        posebatch_version=row["posebatch_version"],
+        run_id=row["run_id"],
+        seconds=StageSeconds(
+            decode=row["decode_seconds"],
+            detect=row["detect_seconds"],
+            pose=row["pose_seconds"],
+            total=row["total_seconds"],
+            wait=row.get("wait_seconds", 0.0),
+        ),
+        device=row["device"],
+        objects=tuple(_object_from_row(published) for published in row["objects"]),
+    )
+
+
+_INFO_COLUMNS: Final = (
+    *("width", "height", "rotation", "codec", "pixel_format"),
+    *("time_base", "start_pts", "duration_s", "avg_fps", "frames_in_header"),
+)
+"""Columns that are null for a video that could not be opened."""
+
+
+def _info_to_columns(info: VideoInfo) -> dict[str, Any]:
+    return {
+        "width": info.width,
+        "height": info.height,
+        "rotation": info.rotation,
+        "codec": info.codec,
+        "pixel_format": info.pixel_format,
+        "time_base": str(info.time_base),
+        "start_pts": info.start_pts,
+        "duration_s": info.duration_s,
+        "avg_fps": info.avg_fps,
+        "frames_in_header": info.frames_in_header,
+    }
+
+
+def _info_from_row(row: Mapping[str, Any]) -> VideoInfo:
+    return VideoInfo(
+        codec=row["codec"],
+        pixel_format=row["pixel_format"],
+        width=row["width"],
+        height=row["height"],
+        rotation=row["rotation"],
+        time_base=Fraction(row["time_base"]),
+        start_pts=row["start_pts"],
+        duration_s=row["duration_s"],
+        avg_fps=row["avg_fps"],
+        frames_in_header=row["frames_in_header"],
+    )
+
+
+def _object_to_row(published: PublishedObject) -> dict[str, Any]:
+    return {
+        "kind": published.kind,
+        "key": published.key,
+        "rows": published.rows,
+        "size_bytes": published.size_bytes,
+        "fingerprint": published.fingerprint,
+        "sha256": published.sha256,
+    }
+
+
+def _object_from_row(row: Mapping[str, Any]) -> PublishedObject:
+    return PublishedObject(
+        kind=row["kind"],
+        key=row["key"],
+        rows=row["rows"],
+        size_bytes=row["size_bytes"],
+        fingerprint=row["fingerprint"],
+        sha256=row.get("sha256"),
+    )
 
 
 def videos_table(records: Sequence[VideoRecord]) -> pa.Table:
-    """Rows of the videos table."""
+    """Commit records as rows of the videos table."""
     return pa.Table.from_pylist([record_to_row(record) for record in records], schema=VIDEOS_SCHEMA)
 
 
@@ -69,36 +156,13 @@ def record_to_bytes(record: VideoRecord, compression: str = "zstd") -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-class RecordLog:
-    """Commit records as they come, packed, to be written as one Parquet file at the end."""
-
-    def __init__(self) -> None:
-        self._packed: list[pa.Table] = []
-        self._loose: list[VideoRecord] = []
-
-    def add(self, record: VideoRecord) -> None:
-        """Take one more record."""
-        self._loose.append(record)
-        if len(self._loose) == RECORDS_PACKED_TOGETHER:
-            self._pack()
-
-    def write(self, sink: IO[bytes]) -> None:
-        """Write all records."""
-        self._pack()
-        write_parquet(sink, VIDEOS_SCHEMA, self._packed, {})
-
-    def _pack(self) -> None:
-        self._packed.append(videos_table(self._loose))
-        self._loose = []
-
-
 def record_from_bytes(content: bytes) -> VideoRecord:
-    """The commit record in a file that `record_to_bytes` made, in this version or an earlier one.
+    """The inverse of `record_to_bytes`, for files of this version and of earlier ones.
 
-    Raises `StorageError` when it is none, `NewerOutputError` when a later version made it.
+    Raises `StorageError` for anything else, `NewerOutputError` if a later version wrote the file.
     """
     try:
-        table = read_table(content, "videos")
+        table = read_table(content, VIDEOS_SCHEMAS)
         if table.num_rows != 1:
             raise ValueError(f"{table.num_rows} rows instead of one")
         return record_from_row(table.to_pylist()[0])
@@ -106,3 +170,26 @@ def record_from_bytes(content: bytes) -> VideoRecord:
         raise StorageError(
             f"a commit record cannot be read: {error}; delete it to have its video done again"
         ) from error
+
+
+class RecordLog:
+    """Collects commit records in little memory and writes them as one Parquet file."""
+
+    def __init__(self) -> None:
+        self._pieces: list[pa.Table] = []
+        self._waiting: list[VideoRecord] = []
+
+    def add(self, record: VideoRecord) -> None:
+        """Append a record."""
+        self._waiting.append(record)
+        if len(self._waiting) == RECORDS_PER_PIECE:
+            self._pack()
+
+    def write(self, sink: IO[bytes]) -> None:
+        """Write all records."""
+        self._pack()
+        write_parquet(sink, VIDEOS_SCHEMA, self._pieces, {})
+
+    def _pack(self) -> None:
+        self._pieces.append(videos_table(self._waiting))
+        self._waiting = []

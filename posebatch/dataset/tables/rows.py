@@ -1,11 +1,11 @@
-"""Rows of the tables ``poses`` and ``frames``, made from frames."""
+"""Rows of the tables ``poses`` and ``frames``: made from `FramePoses`, and read back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from posebatch.core.frames import FramePoses, FrameRecord
+from posebatch.core.redaction import utf8_text
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.core.videos import SourceVideo, VideoInfo
-
-if TYPE_CHECKING:
-    pass
-from posebatch.core.redaction import utf8_text
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import BBOX, FRAMES_SCHEMA, KEYPOINT_COLUMNS, POSES_SCHEMA, ROW_GROUP_ROWS
 
@@ -26,7 +23,7 @@ from posebatch.dataset.tables.schemas import BBOX, FRAMES_SCHEMA, KEYPOINT_COLUM
 def person_columns(
     frames: Sequence[FramePoses],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (n, 4), their scores (n,), pose scores (n,) and keypoints (n, 17, 3) of all frames, one after another."""
+    """Boxes (n, 4), box scores (n,), pose scores (n,) and keypoints (n, 17, 3) of all frames, concatenated."""
     return (
         _joined([frame.bbox_xyxy for frame in frames], 4),
         _joined([frame.bbox_scores for frame in frames]),
@@ -35,13 +32,10 @@ def person_columns(
     )
 
 
-# --- published tables --------------------------------------------------------------------------------------------
-
-
 def provenance(
     video: SourceVideo, info: VideoInfo, sampling: Mapping[str, Any], models: Mapping[str, str], fingerprint: str
 ) -> dict[str, str]:
-    """What a published file says of its own origin: a pure function of source, weights and settings."""
+    """Metadata of a published table about its origin. It depends only on source, weights and settings."""
     return {
         "posebatch.video": utf8_text(video.uri),
         "posebatch.etag": video.etag,
@@ -55,7 +49,7 @@ def provenance(
 
 
 def poses_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -> pa.Table:
-    """Rows of the poses table."""
+    """Rows of the poses table, for the processed frames of a video in order."""
     counts = [len(frame) for frame in frames]
     boxes, scores, pose_scores, keypoints = person_columns(frames)
     flat = keypoints.reshape(-1, NUM_KEYPOINTS * 3)
@@ -74,7 +68,7 @@ def poses_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -
 
 
 def frames_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -> pa.Table:
-    """Rows of the frames table."""
+    """Rows of the frames table, for the processed frames of a video in order."""
     columns = [
         _constant(video, len(frames)),
         *_timing(frames, time_base),
@@ -89,42 +83,45 @@ DATA_TABLES: Final[Mapping[str, tuple[Callable[[Sequence[FramePoses], str, Fract
     "poses": (poses_table, POSES_SCHEMA),
     "frames": (frames_table, FRAMES_SCHEMA),
 }
-"""How the rows of each data table are made, and their schema."""
+"""For each kind of table that is made from frames: the function that makes its rows, and its schema."""
 
 
 def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[FramePoses]:
-    """The frames and persons in a video's two published tables, a row group at a time. Raises `NewerOutputError`."""
-    poses = _rows_by_frame(open_parquet(poses_content))
-    held = next(poses, None)
+    """The frames of a video with their persons, from its two published tables. Reads one row group at a time.
+
+    Raises `NewerOutputError` if a later version of posebatch wrote a table.
+    """
+    persons_of_frames = _persons_by_frame(open_parquet(poses_content))
+    pending = next(persons_of_frames, None)
     names = ["frame_index", "pts", "is_keyframe", "status"]
     for batch in open_parquet(frames_content).iter_batches(ROW_GROUP_ROWS, columns=names):
         for row in batch.to_pylist():
             record = FrameRecord(**row)
-            if held is None or held[0] != record.frame_index:
+            if pending is None or pending[0] != record.frame_index:
                 yield FramePoses.empty(record)
                 continue
-            persons = held[1]
+            persons = pending[1]
             yield FramePoses(
                 record, persons[:, :4], persons[:, 4], persons[:, 5], persons[:, 6:].reshape(-1, NUM_KEYPOINTS, 3)
             )
-            held = next(poses, None)
+            pending = next(persons_of_frames, None)
 
 
-def _rows_by_frame(file: pq.ParquetFile) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """frame_index and the persons' numbers (n, 4 + 2 + 51) of each frame that has persons."""
+def _persons_by_frame(file: pq.ParquetFile) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """frame_index and persons (n, 4 + 2 + 51) of each frame with persons: box, two scores, keypoints."""
     names = [*BBOX, "bbox_score", "pose_score", *KEYPOINT_COLUMNS]
-    carried: list[tuple[int, NDArray[np.float32]]] = []
+    last: list[tuple[int, NDArray[np.float32]]] = []  # the last frame, whose persons may continue in the next batch
     for batch in file.iter_batches(ROW_GROUP_ROWS, columns=["frame_index", *names]):
         index = batch["frame_index"].to_numpy()
         numbers = np.stack([batch[name].to_numpy() for name in names], axis=1)
         starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
         for a, b in zip(starts, [*starts[1:], len(index)], strict=True):
-            if carried and carried[0][0] == index[a]:  # the persons of one frame lie in two row groups
-                carried = [(int(index[a]), np.concatenate([carried[0][1], numbers[a:b]]))]
+            if last and last[0][0] == index[a]:
+                last = [(int(index[a]), np.concatenate([last[0][1], numbers[a:b]]))]
                 continue
-            yield from carried
-            carried = [(int(index[a]), numbers[a:b])]
-    yield from carried
+            yield from last
+            last = [(int(index[a]), numbers[a:b])]
+    yield from last
 
 
 def _timing(frames: Sequence[FramePoses], time_base: Fraction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -134,7 +131,7 @@ def _timing(frames: Sequence[FramePoses], time_base: Fraction) -> tuple[NDArray[
 
 
 def seconds_of(pts: NDArray[np.int64], time_base: Fraction) -> NDArray[np.float64]:
-    """The column ``time_s`` that goes with ``pts``, to the bit."""
+    """The column ``time_s`` for ``pts``. `verify` compares it bit by bit, so it is computed only here."""
     seconds: NDArray[np.float64] = pts * time_base.numerator / time_base.denominator
     return seconds
 

@@ -1,26 +1,25 @@
-"""Schemas of all tables: columns, versions, metadata."""
+"""The schemas of all tables: columns, versions, metadata."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
 
-if TYPE_CHECKING:
-    pass
+Schema = pa.Schema
+"""The type, for modules that do not import pyarrow."""
 
 
 SCHEMA_VERSION: Final = 2
-"""Rises with every change of a table's columns. Files of earlier versions stay readable, see `KNOWN_SCHEMAS`; those of
-later ones are refused."""
+"""Raised with every change of a table's columns. Files of earlier versions stay readable (`VIDEOS_SCHEMAS`); files of
+later versions are refused."""
 
 
 ROW_GROUP_ROWS: Final = 65_536
-"""Rows of a row group: bounds the memory of whoever writes or reads a long video's table."""
+"""Rows of a row group. Bounds the memory for writing and reading the table of a long video."""
 
 
 _VIDEO = pa.dictionary(pa.int32(), pa.string())
@@ -29,7 +28,7 @@ _VIDEO = pa.dictionary(pa.int32(), pa.string())
 _TIMING = [pa.field("frame_index", pa.int64()), pa.field("pts", pa.int64()), pa.field("time_s", pa.float64())]
 
 
-BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+BBOX: Final = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 KEYPOINT_COLUMNS: Final = tuple(f"{joint}_{part}" for joint in KEYPOINT_NAMES for part in ("x", "y", "score"))
@@ -68,7 +67,7 @@ FRAMES_SCHEMA: Final = pa.schema(
     ],
     metadata=_SHARED_METADATA,
 )
-"""One row per processed frame, persons or not, decodable or not, ordered by frame_index."""
+"""One row per processed frame, with or without persons, decodable or not, ordered by frame_index."""
 
 
 _OBJECT = pa.struct(
@@ -122,7 +121,7 @@ VIDEOS_SCHEMA: Final = pa.schema(
     ],
     metadata=_SHARED_METADATA,
 )
-"""One row per video: its commit record."""
+"""One row per video: the commit record."""
 
 
 _OBJECTS_COLUMN: Final = VIDEOS_SCHEMA.get_field_index("objects")
@@ -136,19 +135,23 @@ _VIDEOS_WITHOUT_SHA256: Final = VIDEOS_SCHEMA.set(
 _VIDEOS_WITHOUT_WAIT: Final = _VIDEOS_WITHOUT_SHA256.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
 
 
-KNOWN_SCHEMAS: Final[Mapping[str, tuple[pa.Schema, ...]]] = {
-    "poses": (POSES_SCHEMA,),
-    "frames": (FRAMES_SCHEMA,),
-    "videos": (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT),
-}
-"""Of each folder of tables today's schema, then those of earlier versions, the latest first."""
+POSES_SCHEMAS: Final = (POSES_SCHEMA,)
+"""Schemas of poses tables that can be read: today's, then those of earlier versions, the latest first."""
 
 
-COLUMNS: Final = frozenset(name for one in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in one.names)
-"""The names of all columns of the published tables; all are lower case."""
+FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA,)
+"""The same for frames tables."""
 
 
-PERSON = pa.struct(
+VIDEOS_SCHEMAS: Final = (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT)
+"""The same for commit records."""
+
+
+COLUMNS: Final = frozenset(name for schema in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in schema.names)
+"""Names of all columns of the published tables, in lower case."""
+
+
+PERSON: Final = pa.struct(
     [
         pa.field("bbox_xyxy", pa.list_(pa.float32(), 4)),
         pa.field("bbox_score", pa.float32()),
@@ -167,4 +170,4 @@ STAGED_SCHEMA: Final = pa.schema(
         pa.field("persons", pa.list_(PERSON)),
     ]
 )
-"""One row per processed frame of a segment, its persons inside."""
+"""One row per processed frame of a segment, with a list of its persons."""

@@ -1,10 +1,10 @@
-"""The staged file of a segment: its frames and report, as an Arrow stream."""
+"""The staged file of a segment: its frames and its report, as an Arrow IPC file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +13,15 @@ from posebatch.core.errors import StagedError
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds
 from posebatch.core.skeleton import NUM_KEYPOINTS
-
-if TYPE_CHECKING:
-    pass
 from posebatch.dataset.tables.rows import person_columns
 from posebatch.dataset.tables.schemas import PERSON, STAGED_SCHEMA
 
-STAGED_PIECE_FRAMES: Final = 512
-"""Frames that wait in memory while a segment is staged."""
-
-
-# --- staged segments ---------------------------------------------------------------------------------------------
+FRAMES_PER_BATCH: Final = 512
+"""Frames of a record batch. Bounds the memory for writing and reading a long segment."""
 
 
 class StagedWriter:
-    """Writes a segment's frames as they come, so that a long segment never lies in memory: an Arrow IPC file."""
+    """Writes the frames of a segment one by one, in batches of `FRAMES_PER_BATCH`."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -35,13 +29,13 @@ class StagedWriter:
         self._waiting: list[FramePoses] = []
 
     def add(self, frame: FramePoses) -> None:
-        """Take the next frame."""
+        """Append the next frame."""
         self._waiting.append(frame)
-        if len(self._waiting) == STAGED_PIECE_FRAMES:
+        if len(self._waiting) == FRAMES_PER_BATCH:
             self._write({})
 
     def close(self, report: SegmentReport) -> None:
-        """Write what is left, and the report with it."""
+        """Write the remaining frames and the report."""
         parts = {"decode": vars(report.decode), "seconds": vars(report.seconds), "device": report.device}
         self._write({"report": json.dumps(parts)})
         self._writer.close()
@@ -52,9 +46,9 @@ class StagedWriter:
 
 
 def read_staged(content: bytes) -> tuple[Iterator[list[FramePoses]], SegmentReport]:
-    """The frames that a `StagedWriter` wrote, a piece at a time, and the report.
+    """Read a file of a `StagedWriter`: the frames in batches, and the report.
 
-    Raises `StagedError` for damage, and for what another version of posebatch staged in another form.
+    Raises `StagedError` for a damaged file, and for a file that another version of posebatch wrote in another form.
     """
     try:
         file = pa.ipc.open_file(content)
@@ -80,7 +74,7 @@ def _staged_batch(frames: Sequence[FramePoses]) -> pa.RecordBatch:
 
 
 def _persons(frames: Sequence[FramePoses]) -> pa.ListArray:
-    """The persons of each frame, one list a frame."""
+    """The persons of all frames, as one list per frame."""
     boxes, scores, pose_scores, keypoints = person_columns(frames)
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), 4),

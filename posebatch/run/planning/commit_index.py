@@ -98,7 +98,7 @@ class CommitIndex:
     def failed_attempts(self, video: SourceVideo, data_fingerprint: str) -> FailedAttempts:
         """The failed attempts at a video in earlier runs."""
         staging = StagingArea.of(self._store, video, data_fingerprint)
-        return staging.tries() if staging.work_id in self._ids_with_attempts else NO_FAILED_ATTEMPTS
+        return staging.failed_attempts() if staging.work_id in self._ids_with_attempts else NO_FAILED_ATTEMPTS
 
     def add(self, committed: CommittedRecord) -> None:
         """Add a record that this run has written."""

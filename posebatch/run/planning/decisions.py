@@ -10,6 +10,7 @@ from posebatch.core.fingerprints import digest
 from posebatch.core.records import VideoRecord, VideoStatus
 from posebatch.core.redaction import utf8_text
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.layout import PREVIEW
 from posebatch.run.context import RunContext
 
 
@@ -71,7 +72,7 @@ class CommitSummary:
             record.error_kind,
             None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
-            tuple(published.fingerprint for published in record.objects if published.kind == "preview"),
+            tuple(published.fingerprint for published in record.objects if published.kind == PREVIEW.kind),
         )
         return cls(digest(record.etag), outcome)
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from tempfile import SpooledTemporaryFile
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from posebatch.core.errors import StorageUnavailableError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
+from posebatch.dataset.layout import FRAMES, POSES, PREVIEW, Artifact
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.parquet import TableWriter
@@ -49,8 +50,8 @@ def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
         totals = _write_tables(poses_file, frames_file, staging, task, context)
         publication = publication.withdrawn()
         objects = (
-            _publish_table("poses", poses_file, totals.persons, publication, context),
-            _publish_table("frames", frames_file, totals.frames_processed, publication, context),
+            _publish_table(POSES, poses_file, totals.persons, publication, context),
+            _publish_table(FRAMES, frames_file, totals.frames_processed, publication, context),
             *_publish_preview(publication, staging, task.preview, context),
         )
     committed = publication.commit(_record(task, context, totals, objects))
@@ -66,7 +67,7 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
     if record is None:
         raise StorageUnavailableError(f"{video.uri}: its commit record is gone; the next run computes the video again")
     staging = context.staging(video)
-    tables = (published for published in record.objects if published.kind != "preview")
+    tables = (published for published in record.objects if published.kind != PREVIEW.kind)
     objects = (*tables, *_publish_preview(publication, staging, preview, context))
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
@@ -92,7 +93,7 @@ def _write_tables(
     info = task.plan.info
     sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
     metadata = provenance(task.video, info, sampling, models, context.data_fingerprint)
-    (poses_rows, poses_schema), (frames_rows, frames_schema) = DATA_TABLES["poses"], DATA_TABLES["frames"]
+    (poses_rows, poses_schema), (frames_rows, frames_schema) = DATA_TABLES[POSES.kind], DATA_TABLES[FRAMES.kind]
     decode, seconds, device = DecodeReport(), StageSeconds(), ""
     with ExitStack() as opened:
         poses_writer = opened.enter_context(TableWriter(poses_file, poses_schema, metadata))
@@ -108,24 +109,25 @@ def _write_tables(
 
 
 def _publish_table(
-    kind: Literal["poses", "frames"], file: Spool, rows: int, publication: Publication, context: RunContext
+    artifact: Artifact, file: Spool, rows: int, publication: Publication, context: RunContext
 ) -> PublishedObject:
     heartbeat.beat()
     file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    put = publication.put(kind, file)
-    return PublishedObject(kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
+    put = publication.put(artifact, file)
+    return PublishedObject(artifact.kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
 
 
 def _publish_preview(
     publication: Publication, staging: StagingArea, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
     if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        publication.delete("previews")  # a reader would take an earlier version's preview for one of this version
         return ()
     gif = staging.store.read(staging.preview_key)
-    put, sha256 = publication.put("previews", gif), hashlib.sha256(gif).hexdigest()
-    return (PublishedObject("preview", put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),)
+    put, sha256 = publication.put(PREVIEW, gif), hashlib.sha256(gif).hexdigest()
+    return (
+        PublishedObject(PREVIEW.kind, put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),
+    )
 
 
 def _record(
