@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
@@ -13,9 +13,11 @@ from posebatch.core.videos import Segment
 
 if TYPE_CHECKING:
     from posebatch.dataset.verify import Verdict
-    from posebatch.run.scheduler import RunOutcome
+    from posebatch.run.outcome import RunOutcome
+    from posebatch.video.options import DecodeOptions
 
-WHOLE_VIDEO = Segment()
+WHOLE_VIDEO_SECONDS: Final = 1e9
+"""No video is cut: one process decodes it."""
 
 
 def decode(path: str | os.PathLike[str], stride: int = 1, batch_frames: int = 16) -> Iterator[FrameBatch]:
@@ -32,7 +34,7 @@ def decode(path: str | os.PathLike[str], stride: int = 1, batch_frames: int = 16
     """
     from posebatch.video.options import DecodeOptions  # noqa: PLC0415 - FFmpeg is loaded when it is needed
 
-    return _decode(path, DecodeOptions(SamplingSettings(stride), batch_frames))
+    return _decode(os.fspath(path), DecodeOptions(SamplingSettings(stride), batch_frames))
 
 
 def estimate(
@@ -57,10 +59,8 @@ def estimate(
 
     settings = settings or EstimatorSettings()
     estimator = PoseEstimator.load(settings, device)
-    options = DecodeOptions(
-        SamplingSettings(stride), estimator.batch_frames, os.cpu_count() or 1, detect_every=settings.detect_every
-    )
-    return estimator.estimate(_decode(path, options))
+    options = DecodeOptions(SamplingSettings(stride), estimator.batch_frames, detect_every=settings.detect_every)
+    return estimator.estimate(_decode(os.fspath(path), options))
 
 
 def run(inputs: str | Sequence[str], output: str, settings: Settings | None = None) -> RunOutcome:
@@ -92,14 +92,11 @@ def verify(output: str, deep: bool = False, endpoint_url: str | None = None) -> 
     return verify_store(open_store(output, endpoint_url), deep)
 
 
-def _decode(path: str | os.PathLike[str], options: object) -> Iterator[FrameBatch]:
-    from posebatch.storage.open import open_file  # noqa: PLC0415
-    from posebatch.video.options import DecodeOptions  # noqa: PLC0415
+def _decode(name: str, options: DecodeOptions) -> Iterator[FrameBatch]:
+    from posebatch.storage.open import open_newest  # noqa: PLC0415
     from posebatch.video.probe import probe  # noqa: PLC0415
     from posebatch.video.segment_decoder import SegmentDecoder  # noqa: PLC0415
 
-    assert isinstance(options, DecodeOptions)
-    name = os.fspath(path)
-    with open_file(name) as file:
-        info = probe(file, name, segment_seconds=float("inf"), limits=options.limits).info
-        yield from SegmentDecoder(file, name, WHOLE_VIDEO, info, options)
+    with open_newest(name) as file:
+        info = probe(file, name, segment_seconds=WHOLE_VIDEO_SECONDS, limits=options.limits).info
+        yield from SegmentDecoder(file, name, Segment(), info, options)

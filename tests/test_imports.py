@@ -19,6 +19,7 @@ ORDER = [
     "evaluation",
     "training",
     "demo",
+    "api",
     "cli",
 ]
 """A package imports only packages to its left."""

@@ -47,7 +47,7 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 def run_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch run``; returns the exit code."""
-    return run_job(_named_inputs(chosen), chosen.output, _settings(chosen))
+    return run_job(_named_inputs(chosen), chosen.output, _settings(chosen)).exit_code
 
 
 def plan_command(chosen: argparse.Namespace) -> int:

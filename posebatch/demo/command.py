@@ -21,13 +21,13 @@ def run_demo(video: str | None, output: str) -> int:
     """Run the job on ``video``, or on the sample; returns the exit code."""
     settings = settings_from({"preview": ["gif"], "segment_seconds": 4})
     if video is not None:
-        return run_job([video], output, settings)
+        return run_job([video], output, settings).exit_code
     sample = Path(output, "input", SAMPLE_NAME)
     sample.parent.mkdir(parents=True, exist_ok=True)
     print(f"drawing the sample video {sample}", flush=True)
     truth = _write_sample_once(sample)
     results = os.path.join(output, "dataset")
-    exit_code = run_job([str(sample)], results, settings)
+    exit_code = run_job([str(sample)], results, settings).exit_code
     if exit_code == 0:
         _print_errors(truth, results)
     return exit_code

@@ -57,8 +57,8 @@ def run_job(
     settings: Settings,
     open_pool: OpenPool = ray_pool,
     limits: SchedulerLimits = DEFAULT_LIMITS,
-) -> int:
-    """Run the job and print how it ended; returns the exit code, see `RunOutcome`.
+) -> RunOutcome:
+    """Run the job and print how it ended.
 
     ``named``: inputs as the user gave them. Raises `UsageError` when the run is refused, and `RunAbortedError` when it
     was stopped or cannot go on.
@@ -76,7 +76,7 @@ def run_job(
         _stop_on_signals(stop)
         outcome = _schedule(prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)), limits)
         print_outcome(outcome, store, folder.key, settings)
-        return outcome.exit_code
+        return outcome
 
 
 def _schedule(

@@ -7,7 +7,7 @@ import os
 from typing import IO, Final
 
 from posebatch.storage import retry
-from posebatch.storage.addresses import is_s3, local_path
+from posebatch.storage.addresses import is_s3, local_path, split_s3
 from posebatch.storage.disk_errors import translated_disk_errors
 from posebatch.storage.local import LocalStore, local_etag
 from posebatch.storage.retry import RetryPolicy
@@ -41,6 +41,20 @@ def open_source(
         file.close()
         raise changed_error(uri)
     return file
+
+
+def open_newest(address: str, endpoint_url: str | None = None) -> IO[bytes]:
+    """The current version of a file or an S3 object, as `open_source` opens it.
+
+    Raises `InputError` for any other address.
+    """
+    if is_s3(address):
+        bucket, key = split_s3(address)
+        return open_source(address, open_store(f"s3://{bucket}", endpoint_url).head(key).etag, endpoint_url)
+    path = local_path(address)
+    with translated_disk_errors(path):
+        etag = local_etag(os.stat(path))
+    return open_source(path, etag)
 
 
 def check_unchanged(uri: str, etag: str) -> None:
