@@ -63,7 +63,7 @@ _MODULES = {
 
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [*sorted(_MODULE_OF)]
+__all__ = [*sorted(_MODULE_OF)]  # noqa: PLE0604 - a test pins the names
 
 
 def __getattr__(name: str) -> Any:
