@@ -10,7 +10,7 @@ from posebatch.evaluation.pose_accuracy import evaluate_keypoints
 from posebatch.evaluation.readers import read_dataset
 from posebatch.models.networks.pose_network import PoseNetwork
 from posebatch.models.weights.names import EMBEDDED, resolve
-from posebatch.training.pose_augmentation import NO_AUGMENTATION, cut_person
+from posebatch.training.pose_augmentation import NO_AUGMENTATION, crop_person
 from posebatch.training.pose_examples import read_pose_examples
 from posebatch.training.pose_task import heatmap_targets
 
@@ -32,7 +32,7 @@ class CopyOfTargets:
         number, random = self._next, np.random.default_rng(0)
         self._next += 1
         image, targets = self._examples.read_image(number), self._examples.targets[number]
-        crop = cut_person(image, targets, self._size_wh, NO_AUGMENTATION, random)
+        crop = crop_person(image, targets, self._size_wh, NO_AUGMENTATION, random)
         maps, _, _ = heatmap_targets([crop.person], self._size_wh)
         return [maps.roll(self._shift_cells, dims=2)]
 

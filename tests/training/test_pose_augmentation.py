@@ -14,7 +14,7 @@ from posebatch.pose.pixels import sample_crop
 from posebatch.training.pose_augmentation import (
     NO_AUGMENTATION,
     PoseAugmentation,
-    cut_person,
+    crop_person,
     half_body_box,
     random_placement,
     vary_colours,
@@ -49,7 +49,7 @@ def test_a_keypoint_stays_on_what_it_marks(mirrored, seed, joint):
     random = np.random.default_rng(seed)
     points = random.uniform(BOX[:2], BOX[2:], (NUM_KEYPOINTS, 2))
     augmentation = PoseAugmentation(flip=float(mirrored), rotation=1, half_body=0.5, shift=0.2, **PLACEMENT_ONLY)
-    crop = cut_person(dotted(*points[joint]), targets(points, BOX), SIZE, augmentation, random)
+    crop = crop_person(dotted(*points[joint]), targets(points, BOX), SIZE, augmentation, random)
     marked = FLIP_ORDER[joint] if mirrored else joint
     where = crop.person.keypoints[marked]
     far_inside = ((where > 14) & (where < np.array(SIZE) - 15)).all()
@@ -68,8 +68,8 @@ def test_left_and_right_change_places_in_the_mirror():
     weights[left], present[right] = 0.4, False
     flip = PoseAugmentation(1, 0, 0, 0, 0, 0, 0, 0, 0)
     person = targets(points, BOX, weights, present)
-    plain = cut_person(dotted(90, 100), person, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
-    mirror = cut_person(dotted(90, 100), person, SIZE, flip, np.random.default_rng(0))
+    plain = crop_person(dotted(90, 100), person, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
+    mirror = crop_person(dotted(90, 100), person, SIZE, flip, np.random.default_rng(0))
     assert mirror.person.keypoints[right] == pytest.approx(
         [SIZE[0] - 1 - plain.person.keypoints[left, 0], plain.person.keypoints[left, 1]]
     )
@@ -90,7 +90,7 @@ def test_left_and_right_change_places_in_the_mirror():
 def test_training_and_inference_see_the_same(box, differing):
     noise = np.random.default_rng(5).integers(0, 256, (22, 24, 3), dtype=np.uint8)
     picture = np.asarray(Image.fromarray(noise).resize(PICTURE, Image.Resampling.BICUBIC))
-    crop = cut_person(encoded(picture), targets(box=box), SIZE, NO_AUGMENTATION, np.random.default_rng(0))
+    crop = crop_person(encoded(picture), targets(box=box), SIZE, NO_AUGMENTATION, np.random.default_rng(0))
     region = crop_regions(np.array([box]), SIZE[0] / SIZE[1], BOX_PADDING)[0]
     seen = sample_crop(torch.from_numpy(picture.copy()), region, SIZE).permute(1, 2, 0).numpy()
     distance = np.abs(crop.pixels - seen).max(axis=2)
@@ -118,7 +118,7 @@ def test_joints_outside_do_not_count():
     points[[3, 4]] = -400, -400
     weights, present = np.full(NUM_KEYPOINTS, 0.5), np.ones(NUM_KEYPOINTS, bool)
     present[4] = False  # that nothing is there is as true in the crop
-    crop = cut_person(
+    crop = crop_person(
         dotted(0, 0), targets(points, BOX, weights, present), SIZE, NO_AUGMENTATION, np.random.default_rng(0)
     )
     assert crop.person.weights.tolist() == [0.5] * 3 + [0.0] + [0.5] * 13
@@ -139,7 +139,7 @@ def test_half_of_a_body_is_the_box_of_its_joints():
 
 def test_the_same_random_numbers_give_the_same_crop():
     crops = [
-        cut_person(dotted(110, 100), targets(box=BOX), SIZE, PoseAugmentation(), np.random.default_rng(seed))
+        crop_person(dotted(110, 100), targets(box=BOX), SIZE, PoseAugmentation(), np.random.default_rng(seed))
         for seed in (1, 1, 2)
     ]
     assert np.array_equal(crops[0].pixels, crops[1].pixels)
