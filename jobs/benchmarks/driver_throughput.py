@@ -1,4 +1,4 @@
-"""What the driver can schedule, and the memory that it takes: a run over workers that answer at once."""
+"""Throughput and memory of the driver: a run over stub workers that finish at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.scaling import INFO
@@ -22,98 +24,98 @@ from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.pool import Completion
+from posebatch.run.pool import Completion, Pool
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import Runner
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.storage.local import LocalStore, local_etag
 
 FOLDER_VIDEOS: Final = 1000
-"""Videos in one folder."""
+"""Videos per folder of the archive."""
 
 
 @dataclass(frozen=True)
 class DriverFigures:
-    """A whole run of the driver over workers that answer at once."""
+    """A run of the driver over stub workers, and a second run with nothing to do."""
 
     workers: int
     videos: int
     segments_per_video: int
     seconds: float
-    """For listing, deciding, scheduling, writing a small file for each video, and the ledger at the end."""
+    """Time to list, decide, schedule, write a small file per video, and write the ledger."""
     again_s: float
-    """For the next run, which finds all of them up to date by that ledger."""
+    """Time of the second run, which finds all videos up to date by that ledger."""
     published_again: int
-    """By that next run: 0, or the figures are wrong."""
+    """Videos that the second run published: must be 0."""
     imports_mb: float
-    """Memory before the run."""
+    """Memory before the run, MB."""
     peak_at_tenth_mb: float
-    """The peak when a tenth of the videos were published."""
+    """Peak memory after a tenth of the videos, MB."""
     peak_mb: float
 
     @property
     def segments(self) -> int:
-        """Scheduled in all."""
+        """Segments scheduled by the first run."""
         return self.videos * self.segments_per_video
 
     @property
     def segments_per_s(self) -> float:
-        """Scheduled a second, of whole videos."""
+        """Segments scheduled per second."""
         return self.segments / self.seconds
 
 
-class StubPool:
-    """A `runner.Pool` whose workers answer at once, and whose CPU tasks do next to nothing, so that the driver is all.
+class StubPool(Pool):
+    """A pool whose workers finish at once and whose CPU tasks do almost nothing: the driver is the only load.
 
-    Of a video only the commit record is published, and that with the bytes of the first one: its etag and fingerprint,
-    by which the next run knows that it is up to date, are those of all.
+    Only the commit record of a video is published, always with the bytes of the first one. All videos have its ETag and
+    fingerprint, by which the next run finds them up to date.
     """
 
     def __init__(self, context: RunContext, workers: int, segments_per_video: int) -> None:
         self._context, self._workers = context, workers
         self._record_bytes = b""
         self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
-        self._jobs: list[SegmentTask | VideoTask] = []
+        self._tasks: list[SegmentTask | VideoTask] = []
 
+    @override
     def workers(self) -> int:
-        """See `runner.Pool`."""
         return self._workers
 
+    @override
     def idle_workers(self) -> int:
-        """See `runner.Pool`."""
-        return self._workers - sum(isinstance(job, SegmentTask) for job in self._jobs)
+        return self._workers - sum(isinstance(task, SegmentTask) for task in self._tasks)
 
+    @override
     def shareable_workers(self) -> int:
-        """See `runner.Pool`."""
         return 0
 
+    @override
     def idle_task_slots(self) -> int:
-        """See `runner.Pool`."""
-        return max(2, self._workers) - sum(not isinstance(job, SegmentTask) for job in self._jobs)
+        return max(2, self._workers) - sum(not isinstance(task, SegmentTask) for task in self._tasks)
 
+    @override
     def activity(self) -> int:
-        """See `runner.Pool`."""
         return 0
 
+    @override
     def submit(self, job: SegmentTask | VideoTask) -> None:
-        """See `runner.Pool`."""
-        self._jobs.append(job)
+        self._tasks.append(job)
 
+    @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `runner.Pool`."""
-        jobs, self._jobs = self._jobs, []
-        return [Completion(job, self._end(job)) for job in jobs]
+        tasks, self._tasks = self._tasks, []
+        return [Completion(task, self._perform(task)) for task in tasks]
 
-    def _end(self, job: SegmentTask | VideoTask) -> object:
-        match job:
+    def _perform(self, task: SegmentTask | VideoTask) -> object:
+        match task:
             case SegmentTask():
                 return SegmentResult(100, 0, 4.0)
             case ProbeTask():
-                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+                return ProbeResult(task.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return self._publish(job.video)
+                return self._publish(task.video)
             case _:
-                raise AssertionError(f"nothing here can fail, but there is a {type(job).__name__}")
+                raise AssertionError(f"no task here can fail, but there is a {type(task).__name__}")
 
     def _publish(self, video: SourceVideo) -> CommittedRecord:
         record = VideoRecord(
@@ -135,29 +137,29 @@ class StubPool:
         return CommittedRecord(video.output_path, local_etag(path.stat()), record)
 
 
-def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
-    """A run over an archive of empty files, then the same run again. Call it in a child."""
+def run_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
+    """Run over an archive of empty files, twice. Call it in a child process."""
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
     peaks: list[float] = []
-    published, standings = 0, CommitIndex(LocalStore(context.output))
+    published, index = 0, CommitIndex(LocalStore(context.output))
 
-    def note(done: CommittedRecord) -> None:
+    def note(committed: CommittedRecord) -> None:
         nonlocal published
-        standings.note(done)
+        index.note(committed)
         published += 1
         if published == max(1, videos // 10):
             peaks.append(peak_memory_mb())
 
     def run() -> float:
-        nonlocal standings
+        nonlocal index
         started, store = time.perf_counter(), LocalStore(context.output)
-        standings = CommitIndex(store, videos)
+        index = CommitIndex(store, videos)
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
-        Runner(context, standings, lambda: pool, progress, note).run(_listed(archive, settings))
-        standings.save()
+        Runner(context, index, lambda: pool, progress, note).run(_list_videos(archive, settings))
+        index.save()
         return time.perf_counter() - started
 
     seconds = run()
@@ -169,7 +171,7 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
 
 
 def make_archive(archive: Path, videos: int) -> Path:
-    """Empty files, all with one etag."""
+    """Make empty files, all with the same ETag."""
     for number in range(videos):
         path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,5 +180,5 @@ def make_archive(archive: Path, videos: int) -> Path:
     return archive
 
 
-def _listed(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
+def _list_videos(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
     return (replace(video, size_bytes=1) for video in list_videos(parse_inputs([str(archive)]), settings.selection))

@@ -1,4 +1,4 @@
-"""How fast tiny videos are published, and whether that slows down with the number done: only the workers are stubs."""
+"""Publication rate of tiny videos, and whether it falls with the number published. Only the workers are stubs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.driver_throughput import StubPool, make_archive
@@ -30,76 +31,77 @@ from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 
 MARK: Final = 1000
-"""A rate is taken over so many videos."""
+"""Videos per rate."""
 
 
 FRAMES: Final = 4
-"""Of a tiny video, with one person each."""
+"""Frames of a tiny video, with one person each."""
 
 
 @dataclass(frozen=True)
 class PublicationFigures:
-    """The publication of tiny videos, one after another, on the local store."""
+    """The publication of tiny videos on the local store."""
 
     videos: int
     seconds: float
     seconds_by_mark: list[float]
-    """For each `MARK` videos, in their order."""
+    """Seconds for each `MARK` videos, in their order."""
     memory_by_mark: list[float]
-    """MB, at the end of each."""
+    """Memory after each `MARK` videos, MB."""
     imports_mb: float
     peak_mb: float
     up_to_date_after: int
-    """By the next night's plan: all, or the figures are wrong."""
+    """Videos that the next run finds up to date: must be all."""
 
 
 class PublishingPool(StubPool):
-    """A `runner.Pool` that stages made-up poses and publishes them as the job does."""
+    """A pool that stages invented poses and publishes them as the job does."""
 
-    def _end(self, job: SegmentTask | VideoTask) -> object:
-        match job:
+    @override
+    def _perform(self, task: SegmentTask | VideoTask) -> object:
+        match task:
             case SegmentTask():
-                return self._stage(job)
+                return self._stage(task)
             case ProbeTask():
-                return ProbeResult(job.video, VideoPlan(INFO, self._segments), frozenset())
+                return ProbeResult(task.video, VideoPlan(INFO, self._segments), frozenset())
             case FinalizeTask():
-                return finalize_video(job, self._context)
+                return finalize_video(task, self._context)
             case _:
-                return super()._end(job)
+                return super()._perform(task)
 
-    def _stage(self, job: SegmentTask) -> SegmentResult:
+    def _stage(self, task: SegmentTask) -> SegmentResult:
         content = io.BytesIO()
         writer = StagedWriter(content)
         for index in range(FRAMES):
             writer.add(_frame(index))
         writer.close(SegmentReport(DecodeReport(FRAMES, first_pts=0, last_pts=FRAMES - 1)))
-        work = StagingArea.of(LocalStore(self._context.output), job.video, self._context.data_fingerprint)
-        work.stage(job.segment, content)
+        staging = StagingArea.of(LocalStore(self._context.output), task.video, self._context.data_fingerprint)
+        staging.stage(task.segment, content)
         return SegmentResult(FRAMES, FRAMES, 0.1)
 
 
 def publish_tiny_videos(folder: str, settings: Settings, videos: int) -> PublicationFigures:
-    """Publish so many videos. Call it in a child."""
+    """Publish ``videos`` tiny videos. Call it in a child process."""
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive, store = make_archive(Path(folder, "archive"), videos), LocalStore(context.output)
-    found = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
-    standings, before = CommitIndex(store, len(found)), memory_mb()
+    listed = list_inputs(parse_inputs([str(archive)]), settings.selection).videos
+    index, before = CommitIndex(store, len(listed)), memory_mb()
     marks, memory = [time.perf_counter()], []
     published = 0
 
-    def note(done: CommittedRecord) -> None:
+    def note(committed: CommittedRecord) -> None:
         nonlocal published
-        standings.note(done)
+        index.note(committed)
         published += 1
         if published % MARK == 0:
             marks.append(time.perf_counter())
             memory.append(memory_mb())
 
     pool, progress = PublishingPool(context, 2, 1), Progress(Tally(videos_total=videos), io.StringIO())
-    Runner(context, standings, lambda: pool, progress, note).run(found)
+    Runner(context, index, lambda: pool, progress, note).run(listed)
     seconds = time.perf_counter() - marks[0]
-    standings.save()
-    again = Runner(context, CommitIndex(store, len(found)), lambda: pool, progress, note).run(found)
+    index.save()
+    again = Runner(context, CommitIndex(store, len(listed)), lambda: pool, progress, note).run(listed)
     by_mark = np.diff(marks).tolist()
     return PublicationFigures(videos, seconds, by_mark, memory, before, peak_memory_mb(), again.tally.up_to_date)
 

@@ -1,4 +1,4 @@
-"""The job itself, from files to published tables: in one process without Ray, and on Ray."""
+"""The whole job, from files to published tables: in one process without Ray, and on Ray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, cast
 
 import torch
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.figures import Measured, Memory
@@ -26,24 +27,24 @@ from posebatch.run.workers.video_tasks import perform
 
 
 def in_this_process(archive: str, output: str, settings: Settings, threads: int) -> tuple[Measured, Memory]:
-    """One worker in this process: probe, decode, estimate, stage, publish. Call it in a child: memory has a peak."""
+    """Run the job with one worker in this process. Call it in a child process: peak memory is of the process."""
     imports, started = memory_mb(), time.perf_counter()
     prepared = prepare([archive], output, settings)
     torch.set_num_threads(threads)
     processor = SegmentProcessor.load(prepared.context, settings.execution.device, threads)
 
-    def end(job: SegmentTask | VideoTask) -> object:
-        return processor.process(job) if isinstance(job, SegmentTask) else perform(job, prepared.context)
+    def perform_task(task: SegmentTask | VideoTask) -> object:
+        return processor.process(task) if isinstance(task, SegmentTask) else perform(task, prepared.context)
 
-    measured = _timed(prepared, lambda: ThreadPool(end), started)
+    measured = _measure_run(prepared, lambda: ThreadPool(perform_task), started)
     processor.close()
     return measured, Memory(peak_memory_mb(), imports, _weights_mb(settings))
 
 
 def on_ray(archive: str, output: str, settings: Settings) -> Measured:
-    """The job on a local Ray, or on the cluster of ``RAY_ADDRESS``; all workers are ready before it begins."""
-    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - where there is one
-    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415 - where there is one
+    """Run the job on a local Ray, or on the cluster of ``RAY_ADDRESS``. The run begins when all workers are ready."""
+    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - Ray may be missing
+    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
     prepared, started = prepare([archive], output, settings), time.perf_counter()
     execution = settings.execution
@@ -53,16 +54,16 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
         while pool.idle_workers() < pool.workers():
             pool.wait(0.2)
         try:
-            return _timed(prepared, lambda: pool, started)
+            return _measure_run(prepared, lambda: pool, started)
         finally:
             pool.close()
 
 
-def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
-    """The run from its first segment on; what came before it, since ``started``, is its start."""
-    found = prepared.listing.videos
-    progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
-    pool = _Watched(start_pool())
+def _measure_run(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
+    """Measure a run from its first segment on. The time from ``started`` to then is start-up."""
+    videos = prepared.listing.videos
+    progress = Progress(Tally(videos_total=len(videos), bytes_total=videos.size_bytes), io.StringIO())
+    pool = _FirstSegmentPool(start_pool())
     outcome = Runner(prepared.context, prepared.standings, lambda: cast(Pool, pool), progress).run(prepared.videos())
     if outcome.complaints or pool.first_segment is None:
         reasons = [complaint.reason for complaint in outcome.complaints] or ["there was nothing to do"]
@@ -77,16 +78,12 @@ def _weights_mb(settings: Settings) -> float:
     return sum(os.path.getsize(file) for file in files) / 1e6
 
 
-class _Watched:
-    """A pool that remembers when it was given its first segment."""
+class _FirstSegmentPool:
+    """A pool that notes the time of its first segment."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.first_segment: float | None = None
-
-    def activity(self) -> int:
-        """See `runner.Pool`."""
-        return 0
 
     def submit(self, job: SegmentTask | VideoTask) -> None:
         if self.first_segment is None and isinstance(job, SegmentTask):
@@ -97,51 +94,51 @@ class _Watched:
         return getattr(self._pool, name)
 
 
-class ThreadPool:
-    """A `runner.Pool` in this process: one worker with two places, and CPU tasks one at a time beside it."""
+class ThreadPool(Pool):
+    """A pool in this process: one worker for two segments at a time, and CPU tasks one at a time beside it."""
 
-    def __init__(self, end: Callable[[SegmentTask | VideoTask], object]) -> None:
-        self._end = end
-        self._segments = ThreadPoolExecutor(2, "segment")
-        self._tasks = ThreadPoolExecutor(1, "task")
-        self._under_way: dict[Future[object], SegmentTask | VideoTask] = {}
+    def __init__(self, perform_task: Callable[[SegmentTask | VideoTask], object]) -> None:
+        self._perform_task = perform_task
+        self._segment_threads = ThreadPoolExecutor(2, "segment")
+        self._task_threads = ThreadPoolExecutor(1, "task")
+        self._running: dict[Future[object], SegmentTask | VideoTask] = {}
 
+    @override
     def workers(self) -> int:
-        """See `runner.Pool`."""
         return 1
 
+    @override
     def idle_workers(self) -> int:
-        """See `runner.Pool`."""
-        return int(self._segments_under_way() == 0)
+        return int(self._running_segments() == 0)
 
+    @override
     def shareable_workers(self) -> int:
-        """See `runner.Pool`."""
-        return int(self._segments_under_way() == 1)
+        return int(self._running_segments() == 1)
 
+    @override
     def idle_task_slots(self) -> int:
-        """See `runner.Pool`."""
-        return 2 - (len(self._under_way) - self._segments_under_way())
+        return 2 - (len(self._running) - self._running_segments())
 
+    @override
     def activity(self) -> int:
-        """See `runner.Pool`."""
         return 0
 
+    @override
     def submit(self, job: SegmentTask | VideoTask) -> None:
-        """See `runner.Pool`."""
-        threads = self._segments if isinstance(job, SegmentTask) else self._tasks
-        self._under_way[threads.submit(self._end, job)] = job
+        threads = self._segment_threads if isinstance(job, SegmentTask) else self._task_threads
+        self._running[threads.submit(self._perform_task, job)] = job
 
+    @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `runner.Pool`."""
-        done, _ = wait(self._under_way, timeout_s, FIRST_COMPLETED)
-        return [_completion(self._under_way.pop(future), future) for future in done]
+        done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
+        return [_completion(self._running.pop(future), future) for future in done]
 
-    def _segments_under_way(self) -> int:
-        return sum(isinstance(job, SegmentTask) for job in self._under_way.values())
+    def _running_segments(self) -> int:
+        return sum(isinstance(task, SegmentTask) for task in self._running.values())
 
 
-def _completion(job: SegmentTask | VideoTask, future: Future[object]) -> Completion:
+def _completion(task: SegmentTask | VideoTask, future: Future[object]) -> Completion:
     try:
-        return Completion(job, future.result())
+        return Completion(task, future.result())
     except PosebatchError as error:
-        return Completion(job, error=error)
+        return Completion(task, error=error)

@@ -98,7 +98,7 @@ def paste(image: Image.Image, sprite: Sprite, placement: SpritePlacement) -> NDA
 
 
 def on_ground(x: float, z: float) -> tuple[float, float, float]:
-    """Project a point of the ground, ``x`` metres right of the camera and ``z`` in front: column, row, pixels per metre."""
+    """Project the ground ``x`` metres right of the camera and ``z`` metres in front: column, row, pixels per metre."""
     per_metre = _FOCAL / z
     return WIDTH / 2 - 0.5 + x * per_metre, _HORIZON + _EYE_LEVEL * per_metre, per_metre
 

@@ -178,7 +178,7 @@ def _leg(hip: Array, phase: float) -> Points:
 
 
 def _arm(shoulder: Array, phase: float, outward: float) -> Points:
-    """The arm swings against the leg of its side, which is at ``phase``. ``outward``: +1 on the right, -1 on the left."""
+    """An arm, swinging against the leg of its side, which is at ``phase``. ``outward``: +1 right, -1 left."""
     swing = np.radians(2.0 - 20.0 * np.cos(2 * np.pi * phase))
     bend = np.radians(24.0 - 12.0 * np.cos(2 * np.pi * phase))
     elbow = shoulder + _hanging(_UPPER_ARM, swing) + np.array([0.0, 0.0, 0.045 * outward])
@@ -259,7 +259,7 @@ class _Canvas:
         self.add((rows, columns), depth, np.stack([nx, ny, nz], -1), np.array(color, np.float32))
 
     def ellipsoid(self, center: Array, axes: Array, radii: Triple, color: Color | Callable[[Pixels], Pixels]) -> None:
-        """Draw an ellipsoid. Columns of ``axes`` (3, 3): its axes in the view. ``color`` may depend on the direction."""
+        """Draw an ellipsoid with ``axes`` (3, 3), columns in the view. ``color`` may depend on the direction."""
         rows, columns = self.window(center - max(radii), center + max(radii))
         px, py = np.meshgrid(self.x[columns] - np.float32(center[0]), self.y[rows] - np.float32(center[1]))
         to_unit = (axes.T / np.array(radii)[:, None]).astype(np.float32)

@@ -18,15 +18,8 @@ import torch
 from posebatch.core.errors import InputError, OutputError, UsageError
 from posebatch.core.options import Option
 from posebatch.core.settings import options, settings_from
-from posebatch.evaluation.box_evaluation import TimedDetector, count_in_images, count_in_video, counts_text
 from posebatch.evaluation.command_line import run_command
-from posebatch.evaluation.network_evaluation import (
-    GROUND_TRUTH,
-    Evaluation,
-    evaluate_networks,
-    make_folder,
-    write_report,
-)
+from posebatch.evaluation.labels import GROUND_TRUTH
 from posebatch.evaluation.readers import read_dataset
 from posebatch.evaluation.report import report_text
 from posebatch.evaluation.setting_comparison import (
@@ -105,6 +98,13 @@ def pose_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _evaluate_pose(chosen: argparse.Namespace) -> None:
+    from posebatch.evaluation.network_evaluation import (  # noqa: PLC0415 - the other commands need no matplotlib
+        Evaluation,
+        evaluate_networks,
+        make_folder,
+        write_report,
+    )
+
     given = {name: value for name, value in vars(chosen).items() if name in POSE_SETTINGS}
     settings = settings_from({"oks_nms_thr": PAPERS_OKS_NMS_THR, **given}, "command line")
     if chosen.detector_only and set(chosen.boxes) == {GROUND_TRUTH}:
@@ -153,6 +153,13 @@ def boxes_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _evaluate_boxes(chosen: argparse.Namespace) -> None:
+    from posebatch.evaluation.box_evaluation import (  # noqa: PLC0415 - the other commands need no SciPy
+        TimedDetector,
+        count_in_images,
+        count_in_video,
+        counts_text,
+    )
+
     given = {name: value for name, value in vars(chosen).items() if name in BOX_SETTINGS}
     settings = settings_from(given, "command line")
     if (chosen.data is None) == (chosen.video is None) or (chosen.video is None) != (chosen.truth is None):

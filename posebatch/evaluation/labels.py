@@ -24,6 +24,10 @@ AREA_OF_BOX: Final = 0.53
 """Area of a person relative to the box, if the labels have no area: the mean over COCO's masks."""
 
 
+GROUND_TRUTH: Final = "gt"
+"""Names the labelled boxes as a source of boxes."""
+
+
 @dataclass(frozen=True)
 class LabelledPersons:
     """The labelled persons of one image."""

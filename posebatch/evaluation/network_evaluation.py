@@ -15,7 +15,7 @@ from posebatch.core.settings import Settings
 from posebatch.evaluation.command_line import progress_bar
 from posebatch.evaluation.contact_sheets import write_sheet
 from posebatch.evaluation.detector_accuracy import MOST_PERSONS, detect_persons, inclusive_settings, measure_detections
-from posebatch.evaluation.labels import LabelledDataset, best_boxes, true_boxes
+from posebatch.evaluation.labels import GROUND_TRUTH, LabelledDataset, best_boxes, true_boxes
 from posebatch.evaluation.plots import write_plot
 from posebatch.evaluation.pose_accuracy import keypoints_for_boxes, measure_poses
 from posebatch.evaluation.readers import read_detections
@@ -23,10 +23,6 @@ from posebatch.evaluation.report import DetectorMeasurement, PoseMeasurement, Re
 from posebatch.models.networks.engines import Placement, choose_placement
 from posebatch.models.networks.person_detector import load_detector
 from posebatch.models.networks.pose_network import load_pose_network
-
-GROUND_TRUTH: Final = "gt"
-"""Names the labelled boxes as a source of boxes."""
-
 
 DETECTOR: Final = "detector"
 """Names the detector of the settings as a source of boxes."""
