@@ -79,13 +79,13 @@ def test_changed_requirements_are_installed(checkout: Path):
     assert "-e '.[dev]'" in make(checkout, "-n", "test").stdout
 
 
-def test_video_may_have_a_space_in_its_name(checkout: Path):
+def test_demo_accepts_a_video_with_a_space(checkout: Path):
     fake_python(installed(checkout) / ".venv/bin", "posebatch", 'printf "<%s>" "$@"')
     assert make(checkout, "demo", "VIDEO=my film.mp4").stdout == "<demo><my film.mp4>"
     assert make(checkout, "demo").stdout == "<demo>"
 
 
-def test_python_that_does_not_run_is_passed_over(checkout: Path):
+def test_python_shim_that_fails_is_skipped(checkout: Path):
     shims = checkout / "shims"
     fake_python(shims, "python3.12", "echo 'no such version' >&2; exit 127")
     fake_python(shims, "python3.11", f'exec "{sys.executable}" "$@"')
@@ -93,7 +93,7 @@ def test_python_that_does_not_run_is_passed_over(checkout: Path):
     assert '"python3.11" -m venv .venv' in planned
 
 
-def test_old_python_is_refused_in_words(checkout: Path):
+def test_old_python_is_refused_with_a_message(checkout: Path):
     old = checkout / "old"
     fake_python(old, "python3", "exit 1")
     refused = make(checkout, "demo", f"PYTHON={old / 'python3'}")
@@ -104,13 +104,13 @@ def test_old_python_is_refused_in_words(checkout: Path):
 
 
 @pytest.mark.parametrize(("skipped", "accepted"), [(0, True), (2, False)])
-def test_skipped_gpu_tests_are_a_failure(checkout: Path, skipped: int, accepted: bool):
+def test_gpu_tests_fail_when_skipped(checkout: Path, skipped: int, accepted: bool):
     report = f"echo '<testsuite skipped=\"{skipped}\">' > .pytest_cache/gpu.xml"
     fake_python(installed(checkout) / ".venv/bin", "python", report)
     assert (make(checkout, "test-gpu").returncode == 0) == accepted
 
 
-def test_check_before_a_merge_can_be_run():
+def test_ci_script_is_executable():
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0

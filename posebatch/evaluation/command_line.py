@@ -46,7 +46,7 @@ def progress_bar(
         bar_format = None if timing else f"{{l_bar}}{{bar}}| {_COUNT}{{postfix}}"
         return tqdm(total=total, desc=description, unit=unit, bar_format=bar_format, dynamic_ncols=True)
     rate = ", {rate_fmt}, {remaining} left" if timing else ""
-    return tqdm(
+    bar = tqdm(
         total=total,
         desc=description,
         unit=f" {unit}",
@@ -56,6 +56,8 @@ def progress_bar(
         delay=1e-6,  # no line for a count of 0
         leave=log_seconds > 0,  # else the last update has its line already
     )
+    bar.delay = 0  # the last line is written even after a short time
+    return bar
 
 
 class _LogLines:

@@ -1,4 +1,4 @@
-"""Training, inference and evaluation mean the same by a coordinate."""
+"""Training, inference and evaluation use the same coordinates."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from posebatch.training.pose_task import heatmap_targets
 
 WALKERS = 24
 SETTINGS = EstimatorSettings(oks_nms_thr=1.0, decoding="dark")
-"""``dark`` reads a Gaussian's centre without the quarter step's rounding."""
+"""``dark`` finds the centre of a Gaussian without the rounding of the quarter offset."""
 
 
 class CopyOfTargets:
-    """An engine that gives the heatmaps which training asks for, person by person, moved by ``shift_cells``."""
+    """An engine that returns the target heatmaps of training, person by person, shifted by ``shift_cells``."""
 
     batch_size = 1
     device = "cpu"

@@ -1,4 +1,4 @@
-"""Crops made where the network learns: the same as Pillow's, and varied within the same limits."""
+"""Crops on the network's device: equal to Pillow's, and varied within the same limits."""
 
 import numpy as np
 import pytest
