@@ -53,6 +53,7 @@ def progress_bar(
         file=_LogLines(sys.stderr),
         bar_format=f"{{desc}}: {_COUNT}{rate}{{postfix}}",
         mininterval=log_seconds,
+        miniters=1,  # the time alone decides
         delay=1e-6,  # no line for a count of 0
         leave=log_seconds > 0,  # else the last update has its line already
     )

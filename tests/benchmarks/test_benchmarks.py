@@ -1,32 +1,32 @@
-"""The benchmark measures what it says it measures. How fast this machine is is no test."""
+"""The benchmarks measure what they state. No test depends on the speed of this machine."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import measurements
 from benchmarks.child_process import cores, in_child, memory_mb, peak_memory_mb
-from benchmarks.driver_throughput import the_driver
+from benchmarks.command_line import main
+from benchmarks.driver_throughput import run_driver
 from benchmarks.figures import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
 from benchmarks.memory_traffic import layer_mb
-from benchmarks.network_engines import NetworkWays, Way, measure_ways
+from benchmarks.network_engines import ENGINES, EngineSpeed, NetworkFigures, measure_engines
 from benchmarks.network_pairs import Networks, networks_named, write_random_pose_network
 from benchmarks.other_programs import other_program
 from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.plain_loop import PlainNetworks
 from benchmarks.plots import core_ms
 from benchmarks.rendered_scenes import RESOLUTIONS, Scene, render_scene, write_scene
-from benchmarks.report import as_json, columns, scenario_text, summary_text, ways_text
+from benchmarks.report import as_json, engines_text, scenario_text, summary_text, text_table
 from benchmarks.scaling import Scaling
 
 from posebatch.core.errors import RunAbortedError, SettingsError
@@ -66,12 +66,12 @@ SCENARIO = Scenario("1080p", "embedded", "auto", 2, ONE_PROCESS, (ON_RAY,), (PLA
 @pytest.fixture(autouse=True)
 def threads() -> Any:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # several beside other processes are many times slower
+    torch.set_num_threads(1)  # several threads beside other processes are far slower
     yield
     torch.set_num_threads(before)
 
 
-# --- what follows from figures ------------------------------------------------------------------------------------
+# --- figures ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_core_ms_adds_up_to_the_time_of_a_frame():
         "decode": 5.0, "detect": 10.0, "pose": 24.0, "publish": 1.0, "beyond the stages": 10.0
     })  # fmt: skip
     assert sum(bars["plain loop"].values()) == pytest.approx(2 * 125)
-    assert bars["Ray Data"] == pytest.approx({"not told apart": 100.0})
+    assert bars["Ray Data"] == pytest.approx({"all stages": 100.0})
 
 
 def test_report_tables():
-    assert columns([]) == []
-    assert columns([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
+    assert text_table([]) == []
+    assert text_table([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
     assert summary_text([]) == "nothing was measured"
     text = summary_text([SCENARIO, replace(SCENARIO, on_ray=(), peers=())])
     assert "job / Ray Data" in text
@@ -136,7 +136,7 @@ def test_as_json_includes_properties():
     assert as_json([]) == []
 
 
-# --- processes of their own ---------------------------------------------------------------------------------------
+# --- child processes ------------------------------------------------------------------------------------------------
 
 
 def test_in_child_imports_only_what_it_measures():
@@ -213,8 +213,8 @@ def test_write_random_pose_network_is_deterministic(tmp_path: Path):
 
 
 @pytest.fixture
-def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler takes minutes, and is not ours."""
+def no_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes minutes and tests torch, not the benchmark."""
     monkeypatch.setattr(torch, "compile", lambda network: network)
 
 
@@ -224,40 +224,44 @@ def test_layer_mb_counts_inputs_and_outputs():
     assert layer_mb(torch.nn.Sequential(), (20, 10)) == 0
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_compilation")
 def test_measure_engines_measures_every_engine():
-    found = measure_ways("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
-    rates = {way.name: way.images_per_s for way in found.ways}
+    figures = measure_engines("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
+    rates = {engine.name: engine.images_per_s for engine in figures.engines}
     assert rates.keys() >= {"torch fp32, as loaded", "torch bf16, folded, channels last", "OpenVINO int8"}
     assert rates["OpenVINO fp32"].keys() == {1, 2}
     assert all(rate > 0 for by_size in rates.values() for rate in by_size.values())
-    assert found.layer_mb > 0 < found.memory_gb_per_s
-    assert found.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
+    assert figures.layer_mb > 0 < figures.memory_gb_per_s
+    assert figures.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_compilation")
 def test_measure_engines_leaves_out_unavailable_engines(tmp_path: Path):
     write_random_pose_network(tmp_path / "random.safetensors", "mobilenet_v2_d128")  # no 8-bit version of it
-    found = measure_ways("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
-    assert "OpenVINO int8" not in {way.name for way in found.ways}
-    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in found.left_out)
+    figures = measure_engines("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
+    assert "OpenVINO int8" not in {engine.name for engine in figures.engines}
+    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in figures.left_out)
     with pytest.raises(SettingsError, match="SSDLite"):
-        measure_ways("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
+        measure_engines("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
 
 
 def test_engines_text_has_a_row_per_engine():
-    ways = (Way("plain", {4: 10.0}), Way("fast", {1: 20.0, 4: 25.0}))
-    text = ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, ways, ("other: not here",))).splitlines()
+    engines = (EngineSpeed("plain", {4: 10.0}), EngineSpeed("fast", {1: 20.0, 4: 25.0}))
+    text = engines_text(
+        NetworkFigures("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, engines, ("other: not here",))
+    ).splitlines()
     assert [line.split() for line in text[1:]] == [
         ["images/s", "at", "batch", "1", "4", "best:", "GFLOP/s"],
         ["plain", "10.0", "20"],
         ["fast", "20.0", "25.0", "50"],
         ["left", "out:", "other:", "not", "here"],
     ]
-    assert ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
+    assert engines_text(NetworkFigures("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
 
 
-# --- programs of others -------------------------------------------------------------------------------------------
+# --- other programs -----------------------------------------------------------------------------------------------
 
 
 def fake_python(path: Path, script: str) -> str:
@@ -266,6 +270,7 @@ def fake_python(path: Path, script: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_other_program_measures_keypoint_rcnn(tmp_path: Path):
     write_scene(Scene("270p", "h264", persons=1, frames=3), tmp_path / "scene.mp4")
     peer = other_program(sys.executable, "Keypoint R-CNN", [tmp_path / "scene.mp4"], threads=1, limit=1)
@@ -286,7 +291,7 @@ def test_other_program_reports_missing_and_failed_programs(tmp_path: Path):
 
 
 def test_run_driver_publishes_each_video_once(tmp_path: Path):
-    figures = the_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
+    figures = run_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
     assert figures.segments == 36
     assert len(list((tmp_path / "output" / "videos").rglob("*.parquet"))) == 12
     assert figures.published_again == 0
@@ -294,34 +299,29 @@ def test_run_driver_publishes_each_video_once(tmp_path: Path):
     assert as_json(figures)["segments_per_s"] > 0
 
 
-# --- the whole ----------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with everything in this process and on one thread."""
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "jobs" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "in_child", lambda story, *arguments: story(*arguments))
-    monkeypatch.setattr(module, "cores", lambda: 1)
-    return module
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements run in this process and on one thread."""
+    monkeypatch.setattr(measurements, "in_child", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measurements, "cores", lambda: 1)
+    monkeypatch.setattr("benchmarks.command_line.cores", lambda: 1)
 
 
-def run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
-    return benchmark.main()
+def run(*words: object) -> int:
+    return main([*map(str, words)])
 
 
 TINY = ("--no-ray", "--engine", "torch", "--scene-frames", 6, "--frames", 10, "--peer-frames", 3, "--seconds", 0)
 
 
-def test_benchmark_speed_measures_stages_job_and_plain_loop(benchmark, monkeypatch, tmp_path, capsys):
+@pytest.mark.slow
+def test_benchmark_speed_measures_stages_job_and_plain_loop(in_process, tmp_path, capsys):
     results = ("--json", tmp_path / "a.json", "--picture", tmp_path / "a.png", "--folder", tmp_path / "work")
     scenes = ("--resolution", "270p", "--persons", 1, "--precision", "fp32", "int9")
-    assert run(benchmark, monkeypatch, *TINY, *scenes, *results) == 0
+    assert run(*TINY, *scenes, *results) == 0
     document = json.loads((tmp_path / "a.json").read_text())
     (scenario,) = document["scenarios"]
     job, (plain,) = scenario["one_process"], scenario["peers"]
@@ -339,35 +339,37 @@ def test_benchmark_speed_measures_stages_job_and_plain_loop(benchmark, monkeypat
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_benchmark_speed_takes_a_users_video(benchmark, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_benchmark_speed_takes_a_users_video(in_process, tmp_path):
     write_scene(Scene("270p", "h264", persons=1, frames=5), tmp_path / "mine.mp4")
     words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *TINY, *words) == 0
+    assert run(*TINY, *words) == 0
     (scenario,) = json.loads((tmp_path / "a.json").read_text())["scenarios"]
     assert scenario["scene"] == "mine.mp4"
     assert scenario["one_process"]["measured"]["frames"] == 10
     assert scenario["peers"] == []
 
 
-def test_benchmark_reports_errors(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_reports_errors(in_process, tmp_path, capsys):
     (tmp_path / "no.mp4").write_text("not a video")
-    assert run(benchmark, monkeypatch, "--video", tmp_path / "no.mp4") == 1
+    assert run("--video", tmp_path / "no.mp4") == 1
     assert "no.mp4" in capsys.readouterr().err
-    assert run(benchmark, monkeypatch, "--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
+    assert run("--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
     assert "'nothing'" in capsys.readouterr().err
 
 
-def test_benchmark_driver_prints_figures(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_driver_prints_figures(in_process, tmp_path, capsys):
     words = ("driver", "--no-ray", "--videos", 5, "--segments", 2, "--driver-workers", 2, "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *words) == 0
+    assert run(*words) == 0
     assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
     assert "5 videos planned" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
-def test_benchmark_networks_prints_figures(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_networks_prints_figures(in_process, monkeypatch, tmp_path, capsys):
+    openvino = tuple(engine for engine in ENGINES["cpu"] if engine.name == "OpenVINO fp32")
+    monkeypatch.setitem(ENGINES, "cpu", openvino)
     words = ("networks", "--batch", 1, "--seconds", 0, "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *words) == 0
+    assert run(*words) == 0
     names = [network["network"] for network in json.loads((tmp_path / "a.json").read_text())["networks"]]
     assert names == [EMBEDDED.detector, EMBEDDED.pose]
     assert "OpenVINO fp32" in capsys.readouterr().out

@@ -68,6 +68,7 @@ def test_remember_files_returns_the_first_files(files, tmp_path):
         remember_files(tmp_path / "out", others)
 
 
+@pytest.mark.slow
 def test_train_stages_starts_each_stage_from_the_one_before(files, short, tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(TrainingError, match="no checkpoint"):
@@ -91,6 +92,7 @@ def test_recipe_of_stage_freezes_the_first_blocks(files, short, tmp_path, stage,
     assert task.network.final_layer.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_sole_process_holds_the_lock_until_it_is_killed(tmp_path):
     assert running_process(tmp_path) is None
     process = start_background(["-c", HOLDER, str(tmp_path)], tmp_path)
