@@ -1,5 +1,5 @@
-# Needs only make, git and Python 3.11 or newer with its venv module; everything else goes into .venv in this folder.
-# Nothing is installed outside it, and a second call installs nothing.
+# Needs make, git, and Python 3.11 or newer with its venv module. Everything else is installed into .venv in this folder,
+# and only once.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -7,23 +7,23 @@
 
 BIN := .venv/bin
 
-# The first one that runs and is new enough: a name on the PATH may be a shim of a version manager that only complains.
+# The first Python that runs and is new enough. A name on the PATH may be a version manager's shim that only fails.
 CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	"$$python" -c '$(CHECK_PYTHON)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
 export VIDEO
 
-help: ## say what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/.installed-demo ## run the job on a sample video, or on yours: make demo VIDEO=path
+demo: .venv/.installed-demo ## run the job on a sample video, or on your own: make demo VIDEO=path
 	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
 
-test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' chooses among them
+test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' selects some
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-faults: .venv/.installed-dev ## run the fault suite in full, under an hour on 2 cores, and print its figures
+test-faults: .venv/.installed-dev ## run the whole fault suite (under an hour on 2 cores) and print its figures
 	@.ci/faults $(BIN)/python $(PYTEST_ARGS)
 
 lint: .venv/.installed-dev ## check style, format and types
@@ -31,19 +31,19 @@ lint: .venv/.installed-dev ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A test that needs a GPU is skipped where there is none, so that `make test` passes everywhere; here a skip is a failure.
-test-gpu: .venv/.installed-dev ## run the tests that need a GPU; fails when there is none
+# `make test` skips the tests that need a GPU on a machine without one. Here a skip is a failure.
+test-gpu: .venv/.installed-dev ## run the tests that need a GPU; fails without a GPU
 	@mkdir -p .pytest_cache
 	@$(BIN)/python -m pytest -m gpu --junit-xml=.pytest_cache/gpu.xml $(PYTEST_ARGS)
 	@grep -q 'skipped="0"' .pytest_cache/gpu.xml || { echo "test-gpu: tests were skipped, see above" >&2; exit 1; }
 
-gpu: .venv/.installed-dev ## all that needs a GPU: its tests, then the benchmarks; figures go to out/gpu
+gpu: .venv/.installed-dev ## run the GPU tests and the GPU benchmarks; figures go to out/gpu
 	@.ci/gpu $(BIN)/python
 
-benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are passed on
+benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are its arguments
 	@$(BIN)/python jobs/benchmark.py $(BENCHMARK_ARGS)
 
-clean: ## delete the demo's results and all caches; .venv stays
+clean: ## delete results and caches; .venv stays
 	rm -rf demo out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
@@ -65,15 +65,15 @@ $(BIN)/python:
 	@$(call install,.[dev])
 	@touch .venv/.installed-demo $@
 
-# $(call install,WHAT): with uv, which is several times faster than pip and comes from the same registry; with pip where
-# uv cannot be had or does not succeed. uv does not read pip's configuration, so a registry and certificates that are
-# set there are handed on.
+# $(call install,REQUIREMENT): installs with uv, which is several times faster than pip and comes from the same registry.
+# Falls back to pip if uv is unavailable or fails. uv does not read pip's configuration, so pip's registry and
+# certificates are passed to it.
 #
-# torch and torchvision are the registry's default pair, which carries CUDA (hence the size) and runs on machines
-# without a GPU too. A smaller torch without CUDA is no way out: the registry's torchvision does not import beside it.
+# torch and torchvision are the registry's default pair. It includes CUDA (hence the size) and also runs without a GPU.
+# A smaller torch without CUDA does not work: the registry's torchvision cannot be imported beside it.
 define install
 	uv="$(BIN)/python -m uv"; pip="$(BIN)/python -m pip --disable-pip-version-check"; \
-	$$uv --version >/dev/null 2>&1 || $$pip install --quiet uv || echo "no uv to be had; going on with pip" >&2; \
+	$$uv --version >/dev/null 2>&1 || $$pip install --quiet uv || echo "uv is unavailable; using pip" >&2; \
 	index=$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2>/dev/null)}; \
 	cert=$${PIP_CERT:-$$($$pip config get global.cert 2>/dev/null)}; \
 	test -z "$$index" || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \

@@ -1,10 +1,10 @@
-"""Make 8-bit networks for --precision int8, calibrated on pictures with marked persons.
+"""Quantize networks to 8 bits for --precision int8, calibrated on pictures with marked persons.
 
     python jobs/quantize.py --pose NAME|PATH --detector NAME|PATH --data LABELS.json --images FOLDER
     python jobs/quantize.py --pose NAME|PATH --data DATA.parquet --validate VALIDATION.parquet
 
-Each is written beside the weights that it was made from, where --precision int8 looks for it. A few hundred pictures
-like those of the videos are enough. With --validate, what it costs is measured and stands in the file's record.
+Each network is written beside its original weights, where --precision int8 looks for it. A few hundred pictures like
+the frames of the videos are enough. With --validate the accuracy is measured and written to the file's record.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from posebatch.cli.entry import run_script
 from posebatch.core.errors import OutputError, UsageError
+from posebatch.core.scripts import run_script
 from posebatch.evaluation.labels import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
 from posebatch.models.weights.quantized import QuantizedNetwork, quantized_file, save_quantized
@@ -28,7 +26,7 @@ Quantize = Callable[[str, LabelledDataset, LabelledDataset | None], QuantizedNet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Quantize; returns 0, or 2 when it cannot be done as asked, or 1."""
+    """Quantize; returns the exit code: 0 done, 2 usage, 1 other errors."""
     chosen = build_parser().parse_args(arguments)
     return run_script("quantize", lambda: quantize(chosen))
 
@@ -49,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def quantize(chosen: argparse.Namespace) -> None:
-    """Do what the command line says. Raises `PosebatchError`."""
+    """Quantize the named networks. Raises `PosebatchError`."""
     if not chosen.pose and not chosen.detector:
         raise UsageError("nothing to quantize: name a --pose network, a --detector, or both")
     if chosen.count < 1:

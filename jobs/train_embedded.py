@@ -1,9 +1,9 @@
-"""Train the larger embedded pose network beside other work, for days, over any number of kills.
+"""Train the larger embedded pose network in the background. The training takes days and survives kills and restarts.
 
     python jobs/train_embedded.py start --data persons.parquet --labels labels.parquet --backbone features.safetensors \
         --validate validation.parquet --output FOLDER      start it in the background
-    python jobs/train_embedded.py start --output FOLDER    go on after a kill or a restart of the machine
-    python jobs/train_embedded.py status --output FOLDER   where it stands
+    python jobs/train_embedded.py start --output FOLDER    resume after a kill or a restart of the machine
+    python jobs/train_embedded.py status --output FOLDER   print samples, loss and accuracy
     python jobs/train_embedded.py export --output FOLDER   write the averaged weights of the last checkpoint
 
 The background process has the lowest priority and one thread.
@@ -16,10 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from posebatch.cli.entry import run_script
 from posebatch.core.errors import UsageError
+from posebatch.core.scripts import run_script
 from posebatch.models.networks.engines import resolve_device
 from posebatch.training.background import (
     LOG_NAME,
@@ -40,7 +38,7 @@ from posebatch.training.embedded import (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns 0, or 2 when it cannot be done as asked, or 1."""
+    """Run a command; returns the exit code: 0 done, 2 usage, 1 other errors."""
     chosen = build_parser().parse_args(arguments)
     return run_script("train_embedded", lambda: chosen.command(chosen))
 
@@ -54,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, command, text in (
         ("start", start, "start or resume in the background"),
         ("run", run, "start or resume in this process"),
-        ("status", status, "say where it stands"),
+        ("status", status, "print samples, loss and accuracy"),
         ("export", export, "write the averaged weights of the last checkpoint"),
     ):
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -64,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         if name in ("start", "run"):
             sub.add_argument("--data", type=Path, metavar="FILE", help="Parquet of persons; known when resuming")
-            sub.add_argument("--labels", type=Path, metavar="FILE", help="Parquet of labels made anew for them")
+            sub.add_argument("--labels", type=Path, metavar="FILE", help="Parquet of new labels for them")
             sub.add_argument("--backbone", type=Path, metavar="FILE", help="weights of the backbone")
             sub.add_argument("--validate", type=Path, metavar="FILE", help="labelled images to measure on")
             sub.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="default: cpu")
@@ -89,13 +87,13 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def status(chosen: argparse.Namespace) -> None:
-    """Say where the training stands."""
+    """Print samples, loss and accuracy of each stage."""
     files = remember_files(chosen.output, None)
-    found = [
+    statuses = [
         read_status(chosen.output, stage, recipe_of_stage(stage, files, chosen.output).loop.batch_size)
         for stage in STAGES
     ]
-    print(status_text(running_process(chosen.output), [stage for stage in found if stage is not None]))
+    print(status_text(running_process(chosen.output), [status for status in statuses if status is not None]))
 
 
 def export(chosen: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ OWNERS = {
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.settings", "run.run_folder"},
-    "argparse": {"cli", "training.options"},
+    "argparse": {"cli", "evaluation.commands", "training.options"},
 }
 
 IMPORTS = {module: own_modules(source) for module, source in SOURCES.items()}

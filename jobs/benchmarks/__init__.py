@@ -1,1 +1,1 @@
-"""Benchmarks of the job and its parts, see ``jobs/benchmark.py``."""
+"""Benchmarks of the job and its parts: see ``jobs/benchmark.py``."""

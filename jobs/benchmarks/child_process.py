@@ -1,4 +1,4 @@
-"""Measuring in a process of its own: threads, memory and a Ray of one measurement do not meet those of the next."""
+"""Measurements in processes of their own, so that threads, memory and Ray of one do not affect the next."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-_STORY: Final = """
+_CALL: Final = """
 import pickle, sys
 sys.path[:] = {path!r}
 with open({task!r}, "rb") as file:
-    story, arguments, named = pickle.load(file)
+    function, arguments, named = pickle.load(file)
 try:
-    ended = (story(*arguments, **named), None)
+    outcome = (function(*arguments, **named), None)
 except Exception as error:
-    ended = (None, error)
+    outcome = (None, error)
 with open({task!r}, "wb") as file:
-    pickle.dump(ended, file)
+    pickle.dump(outcome, file)
 """
 
 
-def in_child(story: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-    """Call a function of a module in a new process, and give or raise what it gives or raises.
+def in_child(function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+    """Call a module's function in a new process; return its result or raise its exception.
 
-    The process loads what that module imports and nothing else: its memory is that of the measurement. Raises
-    `RunAbortedError` when it dies.
+    The process imports only the function's module, so its memory is that of the measurement. Raises `RunAbortedError`
+    if the process dies.
     """
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder, "task")
-        task.write_bytes(pickle.dumps((story, arguments, named)))
-        command = [sys.executable, "-X", "faulthandler", "-c", _STORY.format(path=sys.path, task=str(task))]
-        ended = subprocess.run(command, check=False).returncode
-        if ended != 0:
-            name = getattr(story, "__name__", "it")
-            raise RunAbortedError(f"the process that measured {name} died (exit status {ended}); what it said is above")
+        task.write_bytes(pickle.dumps((function, arguments, named)))
+        command = [sys.executable, "-X", "faulthandler", "-c", _CALL.format(path=sys.path, task=str(task))]
+        status = subprocess.run(command, check=False).returncode
+        if status != 0:
+            name = getattr(function, "__name__", repr(function))
+            raise RunAbortedError(f"the process that measured {name} died (exit status {status}); see its output above")
         result, error = pickle.loads(task.read_bytes())
     if error is not None:
         raise error
@@ -55,17 +55,17 @@ def in_child(story: Callable[Arguments, Result], *arguments: Arguments.args, **n
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held; on Linux not counting what its parent held when it was started."""
+    """Peak memory of this process, MB; on Linux without the memory of its parent at the start."""
     return _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def memory_mb() -> float:
-    """The memory that this process holds; 0 where the system does not say."""
+    """Memory of this process, MB; 0 if the system does not report it."""
     return _status_mb("VmRSS")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""How fast a video is decoded when few of its frames are wanted::
+"""Decoding rate of a video by stride::
 
 python -m benchmarks.decoding VIDEO
 """
@@ -25,28 +25,28 @@ BATCH_FRAMES: Final = 8
 
 @dataclass(frozen=True)
 class DecodingRate:
-    """One video, decoded for every N-th of its frames."""
+    """Decoding of every ``stride``-th frame of one video."""
 
     stride: int
     frames: int
-    """Frames of the video, wanted or not."""
+    """Frames of the video."""
     frames_out: int
-    """Of these, how many came out of the decoder."""
+    """Frames that the decoder returned."""
     seconds: float
-    """For decoding, and converting the wanted frames."""
+    """Time to decode, and to convert the sampled frames."""
 
     @property
     def frames_per_second(self) -> float:
-        """Frames of the video got through in a second."""
+        """Frames of the video per second."""
         return self.frames / self.seconds
 
 
 def decoding_rates(
     video: Path, strides: Iterable[int] = STRIDES, threads: int = 1, repeats: int = 3
 ) -> list[DecodingRate]:
-    """Decode a whole video as a worker does, once for each stride; of several ``repeats`` the fastest counts.
+    """Decode a whole video as a worker does, for each stride. The fastest of ``repeats`` runs counts.
 
-    Raises `VideoError` for what cannot be decoded.
+    Raises `VideoError` if the video cannot be decoded.
     """
     return [
         min((_decode(video, stride, threads) for _ in range(repeats)), key=lambda rate: rate.seconds)

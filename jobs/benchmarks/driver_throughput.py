@@ -1,4 +1,4 @@
-"""What the driver can schedule, and the memory that it takes: a run over workers that answer at once."""
+"""Throughput and memory of the driver: a run over stub workers that finish at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.scaling import INFO
@@ -22,7 +24,7 @@ from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.pool import Capacity, Completion
+from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.progress import Progress, Tally
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
@@ -30,44 +32,44 @@ from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentRes
 from posebatch.storage.local import LocalStore, local_etag
 
 FOLDER_VIDEOS: Final = 1000
-"""Videos in one folder."""
+"""Videos per folder of the archive."""
 
 
 @dataclass(frozen=True)
 class DriverFigures:
-    """A whole run of the driver over workers that answer at once."""
+    """A run of the driver over stub workers, and a second run with nothing to do."""
 
     workers: int
     videos: int
     segments_per_video: int
     seconds: float
-    """For listing, deciding, scheduling, writing a small file for each video, and the ledger at the end."""
+    """Time to list, decide, schedule, write a small file per video, and write the ledger."""
     again_s: float
-    """For the next run, which finds all of them up to date by that ledger."""
+    """Time of the second run, which finds all videos up to date by that ledger."""
     published_again: int
-    """By that next run: 0, or the figures are wrong."""
+    """Videos that the second run published: must be 0."""
     imports_mb: float
-    """Memory before the run."""
+    """Memory before the run, MB."""
     peak_at_tenth_mb: float
-    """The peak when a tenth of the videos were published."""
+    """Peak memory after a tenth of the videos, MB."""
     peak_mb: float
 
     @property
     def segments(self) -> int:
-        """Scheduled in all."""
+        """Segments scheduled by the first run."""
         return self.videos * self.segments_per_video
 
     @property
     def segments_per_s(self) -> float:
-        """Scheduled a second, of whole videos."""
+        """Segments scheduled per second."""
         return self.segments / self.seconds
 
 
-class StubPool:
+class StubPool(Pool):
     """A `Pool` whose workers answer at once, and whose CPU tasks do next to nothing, so that the driver is all.
 
-    Of a video only the commit record is published, and that with the bytes of the first one: its etag and fingerprint,
-    by which the next run knows that it is up to date, are those of all.
+    Only the commit record of a video is published, always with the bytes of the first one. All videos have its ETag and
+    fingerprint, by which the next run finds them up to date.
     """
 
     def __init__(self, context: RunContext, workers: int, segments_per_video: int) -> None:
@@ -76,23 +78,23 @@ class StubPool:
         self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
         self._tasks: list[SegmentTask | VideoTask] = []
 
+    @override
     def capacity(self) -> Capacity:
-        """See `Pool`."""
         segments = sum(isinstance(task, SegmentTask) for task in self._tasks)
         cpu_tasks = len(self._tasks) - segments
         return Capacity(self._workers - segments, 0, max(2, self._workers) - cpu_tasks, self._workers)
 
+    @override
     def submit(self, task: SegmentTask | VideoTask) -> None:
-        """See `Pool`."""
         self._tasks.append(task)
 
+    @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `Pool`."""
         tasks, self._tasks = self._tasks, []
         return [Completion(task, self._perform(task)) for task in tasks]
 
+    @override
     def activity(self) -> int:
-        """See `Pool`."""
         return 0
 
     def _perform(self, task: SegmentTask | VideoTask) -> object:
@@ -126,8 +128,8 @@ class StubPool:
         return CommittedRecord(video.output_path, local_etag(path.stat()), record)
 
 
-def the_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
-    """A run over an archive of empty files, then the same run again. Call it in a child."""
+def run_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
+    """Run over an archive of empty files, twice. Call it in a child process."""
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
@@ -145,7 +147,7 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
         with CommitIndex.load(store, videos) as index:
-            Scheduler(context, index, progress, StopRequest(), count).run(_listed(archive, settings), lambda: pool)
+            Scheduler(context, index, progress, StopRequest(), count).run(_list_videos(archive, settings), lambda: pool)
         return time.perf_counter() - started
 
     seconds = run()
@@ -157,7 +159,7 @@ def the_driver(folder: str, settings: Settings, videos: int, segments_per_video:
 
 
 def make_archive(archive: Path, videos: int) -> Path:
-    """Empty files, all with one etag."""
+    """Make empty files, all with the same ETag."""
     for number in range(videos):
         path = archive / f"{number // FOLDER_VIDEOS:03d}" / f"{number:06d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,5 +168,5 @@ def make_archive(archive: Path, videos: int) -> Path:
     return archive
 
 
-def _listed(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
+def _list_videos(archive: Path, settings: Settings) -> Iterator[SourceVideo]:
     return (replace(video, size_bytes=1) for video in list_videos(parse_inputs([str(archive)]), settings.selection))

@@ -1,4 +1,4 @@
-"""What is measured, as plain numbers, and what follows from it: ratios and efficiencies."""
+"""Figures of the benchmarks, and the ratios and efficiencies that follow from them."""
 
 from __future__ import annotations
 
@@ -9,82 +9,83 @@ from statistics import fmean
 
 @dataclass(frozen=True)
 class Measured:
-    """A timed stretch of frames."""
+    """Frames processed in a measured time."""
 
     frames: int
     persons: int
     seconds: float
     start_s: float = 0.0
-    """Before it, and not counted in ``seconds``: starting Ray, loading networks, looking for something to do."""
+    """Start-up before ``seconds``: starting Ray, loading networks, listing videos."""
 
     @property
     def rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.frames / self.seconds
 
     @property
     def persons_per_frame(self) -> float:
-        """That the detector found."""
+        """Mean number of persons that the detector found in a frame."""
         return self.persons / self.frames
 
 
 @dataclass(frozen=True)
 class NetworkSpeed:
-    """One network alone, against matrix products of the same minute on the same threads."""
+    """Speed of one network alone, and of matrix products measured just before and after it on the same threads."""
 
     gflops: float
-    """For one image, as the registry states it."""
+    """GFLOP for one image, from its record."""
     images_per_s: float
     gemm_gflops_per_s: float
 
     @classmethod
     def mean(cls, parts: Sequence[NetworkSpeed]) -> NetworkSpeed:
-        """Of one network in equal workers that were measured beside each other."""
+        """The mean over equal workers that were measured at the same time."""
         images_per_s = fmean(part.images_per_s for part in parts)
         return NetworkSpeed(parts[0].gflops, images_per_s, fmean(part.gemm_gflops_per_s for part in parts))
 
     @property
     def gflops_per_s(self) -> float:
-        """What the network achieves."""
+        """GFLOP per second of the network."""
         return self.gflops * self.images_per_s
 
     @property
     def share_of_gemm(self) -> float:
-        """Achieved operations as a fraction of those of a matrix product."""
+        """Operations per second as a fraction of those of a matrix product."""
         return self.gflops_per_s / self.gemm_gflops_per_s
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Each stage alone: seconds for one frame, and what follows for all together."""
+    """Seconds per frame of each stage alone."""
 
     device: str
     precision: str
-    """The number format in force."""
+    """Number format of the networks."""
     engine: str
-    """What runs the networks."""
+    """Library that runs the networks."""
     threads: int
-    """Of one worker, which every stage had for itself."""
+    """Threads of one worker. Every stage used all of them."""
     persons_per_frame: float
     decode_only: float
     """FFmpeg's decoder, a part of ``decode``."""
     decode: float
-    """From the file to frames as the networks take them."""
+    """From the file to frames for the networks."""
     detect: float
-    """Resizing, the detector, its post-processing."""
+    """Resizing, the detector, its postprocessing."""
     pose: float
-    """Cropping, the pose network, joints from heatmaps."""
+    """Cropping, the pose network, heatmap decoding."""
     publish: float
     """Staging, reading back, and writing the tables and the commit record."""
     gemm_type: str
+    """Number format of the matrix products."""
     detector: NetworkSpeed
-    """With its resizing and post-processing."""
+    """The detector with its resizing and postprocessing."""
     pose_network: NetworkSpeed
     """The network alone, on ready crops."""
 
     @classmethod
     def mean(cls, parts: Sequence[StageTimes]) -> StageTimes:
-        """Of equal workers that were measured beside each other."""
+        """The mean over equal workers that were measured together."""
         return replace(
             parts[0],
             decode_only=fmean(part.decode_only for part in parts),
@@ -98,14 +99,14 @@ class StageTimes:
 
     @property
     def stages(self) -> dict[str, float]:
-        """Seconds of one worker for one frame, by stage."""
+        """Seconds per frame of one worker, by stage."""
         return {"decode": self.decode, "detect": self.detect, "pose": self.pose, "publish": self.publish}
 
     def predicted_rate(self, cores: int) -> float:
-        """Frames a second of a machine on which nothing but the stages takes time.
+        """Frames per second of a machine if only the stages took time.
 
-        Without a GPU all stages share the cores, so their times add up. With one, the networks share the GPU,
-        decoding and publishing the cores, and the slower of the two sides sets the pace.
+        Without a GPU all stages share the cores, so their times add up. With a GPU the networks share the GPU, and
+        decoding and publishing share the cores; the slower of the two is the limit.
         """
         on_cores = cores / self.threads
         if self.device == "cpu":
@@ -115,13 +116,13 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a process that held one worker, MB."""
+    """Memory of a process with one worker, MB."""
 
     peak: float
     imports: float
-    """When the libraries were loaded and nothing else: a part of ``peak``."""
+    """After the imports; a part of ``peak``."""
     weights: float
-    """Of the two weight files."""
+    """Size of the two weight files."""
 
 
 @dataclass(frozen=True)
@@ -131,54 +132,54 @@ class EndToEnd:
     name: str
     measured: Measured
     stages: StageTimes
-    """Measured with as many threads as a worker had here."""
+    """Measured with the threads of one worker."""
     cores: int
     memory: Memory | None = None
 
     @property
     def efficiency(self) -> float:
-        """Its rate as a fraction of what the stages alone predict for the same cores."""
+        """The rate as a fraction of the rate that the stages alone predict for the same cores."""
         return self.measured.rate / self.stages.predicted_rate(self.cores)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Another way to do the same work with the same weights."""
+    """Another program on the same frames."""
 
     name: str
     measured: Measured
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds for one frame by stage; empty when the peer's stages cannot be told apart."""
+    """Seconds per frame by stage; empty if the stages cannot be separated."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scene, one pair of networks, one precision: all that was measured."""
+    """All measurements of one scene, one pair of networks and one precision."""
 
     scene: str
     networks: str
     precision: str
-    """As asked for."""
+    """The value of ``--precision``."""
     cores: int
     one_process: EndToEnd
     on_ray: tuple[EndToEnd, ...]
-    """With one worker, ..., with all."""
+    """By ascending number of workers."""
     peers: tuple[Peer, ...]
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Scene, networks, number format and engine, for tables."""
         stages = self.one_process.stages
         return f"{self.scene}, {self.networks}, {stages.precision} {stages.engine}"
 
     @property
     def job(self) -> EndToEnd:
-        """The run that is compared: on Ray with most workers, or in one process where there is no Ray."""
+        """The run to compare with others: on Ray with most workers, or else in one process."""
         return self.on_ray[-1] if self.on_ray else self.one_process
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The job against each peer, and actors against one process on the same cores."""
+        """Rate of the job relative to each peer, and of the actors relative to one process on the same cores."""
         against = {f"job / {peer.name}": self.job.measured.rate / peer.measured.rate for peer in self.peers}
         if self.on_ray:
             against["actors / one process"] = self.job.measured.rate / self.one_process.measured.rate

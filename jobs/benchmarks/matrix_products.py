@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products of a number format."""
+"""Upper limit of the machine: matrix products in a number format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SIZE: Final = {"cpu": 1024, "cuda": 8192}
 
 
 _PRODUCTS: Final = {"cpu": 1, "cuda": 20}
-"""Between two looks at the clock."""
+"""Products between two looks at the clock."""
 
 
 def gemm_gflops_per_s(device: str, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Operations of square matrix products, a multiplication and an addition counted as two, on torch's threads."""
+    """GFLOP per second of square matrix products on torch's threads. A multiply-add is two operations."""
     size = _SIZE[device]
     a = torch.randn(size, size, device=device).to(dtype)
     out = torch.empty_like(a)
@@ -31,10 +31,9 @@ def gemm_gflops_per_s(device: str, dtype: torch.dtype, seconds: float = 1.0) -> 
 
 
 def gemm_type(precision: str, device: str) -> torch.dtype:
-    """The number format whose products a precision is held against.
+    """The number format of the matrix products that a precision is compared with.
 
-    torch has no int8 product to compare with: int8, and whatever else is no format of torch's, is held against the
-    faster of fp32 and bf16.
+    torch has no int8 matrix product, so int8 is compared with the faster of fp32 and bf16.
     """
     named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision in named:

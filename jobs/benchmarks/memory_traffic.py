@@ -1,4 +1,4 @@
-"""Bytes: what a network's layers read and write, and what the machine's memory can do."""
+"""Memory traffic: bytes that a network's layers read and write, and the bandwidth of the machine's memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from benchmarks.timing import seconds_per_image, wait_for
 from posebatch.models.networks.preparation import fold_batch_norms
 
 _COPIED_MB: Final = {"cpu": 256, "cuda": 4096}
-"""Far more than a cache holds."""
+"""Size of the copied block, MB: much larger than a cache."""
 
 
 @torch.inference_mode()
 def layer_mb(network: nn.Module, size_wh: tuple[int, int]) -> float:
-    """MB in fp32 that the convolutions and linear layers of one image read and write, weights left out.
+    """MB in fp32 that convolutions and linear layers read and write for one image, without weights.
 
-    As if each were run by itself, with batch norms and activation functions done on the way: what is not kept in a
-    cache has to go through the memory.
+    Batch norms and activation functions count as fused. This is the traffic without any cache.
     """
     total = 0
 
@@ -38,7 +37,7 @@ def layer_mb(network: nn.Module, size_wh: tuple[int, int]) -> float:
 
 
 def memory_gb_per_s(device: str, seconds: float = 1.0) -> float:
-    """Bytes read and written a second by copying, on torch's threads."""
+    """GB read and written per second by copying, on torch's threads."""
     source = torch.zeros(_COPIED_MB[device] << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 

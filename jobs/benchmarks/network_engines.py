@@ -1,14 +1,14 @@
-"""Every way to run a network that we know of: why `models.engines` takes the ones it takes, and its batch sizes.
+"""Speed of a network on every engine: the reason for the choices and batch sizes of `models.networks.engines`.
 
-Call it in a child: it sets the number of threads.
+Call `measure_engines` in a child process: it sets the number of threads.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import nn
@@ -35,16 +35,17 @@ from posebatch.models.weights.names import resolve
 from posebatch.models.weights.quantized import load_quantized
 from posebatch.models.weights.records import SSDLITE_ARCHITECTURES, AnyRecord, Kind, PoseRecord
 
-Call = Callable[[torch.Tensor], object]
+Run = Callable[[torch.Tensor], object]
+"""Runs a network on images (n, 3, h, w)."""
 
 
 _PASSES: Final = {"cpu": 1, "cuda": 20}
-"""Between two looks at the clock: a GPU is given more before it is waited for."""
+"""Passes between two looks at the clock: a GPU works asynchronously."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to run one network."""
+class EngineSpeed:
+    """Speed of one network on one engine."""
 
     name: str
     images_per_s: dict[int, float]
@@ -52,133 +53,168 @@ class Way:
 
 
 @dataclass(frozen=True)
-class NetworkWays:
-    """All ways to run one network on one machine."""
+class NetworkFigures:
+    """Speed of one network on all engines of one machine."""
 
     network: str
     gflops: float
-    """For one image, as the registry states it."""
+    """GFLOP for one image, from its record."""
     layer_mb: float
-    """Read and written by the layers of one image in fp32, without the weights."""
+    """MB read and written by the layers for one image in fp32, without the weights."""
     threads: int
     memory_gb_per_s: float
-    """Of copying."""
+    """GB per second of copying."""
     gemm_gflops_per_s: dict[str, float]
-    """Matrix products by number format, before and after everything else, the mean."""
-    ways: tuple[Way, ...]
+    """Matrix products by number format: the mean of before and after the networks."""
+    engines: tuple[EngineSpeed, ...]
     left_out: tuple[str, ...]
-    """What cannot be had here, and why."""
+    """Unavailable engines, each with the reason."""
 
 
-def measure_ways(
+def measure_engines(
     kind: Kind, name_or_path: str, device: str, batch_sizes: Sequence[int], threads: int, seconds: float
-) -> NetworkWays:
-    """Run a network in every way, on random pictures of its input size.
+) -> NetworkFigures:
+    """Run a network on every engine of the device, on random images of its input size.
 
-    The network alone: no resizing, no cropping, no post-processing. Raises `WeightsError` for a network that is not
-    there, and `SettingsError` for a detector that is no SSDLite: torchvision's others are run as they come.
+    The network runs alone, without resizing, cropping and postprocessing. Raises `WeightsError` for an unknown network,
+    and `SettingsError` for a detector that is no SSDLite: torchvision's detectors cannot be separated from their
+    preprocessing.
     """
     torch.set_num_threads(threads)
-    record, network, size_wh = _loaded(kind, name_or_path)
-    traffic, memory = layer_mb(network, size_wh), memory_gb_per_s(device, seconds)
-    formats = {str(name): DTYPES[name] for name in _formats(device)}
+    subject = _load(kind, name_or_path, device)
+    traffic, memory = layer_mb(subject.network, subject.size_wh), memory_gb_per_s(device, seconds)
+    formats = {str(name): DTYPES[name] for name in _PRECISIONS[device]}
     before = {name: gemm_gflops_per_s(device, dtype, seconds / 2) for name, dtype in formats.items()}
-    ways, left_out = [], []
-    for name, sizes, make in _ways(kind, name_or_path, network, size_wh, device, batch_sizes):
+    middle = batch_sizes[len(batch_sizes) // 2 : len(batch_sizes) // 2 + 1]
+    speeds, left_out = [], []
+    for engine in ENGINES[device]:
+        sizes = batch_sizes if engine.all_sizes else middle
         try:
-            ways.append(Way(name, {size: _rate(make(size), size, size_wh, device, seconds) for size in sizes}))
+            rates = {
+                size: _rate(engine.make(subject, engine.precision, size), size, subject, seconds) for size in sizes
+            }
+            speeds.append(EngineSpeed(engine.name, rates))
         except (SettingsError, WeightsError) as error:
-            left_out.append(f"{name}: {error}")
-        except Exception as error:  # a compiler that is not there, a kernel that a device does not have
-            left_out.append(f"{name}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            left_out.append(f"{engine.name}: {error}")
+        except Exception as error:  # a missing compiler, a kernel that the device does not have
+            left_out.append(f"{engine.name}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
     after = {name: gemm_gflops_per_s(device, dtype, seconds / 2) for name, dtype in formats.items()}
     gemm = {name: (before[name] + after[name]) / 2 for name in formats}
-    gflops = network_cost(record)[0]
-    return NetworkWays(record.name, gflops, traffic, threads, memory, gemm, tuple(ways), tuple(left_out))
+    gflops = network_cost(subject.record)[0]
+    return NetworkFigures(subject.record.name, gflops, traffic, threads, memory, gemm, tuple(speeds), tuple(left_out))
 
 
-def _loaded(kind: Kind, name_or_path: str) -> tuple[AnyRecord, nn.Module, tuple[int, int]]:
+@dataclass(frozen=True)
+class _Subject:
+    """The network to measure."""
+
+    kind: Kind
+    name_or_path: str
+    record: AnyRecord
+    network: nn.Module
+    size_wh: tuple[int, int]
+    device: str
+
+    def copy(self) -> nn.Module:
+        return copy.deepcopy(self.network).eval().requires_grad_(False)
+
+
+def _load(kind: Kind, name_or_path: str, device: str) -> _Subject:
     if kind == "detector" and resolve(kind, name_or_path).architecture not in SSDLITE_ARCHITECTURES:
-        raise SettingsError(f"{name_or_path}: only SSDLite detectors can be run in other ways than as they come")
+        raise SettingsError(f"{name_or_path}: only SSDLite detectors can be run on other engines")
     record, state = load_weights(kind, name_or_path)
     if isinstance(record, PoseRecord):
         network: nn.Module = build_pose_network(record.architecture)
         load_into(network, state, name_or_path)
-        return record, network, record.input_size_wh
+        return _Subject(kind, name_or_path, record, network, record.input_size_wh, device)
     ssd = build_person_ssd(record.architecture)
     load_into(ssd, state, name_or_path)
-    return record, BoxNetwork(ssd), (INPUT_SIZE, INPUT_SIZE)
+    return _Subject(kind, name_or_path, record, BoxNetwork(ssd), (INPUT_SIZE, INPUT_SIZE), device)
 
 
-def _formats(device: str) -> tuple[Precision, ...]:
-    return ("fp32", "bf16") if device == "cpu" else ("fp32", "bf16", "fp16")
+# Engines: each function makes the network ready for batches of one size
 
 
-def _ways(
-    kind: Kind,
-    name_or_path: str,
-    network: nn.Module,
-    size_wh: tuple[int, int],
-    device: str,
-    batch_sizes: Sequence[int],
-) -> Iterator[tuple[str, Sequence[int], Callable[[int], Call]]]:
-    """Name, batch sizes to try, and how to make it ready for one of them."""
+def _as_loaded(subject: _Subject, precision: Precision, batch_size: int) -> Run:
+    return subject.copy().to(subject.device)
 
-    def fresh() -> nn.Module:
-        return copy.deepcopy(network).eval().requires_grad_(False)
 
-    def as_loaded(_: int) -> Call:
-        return fresh().to(device)
+def _folded(subject: _Subject, precision: Precision, batch_size: int) -> Run:
+    network = subject.copy()
+    fold_batch_norms(network)
+    return network.to(subject.device)
 
-    def folded(_: int) -> Call:
-        plain = fresh()
-        fold_batch_norms(plain)
-        return plain.to(device)
 
-    def compiled(precision: Precision) -> Callable[[int], Call]:
-        def make(_: int) -> Call:
-            ready = torch.compile(prepare_network(fresh(), device, DTYPES[precision]))
-            return lambda images: ready(images.to(DTYPES[precision], memory_format=torch.channels_last))
+def _compiled(subject: _Subject, precision: Precision, batch_size: int) -> Run:
+    dtype = DTYPES[precision]
+    network = torch.compile(prepare_network(subject.copy(), subject.device, dtype))
+    return lambda images: network(images.to(dtype, memory_format=torch.channels_last))
 
-        return make
 
-    def by_torch(precision: Precision) -> Callable[[int], Call]:
-        def make(size: int) -> Call:
-            on_cpu = device == "cpu"
-            return start_engine(fresh(), size_wh, Placement("cpu" if on_cpu else "cuda", precision, "torch", size))
+def _torch_engine(subject: _Subject, precision: Precision, batch_size: int) -> Run:
+    placement = Placement("cpu" if subject.device == "cpu" else "cuda", precision, "torch", batch_size)
+    return start_engine(subject.copy(), subject.size_wh, placement)
 
-        return make
 
-    def by_openvino(precision: Precision) -> Callable[[int], Call]:
-        def make(size: int) -> Call:
-            choose_placement("cpu", precision, "openvino")  # says what is missing
-            placement = Placement("cpu", precision, "openvino", size)
-            if precision == "int8":
-                return start_quantized(load_quantized(kind, name_or_path), size_wh, placement)
-            return start_engine(fresh(), size_wh, placement)
+def _openvino_engine(subject: _Subject, precision: Precision, batch_size: int) -> Run:
+    choose_placement("cpu", precision, "openvino")  # raises if OpenVINO is missing
+    placement = Placement("cpu", precision, "openvino", batch_size)
+    if precision == "int8":
+        return start_quantized(load_quantized(subject.kind, subject.name_or_path), subject.size_wh, placement)
+    return start_engine(subject.copy(), subject.size_wh, placement)
 
-        return make
 
-    middle = batch_sizes[len(batch_sizes) // 2 : len(batch_sizes) // 2 + 1]
-    yield "torch fp32, as loaded", middle, as_loaded
-    yield "torch fp32, batch norms folded", middle, folded
-    for precision in _formats(device):
-        yield f"torch.compile {precision}", middle, compiled(precision)
-        graph = ", CUDA graph" if device == "cuda" else ", folded, channels last"
-        yield f"torch {precision}{graph}", batch_sizes, by_torch(precision)
-    if device == "cpu":
-        for precision in ("fp32", "bf16", "int8"):
-            yield f"OpenVINO {precision}", batch_sizes, by_openvino(precision)
+class _Engine(NamedTuple):
+    name: str
+    make: Callable[[_Subject, Precision, int], Run]
+    precision: Precision = "fp32"
+    all_sizes: bool = True
+    """Measured at every batch size, or only at the middle one."""
+
+
+_PRECISIONS: Final[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
+"""Number formats of torch by device."""
+
+
+_PLAIN: Final = (
+    _Engine("torch fp32, as loaded", _as_loaded, all_sizes=False),
+    _Engine("torch fp32, batch norms folded", _folded, all_sizes=False),
+)
+
+
+ENGINES: Final[dict[str, tuple[_Engine, ...]]] = {
+    "cpu": (
+        *_PLAIN,
+        _Engine("torch.compile fp32", _compiled, "fp32", all_sizes=False),
+        _Engine("torch fp32, folded, channels last", _torch_engine, "fp32"),
+        _Engine("torch.compile bf16", _compiled, "bf16", all_sizes=False),
+        _Engine("torch bf16, folded, channels last", _torch_engine, "bf16"),
+        _Engine("OpenVINO fp32", _openvino_engine, "fp32"),
+        _Engine("OpenVINO bf16", _openvino_engine, "bf16"),
+        _Engine("OpenVINO int8", _openvino_engine, "int8"),
+    ),
+    "cuda": (
+        *_PLAIN,
+        _Engine("torch.compile fp32", _compiled, "fp32", all_sizes=False),
+        _Engine("torch fp32, CUDA graph", _torch_engine, "fp32"),
+        _Engine("torch.compile bf16", _compiled, "bf16", all_sizes=False),
+        _Engine("torch bf16, CUDA graph", _torch_engine, "bf16"),
+        _Engine("torch.compile fp16", _compiled, "fp16", all_sizes=False),
+        _Engine("torch fp16, CUDA graph", _torch_engine, "fp16"),
+    ),
+}
+"""The engines of a device, in the order of the table."""
 
 
 @torch.inference_mode()
-def _rate(run: Call, batch_size: int, size_wh: tuple[int, int], device: str, seconds: float) -> float:
-    images = torch.rand(batch_size, 3, *size_wh[::-1], device=device)
+def _rate(run: Run, batch_size: int, subject: _Subject, seconds: float) -> float:
+    """Images per second."""
+    images = torch.rand(batch_size, 3, *subject.size_wh[::-1], device=subject.device)
 
     def passes() -> int:
-        for _ in range(_PASSES[device]):
+        for _ in range(_PASSES[subject.device]):
             run(images)
-        wait_for(device)
-        return batch_size * _PASSES[device]
+        wait_for(subject.device)
+        return batch_size * _PASSES[subject.device]
 
     return 1 / seconds_per_image(passes, seconds)

@@ -1,4 +1,4 @@
-"""Pairs of networks to measure, by name: those of the presets, and a heavy pose network that needs no download."""
+"""Pairs of networks to measure, by name: those of the presets, and one with a heavy pose network of random weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from posebatch.models.weights.names import EMBEDDED, resolve
 from posebatch.models.weights.quantized import quantized_file, save_quantized
 
 RANDOM_RESNET: Final = "resnet50"
-"""The embedded detector with a ResNet-50 pose network of random weights: as fast as a trained one, its joints mean
-nothing."""
+"""The embedded detector with a ResNet-50 pose network of random weights: as fast as a trained network, no download."""
 
 
 NETWORKS: Final = (*(name for name in PRESETS if name not in PRESET_VALUES), RANDOM_RESNET)
@@ -30,15 +29,15 @@ class Networks:
     """A detector and a pose network, each by name or file."""
 
     name: str
-    """For tables."""
+    """Name in tables."""
     detector: str
     pose: str
 
 
 def networks_named(name: str, folder: Path) -> Networks:
-    """Where the networks are, by one of `NETWORKS` or ``DETECTOR,POSE``; random weights are written to ``folder``.
+    """The pair of a name: one of `NETWORKS`, or ``DETECTOR,POSE``. Random weights are written to ``folder``.
 
-    Raises `SettingsError` for a name that is neither.
+    Raises `SettingsError` for another name.
     """
     if name in PRESETS and name not in PRESET_VALUES:
         return Networks(name, *PRESETS[name])
@@ -47,7 +46,7 @@ def networks_named(name: str, folder: Path) -> Networks:
         return Networks(f"{Path(detector).stem} {Path(pose).stem}", detector, pose)
     if name != RANDOM_RESNET:
         known = ", ".join(NETWORKS)
-        raise SettingsError(f"networks {name!r} are none of {known}, and no detector and pose network: DETECTOR,POSE")
+        raise SettingsError(f"networks {name!r} are neither one of {known} nor of the form DETECTOR,POSE")
     path = folder / "resnet50_256x192_random.safetensors"
     if not path.exists():
         write_random_pose_network(path, "resnet50")
@@ -57,7 +56,7 @@ def networks_named(name: str, folder: Path) -> Networks:
 
 
 def quantize_random_pose_network(path: Path) -> None:
-    """The 8-bit version of a random pose network, calibrated on noise: it is as fast as a real one."""
+    """Write the 8-bit version of a random pose network, calibrated on noise: as fast as a trained one."""
     record, state = load_weights("pose", str(path))
     network = build_pose_network(record.architecture)
     load_into(network, state, path.name)
@@ -67,7 +66,7 @@ def quantize_random_pose_network(path: Path) -> None:
 
 
 def write_random_pose_network(path: Path, architecture: str) -> None:
-    """A weight file as ``--pose`` takes it, with the same random weights whenever it is written."""
+    """Write a weight file for ``--pose`` with random weights, the same in every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_pose_network(architecture)

@@ -1,4 +1,4 @@
-"""What planning a night over a large archive costs: listings are made up as they are read, and nothing is computed."""
+"""Cost of planning a night over a large archive. Listings are generated on the fly, and no video is processed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
+
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from posebatch.core.records import VideoRecord
@@ -27,87 +29,89 @@ from posebatch.storage.s3 import PART_BYTES
 from posebatch.storage.store import Store, StoredObject
 
 PAGE_KEYS: Final = 1000
-"""Keys that S3 lists with one request."""
+"""Keys that S3 lists per request."""
 
 
 DOLLARS: Final = {"list": 5e-6, "put": 5e-6, "get": 4e-7, "head": 4e-7}
-"""Of one request: S3 Standard's list prices in us-east-1 in November 2026. Bytes cost nothing within a region."""
+"""Dollars per request: S3 Standard's list prices in us-east-1, November 2026. Transfer within a region is free."""
 
 
 _BUCKET: Final = "archive"
 
 
 _SOURCE, _RECORD = 0x9E3779B97F4A7C15F39CC0605CEDC835, 0xC2B2AE3D27D4EB4F165667B19E3779F9
+"""Multipliers that spread the generated ETags of videos and of commit records."""
 
 
 @dataclass(frozen=True)
 class NightFigures:
-    """The planning of one night, from the listing of the inputs to the ledger, on one core."""
+    """The planning of one night on one core, from the listing of the inputs to the ledger."""
 
     name: str
     videos: int
     to_do: int
-    """Videos that were found to need work."""
+    """Videos that need work."""
     passed: int
-    """Videos that were found to need none."""
+    """Videos that need no work."""
     wall_s: float
     cpu_s: float
     listing_wall_s: float
-    """Of these for making up the two listings, which is the store's time."""
+    """Part of ``wall_s`` that generates the two listings, in place of a store."""
     listing_cpu_s: float
+    """Part of ``cpu_s`` that generates the two listings."""
     input_pages: int
     """Requests that list the inputs."""
     requests: dict[str, int]
-    """All others, by kind."""
+    """All other requests, by kind."""
     bytes_read: int
-    """Of objects."""
+    """Bytes of objects read."""
     bytes_written: int
     imports_mb: float
-    """Memory before."""
+    """Memory before the planning, MB."""
     peak_mb: float
 
     @property
     def beyond_wall_s(self) -> float:
-        """Beyond the listings."""
+        """Wall time without the listings."""
         return self.wall_s - self.listing_wall_s
 
     @property
     def beyond_cpu_s(self) -> float:
-        """Of the core's own time, whatever else the machine does."""
+        """CPU time without the listings."""
         return self.cpu_s - self.listing_cpu_s
 
     @property
     def dollars(self) -> float:
-        """At S3's list prices, the listing of the inputs among it."""
+        """Price of all requests, those that list the inputs included."""
         requests = sum(DOLLARS[kind] * number for kind, number in self.requests.items())
         return requests + DOLLARS["list"] * self.input_pages
 
 
 class GeneratedArchive(LocalStore):
-    """So many videos, listed out of nothing."""
+    """An archive whose listing is generated: it holds no files."""
 
     def __init__(self, videos: int) -> None:
         super().__init__("/")
         self.root, self.videos, self.pages = f"s3://{_BUCKET}", videos, 0
 
+    @override
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """See `Store.list`."""
         self.pages += math.ceil(self.videos / PAGE_KEYS)
         return (StoredObject(_key(n), _etag(n, _SOURCE), n % 10**9, 1.7e9 + n) for n in range(self.videos))
 
 
 class GeneratedOutput(LocalStore):
-    """An output whose commit records are listed, and read, out of nothing; all else lies in a folder. Counts."""
+    """An output that counts requests. Its commit records are generated; other objects are in a folder."""
 
     def __init__(self, folder: str, published: int, fingerprint: str) -> None:
         super().__init__(folder)
         self.published, self.requests = published, Counter[str]()
         self.bytes_read = self.bytes_written = 0
-        # not packed, so that another etag of the same length can be put in its place
+        # uncompressed, so that `fetch` can replace the ETag by another one of the same length
         self._record = record_to_bytes(record_of(_video(0), fingerprint), compression="none")
 
+    @override
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """See `Store.list`."""
         if prefix != RECORDS:
             self.requests["list"] += 1
             return super().list(prefix)
@@ -115,27 +119,27 @@ class GeneratedOutput(LocalStore):
         return self.list_records()
 
     def list_records(self) -> Iterator[StoredObject]:
-        """The same without counting."""
+        """The commit records, without counting requests."""
         for n in range(self.published):
             yield StoredObject(f"{RECORDS}{_BUCKET}/{_key(n)}.parquet", _etag(n, _RECORD), 13_000, 1.7e9)
 
+    @override
     def fetch(self, key: str) -> tuple[bytes, str]:
-        """See `Store.fetch`."""
         self.requests["get"] += 1
         n = _number(key)
         content = self._record.replace(_etag(0, _SOURCE).encode(), _etag(n, _SOURCE).encode())
         self.bytes_read += len(content)
         return content, _etag(n, _RECORD)
 
+    @override
     def read(self, key: str) -> bytes:
-        """See `Store.read`."""
         self.requests["get"] += 1
         content = super().read(key)
         self.bytes_read += len(content)
         return content
 
+    @override
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
-        """See `Store.put`."""
         stored = super().put(key, content)
         parts = math.ceil(stored.size_bytes / PART_BYTES) + 2 if stored.size_bytes > PART_BYTES else 1
         self.requests.update({"put": parts, "head": int(parts > 1)})
@@ -144,19 +148,19 @@ class GeneratedOutput(LocalStore):
 
 
 def record_of(video: SourceVideo, fingerprint: str) -> VideoRecord:
-    """The commit record of a video that went well."""
+    """The commit record of a video without problems."""
     return VideoRecord(
         video.uri, video.etag, video.size_bytes, video.last_modified, "ok", fingerprint, "benchmark", "0"
     )
 
 
-def plan_a_night(
+def plan_night(
     name: str, folder: str, settings: Settings, videos: int, published: int, then_publish: bool = False
 ) -> NightFigures:
-    """Plan a night over an archive of which so many are published; its ledger is that of the folder, if there is one.
+    """Plan a night over ``videos`` videos, of which ``published`` are published. Call it in a child process.
 
-    ``then_publish``: all others are published in that night, so that the ledger at its end tells of them. Call it in a
-    child.
+    ``folder`` keeps the ledger from one night to the next. With ``then_publish`` the ledger at the end holds all videos
+    as published.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -167,7 +171,7 @@ def plan_a_night(
     found = list_inputs([Input(archive.root, archive, "", None, False, f"{_BUCKET}/")], settings.selection).videos
     to_do = skipped = 0
     with CommitIndex.load(output, len(found)) as index:
-        for item in _planned(Planner(found, index, context)):
+        for item in _poll(Planner(found, index, context)):
             if isinstance(item, SkippedVideos):
                 skipped += item.videos
                 continue
@@ -193,7 +197,7 @@ def plan_a_night(
     )
 
 
-def _planned(planner: Planner) -> Iterator[Planned | SkippedVideos]:
+def _poll(planner: Planner) -> Iterator[Planned | SkippedVideos]:
     while not planner.exhausted:
         item = planner.poll(1.0)
         if item is not None:
@@ -201,7 +205,7 @@ def _planned(planner: Planner) -> Iterator[Planned | SkippedVideos]:
 
 
 def _listings(archive: Store, output: GeneratedOutput) -> tuple[float, float]:
-    """Seconds, and the core's own, that both listings take alone."""
+    """Wall and CPU seconds of both listings alone."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in archive.list():
         pass
@@ -214,8 +218,8 @@ def _key(number: int) -> str:
     return f"cam{number // 10_000:04d}/2026-{number // 100 % 100:02d}/clip-{number:09d}.mp4"
 
 
-def _etag(number: int, of: int) -> str:
-    return f"{(number + 1) * of % 2**128:032x}"
+def _etag(number: int, multiplier: int) -> str:
+    return f"{(number + 1) * multiplier % 2**128:032x}"
 
 
 def _video(number: int) -> SourceVideo:

@@ -1,4 +1,4 @@
-"""Other programs on the same frames, in an environment of their own: none of them is a dependency."""
+"""Run YOLO, MediaPipe and Keypoint R-CNN on the same frames, in another Python environment: none is a dependency."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from posebatch.core.errors import RunAbortedError
 
 
 def other_program(python: str, program: str, videos: Sequence[Path], threads: int, limit: int) -> Peer | None:
-    """One of `outside.PROGRAMS` by the Python of another environment; None when that has not got it.
+    """Run one of `other_programs_entry.PROGRAMS` with ``python``; None if the program is not installed there.
 
-    Raises `RunAbortedError` when it fails.
+    Raises `RunAbortedError` if it fails.
     """
     command = [python, "-I", other_programs_entry.__file__, program, str(threads), str(limit), *map(str, videos)]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RunAbortedError(f"--others {python}: cannot be run: {error}") from error
-    if ended.returncode == other_programs_entry.NOT_INSTALLED:
+    if done.returncode == other_programs_entry.NOT_INSTALLED:
         return None
-    if ended.returncode != 0:
-        raise RunAbortedError(f"--others {python}: {program} failed: {ended.stderr.strip()[-500:]}")
-    return Peer(program, Measured(**json.loads(ended.stdout.splitlines()[-1])))
+    if done.returncode != 0:
+        raise RunAbortedError(f"--others {python}: {program} failed: {done.stderr.strip()[-500:]}")
+    return Peer(program, Measured(**json.loads(done.stdout.splitlines()[-1])))

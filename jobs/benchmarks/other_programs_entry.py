@@ -1,10 +1,10 @@
-"""Other programs that a user might take instead: run by a Python that has them installed, which need not have ours.
+"""Speed of other pose estimators. Runs in a Python that has them installed; posebatch itself is not needed there.
 
-    PYTHON outside.py PROGRAM THREADS FRAMES VIDEO...
+    PYTHON other_programs_entry.py PROGRAM THREADS FRAMES VIDEO...
 
-Prints the figures as one line of JSON; exits with 3 when the program is not installed there. Each reads the video in
-the way its documentation has it and finds the joints of every frame. They bring their own networks, so only their speed
-can be compared, not what they find.
+Prints the figures as one line of JSON; exits with 3 if the program is not installed. Each program reads the video as
+its documentation shows and finds the joints of every frame. The programs have networks of their own, so compare their
+speed and not their results.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from itertools import islice
 from typing import Any
 
 NOT_INSTALLED = 3
+"""Exit code for a missing program."""
 
 
 PERSONS = 2
-"""Boxes in each frame of a network with random weights, which cannot tell by itself."""
+"""Boxes per frame of a network with random weights."""
 
 
 Process = Callable[[Any], int]
-"""A frame to how many persons were found in it."""
+"""Finds the persons of a frame; returns their number."""
 
 
 def keypoint_rcnn(threads: int, videos: Sequence[str]) -> tuple[Process, Iterable[Any]]:
-    """torchvision's Keypoint R-CNN on ResNet-50, random weights: its two best boxes get keypoints."""
+    """torchvision's Keypoint R-CNN on ResNet-50 with random weights; the two best boxes get keypoints."""
     import av  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from torchvision.models.detection import keypointrcnn_resnet50_fpn  # noqa: PLC0415
@@ -51,7 +52,7 @@ def keypoint_rcnn(threads: int, videos: Sequence[str]) -> tuple[Process, Iterabl
 
 
 def yolo_pose(threads: int, videos: Sequence[str]) -> tuple[Process, Iterable[Any]]:
-    """The smallest of Ultralytics' pose networks, random weights: it finds nobody, so joints cost it nothing."""
+    """The smallest of Ultralytics' pose networks with random weights. It finds nobody, so joints cost no time."""
     import torch  # noqa: PLC0415
     from ultralytics import YOLO  # noqa: PLC0415
 
@@ -62,7 +63,7 @@ def yolo_pose(threads: int, videos: Sequence[str]) -> tuple[Process, Iterable[An
 
 
 def mediapipe_pose(threads: int, videos: Sequence[str]) -> tuple[Process, Iterable[Any]]:
-    """MediaPipe's pose landmarks, which follow one person; it chooses its own threads."""
+    """MediaPipe's pose landmarks, which follow one person. MediaPipe chooses its own threads."""
     import cv2  # noqa: PLC0415
     import mediapipe  # noqa: PLC0415
 
@@ -75,8 +76,8 @@ def mediapipe_pose(threads: int, videos: Sequence[str]) -> tuple[Process, Iterab
         for video in videos:
             capture = cv2.VideoCapture(video)
             while True:
-                there, image = capture.read()
-                if not there:
+                ok, image = capture.read()
+                if not ok:
                     break
                 yield image
 
@@ -88,21 +89,21 @@ PROGRAMS = {
     "YOLO11n pose": yolo_pose,
     "MediaPipe pose": mediapipe_pose,
 }
-"""What they are called in tables."""
+"""The programs, by their names in tables."""
 
 
 def measure(program: str, threads: int, limit: int, videos: Sequence[str]) -> dict[str, Any]:
-    """Frames, persons, seconds, and the seconds before the second frame; raises ``ImportError`` without the program."""
+    """The fields of `figures.Measured`. The first frame is start-up. Raises ``ImportError`` without the program."""
     started = time.perf_counter()
     process, frames = PROGRAMS[program](threads, videos)
     source = iter(frames)
-    process(next(source))  # the first one loads, plans and allocates
+    process(next(source))  # the first call loads and allocates
     count = persons = 0
-    begun = time.perf_counter()
+    ready = time.perf_counter()
     for frame in islice(source, limit):
         persons += process(frame)
         count += 1
-    return {"frames": count, "persons": persons, "seconds": time.perf_counter() - begun, "start_s": begun - started}
+    return {"frames": count, "persons": persons, "seconds": time.perf_counter() - ready, "start_s": ready - started}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The same work with the same weights, as one would write it first: frame by frame, the networks as they come.
+"""The same work with the same weights as a plain loop, frame by frame, as a first version would have it.
 
-In fp32 by eager torch; nothing of ours that is there for speed is used: frames are converted to RGB by FFmpeg, persons
-are cut out by Pillow.
+Eager torch in fp32, without the optimisations of the package: FFmpeg converts frames to RGB, Pillow crops persons.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PERSON = 1
 
 
 class PlainNetworks:
-    """Both networks as they come, and what a user would write around them."""
+    """Both networks as loaded, with plain pre- and postprocessing."""
 
     def __init__(self, networks: Networks, device: str) -> None:
         detector_record, detector_state = load_weights("detector", networks.detector)
@@ -54,31 +53,31 @@ class PlainNetworks:
 
     @torch.inference_mode()
     def boxes(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """(n, 4) the persons of each frame (height, width, 3): x1, y1, x2, y2, an integer is a pixel's centre."""
+        """Detect the persons of each frame (height, width, 3): boxes (n, 4), x1, y1, x2, y2 from pixel centres."""
         frames = [torch.tensor(image).permute(2, 0, 1).to(self._device).float() / 255 for image in images]
-        found = self._detector(frames)
-        return [
-            one["boxes"][(one["scores"] > BBOX_THR) & (one["labels"] == PERSON)].cpu().numpy().astype(np.float64) - 0.5
-            for one in found
-        ]
+        boxes = []
+        for output in self._detector(frames):
+            persons = (output["scores"] > BBOX_THR) & (output["labels"] == PERSON)
+            boxes.append(output["boxes"][persons].cpu().numpy().astype(np.float64) - 0.5)
+        return boxes
 
     def regions(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 4) what is cut out for each box: centre x, y, width, height."""
+        """The crop region of each box: (n, 4) centre x, y, width, height."""
         width, height = self._record.input_size_wh
         return crop_regions(boxes, width / height, self._record.box_padding)
 
     def crop(self, image: NDArray[np.uint8], region: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """One person cut out and resized: (h, w, 3)."""
+        """Crop and resize one person: (h, w, 3)."""
         (a, _, x), (_, d, y) = grid_to_frame(region[None], self._record.input_size_wh)[0]
-        corner = (a, 0.0, x + 0.5 - a / 2, 0.0, d, y + 0.5 - d / 2)  # Pillow's integers are a pixel's edges
-        cut = Image.fromarray(image).transform(
-            self._record.input_size_wh, Image.Transform.AFFINE, corner, Image.Resampling.BILINEAR
+        affine = (a, 0.0, x + 0.5 - a / 2, 0.0, d, y + 0.5 - d / 2)  # Pillow counts from a pixel's edge
+        crop = Image.fromarray(image).transform(
+            self._record.input_size_wh, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR
         )
-        return np.asarray(cut)
+        return np.asarray(crop)
 
     @torch.inference_mode()
     def keypoints(self, crops: Sequence[NDArray[np.uint8]], regions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 17, 3) x, y in the frame, score."""
+        """The joints in each crop: (n, 17, 3) x, y in the frame, score."""
         images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(self._device).float() / 255
         if self._record.channel_order == "BGR":
             images = images.flip(1)
@@ -89,17 +88,17 @@ class PlainNetworks:
 
 
 def plain_loop(videos: Sequence[Path], networks: Networks, device: str, threads: int, limit: int) -> Peer:
-    """Frame by frame and person by person, batch 1, every core for one frame at a time."""
+    """Process ``limit`` frames one by one and person by person: batch size 1, all cores on one frame."""
     torch.set_num_threads(threads)
     started = time.perf_counter()
     plain = PlainNetworks(networks, device)
     images = (image for video in videos for image in rgb_frames(video))
-    _one_frame(plain, next(images), Clock())  # the first call allocates and plans
+    _process_frame(plain, next(images), Clock())  # the first call allocates
     clock, persons, frames = Clock(), 0, 0
     start_s, started = time.perf_counter() - started, time.perf_counter()
     for image in images:
         clock.lap("decode")
-        persons += _one_frame(plain, image, clock)
+        persons += _process_frame(plain, image, clock)
         frames += 1
         if frames == limit:
             break
@@ -108,20 +107,21 @@ def plain_loop(videos: Sequence[Path], networks: Networks, device: str, threads:
 
 
 class Clock:
-    """Where the time of a loop goes."""
+    """Seconds of a loop by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """The time since the last lap went into ``stage``."""
+        """Add the time since the last lap to ``stage``."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
 
 
-def _one_frame(plain: PlainNetworks, image: NDArray[np.uint8], clock: Clock) -> int:
+def _process_frame(plain: PlainNetworks, image: NDArray[np.uint8], clock: Clock) -> int:
+    """Number of persons."""
     boxes = plain.boxes([image])[0]
     clock.lap("detect")
     for region in plain.regions(boxes):
@@ -131,7 +131,7 @@ def _one_frame(plain: PlainNetworks, image: NDArray[np.uint8], clock: Clock) -> 
 
 
 def rgb_frames(video: Path) -> Iterator[NDArray[np.uint8]]:
-    """Every frame, (height, width, 3)."""
+    """Every frame of a video, (height, width, 3) RGB."""
     with av.open(str(video)) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):

@@ -1,4 +1,4 @@
-"""How fast tiny videos are published, and whether that slows down with the number done: only the workers are stubs."""
+"""Publication rate of tiny videos, and whether it falls with the number published. Only the workers are stubs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 
 MARK: Final = 1000
-"""A rate is taken over so many videos."""
+"""Videos per rate."""
 
 
 FRAMES: Final = 4
@@ -43,7 +43,7 @@ STAGING: Final = "_state/staging/"
 
 @dataclass(frozen=True)
 class PublicationFigures:
-    """The publication of tiny videos, one after another, on the local store."""
+    """The publication of tiny videos on the local store."""
 
     videos: int
     frames_per_video: int
@@ -55,13 +55,13 @@ class PublicationFigures:
     staged_bytes_read: int
     """Bytes read from the staging area."""
     seconds_by_mark: list[float]
-    """For each `MARK` videos, in their order."""
+    """Seconds for each `MARK` videos, in their order."""
     memory_by_mark: list[float]
-    """MB, at the end of each."""
+    """Memory after each `MARK` videos, MB."""
     imports_mb: float
     peak_mb: float
     up_to_date_after: int
-    """By the next night's plan: all, or the figures are wrong."""
+    """Videos that the next run finds up to date: must be all."""
 
 
 class CountingStore(LocalStore):

@@ -1,4 +1,4 @@
-"""Encoded videos to measure with: a known number of rendered walkers on the sample's promenade, at any size."""
+"""Rendered videos for the benchmarks: a known number of walkers on the sample's promenade, at several sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from posebatch.demo.scene import Sprite, draw_scene
 from posebatch.demo.walker import SCALE, Outfit, walk_cycle
 
 RESOLUTIONS: Final[Mapping[str, tuple[int, int]]] = {"270p": (480, 270), "540p": (960, 540), "1080p": (1920, 1080)}
-"""Width and height."""
+"""Width and height, pixels."""
 
 
 ENCODERS: Final[Mapping[str, str]] = {"h264": "libx264", "hevc": "libx265"}
@@ -28,18 +28,22 @@ FPS: Final = 25
 
 
 GOP: Final = 50
+"""Frames from one keyframe to the next."""
 
 
 NUM_FRAMES: Final = 250
 
 
 _BODY_METRES: Final = 1.84
+"""Height of a drawn figure, metres."""
 
 
 _HEADING: Final = float(np.radians(22.0))
+"""Direction of the walkers, radians towards the viewer."""
 
 
-_STEPS: Final = 25
+_CYCLE_FRAMES: Final = 25
+"""Frames of one walk cycle."""
 
 
 _OUTFITS: Final = (
@@ -49,33 +53,33 @@ _OUTFITS: Final = (
 
 
 _GRAIN: Final = 4.0
-"""Standard deviation of the camera's noise: without it a still background would cost the decoder nothing."""
+"""Standard deviation of the camera's noise, grey levels. A still background would cost the decoder nothing."""
 
 
 _BITS_PER_PIXEL: Final = 3
-"""A second: 6.2 Mbit/s at 1080p, about what cameras and sites give H.264; HEVC gets half of it."""
+"""Bits per pixel and second of H.264: 6.2 Mbit/s at 1080p, as cameras and sites have it. HEVC gets half."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a video to measure with looks like."""
+    """The content and the encoding of a video."""
 
     resolution: str
     """One of `RESOLUTIONS`."""
     codec: str
     """One of `ENCODERS`."""
     persons: int
-    """Walkers in every frame. How many the detector finds is another figure, and is measured."""
+    """Walkers in every frame. The number that the detector finds is measured separately."""
     frames: int = NUM_FRAMES
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Resolution, codec and persons, for tables."""
         return f"{self.resolution} {self.codec} {self.persons} persons"
 
 
 def write_scene(scene: Scene, path: Path) -> None:
-    """Render and encode a scene as MP4; the same file whenever it is called with the same encoders."""
+    """Render and encode a scene as MP4. The same encoders give the same file."""
     width, height = RESOLUTIONS[scene.resolution]
     options = {"preset": "superfast", "x265-params": "log-level=none"}
     with av.open(path, "w", format="mp4") as container:
@@ -90,12 +94,12 @@ def write_scene(scene: Scene, path: Path) -> None:
 
 
 def render_scene(scene: Scene) -> Iterator[NDArray[np.uint8]]:
-    """Each frame, (height, width, 3) RGB: the walkers stay in their places and walk on the spot."""
+    """Each frame, (height, width, 3) RGB. The walkers walk on the spot."""
     width, height = RESOLUTIONS[scene.resolution]
     background = _background(width, height)
     noise = np.random.default_rng(5).normal(0, _GRAIN, (height + 64, width + 64, 1)).round().astype(np.int16)
-    tall = 0.35 if scene.persons > 3 else 0.75  # of the frame's height: as many as there are must stand side by side
-    cycles = [_cycle(number, tall * height) for number in range(min(scene.persons, len(_OUTFITS)))]
+    share = 0.35 if scene.persons > 3 else 0.75  # of the frame's height, so that all fit side by side
+    cycles = [_scaled_cycle(number, share * height) for number in range(min(scene.persons, len(_OUTFITS)))]
     for frame in range(scene.frames):
         image = background.copy()
         for person in range(scene.persons):
@@ -109,24 +113,24 @@ def render_scene(scene: Scene) -> Iterator[NDArray[np.uint8]]:
 
 
 def _background(width: int, height: int) -> Image.Image:
-    """The sample's place, cut to the aspect of a wide frame."""
-    place = draw_scene()
-    rows = round(place.width * height / width)
-    top = (place.height - rows) // 2
-    return place.resize((width, height), Image.Resampling.BICUBIC, box=(0, top, place.width, top + rows))
+    """The sample's scene, cropped to the aspect of a wide frame."""
+    scene = draw_scene()
+    rows = round(scene.width * height / width)
+    top = (scene.height - rows) // 2
+    return scene.resize((width, height), Image.Resampling.BICUBIC, box=(0, top, scene.width, top + rows))
 
 
-def _cycle(number: int, body_px: float) -> list[Image.Image]:
-    """One walk cycle of one of the figures, its body so many pixels tall."""
+def _scaled_cycle(number: int, body_px: float) -> list[Image.Image]:
+    """One walk cycle of one of the figures, its body ``body_px`` pixels tall."""
     scale = body_px / (_BODY_METRES * SCALE)
-    return [_scaled(sprite.image, scale) for sprite in _drawn(number)]
+    return [_resize(sprite.image, scale) for sprite in _cycle(number)]
 
 
 @cache
-def _drawn(number: int) -> tuple[Sprite, ...]:
-    return walk_cycle(_OUTFITS[number], _HEADING, _STEPS)
+def _cycle(number: int) -> tuple[Sprite, ...]:
+    return walk_cycle(_OUTFITS[number], _HEADING, _CYCLE_FRAMES)
 
 
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
+def _resize(image: Image.Image, scale: float) -> Image.Image:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)

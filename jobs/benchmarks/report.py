@@ -1,4 +1,4 @@
-"""What was measured, as text and as JSON."""
+"""The figures of the benchmarks, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.driver_throughput import DriverFigures
 from benchmarks.figures import EndToEnd, NetworkSpeed, Peer, Scenario, StageTimes
-from benchmarks.network_engines import NetworkWays
+from benchmarks.network_engines import NetworkFigures
 from benchmarks.nightly_planning import NightFigures
 from benchmarks.publication_rate import MARK, PublicationFigures
 from benchmarks.scaling import PoolFigures, Scaling
@@ -19,18 +19,18 @@ from benchmarks.scaling import PoolFigures, Scaling
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures are of."""
+    """The hardware and libraries that the speed depends on."""
 
     processor: str
     cores: int
     features: str
-    """What speeds networks up."""
+    """Vector instructions that networks use."""
     gpu: str
     torch: str
 
 
 def this_machine(cores: int) -> Machine:
-    """The machine, as far as the speed of networks depends on it."""
+    """The description of this machine."""
     amx = ["AMX"] if torch.cpu._is_amx_tile_supported() else []
     bf16 = ["AVX512_BF16"] if torch.cpu._is_avx512_bf16_supported() else []
     vnni = ["AVX512_VNNI"] if torch.cpu._is_vnni_supported() else []
@@ -49,21 +49,21 @@ def _processor() -> str:
 
 
 def machine_text(machine: Machine) -> str:
-    """One line."""
+    """The machine in one line."""
     return f"{machine.processor}, {machine.cores} cores, {machine.features}; GPU {machine.gpu}; torch {machine.torch}"
 
 
 def scenario_text(scenario: Scenario) -> str:
-    """A scenario's figures: stages, runs, ratios."""
+    """Stages, runs and ratios of a scenario."""
     return "\n".join([f"== {scenario.name}", *_stage_lines(scenario), *_run_lines(scenario), *_ratio_lines(scenario)])
 
 
 def _stage_lines(scenario: Scenario) -> Iterator[str]:
-    seen: list[StageTimes] = []
+    different: list[StageTimes] = []
     for run in (scenario.one_process, *scenario.on_ray):
-        if run.stages not in seen:
-            seen.append(run.stages)
-    for stages in seen:
+        if run.stages not in different:
+            different.append(run.stages)
+    for stages in different:
         yield (
             f"stages alone on {_count(stages.threads, 'thread')}, ms a frame, "
             f"{stages.persons_per_frame:.2f} persons found in one:"
@@ -79,7 +79,7 @@ def _run_lines(scenario: Scenario) -> Iterator[str]:
     table = [["end to end", "frames/s", "of the stages", "frames", "persons", "start-up s"]]
     table += [_run_row(run) for run in (scenario.one_process, *scenario.on_ray)]
     table += [_peer_row(peer) for peer in scenario.peers]
-    yield from columns(table)
+    yield from text_table(table)
     memory = scenario.one_process.memory
     if memory is not None:
         yield (
@@ -89,20 +89,21 @@ def _run_lines(scenario: Scenario) -> Iterator[str]:
 
 
 def _run_row(run: EndToEnd) -> list[str]:
-    done = run.measured
+    measured = run.measured
     return [
         run.name,
-        f"{done.rate:.1f}",
+        f"{measured.rate:.1f}",
         f"{run.efficiency:.2f}",
-        str(done.frames),
-        str(done.persons),
-        f"{done.start_s:.1f}",
+        str(measured.frames),
+        str(measured.persons),
+        f"{measured.start_s:.1f}",
     ]
 
 
 def _peer_row(peer: Peer) -> list[str]:
-    done = peer.measured
-    return [peer.name, f"{done.rate:.1f}", "", str(done.frames), str(done.persons), f"{done.start_s:.1f}"]
+    measured = peer.measured
+    counts = str(measured.frames), str(measured.persons)
+    return [peer.name, f"{measured.rate:.1f}", "", *counts, f"{measured.start_s:.1f}"]
 
 
 def _ratio_lines(scenario: Scenario) -> Iterator[str]:
@@ -125,8 +126,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table whose first column is text and whose others are numbers."""
+def text_table(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: the first column aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
@@ -138,51 +139,50 @@ def columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def summary_text(scenarios: Sequence[Scenario]) -> str:
-    """All scenarios, a line each."""
+    """One line per scenario."""
     if not scenarios:
         return "nothing was measured"
     ratios = list(dict.fromkeys(name for scenario in scenarios for name in scenario.ratios))
     table = [["scenario", "frames/s", "of the stages", *ratios]]
     for scenario in scenarios:
-        found = (scenario.ratios.get(name) for name in ratios)
-        cells = ["" if ratio is None else f"{ratio:.2f}" for ratio in found]
+        cells = [f"{scenario.ratios[name]:.2f}" if name in scenario.ratios else "" for name in ratios]
         table.append([scenario.name, f"{scenario.job.measured.rate:.1f}", f"{scenario.job.efficiency:.2f}", *cells])
-    return "\n".join(columns(table))
+    return "\n".join(text_table(table))
 
 
 def scaling_text(scaling: Scaling) -> str:
-    """Frames a second by the number of workers."""
+    """Frames per second by the number of workers."""
     table = [["workers", "frames/s", "to one", "frames", "persons", "start-up s"]]
-    for workers, done in scaling.runs.items():
+    for workers, measured in scaling.runs.items():
         table.append(
             [
                 str(workers),
-                f"{done.rate:.1f}",
+                f"{measured.rate:.1f}",
                 f"{scaling.speedup(workers):.2f}",
-                str(done.frames),
-                str(done.persons),
-                f"{done.start_s:.1f}",
+                str(measured.frames),
+                str(measured.persons),
+                f"{measured.start_s:.1f}",
             ]
         )
-    return "\n".join([f"== scaling: {scaling.name}", *columns(table)])
+    return "\n".join([f"== scaling: {scaling.name}", *text_table(table)])
 
 
 def pool_text(figures: PoolFigures) -> str:
-    """What Ray costs a segment."""
+    """The cost of a segment in Ray."""
     return (
-        f"== Ray with {_count(figures.workers, 'worker')} that do nothing: {figures.segments_per_s:.0f} segments/s, "
+        f"== Ray with {_count(figures.workers, 'idle worker')}: {figures.segments_per_s:.0f} segments/s, "
         f"{1e3 * figures.seconds_per_segment:.2f} ms of a worker for each ({figures.segments} segments)"
     )
 
 
 def driver_text(figures: DriverFigures) -> str:
-    """What the driver can schedule, and what it holds."""
+    """Throughput and memory of the driver."""
     return "\n".join(
         [
-            f"== the driver with {_count(figures.workers, 'worker')} that answer at once, records on the local disk",
+            f"== the driver with {_count(figures.workers, 'stub worker')}, records on the local disk",
             f"{figures.videos} videos planned, scheduled and published: {figures.seconds:.1f} s, "
             f"{figures.segments / figures.seconds:.0f} segments/s ({figures.segments_per_video} in a video)",
-            f"the same again, all up to date: {figures.again_s:.1f} s, {figures.videos / figures.again_s:.0f} videos/s",
+            f"the next run, all up to date: {figures.again_s:.1f} s, {figures.videos / figures.again_s:.0f} videos/s",
             f"memory: at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before the run; "
             f"after the first tenth of the videos {figures.peak_at_tenth_mb:.0f} MB",
         ]
@@ -190,12 +190,12 @@ def driver_text(figures: DriverFigures) -> str:
 
 
 def night_text(figures: NightFigures) -> str:
-    """What it cost to plan a night."""
+    """The cost of planning a night."""
     requests = ", ".join(f"{number} {kind}" for kind, number in sorted(figures.requests.items()) if number)
     return "\n".join(
         [
             f"== {figures.name}: {figures.videos} videos, {figures.to_do} to do, {figures.passed} not",
-            f"beyond the listings {figures.beyond_wall_s:.1f} s, of the core's own time {figures.beyond_cpu_s:.1f} s "
+            f"without the listings {figures.beyond_wall_s:.1f} s, CPU time {figures.beyond_cpu_s:.1f} s "
             f"(with them {figures.wall_s:.1f} and {figures.cpu_s:.1f})",
             f"requests: {requests}; {figures.input_pages} more list the inputs; ${figures.dollars:.4f} in all",
             f"bytes: {figures.bytes_read / 1e6:.1f} MB read, {figures.bytes_written / 1e6:.1f} MB written; "
@@ -205,42 +205,43 @@ def night_text(figures: NightFigures) -> str:
 
 
 def publication_text(figures: PublicationFigures) -> str:
-    """How fast tiny videos were published."""
+    """The publication rate of tiny videos."""
     rates = " ".join(f"{MARK / seconds:.0f}" for seconds in figures.seconds_by_mark)
     memory = " ".join(f"{mb:.0f}" for mb in figures.memory_by_mark)
     return "\n".join(
         [
             f"== {figures.videos} videos of {figures.frames_per_video} frames published on the local store in "
             f"{figures.seconds:.1f} s, "
-            f"{figures.videos / figures.seconds:.0f} a second, by one process; "
+            f"{figures.videos / figures.seconds:.0f} per second, by one process; "
             f"the next night finds {figures.up_to_date_after} up to date",
             f"publishing alone: {figures.publishing_s:.1f} s, {figures.publishing_cpu_s:.1f} s of processor time; "
             f"{figures.staged_bytes_read / 1e6:.2f} MB read from the staging area",
-            f"a second, of each {MARK}: {rates}",
+            f"per second, for each {MARK}: {rates}",
             f"memory after each {MARK}: {memory} MB; "
             f"at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before",
         ]
     )
 
 
-def ways_text(found: NetworkWays) -> str:
-    """Images a second of one network, by way and batch size."""
-    sizes = sorted({size for way in found.ways for size in way.images_per_s})
-    gemm = ", ".join(f"{name} {rate:.0f}" for name, rate in found.gemm_gflops_per_s.items())
+def engines_text(figures: NetworkFigures) -> str:
+    """Images per second of one network, by engine and batch size."""
+    sizes = sorted({size for engine in figures.engines for size in engine.images_per_s})
+    gemm = ", ".join(f"{name} {rate:.0f}" for name, rate in figures.gemm_gflops_per_s.items())
     table = [["images/s at batch", *map(str, sizes), "best: GFLOP/s"]]
-    for way in found.ways:
-        cells = (way.images_per_s.get(size) for size in sizes)
-        best = found.gflops * max(way.images_per_s.values())
-        table.append([way.name, *("" if rate is None else f"{rate:.1f}" for rate in cells), f"{best:.0f}"])
+    for engine in figures.engines:
+        rates = engine.images_per_s
+        best = figures.gflops * max(rates.values())
+        table.append([engine.name, *(f"{rates[size]:.1f}" if size in rates else "" for size in sizes), f"{best:.0f}"])
     heading = (
-        f"== {found.network}: an image is {found.gflops:.2f} GFLOP, its layers read and write {found.layer_mb:.0f} MB; "
-        f"{_count(found.threads, 'thread')}: GEMM GFLOP/s {gemm}; copying {found.memory_gb_per_s:.1f} GB/s"
+        f"== {figures.network}: an image is {figures.gflops:.2f} GFLOP, "
+        f"its layers read and write {figures.layer_mb:.0f} MB; {_count(figures.threads, 'thread')}: "
+        f"GEMM GFLOP/s {gemm}; copying {figures.memory_gb_per_s:.1f} GB/s"
     )
-    return "\n".join([heading, *columns(table), *(f"left out: {reason}" for reason in found.left_out)])
+    return "\n".join([heading, *text_table(table), *(f"left out: {reason}" for reason in figures.left_out)])
 
 
 def as_json(measured: object) -> Any:
-    """A measurement as JSON has it, with what follows from it: properties of the classes stand beside their fields."""
+    """A measurement as plain values. Properties of its classes stand beside their fields."""
     if isinstance(measured, Mapping):
         return {str(key): as_json(value) for key, value in measured.items()}
     if isinstance(measured, list | tuple):
@@ -248,5 +249,5 @@ def as_json(measured: object) -> Any:
     if not hasattr(measured, "__dataclass_fields__"):
         return measured
     fields = {name: as_json(getattr(measured, name)) for name in asdict(measured)}  # type: ignore[call-overload]
-    follows = [name for name, value in vars(type(measured)).items() if isinstance(value, property)]
-    return fields | {name: as_json(getattr(measured, name)) for name in follows if name not in ("job",)}
+    properties = [name for name, value in vars(type(measured)).items() if isinstance(value, property)]
+    return fields | {name: as_json(getattr(measured, name)) for name in properties if name != "job"}

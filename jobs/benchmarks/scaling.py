@@ -1,4 +1,4 @@
-"""How the job grows with its workers, and what Ray costs a segment."""
+"""Speed of the job by the number of workers, and the cost of a segment in Ray."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
 
 INFO: Final = VideoInfo("h264", "yuv420p", 1920, 1080, 0, Fraction(1, 25), 0, 60.0, 25.0, 1500)
+"""Facts of an invented video, for workers that decode nothing."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,16 @@ class Scaling:
 
     name: str
     runs: dict[int, Measured]
-    """By the number of workers, rising."""
+    """By ascending number of workers."""
 
     def speedup(self, workers: int) -> float:
-        """Against the smallest number that was measured."""
+        """Rate relative to the smallest number of workers."""
         return self.runs[workers].rate / next(iter(self.runs.values())).rate
 
 
 @dataclass(frozen=True)
 class PoolFigures:
-    """Segments through Ray to workers that do nothing."""
+    """Segments sent through Ray to idle workers."""
 
     workers: int
     segments: int
@@ -40,17 +41,17 @@ class PoolFigures:
 
     @property
     def segments_per_s(self) -> float:
-        """That Ray passes on."""
+        """Segments that Ray passes on per second."""
         return self.segments / self.seconds
 
     @property
     def seconds_per_segment(self) -> float:
-        """That a worker waits between two segments."""
+        """Seconds of a worker for each segment."""
         return self.seconds * self.workers / self.segments
 
 
 class IdleWorker:
-    """An actor in the place of one with networks, which does nothing and says so."""
+    """An actor that takes the place of `SegmentWorker` and finishes every segment at once."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -62,23 +63,23 @@ class IdleWorker:
         return CallResult(ProcessHandle(node_id="", crash_dir=""))
 
     def process(self, job: SegmentTask) -> object:
-        """See `actors.SegmentWorker`."""
+        """Return the result of a segment of one frame."""
         from posebatch.run.workers.actors import CallResult  # noqa: PLC0415
 
         return CallResult(SegmentResult(1, 0, 0.0))
 
     def activity(self) -> int:
-        """See `actors.SegmentWorker`."""
+        """A heartbeat that never changes."""
         return 0
 
 
 def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
-    """Pass segments through a Ray pool of idle workers. Call it in a child."""
+    """Send segments through a Ray pool of idle workers. Call it in a child process."""
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_workers, connected  # noqa: PLC0415
 
     context = RunContext("benchmark", settings, "", "none", "none")
-    jobs = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
+    tasks = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
     with connected(settings.execution):
         pool = RayPool(context, choose_workers(settings.execution, "cpu"), "cpu", IdleWorker)
         while (capacity := pool.capacity()).idle < capacity.workers:
@@ -86,8 +87,8 @@ def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
         started, left = time.perf_counter(), segments
         while left:
             capacity = pool.capacity()
-            for _ in range(min(capacity.idle + capacity.shareable, len(jobs))):
-                pool.submit(jobs.popleft())
+            for _ in range(min(capacity.idle + capacity.shareable, len(tasks))):
+                pool.submit(tasks.popleft())
             left -= len(pool.wait(0.2))
         figures = PoolFigures(capacity.workers, segments, time.perf_counter() - started)
         pool.close()

@@ -1,6 +1,6 @@
-"""Each stage of the job alone, and each network against matrix products: what the job could reach at most.
+"""Cost of each stage of the job alone, and of each network against matrix products: the limits of the job's speed.
 
-Everything here runs in the process that calls it and sets its number of threads: call it in a child.
+Call `measure_stages` in a child process: it sets the number of threads.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ KEPT_BATCHES: Final = 8
 
 
 PUBLISHED_FRAMES: Final = 500
+"""Frames of the published video."""
 
 
 def measure_stages(archive: str, output: str, settings: Settings, threads: int, seconds: float) -> StageTimes:
     """Measure every stage on the first video of an archive, each for about ``seconds``.
 
-    Raises `SettingsError` or `WeightsError` when the networks cannot be run as the settings ask.
+    Raises `SettingsError` or `WeightsError` if the networks cannot be run with these settings.
     """
     torch.set_num_threads(threads)
     estimator = PoseEstimator.load(settings.estimator, settings.execution.device, settings.execution.engine)
@@ -59,12 +60,12 @@ def measure_stages(archive: str, output: str, settings: Settings, threads: int, 
     with open(video.uri, "rb") as file:
         plan = replace(probe(file, video.uri, settings.execution.segment_seconds), segments=(Segment(),))
 
-    decode_only = seconds_per_image(lambda: _decoded_by_ffmpeg(video, threads), seconds)
+    decode_only = seconds_per_image(lambda: _decode_by_ffmpeg(video, threads), seconds)
     batches: list[FrameBatch] = []
     decode = seconds_per_image(lambda: _decode(video, plan, prepared, estimator, threads, batches), seconds)
     kept = batches[:: max(1, len(batches) // KEPT_BATCHES)][:KEPT_BATCHES]
     gemm_dtype = gemm_type(precision, device)
-    detect, pose, poses = _networks(estimator, kept, device, seconds)
+    detect, pose, poses = _measure_networks(estimator, kept, device, seconds)
     return StageTimes(
         device=device,
         precision=precision,
@@ -82,7 +83,7 @@ def measure_stages(archive: str, output: str, settings: Settings, threads: int, 
     )
 
 
-def _decoded_by_ffmpeg(video: SourceVideo, threads: int) -> int:
+def _decode_by_ffmpeg(video: SourceVideo, threads: int) -> int:
     with av.open(video.uri) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = threads
@@ -98,7 +99,7 @@ def _decode(
     threads: int,
     kept: list[FrameBatch],
 ) -> int:
-    """As a worker does; keeps a batch now and then, as many as memory is meant to hold."""
+    """Decode as a worker does; returns the number of frames. Keeps up to `KEPT_BATCHES` batches in ``kept``."""
     kept.clear()
     settings, device = prepared.context.settings, estimator.placement.device
     frames, every = 0, max(1, plan.info.frames_in_header // estimator.batch_frames // KEPT_BATCHES)
@@ -124,10 +125,10 @@ def _decode(
     return frames
 
 
-def _networks(
+def _measure_networks(
     estimator: PoseEstimator, batches: Sequence[FrameBatch], device: str, seconds: float
 ) -> tuple[float, float, list[FramePoses]]:
-    """Seconds for a frame in the detector's and the pose network's stage, and what they found."""
+    """Seconds per frame of the stages detect and pose, and the poses."""
     poses = list(estimator.estimate(batches))
     frames, started, clock = 0, time.perf_counter(), StageClock()
     while not frames or time.perf_counter() < started + 2 * seconds:
@@ -169,7 +170,7 @@ def _against_gemm(
 
 
 def _publish(prepared: Prepared, video: SourceVideo, plan: VideoPlan, poses: Sequence[FramePoses]) -> float:
-    """Seconds for a frame to be staged and published."""
+    """Seconds per frame to stage and to publish."""
     context = prepared.context
     frames = list(_numbered(poses, PUBLISHED_FRAMES))
     started = time.perf_counter()
@@ -184,6 +185,6 @@ def _publish(prepared: Prepared, video: SourceVideo, plan: VideoPlan, poses: Seq
 
 
 def _numbered(poses: Sequence[FramePoses], count: int) -> Iterator[FramePoses]:
-    """Frames of one video, as many as wanted, with the persons of those given over and over."""
+    """``count`` frames of one video, with the persons of ``poses`` repeated."""
     for number, frame in enumerate(islice(cycle(poses), count)):
         yield replace(frame, record=replace(frame.record, frame_index=number, pts=number))

@@ -1,4 +1,4 @@
-"""How long something takes that is done over and over."""
+"""Timing of repeated calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def seconds_per_image(run: Callable[[], int], seconds: float) -> float:
-    """Seconds for one image of a call that says how many it did; called once before, then for about ``seconds``."""
+    """Seconds per image of ``run``, which returns its number of images: one call to warm up, then ``seconds`` long."""
     run()
     images, started = 0, time.perf_counter()
     while not images or time.perf_counter() < started + seconds:
@@ -18,6 +18,6 @@ def seconds_per_image(run: Callable[[], int], seconds: float) -> float:
 
 
 def wait_for(device: str) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()

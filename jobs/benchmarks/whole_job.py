@@ -1,4 +1,4 @@
-"""The job itself, from files to published tables: in one process without Ray, and on Ray."""
+"""The whole job, from files to published tables: in one process without Ray, and on Ray."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
+from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
 from benchmarks.figures import Measured, Memory
@@ -26,7 +27,7 @@ from posebatch.run.workers.video_tasks import perform
 
 
 def in_this_process(archive: str, output: str, settings: Settings, threads: int) -> tuple[Measured, Memory]:
-    """One worker in this process: probe, decode, estimate, stage, publish. Call it in a child: memory has a peak."""
+    """Run the job with one worker in this process. Call it in a child process: peak memory is of the process."""
     imports, started = memory_mb(), time.perf_counter()
     prepared = prepare([archive], output, settings)
     torch.set_num_threads(threads)
@@ -35,15 +36,15 @@ def in_this_process(archive: str, output: str, settings: Settings, threads: int)
     def process(task: SegmentTask | VideoTask) -> object:
         return processor.process(task) if isinstance(task, SegmentTask) else perform(task, prepared.context)
 
-    measured = _timed(prepared, lambda: ThreadPool(process), started)
+    measured = _measure_run(prepared, lambda: ThreadPool(process), started)
     processor.close()
     return measured, Memory(peak_memory_mb(), imports, _weights_mb(settings))
 
 
 def on_ray(archive: str, output: str, settings: Settings) -> Measured:
-    """The job on a local Ray, or on the cluster of ``RAY_ADDRESS``; all workers are ready before it begins."""
-    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - where there is one
-    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415 - where there is one
+    """Run the job on a local Ray, or on the cluster of ``RAY_ADDRESS``. The run begins when all workers are ready."""
+    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - Ray may be missing
+    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
     prepared, started = prepare([archive], output, settings), time.perf_counter()
     execution = settings.execution
@@ -53,12 +54,12 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
         while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)
         try:
-            return _timed(prepared, lambda: pool, started)
+            return _measure_run(prepared, lambda: pool, started)
         finally:
             pool.close()
 
 
-def _timed(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
+def _measure_run(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
     """The run from its first segment on; what came before it, since ``started``, is its start."""
     found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
@@ -78,33 +79,33 @@ def _weights_mb(settings: Settings) -> float:
     return sum(os.path.getsize(file) for file in files) / 1e6
 
 
-class _TimedPool:
+class _TimedPool(Pool):
     """A pool that notes when its first segment was submitted."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.first_segment: float | None = None
 
+    @override
     def capacity(self) -> Capacity:
-        """See `Pool`."""
         return self._pool.capacity()
 
+    @override
     def submit(self, task: SegmentTask | VideoTask) -> None:
-        """See `Pool`."""
         if self.first_segment is None and isinstance(task, SegmentTask):
             self.first_segment = time.perf_counter()
         self._pool.submit(task)
 
+    @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `Pool`."""
         return self._pool.wait(timeout_s)
 
+    @override
     def activity(self) -> int:
-        """See `Pool`."""
         return 0
 
 
-class ThreadPool:
+class ThreadPool(Pool):
     """A `Pool` in this process: one worker for two segments, and one thread for CPU tasks."""
 
     def __init__(self, process: Callable[[SegmentTask | VideoTask], object]) -> None:
@@ -113,23 +114,23 @@ class ThreadPool:
         self._task_thread = ThreadPoolExecutor(1, "task")
         self._running: dict[Future[object], SegmentTask | VideoTask] = {}
 
+    @override
     def capacity(self) -> Capacity:
-        """See `Pool`."""
         segments = sum(isinstance(task, SegmentTask) for task in self._running.values())
         return Capacity(int(segments == 0), int(segments == 1), 2 - (len(self._running) - segments), 1)
 
+    @override
     def submit(self, task: SegmentTask | VideoTask) -> None:
-        """See `Pool`."""
         threads = self._segment_threads if isinstance(task, SegmentTask) else self._task_thread
         self._running[threads.submit(self._process, task)] = task
 
+    @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        """See `Pool`."""
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
         return [_completion(self._running.pop(future), future) for future in done]
 
+    @override
     def activity(self) -> int:
-        """See `Pool`."""
         return 0
 
 

@@ -1,20 +1,15 @@
-"""The entry point: all commands, and the mapping of errors to exit codes and messages."""
+"""The entry point of all commands."""
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from posebatch.cli.models import add_models
-from posebatch.cli.parser import EXIT_CANNOT_GO_ON, EXIT_OK, EXIT_USAGE, Parser, add_command
+from posebatch.cli.parser import Parser, add_command
 from posebatch.cli.run import add_run, plan_command, run_command
 from posebatch.cli.upkeep import add_gc, add_verify
-from posebatch.core.errors import PosebatchError, UsageError
-from posebatch.core.redaction import redacted, visible
+from posebatch.core.scripts import run_script
 from posebatch.core.version import __version__
 from posebatch.demo.command import run_demo
 
@@ -30,41 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.command(chosen))
 
     return run_script("posebatch", run_command)
-
-
-def run_script(name: str, action: Callable[[], int | None]) -> int:
-    """Run the body of a command or script; returns its exit code, and turns errors into a message on stderr.
-
-    ``action`` returns an exit code, or None for 0. Errors give 2 (`UsageError`) or 1 (anything else). Messages are
-    printed after ``name``, without credentials and control characters.
-
-    Example::
-
-        def main(arguments: Sequence[str] | None = None) -> int:
-            chosen = build_parser().parse_args(arguments)
-            return run_script("train_pose", lambda: train(chosen))
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot encode is no error
-    try:
-        return action() or EXIT_OK
-    except UsageError as error:
-        return _print_error(name, error, EXIT_USAGE)
-    except PosebatchError as error:
-        return _print_error(name, error, EXIT_CANNOT_GO_ON)
-    except BrokenPipeError:  # the reader of stdout has ended, as in `posebatch plan ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    except KeyboardInterrupt:
-        return _print_error(name, PosebatchError("stopped"), EXIT_CANNOT_GO_ON)
-    except Exception:  # a bug; libraries may quote credentials in their messages
-        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
-        return EXIT_CANNOT_GO_ON
-
-
-def _print_error(name: str, error: PosebatchError, exit_code: int) -> int:
-    print(f"{name}: {visible(str(error))}", file=sys.stderr)
-    return exit_code
 
 
 def build_parser() -> argparse.ArgumentParser:

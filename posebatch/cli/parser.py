@@ -8,8 +8,6 @@ from typing import Any, NoReturn
 from posebatch.core.errors import UsageError
 from posebatch.core.options import nearest
 
-EXIT_OK, EXIT_CANNOT_GO_ON, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
-
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that suggests the nearest flag for an unknown one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from posebatch.cli.parser import EXIT_OK, add_command
+from posebatch.cli.parser import add_command
 from posebatch.core.options import Option
+from posebatch.core.scripts import EXIT_OK
 from posebatch.core.settings import Settings, options, read_config, settings_from
 from posebatch.run.driver import run_job
 from posebatch.run.dry_run import dry_run

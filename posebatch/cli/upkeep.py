@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from posebatch.cli.parser import EXIT_OK, EXIT_SOME_FAILED, add_command
+from posebatch.cli.parser import add_command
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.redaction import visible
+from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
 from posebatch.dataset.gc import (
     DEFAULT_LIMIT_DAYS,
     SECONDS_PER_DAY,

@@ -1,1 +1,1 @@
-"""The demo: a sample video with known joints, and the job on it."""
+"""The demo: a rendered sample video with known joints, and a run on it."""

@@ -1,4 +1,4 @@
-"""The demo: the job on a sample video of our own making, whose true joint positions are known."""
+"""``posebatch demo``: a run on a rendered sample video, compared with its true joints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLE_NAME = "sample.mp4"
 
 
 def run_demo(video: str | None, output: str) -> int:
-    """Run the job on ``video``, or on the sample; returns the exit code."""
+    """Run the job on ``video``, or on the sample if None; returns the exit code."""
     settings = settings_from({"preview": ["gif"], "segment_seconds": 4})
     if video is not None:
         return run_job([video], output, settings).exit_code
@@ -34,13 +34,13 @@ def run_demo(video: str | None, output: str) -> int:
 
 
 def _write_sample_once(sample: Path) -> SampleTruth:
-    """Draw the sample, but leave an equal one untouched: a second demo then finds its work done."""
-    drawn = sample.with_suffix(".new.mp4")
-    truth = write_sample(drawn)
-    if sample.exists() and sample.read_bytes() == drawn.read_bytes():
-        drawn.unlink()
+    """Draw the sample. An identical file stays untouched, so that a second demo finds it up to date."""
+    new = sample.with_suffix(".new.mp4")
+    truth = write_sample(new)
+    if sample.exists() and sample.read_bytes() == new.read_bytes():
+        new.unlink()
     else:
-        drawn.replace(sample)
+        new.replace(sample)
     return truth
 
 

@@ -1,8 +1,8 @@
-"""The video that ``posebatch demo`` runs on: people whose joints are known, and how far estimated poses are from them.
+"""The sample video of ``posebatch demo``, its true joints, and the errors of estimated poses.
 
-A promenade, ten seconds. Two rendered walkers cross it (`posebatch.demo.walker`: their joints come from the
-kinematics), and three portraits, cut out of photographs in the public domain (``assets/ORIGIN.md``), pass close to the
-camera (their joints are labelled by hand).
+The video shows a promenade for ten seconds. Two rendered walkers cross it; their joints come from the kinematics of
+`posebatch.demo.walker`. Three portraits, from photographs in the public domain (``assets/ORIGIN.md``), pass close to
+the camera; their joints are labelled by hand.
 """
 
 from __future__ import annotations
@@ -30,30 +30,34 @@ NUM_FRAMES: Final = 250
 
 
 KEYFRAME_INTERVAL: Final = 50
+"""Frames from one keyframe to the next."""
 
 
 MIN_JOINTS: Final = 5
-"""A person with fewer visible joints is about to enter or leave: missing it is no error, and neither is finding it."""
+"""A person with fewer visible joints is entering or leaving. Neither missing nor finding them is an error."""
 
 
 MATCH_DISTANCE: Final = 0.3
-"""A pose belongs to a person when their joints are nearer than this on average, in box heights."""
+"""A pose can match a person if their mean joint distance is smaller, box heights."""
 
 
 PCK_DISTANCE: Final = 0.1
-"""A joint counts as right when it is nearer than this, in box heights."""
+"""A joint is right if it is nearer than this to the true one, box heights."""
 
 
 _ASSETS: Final = Path(__file__).with_name("assets")
 
 
-_STEPS: Final = 24
+_CYCLE_FRAMES: Final = 24
+"""Frames of one walk cycle."""
 
 
-_SPEED: Final = STRIDE / _STEPS
+_SPEED: Final = STRIDE / _CYCLE_FRAMES
+"""Speed of a walker, metres per frame."""
 
 
 _HEADING: Final = float(np.radians(22.0))
+"""Direction of the walkers, radians towards the viewer."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class TruePerson:
     joints: NDArray[np.float64]
     """(17, 2) x, y; nan where not visible."""
     visible: NDArray[np.bool_]
-    """(17,) false where unknown, outside the frame, or hidden; true somewhere."""
+    """(17,) false if unknown, outside the frame, or hidden. At least one joint is visible."""
 
     def __post_init__(self) -> None:
         check_array("box_xyxy", self.box_xyxy, np.float64, (4,))
@@ -76,53 +80,53 @@ class TruePerson:
 
     @property
     def height(self) -> float:
-        """Of the box, pixels."""
+        """Height of the box, pixels."""
         return float(self.box_xyxy[3] - self.box_xyxy[1])
 
     @property
     def counts(self) -> bool:
-        """Whether enough is visible to expect that the person is found."""
+        """Whether enough joints are visible (`MIN_JOINTS`) to expect a pose."""
         return int(self.visible.sum()) >= MIN_JOINTS
 
 
 @dataclass(frozen=True)
 class SampleTruth:
-    """What a sample video shows."""
+    """The persons of every frame of a sample video."""
 
     width: int
     height: int
     fps: int
     frames: tuple[tuple[TruePerson, ...], ...]
-    """For each frame the persons with a visible joint, the farthest first."""
+    """Per frame, the persons with a visible joint, the farthest first."""
 
 
 @dataclass(frozen=True)
 class SampleErrors:
-    """How far estimated poses are from the truth; nan where nothing could be measured."""
+    """Errors of estimated poses. A figure without data is nan."""
 
     persons: int
-    """Persons in the frames that were looked at."""
+    """Persons in the compared frames who count."""
     found: int
-    """Of those, persons that a pose belongs to."""
+    """Persons among them with a matching pose."""
     false_persons: int
-    """Poses that belong to nobody."""
+    """Poses that match nobody."""
     median_px: float
-    """Median distance of a visible joint of a found person from the truth."""
+    """Median distance between visible and estimated joints of found persons, pixels."""
     median_of_height: float
-    """The same as a fraction of the height of the person's box."""
+    """The same as a share of the height of the person's box."""
     pck: float
-    """Share of the visible joints of found persons within `PCK_DISTANCE` of the truth."""
+    """Share of the visible joints of found persons within `PCK_DISTANCE`, 0..1."""
 
 
 def write_sample(path: Path) -> SampleTruth:
-    """Write the sample to ``path`` as H.264 in MP4, and say what it shows."""
+    """Write the sample to ``path`` as H.264 in MP4; returns its truth. Raises `OutputError`."""
     persons: list[tuple[TruePerson, ...]] = []
     try:
         with av.open(path, "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast"})
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             stream.gop_size = KEYFRAME_INTERVAL
-            container.start_encoding()  # a path that cannot be written should say so before the rendering
+            container.start_encoding()  # opens the file: a wrong path fails before the rendering
             for image, shown in render_sample():
                 persons.append(shown)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -133,21 +137,21 @@ def write_sample(path: Path) -> SampleTruth:
 
 
 def render_sample() -> Iterator[tuple[NDArray[np.uint8], tuple[TruePerson, ...]]]:
-    """Each frame, (height, width, 3) RGB, with the persons in it; the same whenever it is called."""
+    """Render each frame, (height, width, 3) RGB, with its persons. Every call gives the same frames."""
     scene = draw_scene()
-    acts = _acts()
+    appearances = _appearances()
     for frame in range(NUM_FRAMES):
-        placed = [act.at(frame) for act in acts if act.start <= frame < act.stop]
+        placed = [appearance.at(frame) for appearance in appearances if appearance.start <= frame < appearance.stop]
         image = scene.copy()
-        layers = [paste(image, sprite, place) for sprite, place in placed]
-        yield np.asarray(image), _persons(placed, layers)
+        layers = [paste(image, sprite, placement) for sprite, placement in placed]
+        yield np.asarray(image), _visible_persons(placed, layers)
 
 
 def keypoint_errors(truth: SampleTruth, poses: Mapping[int, NDArray[np.floating]]) -> SampleErrors:
-    """Compare estimated poses with the truth.
+    """Compare estimated poses with the truth, on the frames of ``poses``.
 
-    ``poses``: for each frame that was looked at its (n, 17, 3) poses (x, y in pixels, score), n = 0 where nobody was
-    found; frames that were left out are left out here too. Only visible joints count, whatever their score.
+    ``poses`` maps a frame's index to its poses (n, 17, 3): x, y in pixels, score; n may be 0. Only visible joints
+    count, with any score.
     """
     persons = found = false_persons = 0
     distances, relative = [np.zeros(0)], [np.zeros(0)]
@@ -186,50 +190,55 @@ def _matches(shown: Sequence[TruePerson], estimated: NDArray[np.floating]) -> di
     return matches
 
 
-# Who appears when
+# The appearances of the persons
 
 
 @dataclass(frozen=True)
-class _Act:
-    """Someone's appearance: ``start <= frame < stop``; ``cycle`` is shown over and over."""
+class _Appearance:
+    """One person in the frames ``start <= frame < stop``."""
 
     start: int
     stop: int
     cycle: tuple[Sprite, ...]
+    """Pictures of the person, repeated."""
     path: Callable[[float], SpritePlacement]
-    """Takes frames since ``start``."""
+    """Placement by the number of frames since ``start``."""
 
     def at(self, frame: int) -> tuple[Sprite, SpritePlacement]:
         elapsed = frame - self.start
         return self.cycle[elapsed % len(self.cycle)], self.path(elapsed)
 
 
-def _acts() -> tuple[_Act, ...]:
-    """The farthest first."""
-    red = walk_cycle(Outfit(shirt=(176, 52, 46), trousers=(58, 78, 120), hair=(62, 42, 28)), _HEADING, _STEPS)
-    pale = walk_cycle(Outfit(shirt=(226, 214, 188), trousers=(72, 66, 60), hair=(28, 24, 22)), _HEADING, _STEPS)
+def _appearances() -> tuple[_Appearance, ...]:
+    """All persons, the farthest first."""
+    red = walk_cycle(Outfit(shirt=(176, 52, 46), trousers=(58, 78, 120), hair=(62, 42, 28)), _HEADING, _CYCLE_FRAMES)
+    pale = walk_cycle(Outfit(shirt=(226, 214, 188), trousers=(72, 66, 60), hair=(28, 24, 22)), _HEADING, _CYCLE_FRAMES)
+    mirrored = tuple(sprite.mirrored() for sprite in pale)
+    collins = _glide((0, -160, 0.72), (22, 300, 0.8), (45, 330, 0.84), (70, 830, 0.78))
+    hopper = _glide((0, 800, 0.7), (20, 535, 0.76), (45, 525, 0.78), (67, 820, 0.72))
+    cameraman = _glide((0, -120, 0.9), (20, 108, 0.98), (40, 112, 1.0), (60, -130, 0.95))
     return (
-        _Act(60, 168, red, _stroll(-2.95, 5.6, +1.0)),
-        _Act(172, 250, tuple(sprite.mirrored() for sprite in pale), _stroll(2.75, 5.3, -1.0)),
-        _Act(15, 85, (_collins(),), _glide((0, -160, 0.72), (22, 300, 0.8), (45, 330, 0.84), (70, 830, 0.78))),
-        _Act(105, 172, (_hopper(),), _glide((0, 800, 0.7), (20, 535, 0.76), (45, 525, 0.78), (67, 820, 0.72))),
-        _Act(185, 245, (_cameraman(),), _glide((0, -120, 0.9), (20, 108, 0.98), (40, 112, 1.0), (60, -130, 0.95))),
+        _Appearance(60, 168, red, _walk(-2.95, 5.6, +1.0)),
+        _Appearance(172, 250, mirrored, _walk(2.75, 5.3, -1.0)),
+        _Appearance(15, 85, (_collins(),), collins),
+        _Appearance(105, 172, (_hopper(),), hopper),
+        _Appearance(185, 245, (_cameraman(),), cameraman),
     )
 
 
-def _stroll(x: float, z: float, side: float) -> Callable[[float], SpritePlacement]:
-    """Walk from ``x`` metres right of the camera and ``z`` in front of it; ``side`` +1 goes right, -1 left."""
+def _walk(x: float, z: float, side: float) -> Callable[[float], SpritePlacement]:
+    """Start ``x`` metres right of the camera and ``z`` metres in front of it. ``side``: +1 walks right, -1 left."""
 
     def path(elapsed: float) -> SpritePlacement:
-        way = _SPEED * elapsed
-        column, row, per_metre = on_ground(x + side * way * np.cos(_HEADING), z - way * np.sin(_HEADING))
+        distance = _SPEED * elapsed
+        column, row, per_metre = on_ground(x + side * distance * np.cos(_HEADING), z - distance * np.sin(_HEADING))
         return SpritePlacement(column, row, per_metre / SCALE)
 
     return path
 
 
 def _glide(*stops: tuple[float, float, float]) -> Callable[[float], SpritePlacement]:
-    """Pass along the frame's lower edge through ``stops``: frame, x, scale."""
+    """Move along the frame's lower edge through ``stops``: frame, x in pixels, scale."""
     times, xs, scales = np.array(stops, float).T
 
     def path(elapsed: float) -> SpritePlacement:
@@ -285,7 +294,7 @@ def _cameraman() -> Sprite:
 
 
 def _portrait(name: str, box: tuple[int, int, int, int], labels: Mapping[str, tuple[int, int]]) -> Sprite:
-    """An asset with its labels, pixels of the asset; the anchor is the middle of its lower edge."""
+    """An asset with its labels, in pixels of the asset. The anchor is the middle of its lower edge."""
     with Image.open(_ASSETS / name) as file:
         image = file.convert("RGBA")
     joints = np.array([labels.get(joint, (0, 0)) for joint in KEYPOINT_NAMES], np.float64)
@@ -293,27 +302,27 @@ def _portrait(name: str, box: tuple[int, int, int, int], labels: Mapping[str, tu
     return Sprite(image, ((image.width - 1) / 2, image.height - 0.5), np.array(box, np.float64), joints, visible)
 
 
-# What is visible of them
+# The visible joints
 
 
-def _persons(
+def _visible_persons(
     placed: Sequence[tuple[Sprite, SpritePlacement]], layers: Sequence[NDArray[np.bool_]]
 ) -> tuple[TruePerson, ...]:
-    """``layers``: (height, width) what each of ``placed`` covers."""
-    shown = []
-    for i, (sprite, place) in enumerate(placed):
+    """The persons with a visible joint. ``layers``: per sprite, the pixels (height, width) that it covers."""
+    persons = []
+    for i, (sprite, placement) in enumerate(placed):
         nearer = np.any([np.zeros((HEIGHT, WIDTH), bool), *layers[i + 1 :]], axis=0)
-        joints = place.to_frame(sprite, sprite.joints)
+        joints = placement.to_frame(sprite, sprite.joints)
         visible = sprite.visible & _uncovered(joints, nearer)
         if visible.any():
-            corners = place.to_frame(sprite, sprite.box_xyxy.reshape(2, 2))
+            corners = placement.to_frame(sprite, sprite.box_xyxy.reshape(2, 2))
             box = np.clip(corners, -0.5, [WIDTH - 0.5, HEIGHT - 0.5]).reshape(4)
-            shown.append(TruePerson(box, np.where(visible[:, None], joints, np.nan), visible))
-    return tuple(shown)
+            persons.append(TruePerson(box, np.where(visible[:, None], joints, np.nan), visible))
+    return tuple(persons)
 
 
 def _uncovered(points: NDArray[np.float64], covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n,) which of the points (n, 2) lie in the frame where ``covered`` (height, width) is false."""
+    """(n,) whether each point (n, 2) lies inside the frame and outside the mask ``covered`` (height, width)."""
     columns, rows = np.round(points).astype(int).T
     inside = (columns >= 0) & (columns < WIDTH) & (rows >= 0) & (rows < HEIGHT)
     return np.asarray(inside & ~covered[rows.clip(0, HEIGHT - 1), columns.clip(0, WIDTH - 1)])

@@ -1,4 +1,4 @@
-"""Where the sample takes place: a promenade, its perspective, and how people cut out of pictures are put into it."""
+"""The scene of the sample: a promenade in perspective, and sprites of persons pasted into it."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ HEIGHT: Final = 480
 
 
 _HORIZON: Final = 208
+"""Row of the horizon, pixels."""
 
 
 _FOCAL: Final = 640.0
+"""Focal length of the camera, pixels."""
 
 
 _EYE_LEVEL: Final = 1.5
+"""Height of the camera above the ground, metres."""
 
 
 _KERB: Final = 12.0
-"""Where the paving ends and the lawn begins, metres away."""
+"""Distance at which the paving ends and the lawn begins, metres."""
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A person cut out of its surroundings, with what is known of it; pixels of its own image."""
+    """The picture of a person without background, with its box and joints, in pixels of the picture."""
 
     image: Image.Image
     """RGBA."""
     anchor: tuple[float, float]
-    """x, y of the point by which it is put into a scene."""
+    """x, y of the point that a `SpritePlacement` places."""
     box_xyxy: NDArray[np.float64]
     """(4,) the person's box."""
     joints: NDArray[np.float64]
-    """(17, 2) x, y; anything where not visible."""
+    """(17, 2) x, y; arbitrary if not visible."""
     visible: NDArray[np.bool_]
-    """(17,)"""
+    """(17,) whether the joint is visible."""
 
     def __post_init__(self) -> None:
         check_array("box_xyxy", self.box_xyxy, np.float64, (4,))
@@ -52,7 +55,7 @@ class Sprite:
         check_array("visible", self.visible, np.bool_, (NUM_KEYPOINTS,))
 
     def mirrored(self) -> Sprite:
-        """The same person seen in a mirror: what was left is right."""
+        """The mirrored picture. Left and right joints change places."""
         last = self.image.width - 1
         joints = np.column_stack([last - self.joints[:, 0], self.joints[:, 1]])[list(FLIP_ORDER)]
         x1, y1, x2, y2 = self.box_xyxy
@@ -67,27 +70,27 @@ class Sprite:
 
 @dataclass(frozen=True)
 class SpritePlacement:
-    """Where a sprite's anchor stands in the frame, and by how much the sprite is scaled."""
+    """Position of a sprite's anchor in the frame, pixels, and the scale of the sprite."""
 
     x: float
     y: float
     scale: float
 
     def to_frame(self, sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``points`` (..., 2) of the sprite as pixels of the frame."""
+        """Map ``points`` (..., 2) of the sprite to pixels of the frame."""
         return np.asarray((points - np.array(sprite.anchor)) * self.scale + np.array([self.x, self.y]))
 
 
-def paste(image: Image.Image, sprite: Sprite, place: SpritePlacement) -> NDArray[np.bool_]:
-    """Put the sprite into ``image``; (height, width) says where it covers what is behind it."""
-    origin = place.to_frame(sprite, np.full(2, -0.5)) + 0.5
-    size = np.array(sprite.image.size) * place.scale
+def paste(image: Image.Image, sprite: Sprite, placement: SpritePlacement) -> NDArray[np.bool_]:
+    """Paste the sprite into ``image``; returns the pixels (height, width) that it covers."""
+    origin = placement.to_frame(sprite, np.full(2, -0.5)) + 0.5
+    size = np.array(sprite.image.size) * placement.scale
     low = np.maximum(np.ceil(origin), 0).astype(int)
     high = np.minimum(np.floor(origin + size), [WIDTH, HEIGHT]).astype(int)
     covered = np.zeros((HEIGHT, WIDTH), bool)
     if (high > low).all():
-        source = np.concatenate([low - origin, high - origin]) / place.scale
-        source = np.clip(source, 0, np.tile(sprite.image.size, 2))  # rounding may leave it by a hair
+        source = np.concatenate([low - origin, high - origin]) / placement.scale
+        source = np.clip(source, 0, np.tile(sprite.image.size, 2))  # rounding errors may exceed the sprite
         part = sprite.image.resize(tuple(high - low), Image.Resampling.BICUBIC, box=tuple(source))
         image.paste(part, tuple(low), part)
         covered[low[1] : high[1], low[0] : high[0]] = np.asarray(part)[..., 3] > 127
@@ -95,13 +98,13 @@ def paste(image: Image.Image, sprite: Sprite, place: SpritePlacement) -> NDArray
 
 
 def on_ground(x: float, z: float) -> tuple[float, float, float]:
-    """Column and row of the ground ``x`` metres to the right of the camera and ``z`` in front, and pixels per metre."""
+    """Project the ground ``x`` metres right of the camera and ``z`` metres in front: column, row, pixels per metre."""
     per_metre = _FOCAL / z
     return WIDTH / 2 - 0.5 + x * per_metre, _HORIZON + _EYE_LEVEL * per_metre, per_metre
 
 
 def draw_scene() -> Image.Image:
-    """A paved promenade in front of a lawn, trees and houses."""
+    """Draw a paved promenade in front of a lawn, trees and houses: RGB, the same in every call."""
     image = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT))
     draw = ImageDraw.Draw(image)
     rng = np.random.default_rng(11)
@@ -110,7 +113,7 @@ def draw_scene() -> Image.Image:
     draw = ImageDraw.Draw(image)
     _draw_houses(draw, rng)
     _draw_trees(draw, rng)
-    image = image.filter(ImageFilter.GaussianBlur(2.5))  # far away is out of focus
+    image = image.filter(ImageFilter.GaussianBlur(2.5))  # the background is out of focus
     _draw_ground(ImageDraw.Draw(image))
     pixels = np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), np.float64)
     grain = rng.normal(0, 4, (HEIGHT, WIDTH, 1)) * (np.arange(HEIGHT) > _HORIZON)[:, None, None]
@@ -118,7 +121,7 @@ def draw_scene() -> Image.Image:
 
 
 def _draw_sky(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Doubled pixels, as in all that draws the scene."""
+    """Coordinates are doubled pixels, here and in the functions below."""
     for y in range(2 * HEIGHT):
         t = min(y / (2 * _HORIZON), 1.0)
         draw.line([(0, y), (2 * WIDTH, y)], fill=(round(128 + 88 * t), round(172 + 52 * t), round(222 + 12 * t)))
@@ -138,7 +141,7 @@ def _draw_houses(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 
 def _draw_trees(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """One long row: a tree that stands alone looks like a person to a small detector."""
+    """Trees form one long row, because a small detector takes a single tree for a person."""
     low, high = (-40, -46, 12, 74), (2 * WIDTH + 40, 0, 30, 104)
     for x, rise, radius, tone in rng.uniform(low, high, (700, 4)):
         y = 2 * _HORIZON - 40 + rise - 12 * np.sin(x / 130)
@@ -148,7 +151,7 @@ def _draw_trees(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 
 def _draw_ground(draw: ImageDraw.ImageDraw) -> None:
-    """Lawn from the horizon on, paving nearer than the kerb, its joints in perspective."""
+    """Lawn from the horizon to the kerb, then paving with its joints in perspective."""
     kerb = _row_at(_KERB)
     draw.rectangle([0, 2 * _HORIZON + 4, 2 * WIDTH, kerb], fill=(112, 138, 78))
     draw.rectangle([0, kerb, 2 * WIDTH, 2 * HEIGHT], fill=(172, 166, 156))
@@ -161,5 +164,5 @@ def _draw_ground(draw: ImageDraw.ImageDraw) -> None:
 
 
 def _row_at(depth: float) -> float:
-    """The row, in doubled pixels, of the ground ``depth`` metres away."""
+    """The row of the ground ``depth`` metres away, doubled pixels."""
     return 2 * on_ground(0.0, depth)[1]

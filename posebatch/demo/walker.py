@@ -1,7 +1,7 @@
-"""A walking figure whose joints are known: gait kinematics, and its drawing as shaded solids.
+"""A walking figure with known joints: gait kinematics, drawn as shaded solids.
 
-Metres in two frames. *Body*: forward, up, to the figure's right. *View*: right, up, towards the viewer; the view is
-orthographic, which a camera comes close to at the distance where a whole person fits the picture.
+Coordinates are metres in two frames. *Body*: forward, up, to the figure's right. *View*: right, up, towards the viewer.
+The view is orthographic: a good approximation at a distance from which the whole person is in the picture.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ Window = tuple[slice, slice]
 
 
 STRIDE: Final = 1.36
-"""How far the figure gets in one cycle of two steps, metres."""
+"""Distance that the figure walks in one cycle of two steps, metres."""
 
 
 SCALE: Final = 250.0
-"""Pixels of a drawn figure per metre."""
+"""Pixels per metre of a drawn figure."""
 
 
+# Lengths of the bones, metres.
 _THIGH: Final = 0.43
 
 
@@ -58,6 +59,7 @@ _UPPER_ARM: Final = 0.29
 _FOREARM: Final = 0.25
 
 
+# The canvas: its width, and its upper and lower edge above the ground, metres.
 _WIDTH: Final = 1.3
 
 
@@ -71,10 +73,11 @@ _UP: Final = np.array([0.0, 1.0, 0.0])
 
 
 _LIGHT: Final = np.array([-0.45, 0.65, 0.61], np.float32)
+"""Direction towards the light, in the view."""
 
 
 _BLEND: Final = 0.009
-"""Depth over which two solids that meet run into each other, metres."""
+"""Depth over which two touching solids blend, metres."""
 
 
 _FLESH: Final = 0.13
@@ -126,9 +129,9 @@ class Outfit:
 
 
 def walk_cycle(outfit: Outfit, heading: float, frames: int) -> tuple[Sprite, ...]:
-    """One cycle of two steps to the viewer's right, turned ``heading`` radians towards the viewer, in ``frames`` steps.
+    """Draw one cycle of two steps in ``frames`` pictures. The anchor of each is the ground below the pelvis.
 
-    The anchor is the ground below the pelvis.
+    The figure walks to the viewer's right, turned ``heading`` radians towards the viewer.
     """
     return tuple(_draw(_pose(step / frames, heading), heading, outfit) for step in range(frames))
 
@@ -137,15 +140,15 @@ def walk_cycle(outfit: Outfit, heading: float, frames: int) -> tuple[Sprite, ...
 
 
 def _curve(tenths: tuple[float, ...], phase: float) -> float:
-    """The smoothest periodic curve through ten equidistant values, radians, at ``phase`` cycles."""
+    """The trigonometric interpolation of ten equidistant angles (degrees) at ``phase`` cycles, radians."""
     spectrum = np.fft.rfft(np.radians(tenths)) / len(tenths)
-    doubled = np.array([1.0, *[2.0] * (len(spectrum) - 2), 1.0])  # rfft leaves out the mirrored half
+    doubled = np.array([1.0, *[2.0] * (len(spectrum) - 2), 1.0])  # rfft omits the mirrored half
     turns = np.exp(2j * np.pi * np.arange(len(spectrum)) * phase)
     return float((doubled * spectrum * turns).real.sum())
 
 
 def _hanging(length: float, angle: float) -> Array:
-    """A bone that hangs down, swung forward by ``angle`` radians; body frame."""
+    """The vector of a hanging bone, swung forward by ``angle`` radians; body frame."""
     return length * np.array([np.sin(angle), -np.cos(angle), 0.0])
 
 
@@ -154,7 +157,7 @@ def _between(a: Array, b: Array, share: float) -> Array:
 
 
 def _yaw(angle: float) -> Array:
-    """(3, 3) rotation about the vertical; its columns are forward, up and right after it. Positive: to the left."""
+    """(3, 3) rotation about the vertical, positive to the left. Its columns are the rotated forward, up and right."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
@@ -175,7 +178,7 @@ def _leg(hip: Array, phase: float) -> Points:
 
 
 def _arm(shoulder: Array, phase: float, outward: float) -> Points:
-    """It swings against the leg of its own side, whose ``phase`` it is given; ``outward`` is +1 on the right."""
+    """An arm, swinging against the leg of its side, which is at ``phase``. ``outward``: +1 right, -1 left."""
     swing = np.radians(2.0 - 20.0 * np.cos(2 * np.pi * phase))
     bend = np.radians(24.0 - 12.0 * np.cos(2 * np.pi * phase))
     elbow = shoulder + _hanging(_UPPER_ARM, swing) + np.array([0.0, 0.0, 0.045 * outward])
@@ -195,7 +198,7 @@ def _head(center: Array) -> Points:
 
 
 def _pose(phase: float, heading: float) -> Points:
-    """The figure at ``phase`` cycles after its left heel strikes; view frame, the ground below the pelvis at 0."""
+    """The figure ``phase`` cycles after its left heel strike; view frame, with the ground below the pelvis at 0."""
     swing = np.radians(np.cos(2 * np.pi * phase))
     spine = np.array([np.sin(np.radians(3.0)), np.cos(np.radians(3.0)), 0.0])
     points = {"pelvis": np.zeros(3), "chest": 0.3 * spine, "neck": 0.5 * spine}
@@ -211,7 +214,7 @@ def _pose(phase: float, heading: float) -> Points:
 
 
 def _to_view(heading: float) -> Array:
-    """(3, 3): its columns are the body's forward, up and right in the view."""
+    """(3, 3) rotation from the body frame to the view."""
     return _yaw(-heading)
 
 
@@ -219,7 +222,7 @@ def _to_view(heading: float) -> Array:
 
 
 class _Canvas:
-    """Solids in an orthographic view. Depths are blended as powers, so that near ones win and equal ones mix."""
+    """Solids in an orthographic view. Each has the weight exp(depth): the nearest wins, and equal depths mix."""
 
     def __init__(self) -> None:
         self.x = ((np.arange(round(_WIDTH * SCALE)) + 0.5) / SCALE - _WIDTH / 2).astype(np.float32)
@@ -235,14 +238,14 @@ class _Canvas:
         return slice(*rows), slice(*columns)
 
     def add(self, window: Window, depth: Pixels, normal: Pixels, color: Pixels) -> None:
-        """``depth`` (h, w), -inf beside the solid; ``normal`` (h, w, 3) of unit length; ``color`` (3,) or (h, w, 3)."""
+        """Add a solid: ``depth`` (h, w), -inf outside it; unit ``normal`` (h, w, 3); ``color`` (3,) or (h, w, 3)."""
         weight = np.exp(depth / _BLEND)
         self.weight[window] += weight
         self.normal[window] += weight[..., None] * normal
         self.color[window] += weight[..., None] * color
 
     def limb(self, a: Array, b: Array, ra: float, rb: float, color: Color) -> None:
-        """A round cone from ``a`` with radius ``ra`` to ``b`` with ``rb``."""
+        """Draw a round cone from ``a`` with radius ``ra`` to ``b`` with radius ``rb``."""
         reach = max(ra, rb)
         rows, columns = self.window(np.minimum(a, b) - reach, np.maximum(a, b) + reach)
         a32, axis = a.astype(np.float32), (b - a).astype(np.float32)
@@ -256,7 +259,7 @@ class _Canvas:
         self.add((rows, columns), depth, np.stack([nx, ny, nz], -1), np.array(color, np.float32))
 
     def ellipsoid(self, center: Array, axes: Array, radii: Triple, color: Color | Callable[[Pixels], Pixels]) -> None:
-        """``axes`` (3, 3): the solid's own axes in the view, as columns; ``color`` may depend on the direction."""
+        """Draw an ellipsoid with ``axes`` (3, 3), columns in the view. ``color`` may depend on the direction."""
         rows, columns = self.window(center - max(radii), center + max(radii))
         px, py = np.meshgrid(self.x[columns] - np.float32(center[0]), self.y[rows] - np.float32(center[1]))
         to_unit = (axes.T / np.array(radii)[:, None]).astype(np.float32)
@@ -272,7 +275,7 @@ class _Canvas:
         self.add((rows, columns), depth, normal, painted)
 
     def depth(self) -> Pixels:
-        """(h, w) metres towards the viewer; far behind everything where nothing is."""
+        """(h, w) metres towards the viewer; behind everything if no solid is there."""
         return np.where(self.weight > 0, _BLEND * np.log(np.maximum(self.weight, 1e-37)), np.float32(-0.3))
 
 
@@ -340,7 +343,7 @@ def _pixel(point: Array) -> tuple[float, float]:
 
 
 def _shaded(canvas: _Canvas, depth: Pixels) -> Pixels:
-    """(h, w, 3) colours under a sun from the upper left, darker where something near stands in front."""
+    """(h, w, 3) colours lit from the upper left, darker near parts that stand in front."""
     weight = np.maximum(canvas.weight, np.float32(1e-37))[..., None]
     normal = canvas.normal / weight
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6))
@@ -353,7 +356,7 @@ def _shaded(canvas: _Canvas, depth: Pixels) -> Pixels:
 
 @cache
 def _cloth(shape: tuple[int, ...]) -> Pixels:
-    """(h, w) by how much the brightness varies, fine and coarse; around 0."""
+    """(h, w) relative variation of the brightness, fine and coarse, around 0."""
     rng = np.random.default_rng(5)
     fine, coarse = (_blurred(rng.normal(0, sigma, shape), radius) for sigma, radius in ((0.1, 2), (0.4, 7)))
     return fine + coarse

@@ -1,4 +1,4 @@
-"""How far the persons that some settings give are those that a reference gives, on the same frames."""
+"""Agreement of two sets of poses of the same frames, one of which is the reference."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from posebatch.evaluation.average_precision import pose_average_precision
 from posebatch.evaluation.labels import AREA_OF_BOX, LabelledDataset, LabelledImage, LabelledPersons
 
 SAME_PERSON_OKS: Final = 0.5
-"""Poses at least this much alike are of one person."""
+"""OKS from which two poses belong to the same person."""
 
 
 NOTICEABLE_PX: Final = 0.5
-"""Joints that lie farther from the reference's are counted."""
+"""Joints farther than this from the reference's are counted, pixels."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far joints lie from the reference's; nan where there are none."""
+    """Quantiles of the distances between joints and the reference's joints; nan without a joint."""
 
     median: float
     p95: float
@@ -34,7 +34,7 @@ class Distances:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Distances:
-        """Of any number of distances."""
+        """The quantiles of ``values`` (n,)."""
         if not len(values):
             return cls(*[float("nan")] * 4)
         return cls(*(float(value) for value in np.quantile(values, (0.5, 0.95, 0.99, 1.0))))
@@ -42,48 +42,48 @@ class Distances:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One table against another. Joints count that the reference sees: of persons in both, above the threshold."""
+    """Poses against the reference's. A joint counts if its person is in both and its reference score is high enough."""
 
     frames: int
     reference_persons: int
     kept: int
-    """Of the reference's persons, those with a pose that is alike (`SAME_PERSON_OKS`), each pose taken once."""
+    """Persons of the reference with a matching pose (`SAME_PERSON_OKS`). Each pose matches one person."""
     added: int
-    """Poses left over."""
+    """Poses without a matching person of the reference."""
     joints: int
     pixels: Distances
     heights: Distances
-    """Relative to the height of the reference's box."""
+    """The same distances as shares of the height of the reference's box."""
     noticeable: float
-    """Share of the joints that lie farther than `NOTICEABLE_PX` apart."""
+    """Share of the joints that are farther than `NOTICEABLE_PX` apart, 0..1."""
     ap: float
-    """COCO's AP with the reference's persons as the truth; nan when there are none."""
+    """COCO's AP with the reference's persons as the truth; nan if it has none."""
     ar: float
 
 
 def compare(reference: Sequence[FramePoses], poses: Sequence[FramePoses], kpt_thr: float) -> Agreement:
-    """Compare two tables of the same frames, ``frame_index`` by ``frame_index``.
+    """Compare poses of the same frames.
 
-    Similarities take 0.53 of the reference's box as a person's area, and the joints that score more than ``kpt_thr``
-    there; of a person without one, all. Raises ``ValueError`` when the frames are not the same.
+    OKS takes 0.53 of the reference's box as a person's area. It uses the joints whose reference score is above
+    ``kpt_thr``, or all joints of a person without such a joint. Raises ``ValueError`` if the frames differ.
     """
     if [frame.record for frame in reference] != [frame.record for frame in poses]:
         raise ValueError(f"{len(reference)} and {len(poses)} frames, which are not the same")
     kept, pixels, heights = 0, [np.zeros(0)], [np.zeros(0)]
-    for truth, found in zip(reference, poses, strict=True):
-        seen, areas = _seen(truth, kpt_thr), _areas(truth)
-        alike = np.array(
+    for truth, frame in zip(reference, poses, strict=True):
+        counted, areas = _counted_joints(truth, kpt_thr), _areas(truth)
+        similarities = np.array(
             [
-                [oks(pose[:, :2], person[:, :2], area, visible) for pose in found.keypoints]
-                for person, area, visible in zip(truth.keypoints, areas, seen, strict=True)
+                [oks(pose[:, :2], person[:, :2], area, visible) for pose in frame.keypoints]
+                for person, area, visible in zip(truth.keypoints, areas, counted, strict=True)
             ]
-        ).reshape(len(truth), len(found))
-        for person, match in enumerate(greedy_pairs(alike, SAME_PERSON_OKS)):
+        ).reshape(len(truth), len(frame))
+        for person, match in enumerate(greedy_pairs(similarities, SAME_PERSON_OKS)):
             if match is None:
                 continue
             kept += 1
-            apart = (found.keypoints[match] - truth.keypoints[person])[seen[person], :2].astype(np.float64)
-            pixels.append(np.linalg.norm(apart, axis=1))
+            difference = (frame.keypoints[match] - truth.keypoints[person])[counted[person], :2].astype(np.float64)
+            pixels.append(np.linalg.norm(difference, axis=1))
             heights.append(pixels[-1] / (truth.bbox_xyxy[person, 3] - truth.bbox_xyxy[person, 1]))
     distances, relative = np.concatenate(pixels), np.concatenate(heights)
     precision = pose_average_precision(_as_labels(reference, kpt_thr), poses)
@@ -101,10 +101,10 @@ def compare(reference: Sequence[FramePoses], poses: Sequence[FramePoses], kpt_th
     )
 
 
-def _seen(frame: FramePoses, kpt_thr: float) -> NDArray[np.bool_]:
-    """(n, 17) the joints of each person that count."""
-    seen: NDArray[np.bool_] = frame.keypoints[:, :, 2] > kpt_thr
-    return seen | ~seen.any(axis=1, keepdims=True)
+def _counted_joints(frame: FramePoses, kpt_thr: float) -> NDArray[np.bool_]:
+    """(n, 17) whether each joint is compared: those above the threshold, or all of a person without one."""
+    above: NDArray[np.bool_] = frame.keypoints[:, :, 2] > kpt_thr
+    return above | ~above.any(axis=1, keepdims=True)
 
 
 def _areas(frame: FramePoses) -> NDArray[np.float64]:
@@ -117,7 +117,7 @@ def _as_labels(frames: Sequence[FramePoses], kpt_thr: float) -> LabelledDataset:
     images = []
     for frame in frames:
         keypoints = frame.keypoints.astype(np.float64)
-        keypoints[:, :, 2] = 2 * _seen(frame, kpt_thr)
+        keypoints[:, :, 2] = 2 * _counted_joints(frame, kpt_thr)
         boxes = frame.bbox_xyxy.astype(np.float64)
         persons = LabelledPersons(boxes, keypoints, _areas(frame), np.zeros(len(frame), bool))
         number = frame.record.frame_index

@@ -1,4 +1,4 @@
-"""COCO's average precision and recall, by pycocotools, which prints much and is kept quiet here."""
+"""COCO's average precision and recall, computed by pycocotools with its output suppressed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _PERSON: Final = 1
 
 
 _DETECTIONS_PER_IMAGE: Final = 100
-"""COCO's limit for boxes; it is 20 for poses."""
+"""COCO's limit for boxes. Its limit for poses is 20."""
 
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Figures in 0..1, over persons of all images; nan where no person is labelled.
+    """COCO's figures, 0..1, over the persons of all images; nan if no person is labelled.
 
-    ``medium`` persons have an area of 32^2 to 96^2 square pixels, ``large`` ones more. AR is the share of persons
-    found, at the most COCO allows in an image: 20 poses, 100 boxes.
+    ``medium`` persons have an area of 32^2 to 96^2 square pixels, ``large`` persons a larger one. AR is the share of
+    persons found with the most results that COCO allows per image: 20 poses, 100 boxes.
     """
 
     ap: float
@@ -53,29 +53,29 @@ class AveragePrecision:
 
 @dataclass(frozen=True)
 class RankedDetections:
-    """All boxes of all images by falling score, each right or wrong at IoU 0.5; those on ignored persons left out."""
+    """All boxes of all images by descending score, right or wrong at IoU 0.5, without those on ignored persons."""
 
     scores: NDArray[np.float64]
     """(n,) descending."""
     correct: NDArray[np.bool_]
-    """(n,) whether the box is matched to a person who was not taken by a better box."""
+    """(n,) whether the box matches a person that no better box matches."""
     persons: int
     """Labelled persons."""
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """(n,) share of the persons found by the boxes up to each."""
+        """(n,) share of the persons found by the boxes up to and including each box."""
         return self.correct.cumsum() / max(self.persons, 1)
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """(n,) share of right ones among the boxes up to each."""
+        """(n,) share of right boxes among those up to and including each box."""
         return self.correct.cumsum() / np.arange(1, len(self.correct) + 1)
 
 
 def pose_average_precision(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> AveragePrecision:
-    """COCO's keypoint AP of the poses found in each image of the dataset."""
-    found = [
+    """COCO's keypoint AP. ``poses`` has one entry per image of the dataset."""
+    results = [
         {
             "image_id": number,
             "keypoints": person.ravel().tolist(),
@@ -85,24 +85,24 @@ def pose_average_precision(dataset: LabelledDataset, poses: Sequence[FramePoses]
         for number, image in enumerate(poses)
         for person, score in zip(image.keypoints.astype(np.float64), image.pose_scores, strict=True)
     ]
-    return _figures(_evaluated(dataset, found, "keypoints"), most=20)
+    return _figures(_evaluate(dataset, results, "keypoints"), most=20)
 
 
 def box_average_precision(
     dataset: LabelledDataset, detections: Sequence[Detections]
 ) -> tuple[AveragePrecision, RankedDetections]:
-    """COCO's box AP of the persons found in each image of the dataset, and each box's fate at IoU 0.5."""
-    found = [
+    """COCO's box AP, and which boxes are right at IoU 0.5. ``detections`` has one entry per image of the dataset."""
+    results = [
         {"image_id": number, "bbox": box.tolist(), "score": float(score), "area": float(box[2] * box[3])}
         for number, image in enumerate(detections)
         for box, score in zip(xyxy_to_xywh(image.bbox_xyxy), image.scores, strict=True)
     ]
-    evaluation = _evaluated(dataset, found, "bbox")
+    evaluation = _evaluate(dataset, results, "bbox")
     return _figures(evaluation, most=_DETECTIONS_PER_IMAGE), _ranked(evaluation, len(dataset.images))
 
 
-def _evaluated(dataset: LabelledDataset, found: list[dict[str, Any]], kind: Literal["keypoints", "bbox"]) -> COCOeval:
-    labelled = [
+def _evaluate(dataset: LabelledDataset, results: list[dict[str, Any]], kind: Literal["keypoints", "bbox"]) -> COCOeval:
+    labels = [
         {
             "image_id": number,
             "bbox": box.tolist(),
@@ -121,14 +121,14 @@ def _evaluated(dataset: LabelledDataset, found: list[dict[str, Any]], kind: Lite
         )
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(len(dataset.images), labelled), _coco(len(dataset.images), found), kind)
+        evaluation = COCOeval(_coco(len(dataset.images), labels), _coco(len(dataset.images), results), kind)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
 
 
 def _coco(num_images: int, annotations: list[dict[str, Any]]) -> COCO:
-    """An index over annotations. Ids count from 1, because pycocotools takes 0 for no match."""
+    """An index over annotations. Ids count from 1: pycocotools reads 0 as "no match"."""
     coco = COCO()
     coco.dataset = {
         "images": [{"id": number} for number in range(num_images)],
@@ -143,7 +143,7 @@ def _coco(num_images: int, annotations: list[dict[str, Any]]) -> COCO:
 
 
 def _figures(evaluation: COCOeval, most: int) -> AveragePrecision:
-    """The figures that ``summarize`` prints, with ``most`` persons in an image."""
+    """The figures that ``COCOeval.summarize`` prints, with at most ``most`` results per image."""
     sizes, limit = evaluation.params.areaRngLbl, evaluation.params.maxDets.index(most)
     precision = evaluation.eval["precision"][:, :, 0, :, limit].mean(axis=1)  # (thresholds, sizes), -1: no person
     recall = evaluation.eval["recall"][:, 0, :, limit]
@@ -169,7 +169,7 @@ def _figures(evaluation: COCOeval, most: int) -> AveragePrecision:
 
 
 def _ranked(evaluation: COCOeval, num_images: int) -> RankedDetections:
-    images = [image for image in evaluation.evalImgs[:num_images] if image is not None]  # the first size is all
+    images = [image for image in evaluation.evalImgs[:num_images] if image is not None]  # those of the size "all"
     if not images:
         return RankedDetections(np.zeros(0), np.zeros(0, bool), 0)
     scores = np.concatenate([image["dtScores"] for image in images])

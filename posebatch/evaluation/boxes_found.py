@@ -1,6 +1,7 @@
-"""Who is found and who is not, by size: boxes against true ones, at IoU 0.5, each taken once.
+"""Counts of found persons and false boxes, by height of the box.
 
-True boxes that are ignored are places: a box that lies there by half or more and finds nobody counts as nothing.
+Boxes match true boxes one to one at IoU 0.5. A true box may be a region to ignore: an unmatched box of which half or
+more lies in such a region is not counted.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ LEAST_IOU: Final = 0.5
 
 
 LEAST_VISIBLE: Final = 0.3
-"""Who is hidden more than this is a place to ignore."""
+"""The box of a person of whom a smaller share is visible is a region to ignore."""
 
 
 IGNORED_SHARE: Final = 0.5
+"""Share of an unmatched box inside a region to ignore from which it is not counted."""
 
 
 HEIGHTS: Final = (0, 32, 64, 128, 256)
-"""Pixels at which a size begins, by which persons and false boxes are told apart."""
+"""Lower ends of the ranges of heights, pixels."""
+
+
+COLUMNS: Final = ("frame_index", "id", "x1", "y1", "x2", "y2", "visible")
+"""Columns of a truth file."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class TrueBoxes:
     bbox_xyxy: NDArray[np.float64]
     """(n, 4) pixels."""
     ignored: NDArray[np.bool_]
-    """(n,) places."""
+    """(n,) whether the box is a region to ignore."""
 
     def __post_init__(self) -> None:
         check_array("bbox_xyxy", self.bbox_xyxy, np.float64, (None, 4))
@@ -50,28 +56,28 @@ NOBODY: Final = TrueBoxes(np.zeros((0, 4)), np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How many persons are found, and how many boxes find nobody; sums over frames are made with ``+``."""
+class BoxCounts:
+    """Counts over frames. ``+`` adds them up."""
 
     frames: int
     persons: NDArray[np.int64]
-    """(sizes,) of each of `HEIGHTS`."""
+    """(heights,) true persons per range of `HEIGHTS`."""
     found: NDArray[np.int64]
-    """(sizes,)"""
+    """(heights,) true persons with a matching box."""
     false: NDArray[np.int64]
-    """(sizes,)"""
+    """(heights,) boxes that match nobody."""
 
     def __post_init__(self) -> None:
         for name in ("persons", "found", "false"):
             check_array(name, getattr(self, name), np.int64, (len(HEIGHTS),))
 
     @classmethod
-    def nothing(cls) -> Finding:
-        """Of no frame."""
+    def zero(cls) -> BoxCounts:
+        """The counts of no frame."""
         return cls(0, *(np.zeros(len(HEIGHTS), np.int64) for _ in range(3)))
 
-    def __add__(self, other: Finding) -> Finding:
-        return Finding(
+    def __add__(self, other: BoxCounts) -> BoxCounts:
+        return BoxCounts(
             self.frames + other.frames,
             self.persons + other.persons,
             self.found + other.found,
@@ -79,20 +85,25 @@ class Finding:
         )
 
 
-def finding(truth: TrueBoxes, bbox_xyxy: NDArray[np.floating]) -> Finding:
-    """What boxes (m, 4) find in one frame. The pairing is the one with the largest sum of IoU (Hungarian method)."""
+def count_boxes(truth: TrueBoxes, bbox_xyxy: NDArray[np.floating]) -> BoxCounts:
+    """Count the persons that boxes (m, 4) find in one frame.
+
+    Boxes and persons are paired so that the sum of IoU is largest (Hungarian method).
+    """
     boxes, true = bbox_xyxy.astype(np.float64), truth.bbox_xyxy[~truth.ignored]
     shared, areas, true_areas = _overlaps(boxes, true)
     iou = shared / np.maximum(areas[:, None] + true_areas - shared, 1e-9)
     iou[iou < LEAST_IOU] = 0
     rows, columns = linear_sum_assignment(iou, maximize=True)
     matched = iou[rows, columns] > 0
-    left = np.setdiff1d(np.arange(len(boxes)), rows[matched])
-    places = truth.bbox_xyxy[truth.ignored]
-    if len(places):
-        inside, own, _ = _overlaps(boxes[left], places)
-        left = left[inside.max(axis=1) / np.maximum(own, 1e-9) < IGNORED_SHARE]
-    return Finding(1, _by_height(true), _by_height(true[columns[matched]]), _by_height(boxes[left]))
+    unmatched = np.setdiff1d(np.arange(len(boxes)), rows[matched])
+    regions = truth.bbox_xyxy[truth.ignored]
+    if len(regions):
+        inside, own, _ = _overlaps(boxes[unmatched], regions)
+        unmatched = unmatched[inside.max(axis=1) / np.maximum(own, 1e-9) < IGNORED_SHARE]
+    return BoxCounts(
+        1, _count_by_height(true), _count_by_height(true[columns[matched]]), _count_by_height(boxes[unmatched])
+    )
 
 
 def true_boxes_of(dataset: LabelledDataset) -> list[TrueBoxes]:
@@ -101,9 +112,9 @@ def true_boxes_of(dataset: LabelledDataset) -> list[TrueBoxes]:
 
 
 def read_truth(path: Path) -> dict[int, TrueBoxes]:
-    """True boxes by ``frame_index``, from a CSV file with the columns of `COLUMNS`; frames without rows are not in it.
+    """True boxes by ``frame_index``, from a CSV file with `COLUMNS`. Frames without a row have no entry.
 
-    ``id`` 0 is a place to ignore, and so is a row whose ``visible`` is below `LEAST_VISIBLE`. Raises `InputError`.
+    A row is a region to ignore if its ``id`` is 0 or its ``visible`` is below `LEAST_VISIBLE`. Raises `InputError`.
     """
     rows: dict[int, list[tuple[list[float], bool]]] = {}
     try:
@@ -115,23 +126,20 @@ def read_truth(path: Path) -> dict[int, TrueBoxes]:
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: no table of true boxes: {', '.join(COLUMNS)}: {error!r}") from error
     return {
-        number: TrueBoxes(np.array([box for box, _ in found]), np.array([ignored for _, ignored in found]))
-        for number, found in rows.items()
+        number: TrueBoxes(np.array([box for box, _ in boxes]), np.array([ignored for _, ignored in boxes]))
+        for number, boxes in rows.items()
     }
 
 
-COLUMNS: Final = ("frame_index", "id", "x1", "y1", "x2", "y2", "visible")
-
-
-def _by_height(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+def _count_by_height(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
     size = np.searchsorted(HEIGHTS, boxes[:, 3] - boxes[:, 1], side="right") - 1
     return np.bincount(size.clip(0), minlength=len(HEIGHTS)).astype(np.int64)
 
 
 def _overlaps(
-    one: NDArray[np.float64], two: NDArray[np.float64]
+    a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Areas in common (n, m), and those of each (n,), (m,)."""
-    low, high = np.maximum(one[:, None, :2], two[None, :, :2]), np.minimum(one[:, None, 2:], two[None, :, 2:])
+    """Areas of the intersections (n, m), of the boxes ``a`` (n,), and of the boxes ``b`` (m,)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (high - low).clip(0).prod(axis=2)
-    return shared, (one[:, 2:] - one[:, :2]).prod(axis=1), (two[:, 2:] - two[:, :2]).prod(axis=1)
+    return shared, (a[:, 2:] - a[:, :2]).prod(axis=1), (b[:, 2:] - b[:, :2]).prod(axis=1)

@@ -1,4 +1,4 @@
-"""Sheets of persons with the pose that was found beside the one that was labelled: the worst ones, and some others."""
+"""Contact sheets of persons: the estimated pose beside the labelled one, for the worst persons and some others."""
 
 from __future__ import annotations
 
@@ -17,48 +17,52 @@ from posebatch.pose.crops import crop_regions, grid_to_frame, invert_affine
 from posebatch.report.drawing import draw_skeletons
 
 TILE_WH: Final = (192, 256)
-"""Width and height of one picture of a person, pixels."""
+"""Width and height of one tile, pixels."""
 
 
 _COLUMNS: Final = 4
-"""Persons in a row, two pictures each."""
+"""Persons in a row, two tiles each."""
 
 
 _CAPTION: Final = 14
-"""Height of the line above a person, pixels."""
+"""Height of the caption above a person, pixels."""
 
 
 _SEED: Final = 0
-"""Of the choice at random, so that two networks are seen on the same persons."""
+"""Seed of the random choice: sheets of two networks show the same persons."""
 
 
 def write_sheet(dataset: LabelledDataset, poses: Sequence[FramePoses], count: int, kpt_thr: float, path: Path) -> None:
-    """Draw the ``count`` persons of the lowest OKS, then as many others: the pose found, and on its right the label."""
+    """Draw the ``count`` persons of lowest OKS, then as many others: the estimate on the left, the label on the right.
+
+    Writes nothing if no person is labelled.
+    """
     pairs = pair_poses(dataset, poses)
     chosen = choose_persons(pairs.oks, count)
     if not len(chosen):
         return
     width, height = 2 * TILE_WH[0], TILE_WH[1] + _CAPTION
     sheet = Image.new("RGB", (width * min(_COLUMNS, len(chosen)), height * -(-len(chosen) // _COLUMNS)), "white")
-    for place, index in enumerate(chosen):
-        row, column = divmod(place, _COLUMNS)
-        sheet.paste(_person(dataset.images[pairs.image[index]], pairs, index, kpt_thr), (column * width, row * height))
+    for position, index in enumerate(chosen):
+        row, column = divmod(position, _COLUMNS)
+        picture = _draw_person(dataset.images[pairs.image[index]], pairs, index, kpt_thr)
+        sheet.paste(picture, (column * width, row * height))
     sheet.save(path)
 
 
 def choose_persons(oks: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Indices of the ``count`` lowest values, then of as many others at random, fewer where there are not enough."""
+    """Indices of the ``count`` lowest values, then of up to as many others, chosen at random."""
     by_oks = np.argsort(oks, kind="stable")
     others = np.random.default_rng(_SEED).permutation(by_oks[count:])
     return np.concatenate([by_oks[:count], others[:count]])
 
 
-def _person(image: LabelledImage, pairs: PairedPoses, index: np.intp, kpt_thr: float) -> Image.Image:
+def _draw_person(image: LabelledImage, pairs: PairedPoses, index: np.intp, kpt_thr: float) -> Image.Image:
     box = image.persons.bbox_xyxy[[pairs.person[index]]]
     region = crop_regions(box, TILE_WH[0] / TILE_WH[1])
     to_frame = grid_to_frame(region, TILE_WH)
     tile = Image.fromarray(image.pixels()).transform(
-        # PIL counts from a pixel's edge in both pictures
+        # Pillow's coordinates count from a pixel's edge, ours from its centre: hence + 0.5
         TILE_WH,
         Image.Transform.EXTENT,
         tuple(np.concatenate([region[0, :2] - region[0, 2:] / 2, region[0, :2] + region[0, 2:] / 2]) + 0.5),
@@ -66,15 +70,15 @@ def _person(image: LabelledImage, pairs: PairedPoses, index: np.intp, kpt_thr: f
     )
     pixels, to_tile = np.asarray(tile), invert_affine(to_frame)[0]
     picture = Image.new("RGB", (2 * TILE_WH[0], TILE_WH[1] + _CAPTION), "white")
-    for place, pose, threshold in ((0, pairs.estimate[index], kpt_thr), (TILE_WH[0], pairs.truth[index], 0.0)):
-        drawn = _drawn(pixels, pose, to_tile, threshold)
-        picture.paste(Image.fromarray(drawn), (place, _CAPTION))
+    for left, pose, threshold in ((0, pairs.estimate[index], kpt_thr), (TILE_WH[0], pairs.truth[index], 0.0)):
+        drawn = _draw_pose(pixels, pose, to_tile, threshold)
+        picture.paste(Image.fromarray(drawn), (left, _CAPTION))
     caption = f"OKS {pairs.oks[index]:.2f}  {image.name}" if pairs.found[index] else f"not found  {image.name}"
     ImageDraw.Draw(picture).text((2, 1), caption, fill="black")
     return picture
 
 
-def _drawn(
+def _draw_pose(
     pixels: NDArray[np.uint8], pose: NDArray[np.float64], to_tile: NDArray[np.float64], kpt_thr: float
 ) -> NDArray[np.uint8]:
     if np.isnan(pose).any():

@@ -1,4 +1,4 @@
-"""How good a person detector is: boxes against labels, at every threshold."""
+"""Accuracy of a person detector: boxes against labels, at every score threshold."""
 
 from __future__ import annotations
 
@@ -22,83 +22,83 @@ SCORE_THRESHOLDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 WANTED_PRECISION: Final = 0.8
-"""Where recall is stated as one figure."""
+"""Precision at which recall is stated as one figure."""
 
 
 LOWEST_SCORE: Final = 0.01
-"""AP needs the doubtful boxes too."""
+"""Score threshold of a detector that is measured: AP needs the doubtful boxes too."""
 
 
 MOST_PERSONS: Final = 100
-"""Boxes of an image that COCO counts."""
+"""Boxes per image that COCO counts."""
 
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """What a detector finds when boxes must score more than a threshold; a box is right at IoU 0.5."""
+    """Recall and precision of the boxes that score more than ``bbox_thr``. A box is right from IoU 0.5 on."""
 
     bbox_thr: float
     recall: float
-    """Share of the labelled persons that are found, 0..1; nan where none is labelled."""
+    """Share of the labelled persons that are found, 0..1; nan if none is labelled."""
     precision: float
-    """Share of the boxes that are right, 0..1; nan without a box."""
+    """Share of the boxes that are right, 0..1; nan without boxes."""
     false_per_image: float
     boxes_per_image: float
 
 
 @dataclass(frozen=True)
 class DetectorAccuracy:
-    """How good boxes are, against labels."""
+    """Figures of a detector's boxes against labels."""
 
     images: int
     persons: int
-    """Labelled persons, without the ignored ones."""
+    """Labelled persons that are not ignored."""
     average_precision: AveragePrecision
     thresholds: tuple[AtThreshold, ...]
     """At each of `SCORE_THRESHOLDS`."""
     recall_at_wanted_precision: float
-    """The largest recall of any threshold where the precision is at least `WANTED_PRECISION`; 0 when it never is."""
+    """Largest recall of any threshold with a precision of at least `WANTED_PRECISION`; 0 without such a threshold."""
     wanted_precision_score: float
-    """The lowest score of a box there; nan when there is no such threshold."""
+    """Lowest score of a box at that threshold; nan without such a threshold."""
     ranked: RankedDetections
-    """Every box, for the curve."""
+    """All boxes, for the precision-recall curve."""
 
 
 def inclusive_settings(nms_thr: float = 0.5, placement: Placement = PLAIN) -> DetectorSettings:
-    """Detector settings that keep what a measurement over all thresholds needs."""
+    """Detector settings that keep every box which a measurement over all thresholds needs."""
     return DetectorSettings(LOWEST_SCORE, nms_thr, MOST_PERSONS, placement)
 
 
 def evaluate_detector(detector: PersonDetector, dataset: LabelledDataset) -> DetectorAccuracy:
-    """How good a detector is, which should be loaded with `inclusive_settings`.
+    """Measure a detector, which should be loaded with `inclusive_settings`.
 
-    Raises `InputError` when an image cannot be decoded.
+    Raises `InputError` if an image cannot be decoded.
     """
     return measure_detections(dataset, detect_persons(detector, dataset))
 
 
 def detect_persons(
-    detector: PersonDetector, dataset: LabelledDataset, on_image: Callable[[int], None] = lambda done: None
+    detector: PersonDetector, dataset: LabelledDataset, on_image: Callable[[int], object] = lambda done: None
 ) -> list[Detections]:
-    """The persons in each image. Images of one size share batches. ``on_image`` hears how many images are done.
+    """Detect the persons in each image. Images of the same size share batches.
 
-    Raises `InputError` when an image cannot be decoded.
+    ``on_image`` is called with the number of images done. Raises `InputError` if an image cannot be decoded.
     """
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, image in enumerate(dataset.images):
         by_size[image.width, image.height].append(number)
-    found: dict[int, Detections] = {}
+    detections: dict[int, Detections] = {}
     for numbers in by_size.values():
         for start in range(0, len(numbers), detector.batch_size):
             batch = numbers[start : start + detector.batch_size]
             pixels = np.stack([dataset.images[number].pixels() for number in batch])
-            found.update(zip(batch, detector.detect(RgbPixels(torch.from_numpy(pixels))), strict=True))
-            on_image(len(found))
-    return [found[number] for number in range(len(dataset.images))]
+            detections.update(zip(batch, detector.detect(RgbPixels(torch.from_numpy(pixels))), strict=True))
+            on_image(len(detections))
+    return [detections[number] for number in range(len(dataset.images))]
 
 
 def measure_detections(dataset: LabelledDataset, detections: Sequence[Detections]) -> DetectorAccuracy:
-    """How good the boxes of each image are."""
+    """Measure boxes. ``detections`` has one entry per image of the dataset."""
     average_precision, ranked = box_average_precision(dataset, detections)
     images = len(dataset.images)
     good_enough = np.flatnonzero(_at_ends_of_ties(ranked) & (ranked.precision >= WANTED_PRECISION))
@@ -128,5 +128,5 @@ def _at_threshold(ranked: RankedDetections, bbox_thr: float, images: int) -> AtT
 
 
 def _at_ends_of_ties(ranked: RankedDetections) -> NDArray[np.bool_]:
-    """(n,) no threshold parts boxes of equal scores, so only the last of them ends a possible choice."""
+    """(n,) whether a threshold can end at each box: no threshold separates boxes of equal scores."""
     return np.append(ranked.scores[1:] != ranked.scores[:-1], True) if len(ranked.scores) else np.zeros(0, bool)

@@ -1,4 +1,4 @@
-"""How far each joint lies from its label, in pixels, in torso lengths and in heatmap cells."""
+"""Distances of joints from their labels, in pixels, torso lengths and heatmap cells."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
 from posebatch.evaluation.labels import LabelledDataset
 
 PCK_TORSO: Final = 0.2
-"""A joint is right when it lies within this many torso lengths of its label."""
+"""A joint is right within this distance of its label, torso lengths."""
 
 
 SAME_PERSON_IOU: Final = 0.5
-"""A pose belongs to the labelled person whose box it overlaps at least this much."""
+"""IoU of the boxes from which a pose may belong to a labelled person."""
 
 
 _SHOULDERS: Final = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]
@@ -30,32 +30,32 @@ _OPPOSITE_HIPS: Final = [KEYPOINT_NAMES.index("right_hip"), KEYPOINT_NAMES.index
 
 @dataclass(frozen=True)
 class JointAccuracy:
-    """One joint over all labelled persons; figures are nan where there is nothing to take them from."""
+    """One joint over all labelled persons. A figure without data is nan."""
 
     joint: str
     """Its name, or ``all joints``."""
     labelled: int
-    """Labels."""
+    """Number of labels."""
     found: int
-    """Those of persons that were found: the errors are theirs."""
+    """Labels of persons with a pose. The distances are over these."""
     with_torso: int
-    """Labels of persons whose torso is labelled: PCK is theirs."""
+    """Labels of persons whose torso is labelled. PCK is over these."""
     pck: float
-    """Share within `PCK_TORSO` of the label, 0..1; joints of persons that were not found are wrong."""
+    """Share of joints within `PCK_TORSO` of the label, 0..1. A joint of a person without a pose is wrong."""
     median_px: float
     mean_px: float
     median_torso: float
     """Torso lengths."""
     mean_torso: float
     bias_x_cells: float
-    """Median of estimate minus label, heatmap cells of the person's crop: positive when joints lie too far right."""
+    """Median of estimate minus label, heatmap cells of the person's crop. Positive: joints lie too far right."""
     bias_y_cells: float
-    """The same downward."""
+    """The same in y. Positive: joints lie too far down."""
 
 
 @dataclass(frozen=True)
 class PairedPoses:
-    """Every labelled person with the pose found for them."""
+    """Every labelled person with the pose that belongs to them."""
 
     image: NDArray[np.intp]
     """(n,) index into the dataset's images."""
@@ -64,41 +64,41 @@ class PairedPoses:
     truth: NDArray[np.float64]
     """(n, 17, 3) x, y, visibility."""
     estimate: NDArray[np.float64]
-    """(n, 17, 3) x, y, score; nan for a person who was not found."""
+    """(n, 17, 3) x, y, score; nan for a person without a pose."""
     bbox_xyxy: NDArray[np.float64]
-    """(n, 4) the pose's box; nan for a person who was not found."""
+    """(n, 4) the pose's box; nan for a person without a pose."""
     oks: NDArray[np.float64]
-    """(n,) object keypoint similarity; 0 for a person who was not found."""
+    """(n,) object keypoint similarity; 0 for a person without a pose."""
 
     def __len__(self) -> int:
         return len(self.oks)
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """(n,) whether there is a pose."""
+        """(n,) whether the person has a pose."""
         return ~np.isnan(self.estimate[:, 0, 0])
 
 
 def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedPoses:
-    """Give each person whose pose is measured the pose whose box overlaps theirs most, each pose once.
+    """Pair each person whose pose is measured with the pose whose box overlaps theirs most.
 
-    The largest overlap of an image is settled first. Poses whose box overlaps nobody's enough are left over.
+    Pairing is greedy, the largest IoU first, and uses each pose once. A pose without enough overlap stays unpaired.
     """
     images, persons, truths, estimates, boxes, similarities = [], [], [], [], [], []
-    for number, (image, found) in enumerate(zip(dataset.images, poses, strict=True)):
+    for number, (image, frame) in enumerate(zip(dataset.images, poses, strict=True)):
         labels, posed = image.persons, image.persons.posed
-        overlaps = box_iou(labels.bbox_xyxy[posed], found.bbox_xyxy)
+        overlaps = box_iou(labels.bbox_xyxy[posed], frame.bbox_xyxy)
         for person, match in zip(posed, greedy_pairs(overlaps, SAME_PERSON_IOU), strict=True):
-            pose = np.full((NUM_KEYPOINTS, 3), np.nan) if match is None else found.keypoints[match].astype(np.float64)
+            pose = np.full((NUM_KEYPOINTS, 3), np.nan) if match is None else frame.keypoints[match].astype(np.float64)
             truth = labels.keypoints[person]
             visible = labels.labelled[person]
-            alike = 0.0 if match is None else oks(pose[:, :2], truth[:, :2], float(labels.area[person]), visible)
+            similarity = 0.0 if match is None else oks(pose[:, :2], truth[:, :2], float(labels.area[person]), visible)
             images.append(number)
             persons.append(person)
             truths.append(truth)
             estimates.append(pose)
-            boxes.append(np.full(4, np.nan) if match is None else found.bbox_xyxy[match].astype(np.float64))
-            similarities.append(alike)
+            boxes.append(np.full(4, np.nan) if match is None else frame.bbox_xyxy[match].astype(np.float64))
+            similarities.append(similarity)
     shape = (-1, NUM_KEYPOINTS, 3)
     return PairedPoses(
         np.array(images, np.intp),
@@ -113,11 +113,11 @@ def pair_poses(dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PairedP
 def joint_accuracy(
     truth: NDArray[np.float64], estimate: NDArray[np.float64], cell_px: NDArray[np.float64]
 ) -> tuple[JointAccuracy, ...]:
-    """Figures of each joint in COCO's order, then of all together.
+    """Figures of each joint in COCO's order, then of all joints together.
 
-    ``truth`` (n, 17, 3) x, y, visibility; ``estimate`` (n, 17, 3) x, y, score, nan for a person who was not found;
-    ``cell_px`` (n,) width and height of a heatmap cell of each person's crop, pixels. A torso is as long as from a
-    shoulder to the opposite hip (Toshev & Szegedy, CVPR 2014): the mean of both sides, or the one that is labelled.
+    ``truth`` (n, 17, 3): x, y, visibility. ``estimate`` (n, 17, 3): x, y, score; nan for a person without a pose.
+    ``cell_px`` (n,): side of a heatmap cell of each person's crop, pixels. The torso length is the distance from a
+    shoulder to the opposite hip (Toshev & Szegedy, CVPR 2014): the mean of both sides, or of the labelled side.
     """
     labelled = truth[:, :, 2] > 0
     difference = estimate[:, :, :2] - truth[:, :, :2]
@@ -134,7 +134,7 @@ def joint_accuracy(
 
 
 def _torso_lengths(truth: NDArray[np.float64], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n,) pixels; nan where neither side is labelled."""
+    """(n,) pixels; nan if neither side is labelled."""
     sides = np.linalg.norm(truth[:, _SHOULDERS, :2] - truth[:, _OPPOSITE_HIPS, :2], axis=2)
     known = labelled[:, _SHOULDERS] & labelled[:, _OPPOSITE_HIPS]
     length = (sides * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)

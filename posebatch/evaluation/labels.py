@@ -1,7 +1,7 @@
-"""Labelled images: the frozen classes that readers make and measures take.
+"""Labelled images and the persons in them.
 
-Coordinates are pixels with integer = pixel centre. COCO's boxes count from a pixel's edge, so half a pixel is taken off
-on the way in and added on the way out; its keypoints name pixels and stay as they are.
+Coordinates are pixels; an integer is a pixel's centre. COCO's boxes count from a pixel's edge, so half a pixel is
+subtracted when they are read and added when they are written. COCO's keypoints name pixels and stay as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from posebatch.core.frames import Detections, check_array
 from posebatch.core.skeleton import NUM_KEYPOINTS
 
 AREA_OF_BOX: Final = 0.53
-"""A person's area relative to the box, where the labels do not say: the mean over the masks of COCO."""
+"""Area of a person relative to the box, if the labels have no area: the mean over COCO's masks."""
+
+
+GROUND_TRUTH: Final = "gt"
+"""Names the labelled boxes as a source of boxes."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ class LabelledPersons:
     keypoints: NDArray[np.float64]
     """(n, 17, 3) x, y in pixels, and COCO's visibility: 0 not labelled, 1 hidden, 2 visible."""
     area: NDArray[np.float64]
-    """(n,) square pixels, of the mask where there is one: the scale of OKS."""
+    """(n,) square pixels, of the mask if there is one. OKS takes the area as its scale."""
     ignored: NDArray[np.bool_]
-    """(n,) crowds and doubtful boxes: who is found there counts neither as right nor as wrong."""
+    """(n,) crowds and doubtful boxes: a result there counts neither as right nor as wrong."""
 
     def __post_init__(self) -> None:
         n = len(self.bbox_xyxy)
@@ -54,7 +58,7 @@ class LabelledPersons:
 
     @property
     def posed(self) -> NDArray[np.intp]:
-        """Indices of the persons whose pose is measured: a box with an area, a labelled joint, not ignored."""
+        """Indices of the persons whose pose is measured: not ignored, with a labelled joint and a box of some area."""
         sides = self.bbox_xyxy[:, 2:] - self.bbox_xyxy[:, :2]
         return np.flatnonzero(~self.ignored & self.labelled.any(axis=1) & (sides > 0).all(axis=1))
 
@@ -66,7 +70,7 @@ class LabelledPersons:
         area: NDArray[np.float64] | None = None,
         ignored: NDArray[np.bool_] | None = None,
     ) -> LabelledPersons:
-        """From COCO's boxes (n, 4) x, y, width, height and what else is known; an area may be nan."""
+        """From COCO's boxes (n, 4) x, y, width, height. Unknown areas, None or nan, are estimated from the boxes."""
         n = len(boxes_xywh)
         estimated = AREA_OF_BOX * boxes_xywh[:, 2] * boxes_xywh[:, 3]
         return cls(
@@ -79,20 +83,20 @@ class LabelledPersons:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image that is decoded when it is wanted."""
+    """An image with its labels. `pixels` decodes it."""
 
     name: str
-    """For people: the file's name."""
+    """File name, for messages."""
     image_id: int
-    """What detection files call it."""
+    """Id in detection files."""
     width: int
     height: int
     source: bytes | Path
-    """The encoded image, or where it lies."""
+    """The encoded image, or its file."""
     persons: LabelledPersons
 
     def pixels(self) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB. Raises `InputError` when it cannot be decoded or is not as large as labelled."""
+        """(height, width, 3) RGB. Raises `InputError` if it cannot be decoded or its size is not the labelled one."""
         try:
             with Image.open(io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source) as image:
                 pixels = np.array(image.convert("RGB"))
@@ -127,19 +131,19 @@ class LabelledDataset:
 
 
 def true_boxes(dataset: LabelledDataset) -> list[Detections]:
-    """The boxes of the persons whose pose is measured, in their order, as if a detector were sure of them."""
+    """The labelled boxes of the persons whose pose is measured, as detections of score 1."""
     boxes = [image.persons.bbox_xyxy[image.persons.posed].astype(np.float32) for image in dataset.images]
     return [Detections(box, np.ones(len(box), np.float32)) for box in boxes]
 
 
 def best_boxes(detections: Sequence[Detections], bbox_thr: float, max_persons: int) -> list[Detections]:
-    """What a stricter detector would have found: boxes that score more than ``bbox_thr``, ``max_persons`` an image."""
-    kept = [min(int((found.scores > bbox_thr).sum()), max_persons) for found in detections]
-    return [Detections(found.bbox_xyxy[:n], found.scores[:n]) for found, n in zip(detections, kept, strict=True)]
+    """The boxes that score more than ``bbox_thr``, at most ``max_persons`` per image."""
+    kept = [min(int((persons.scores > bbox_thr).sum()), max_persons) for persons in detections]
+    return [Detections(persons.bbox_xyxy[:n], persons.scores[:n]) for persons, n in zip(detections, kept, strict=True)]
 
 
 def xywh_to_xyxy(boxes_xywh: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """COCO's boxes (n, 4) x, y, width, height -> x1, y1, x2, y2 with integer = pixel centre."""
+    """COCO's boxes (n, 4) x, y, width, height, counted from pixel edges, to x1, y1, x2, y2 from pixel centres."""
     boxes = boxes_xywh.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) - 0.5
 

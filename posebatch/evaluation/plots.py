@@ -1,4 +1,4 @@
-"""The report as a picture: joints, similarity thresholds, and the detector's curve."""
+"""The report as a picture: PCK of joints, AP by threshold, the detector's precision-recall curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posebatch.evaluation.report import Report
 
 
 def write_plot(report: Report, path: Path) -> None:
-    """Draw a PNG. Panels without figures are left out; a report without any draws nothing."""
+    """Draw a PNG of the panels that have figures. Writes nothing for a report without figures."""
     panels = [_joint_bars, _threshold_curves] if report.poses else []
     panels += [_precision_recall] if report.detectors else []
     if not panels:
@@ -24,7 +24,7 @@ def write_plot(report: Report, path: Path) -> None:
     for axes, draw in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         draw(axes, report)
     figure.suptitle(f"{report.data}: {report.images} images, {report.persons} persons")
-    if report.poses:  # bars and curves of one measurement share a colour
+    if report.poses:  # one legend for both: bars and curves of a measurement share a colour
         figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower left", fontsize="small")
     figure.savefig(path, dpi=100)
 
@@ -33,8 +33,8 @@ def _joint_bars(axes: Axes, report: Report) -> None:
     names = [row.joint for row in report.poses[0].accuracy.joints]
     height = 0.8 / len(report.poses)
     for i, measurement in enumerate(report.poses):
-        places = np.arange(len(names)) + (i - (len(report.poses) - 1) / 2) * height
-        axes.barh(places, [row.pck for row in measurement.accuracy.joints], height)
+        positions = np.arange(len(names)) + (i - (len(report.poses) - 1) / 2) * height
+        axes.barh(positions, [row.pck for row in measurement.accuracy.joints], height)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
@@ -55,9 +55,9 @@ def _threshold_curves(axes: Axes, report: Report) -> None:
 def _precision_recall(axes: Axes, report: Report) -> None:
     for measurement in report.detectors:
         accuracy, ranked = measurement.accuracy, measurement.accuracy.ranked
-        places = np.flatnonzero(ranked.correct)  # between two right boxes the curve only falls
+        corners = np.flatnonzero(ranked.correct)  # between two right boxes the curve only falls
         label = f"{measurement.boxes}: AP50 {accuracy.average_precision.ap50:.3f}"
-        (line,) = axes.plot(ranked.recall[places], ranked.precision[places], label=label)
+        (line,) = axes.plot(ranked.recall[corners], ranked.precision[corners], label=label)
         if accuracy.recall_at_wanted_precision > 0:
             axes.plot(accuracy.recall_at_wanted_precision, WANTED_PRECISION, marker="o", color=line.get_color())
     axes.axhline(WANTED_PRECISION, color="grey", linestyle=":")

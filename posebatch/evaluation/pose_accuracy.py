@@ -1,4 +1,4 @@
-"""How good a pose network is: the estimator's own way from boxes to poses, on labelled images."""
+"""Accuracy of a pose network on labelled images, through the estimator that a run uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from posebatch.pose.estimator import PoseEstimator
 
 
 class _GivenBoxes:
-    """Stands where the estimator has its detector: gives what it was given, one image after the other."""
+    """Takes the place of the estimator's detector and returns given boxes, one image at a time."""
 
     batch_size = 1
 
@@ -37,16 +37,16 @@ class _GivenBoxes:
 
 @dataclass(frozen=True)
 class PoseAccuracy:
-    """How good poses are, against labels."""
+    """Figures of poses against labels."""
 
     images: int
     persons: int
     """Labelled persons whose pose is measured."""
     found: int
-    """Those among them with a pose whose box overlaps theirs."""
+    """Persons among them with a pose whose box overlaps theirs enough."""
     average_precision: AveragePrecision
     joints: tuple[JointAccuracy, ...]
-    """The 17 joints, then all of them together."""
+    """The 17 joints, then all joints together."""
 
 
 def evaluate_keypoints(
@@ -56,9 +56,9 @@ def evaluate_keypoints(
     detections: Sequence[Detections] | None = None,
     placement: Placement = PLAIN,
 ) -> PoseAccuracy:
-    """How good the poses of a network are for the given boxes, or for the labelled ones when there are none given.
+    """Measure a network's poses in ``detections``, one entry per image, or in the labelled boxes if None.
 
-    Raises `InputError` when an image cannot be decoded.
+    Raises `InputError` if an image cannot be decoded.
     """
     boxes = true_boxes(dataset) if detections is None else detections
     return measure_poses(network, dataset, list(keypoints_for_boxes(network, dataset, boxes, settings, placement)))
@@ -71,21 +71,21 @@ def keypoints_for_boxes(
     settings: EstimatorSettings,
     placement: Placement = PLAIN,
 ) -> Iterator[FramePoses]:
-    """The poses in the boxes of each image, by `PoseEstimator`, ranked and thinned out as ``settings`` say.
+    """The poses of each image, estimated in its boxes by `PoseEstimator` with its ranking and OKS-NMS.
 
-    ``detections`` has one entry for each image. An image without a box is not decoded. Raises `InputError` when one
-    cannot be.
+    ``detections`` has one entry per image. An image without boxes is not decoded. Raises `InputError` if an image
+    cannot be decoded.
     """
-    given = cast(PersonDetector, _GivenBoxes(found for found in detections if len(found)))  # nobody asks its record
+    given = cast(PersonDetector, _GivenBoxes(boxes for boxes in detections if len(boxes)))  # its record is never read
     batches = (
-        _one_frame(number, image.pixels() if len(found) else None)
-        for number, (image, found) in enumerate(zip(dataset.images, detections, strict=True))
+        _one_frame(number, image.pixels() if len(boxes) else None)
+        for number, (image, boxes) in enumerate(zip(dataset.images, detections, strict=True))
     )
     return PoseEstimator(given, network, settings, placement).estimate(batches)
 
 
 def measure_poses(network: PoseNetwork, dataset: LabelledDataset, poses: Sequence[FramePoses]) -> PoseAccuracy:
-    """How good the poses of each image are. ``network`` found them; its heatmap cells are the unit of the bias."""
+    """Measure poses, one entry per image. The heatmap cells of ``network``, which gave them, are the bias's unit."""
     pairs = pair_poses(dataset, poses)
     return PoseAccuracy(
         len(dataset.images),
@@ -97,7 +97,7 @@ def measure_poses(network: PoseNetwork, dataset: LabelledDataset, poses: Sequenc
 
 
 def _cell_px(network: PoseNetwork, bbox_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) side of a heatmap cell in the crops of boxes (n, 4), pixels of the image."""
+    """(n,) side of a heatmap cell in the crop of each box (n, 4), pixels of the image."""
     width, height = network.heatmap_size_wh
     return crop_regions(bbox_xyxy, width / height, network.record.box_padding)[:, 2] / width
 

@@ -1,4 +1,4 @@
-"""Labels and detections from files: COCO's JSON with a folder of images, and Parquet that holds both."""
+"""Labels and detections from files: COCO's JSON with a folder of images, or Parquet with images and labels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ _OPTIONAL_COLUMNS: Final = ("keypoints", "area", "iscrowd", "ignore", "image_id"
 
 
 def read_dataset(data: Path, images: Path | None = None) -> LabelledDataset:
-    """Labels from COCO JSON, whose images lie in the folder ``images``, or from Parquet, which holds them.
+    """Read labels from COCO's JSON, whose images are in the folder ``images``, or from Parquet, which holds them.
 
-    Parquet has one row for an image: ``image`` (encoded), ``width``, ``height``, ``boxes`` (flat, 4 for a person:
-    COCO's x, y, width, height), and optionally ``keypoints`` (flat, 51 for a person), ``area``, ``iscrowd``,
-    ``ignore``, ``image_id``, ``file_name``. Raises `InputError` for a file that cannot be read or is something else,
-    and when images are missing.
+    Parquet has one row per image: ``image`` (encoded), ``width``, ``height``, ``boxes`` (flat, 4 per person: COCO's x,
+    y, width, height). Optional: ``keypoints`` (flat, 51 per person), ``area``, ``iscrowd``, ``ignore``, ``image_id``,
+    ``file_name``. Raises `InputError` if the file cannot be read, has another format, or lacks images.
     """
     if data.suffix.lower() == ".parquet":
         return _read_parquet(data)
@@ -40,18 +39,19 @@ def read_dataset(data: Path, images: Path | None = None) -> LabelledDataset:
 
 
 def read_detections(path: Path, dataset: LabelledDataset) -> list[Detections]:
-    """The persons of a detection file in COCO's result format, for each image of the dataset, best first.
+    """Read detections in COCO's result format: one entry per image of the dataset, boxes by descending score.
 
-    Raises `InputError` for a file that cannot be read or is something else. Images of no interest may be in it.
+    Images that are not in the dataset are skipped. Raises `InputError` if the file cannot be read, has another format,
+    or holds only other images.
     """
     boxes: dict[Any, list[list[float]]] = defaultdict(list)
     entries = _read_json(path)
     try:
         if not isinstance(entries, list):
             raise TypeError(f"a {type(entries).__name__}")
-        for found in entries:
-            if found["category_id"] == 1:
-                boxes[found["image_id"]].append([*map(float, found["bbox"]), float(found["score"])])
+        for entry in entries:
+            if entry["category_id"] == 1:
+                boxes[entry["image_id"]].append([*map(float, entry["bbox"]), float(entry["score"])])
         ranked = [_ranked(boxes.get(image.image_id, [])) for image in dataset.images]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -143,7 +143,7 @@ def _parquet_image(number: int, row: Mapping[str, Any]) -> LabelledImage:
 
 
 def _rows(values: Sequence[Any], width: int) -> NDArray[np.float64]:
-    """Rows of ``width`` numbers, given as rows or flat. Raises ``ValueError`` for other lengths."""
+    """(n, width) from rows or from flat numbers. Raises ``ValueError`` for another length."""
     table = np.array(values, np.float64)
     if table.ndim == 2 and table.shape[1] != width:
         raise ValueError(f"rows of {table.shape[1]} numbers where {width} are wanted")

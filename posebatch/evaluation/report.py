@@ -1,4 +1,4 @@
-"""Figures as text for people and as JSON for programs."""
+"""The report of an evaluation, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from posebatch.evaluation.pose_accuracy import PoseAccuracy
 
 @dataclass(frozen=True)
 class PoseMeasurement:
-    """One pose network, measured in one way."""
+    """One pose network in the boxes of one source."""
 
     pose: str
-    """The network, as it was named."""
+    """The network's name."""
     identity: str
     """Name and hash of its weights."""
     boxes: str
-    """Where the boxes come from."""
+    """The source of the boxes."""
     flip_test: bool
     decoding: str
     accuracy: PoseAccuracy
 
     @property
     def label(self) -> str:
-        """What was measured, in a line."""
+        """Network, boxes and flip test, for legends and tables."""
         return f"{self.pose}, {self.boxes}{', flip test' if self.flip_test else ''}"
 
 
 @dataclass(frozen=True)
 class DetectorMeasurement:
-    """One source of boxes, measured."""
+    """One source of boxes."""
 
     boxes: str
-    """The detector, or the file."""
+    """The detector or the file."""
     accuracy: DetectorAccuracy
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was measured on one dataset."""
+    """All measurements on one dataset."""
 
     data: str
     images: int
     persons: int
-    """Labelled persons whose box counts."""
+    """Labelled persons that are not ignored."""
     posed: int
     """Labelled persons whose pose is measured."""
     detectors: tuple[DetectorMeasurement, ...]
@@ -57,7 +57,7 @@ class Report:
 
 
 def report_text(report: Report) -> str:
-    """Tables for a terminal."""
+    """The report as tables for a terminal."""
     parts = [f"{report.data}: {report.images} images, {report.persons} persons, {report.posed} with a pose to measure"]
     parts += [_detector_text(measurement) for measurement in report.detectors]
     if report.poses:
@@ -67,17 +67,17 @@ def report_text(report: Report) -> str:
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """The same as plain values; what could not be measured is None."""
+    """The report as plain values. A figure that could not be measured is None."""
     body = asdict(report)
     for detector in body["detectors"]:
-        del detector["accuracy"]["ranked"]  # thousands of boxes, for the curve alone
+        del detector["accuracy"]["ranked"]  # thousands of boxes, only for the curve
     body["oks_and_iou_thresholds"] = THRESHOLDS
     plain: dict[str, Any] = plain_values(body)
     return plain
 
 
 def plain_values(value: Any) -> Any:
-    """Nested dicts and lists as JSON takes them: nan becomes None."""
+    """Nested dicts and lists for JSON: nan becomes None, tuples become lists."""
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -93,7 +93,7 @@ def _detector_text(measurement: DetectorMeasurement) -> str:
         [
             f"{at.bbox_thr:g}",
             *_shares(at.recall, at.precision),
-            *(_number(count, 2) for count in (at.false_per_image, at.boxes_per_image)),
+            *(number_text(count, 2) for count in (at.false_per_image, at.boxes_per_image)),
         ]
         for at in accuracy.thresholds
     ]
@@ -109,7 +109,7 @@ def _detector_text(measurement: DetectorMeasurement) -> str:
         f"recall {_shares(accuracy.recall_at_wanted_precision)[0]} at precision {WANTED_PRECISION:.2f} "
         f"(score {_shares(accuracy.wanted_precision_score)[0]})"
     )
-    return f"persons by {measurement.boxes}\n{summary}\n{wanted}\n{table_text(heads, rows)}"
+    return f"persons by {measurement.boxes}\n{summary}\n{wanted}\n{text_table(heads, rows)}"
 
 
 def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
@@ -118,10 +118,10 @@ def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
     for measurement in measurements:
         accuracy, figures = measurement.accuracy, measurement.accuracy.average_precision
         values = (figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar, figures.ar50)
-        everything = accuracy.joints[-1]
-        shares = _shares(*values, everything.pck, everything.bias_x_cells, everything.bias_y_cells)
+        all_joints = accuracy.joints[-1]
+        shares = _shares(*values, all_joints.pck, all_joints.bias_x_cells, all_joints.bias_y_cells)
         rows.append([measurement.label, *shares, str(accuracy.found)])
-    return f"{table_text(heads, rows)}\nbias: median of estimate minus label, heatmap cells, right and down positive"
+    return f"{text_table(heads, rows)}\nbias: median of estimate minus label, heatmap cells, right and down positive"
 
 
 def _joint_text(measurement: PoseMeasurement) -> str:
@@ -143,24 +143,25 @@ def _joint_text(measurement: PoseMeasurement) -> str:
             str(row.labelled),
             str(row.found),
             *_shares(row.pck),
-            *(_number(value, 1) for value in (row.median_px, row.mean_px)),
+            *(number_text(value, 1) for value in (row.median_px, row.mean_px)),
             *_shares(row.median_torso, row.mean_torso, row.bias_x_cells, row.bias_y_cells),
         ]
         for row in measurement.accuracy.joints
     ]
-    return f"{measurement.label}\n{table_text(heads, rows)}"
+    return f"{measurement.label}\n{text_table(heads, rows)}"
 
 
 def _shares(*values: float) -> list[str]:
-    return [_number(value, 3) for value in values]
+    return [number_text(value, 3) for value in values]
 
 
-def _number(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+def number_text(value: float, digits: int, unit: str = "") -> str:
+    """A number with its unit; ``-`` for nan."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}{unit}"
 
 
-def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns with two spaces between; the first to the left, the others to the right."""
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns separated by two spaces: the first aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return "\n".join(
         "  ".join(

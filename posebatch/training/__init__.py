@@ -1,1 +1,1 @@
-"""Training of the two networks: examples, augmentation, losses, and a loop that survives a kill."""
+"""Training of the two networks: examples, augmentation, losses, and a loop that resumes after a kill."""

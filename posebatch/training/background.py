@@ -1,7 +1,7 @@
-"""A training that runs beside other work: one process at the lowest priority, that a command starts, resumes and reads.
+"""A training in the background: one process of the lowest priority per folder, and its status.
 
-The process holds a lock on a file in the training's folder for as long as it lives, so that it never runs twice and a
-killed one is never taken for a running one.
+The process holds a lock on a file in the folder while it lives. The kernel releases the lock of a killed process, so a
+training never runs twice and a dead one never looks alive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOWEST_PRIORITY: Final = 19
 
 @contextmanager
 def sole_process(folder: Path) -> Iterator[None]:
-    """Hold the lock of the training in ``folder``. Raises `TrainingError` when another process holds it."""
+    """Hold the lock of ``folder``. Raises `TrainingError` if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK_NAME).open("a+") as file:
         try:
@@ -47,7 +47,7 @@ def sole_process(folder: Path) -> Iterator[None]:
 
 
 def running_process(folder: Path) -> int | None:
-    """The process that trains in ``folder``; None when no process does."""
+    """The id of the process that trains in ``folder``, or None."""
     path = folder / _LOCK_NAME
     if not path.exists():
         return None
@@ -60,9 +60,9 @@ def running_process(folder: Path) -> int | None:
 
 
 def start_background(command: Sequence[str], folder: Path) -> int:
-    """Run ``command`` at the lowest priority on one thread, apart from this terminal; returns its process number.
+    """Run Python with the arguments ``command`` in a session of its own; returns the process id.
 
-    Its output is added to a log in ``folder``.
+    The process has the lowest priority and one thread. Its output is appended to `LOG_NAME` in ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG_NAME).open("ab") as log:
@@ -79,9 +79,9 @@ def start_background(command: Sequence[str], folder: Path) -> int:
 
 
 def _yield_to_other_sessions(process: int) -> None:
-    """Give a process's session the lowest priority too: Linux shares processors among sessions first, then inside one.
+    """Give the process's session the lowest priority too: Linux divides CPU time among sessions first.
 
-    Where the kernel does not group by session there is no such file, and nothing to do.
+    A kernel without this grouping has no such file, and the process's own priority is enough.
     """
     with suppress(OSError):
         Path(f"/proc/{process}/autogroup").write_text(str(_LOWEST_PRIORITY))
@@ -89,20 +89,20 @@ def _yield_to_other_sessions(process: int) -> None:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """How far one stage of a training is."""
+    """Progress of one stage of a training."""
 
     stage: str
     samples: int
     loss: float
     """Mean of the last rows of the history."""
     samples_per_second: float
-    """The same."""
+    """Mean of the last rows of the history."""
     measured: tuple[tuple[int, dict[str, float]], ...]
-    """After how many samples which figures were measured, e.g. AP."""
+    """Number of samples, and the figures measured after them, such as AP."""
 
 
 def read_status(folder: Path, stage: str, batch_size: int) -> StageStatus | None:
-    """How far a stage is, from its history; None when it has none yet."""
+    """The progress of a stage, from its history; None without a history."""
     path = folder / stage / "history.json"
     history: list[dict[str, float]] = json.loads(path.read_text()) if path.exists() else []
     if not history:
@@ -126,7 +126,7 @@ def _mean(rows: Sequence[dict[str, float]], name: str) -> float:
 
 
 def status_text(process: int | None, stages: Sequence[StageStatus]) -> str:
-    """What a person wants to know of a training: whether it runs, samples, loss, accuracy."""
+    """The status as text: whether a process trains, and samples, loss and accuracy of each stage."""
     lines = [f"process {process} trains" if process else "no process trains"]
     if not stages:
         lines.append("nothing has been logged yet")

@@ -1,4 +1,4 @@
-"""Random variety for training a detector: crops, zoom-out, mosaics of four pictures, mirroring, colours."""
+"""Augmentation for detectors: crops, zoom-out, mosaics of four pictures, mirroring, colours."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from posebatch.training.detector_examples import SceneTargets
 from posebatch.training.pose_augmentation import check_shares, vary_colours
 
 _GREY: Final = (124, 116, 104)
-"""Around pictures that do not fill the canvas: the mean that the network subtracts."""
+"""Background of the canvas: the mean colour that the network subtracts."""
 
 
-_SEEN_SHARE: Final = 0.4
-"""A person of whom less is left is neither found nor missed."""
+_LEAST_SHARE: Final = 0.4
+"""A person of whom a smaller share is left becomes a region to ignore."""
 
 
-_MIN_SIDE: Final = 4.0
-"""Pixels of the canvas; smaller persons are neither found nor missed."""
+_LEAST_SIDE: Final = 4.0
+"""A box with a shorter side becomes a region to ignore, pixels of the canvas."""
 
 
 @dataclass(frozen=True)
 class SceneAugmentation:
-    """How far the variety goes."""
+    """Strength of the augmentation."""
 
     mosaic: float = 0.5
     """Probability that four pictures share the canvas."""
     crop: float = 0.6
-    """Probability that a picture is cut to a part of it."""
+    """Probability that a picture is cropped."""
     least_crop: float = 0.35
-    """The smallest part, as a share of width and of height."""
+    """Smallest crop, as a share of width and of height."""
     zoom_out: float = 0.25
-    """Probability that a whole picture fills only a part of the canvas."""
+    """Probability that a single picture fills only a part of the canvas."""
     flip: float = 0.5
+    """Probability that a picture is mirrored."""
     colour: float = 0.7
+    """Probability that brightness, contrast and saturation change."""
 
     def __post_init__(self) -> None:
         check_shares(self)
@@ -47,29 +49,26 @@ class SceneAugmentation:
             raise ValueError("least_crop must be more than 0: nothing would be left of a picture")
 
 
-NO_SCENE_AUGMENTATION: Final = SceneAugmentation(0, 0, 1, 0, 0, 0)
-
-
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
-Read = Callable[[], tuple[bytes, SceneTargets]]
-"""Gives the next picture."""
+ReadPicture = Callable[[], tuple[bytes, SceneTargets]]
+"""Returns the next picture, encoded, and its persons."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """One training example, ready for the network."""
+    """One training example for the network."""
 
     pixels: NDArray[np.uint8]
     """(size, size, 3) RGB."""
     targets: SceneTargets
-    """In pixels of the canvas."""
+    """Persons in pixels of the canvas."""
 
 
-def compose(read: Read, size: int, augmentation: SceneAugmentation, random: np.random.Generator) -> Canvas:
-    """A square canvas with one picture or, at random, four; the pictures' aspect is not kept, as in inference."""
+def compose(read: ReadPicture, size: int, augmentation: SceneAugmentation, random: np.random.Generator) -> Canvas:
+    """Compose a square canvas of one picture or four. Pictures are stretched to fit, as in inference."""
     canvas = Image.new("RGB", (size, size), _GREY)
     tiles: list[Rectangle] = [(0, 0, size, size)]
     if random.random() < augmentation.mosaic:
@@ -78,9 +77,9 @@ def compose(read: Read, size: int, augmentation: SceneAugmentation, random: np.r
         tiles = [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
     elif random.random() < augmentation.zoom_out:
         tiles = [_zoomed_out(size, random)]
-    found = [_paste(canvas, read, np.round(tile).astype(int), augmentation, random) for tile in tiles]
-    boxes = np.concatenate([targets.boxes_xyxy for targets in found])
-    targets = SceneTargets(boxes, np.concatenate([targets.ignore for targets in found]))
+    by_tile = [_paste(canvas, read, np.round(tile).astype(int), augmentation, random) for tile in tiles]
+    boxes = np.concatenate([targets.boxes_xyxy for targets in by_tile])
+    targets = SceneTargets(boxes, np.concatenate([targets.ignore for targets in by_tile]))
     return Canvas(vary_colours(canvas, augmentation.colour, random), targets)
 
 
@@ -92,18 +91,18 @@ def _zoomed_out(size: int, random: np.random.Generator) -> Rectangle:
 
 def _paste(
     canvas: Image.Image,
-    read: Read,
+    read: ReadPicture,
     tile: NDArray[np.int64],
     augmentation: SceneAugmentation,
     random: np.random.Generator,
 ) -> SceneTargets:
-    """Put the next picture, or a part of it, into a tile (left, top, right, bottom) of the canvas."""
+    """Paste the next picture, or a crop of it, into a tile (left, top, right, bottom). Returns its persons there."""
     encoded, targets = read()
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     part = _random_part(image.size, augmentation, random)
     width, height = int(tile[2] - tile[0]), int(tile[3] - tile[1])
     patch = image.resize((width, height), Image.Resampling.BILINEAR, box=part)
-    targets = seen_in_part(targets, part, (width, height))
+    targets = crop_targets(targets, part, (width, height))
     if random.random() < augmentation.flip:
         patch = patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         boxes = targets.boxes_xyxy
@@ -114,7 +113,7 @@ def _paste(
 
 
 def _random_part(size_wh: tuple[int, int], augmentation: SceneAugmentation, random: np.random.Generator) -> Rectangle:
-    """Left, top, right, bottom of what is used of a picture."""
+    """The crop of a picture: left, top, right, bottom."""
     if random.random() >= augmentation.crop:
         return 0.0, 0.0, float(size_wh[0]), float(size_wh[1])
     share = random.uniform(augmentation.least_crop, 1.0)
@@ -124,20 +123,20 @@ def _random_part(size_wh: tuple[int, int], augmentation: SceneAugmentation, rand
     return float(left), float(top), float(left + width), float(top + height)
 
 
-def seen_in_part(targets: SceneTargets, part: Rectangle, size_wh: tuple[int, int]) -> SceneTargets:
-    """The persons of a part (left, top, right, bottom) of a picture, in pixels of that part resized to ``size_wh``.
+def crop_targets(targets: SceneTargets, part: Rectangle, size_wh: tuple[int, int]) -> SceneTargets:
+    """The persons of a crop (left, top, right, bottom), in pixels of the crop resized to ``size_wh``.
 
-    Boxes are cut at the part's edge; those of which too little is left become regions to ignore.
+    Boxes are clipped to the crop. A box of which too little is left becomes a region to ignore.
     """
     boxes = targets.boxes_xyxy
     low, high = np.asarray(part[:2]), np.asarray(part[2:])
     cut = np.concatenate([np.clip(boxes[:, :2], low, high), np.clip(boxes[:, 2:], low, high)], axis=1)
     left = _area(cut) / np.maximum(_area(boxes), 1e-9)
     scaled = (cut - np.tile(low, 2)) * np.tile(np.asarray(size_wh) / (high - low), 2)
-    small = (scaled[:, 2:] - scaled[:, :2]).min(axis=1) < _MIN_SIDE if len(scaled) else np.zeros(0, bool)
-    ignore = targets.ignore | (left < _SEEN_SHARE) | small
-    there = left > 0
-    return SceneTargets(scaled[there], ignore[there])
+    small = (scaled[:, 2:] - scaled[:, :2]).min(axis=1) < _LEAST_SIDE if len(scaled) else np.zeros(0, bool)
+    ignore = targets.ignore | (left < _LEAST_SHARE) | small
+    visible = left > 0
+    return SceneTargets(scaled[visible], ignore[visible])
 
 
 def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""Pictures with persons marked: what a detector is trained on, read from Parquet or from COCO's annotations.
+"""Training data of a detector: pictures with marked persons, read from Parquet or from COCO's annotations.
 
-Boxes are x1, y1, x2, y2, counted in pixels from the picture's edge, as detectors have them inside.
+Boxes are x1, y1, x2, y2 in pixels, counted from the picture's edge as inside detectors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SceneTargets:
     boxes_xyxy: NDArray[np.float64]
     """(n, 4)"""
     ignore: NDArray[np.bool_]
-    """(n,) Whether a box only says that nothing is known inside it."""
+    """(n,) whether the box is a region to ignore: its content is unknown."""
 
     def __post_init__(self) -> None:
         if self.boxes_xyxy.shape != (len(self.ignore), 4):
@@ -37,18 +37,18 @@ class SceneTargets:
 
 @dataclass(frozen=True)
 class SceneExamples:
-    """Pictures by number; they are read when they are needed."""
+    """Pictures by index. `read_image` reads one on demand."""
 
     targets: tuple[SceneTargets, ...]
     read_image: Callable[[int], bytes]
-    """The encoded picture (JPEG or PNG)."""
+    """Returns the encoded picture (JPEG or PNG) of an index."""
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
 def join(first: SceneExamples, second: SceneExamples, repeat_first: int) -> SceneExamples:
-    """Both together; the first ``repeat_first`` times as often, at least once."""
+    """The examples of ``first``, ``repeat_first`` times (at least 1), then those of ``second`` once."""
     split = repeat_first * len(first)
 
     def read_image(index: int) -> bytes:
@@ -58,9 +58,9 @@ def join(first: SceneExamples, second: SceneExamples, repeat_first: int) -> Scen
 
 
 def read_scenes(path: Path, images: Path | None = None) -> SceneExamples:
-    """Pictures from a Parquet file, or from a COCO annotation file and its folder of ``images``.
+    """Read pictures from Parquet, or from a COCO annotation file and its folder of ``images``.
 
-    Raises `InputError` when the file cannot be read, lacks what is needed, or holds no person.
+    Raises `InputError` if the file cannot be read, lacks a column, or marks no person.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .parquet file of pictures or a COCO annotation .json")
@@ -78,11 +78,11 @@ def read_scenes(path: Path, images: Path | None = None) -> SceneExamples:
 
 
 def read_person_crops(path: Path, sources: tuple[str, ...] = ()) -> SceneExamples:
-    """Cut-out persons (the file of `read_pose_examples`) as pictures of one known person each.
+    """Read person crops (a file of `read_pose_examples`) as pictures with one marked person each.
 
-    Whatever else is in such a picture is not labelled, so nothing in it teaches what is not a person. ``sources``
-    selects by the column ``source``; all when empty. Raises `InputError` when the file cannot be read, lacks what is
-    needed, or holds no such person.
+    The rest of such a picture is unlabelled, so all of it is a region to ignore. ``sources`` selects by the column
+    ``source``; empty selects all. Raises `InputError` if the file cannot be read, lacks a column, or holds no such
+    person.
     """
     try:
         crops = _read_crops(path, sources)
@@ -109,7 +109,7 @@ def _read_crops(path: Path, sources: tuple[str, ...]) -> SceneExamples:
 
 
 def _read_parquet(path: Path) -> SceneExamples:
-    """Columns image (encoded), boxes (x, y, w, h of each, flat), optionally ignore and iscrowd (bool of each)."""
+    """Columns: image (encoded), boxes (x, y, w, h per person, flat); optional: ignore, iscrowd (bool per person)."""
     table = pq.read_table(path)
     boxes = [_xyxy(row) for row in table["boxes"].to_pylist()]
     ignored = [np.zeros(len(row), bool) for row in boxes]
@@ -129,9 +129,9 @@ def _read_coco(path: Path, images: Path) -> SceneExamples:
             persons[annotation["image_id"]].append(annotation)
     targets = tuple(
         SceneTargets(
-            _xyxy([person["bbox"] for person in found]), np.array([bool(p.get("iscrowd")) for p in found], bool)
+            _xyxy([person["bbox"] for person in marked]), np.array([bool(p.get("iscrowd")) for p in marked], bool)
         )
-        for found in persons.values()
+        for marked in persons.values()
     )
     paths = [images / image["file_name"] for image in content["images"]]
     check_images(paths)

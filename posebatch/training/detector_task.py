@@ -1,4 +1,4 @@
-"""Learning to find persons: the loss of SSD (Liu et al., ECCV 2016), with boxes that only say "not known here".
+"""The training task of a detector: the loss of SSD (Liu et al., ECCV 2016), with regions to ignore.
 
 Batch norms are folded as in `posebatch.training.pose_task`.
 """
@@ -28,51 +28,53 @@ from posebatch.training.detector_examples import SceneExamples, SceneTargets
 from posebatch.training.loop import Row, shuffled
 
 _POSITIVE_IOU: Final = 0.5
+"""IoU from which an anchor is a positive."""
 
 
 _NEGATIVE_IOU: Final = 0.4
+"""IoU below which an anchor is a negative."""
 
 
 _IGNORED_SHARE: Final = 0.5
-"""An anchor of which more lies in a region to ignore is no negative."""
+"""An anchor of which a larger share lies in a region to ignore is no negative."""
 
 
 _NEGATIVES_PER_POSITIVE: Final = 3
 
 
 _LEAST_NEGATIVES: Final = 10
-"""Of a picture without persons."""
+"""Negatives of a picture with few persons or none."""
 
 
 @dataclass(frozen=True)
 class DetectorTaskSettings:
-    """What belongs to the task, not to the loop."""
+    """Settings of the task; `LoopSettings` has those of the loop."""
 
     backbone_rate: float = 0.25
-    """The learning rate of the backbone, times the rest's."""
+    """Learning rate of the backbone, as a factor on that of the rest."""
     fold_batch_norms: bool = True
-    """For a network that has been trained before; one with random weights needs its batch norms, as the paper does."""
+    """Whether to fold batch norms: for a trained network. A network with random weights needs its batch norms."""
     frozen_blocks: int = 4
     """First blocks of the backbone that keep their weights."""
     box_weight: float = 2.0
-    """Of the boxes' loss beside the classes'."""
+    """Weight of the box loss; the class loss has weight 1."""
 
 
 class DetectorNetwork(nn.Module):
-    """Backbone and head without torchvision's pre- and post-processing: normalised images to logits and box codes."""
+    """Backbone and head without torchvision's pre- and postprocessing."""
 
     def __init__(self, ssd: SSD) -> None:
         super().__init__()
         self.backbone, self.head = ssd.backbone, ssd.head
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, 3, 320, 320) -> (n, anchors, 2), (n, anchors, 4)."""
+        """Normalised images (n, 3, 320, 320) to logits (n, anchors, 2) and box codes (n, anchors, 4)."""
         output = self.head(list(self.backbone(images).values()))
         return output["cls_logits"], output["bbox_regression"]
 
 
 class DetectorTask:
-    """One person detector on pictures with marked persons; see `posebatch.training.loop.Task`."""
+    """A `posebatch.training.loop.Task`: one person detector on pictures with marked persons."""
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class DetectorTask:
         self._std = torch.tensor(record.std).view(1, 3, 1, 1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The backbone learns more slowly than the rest, its first blocks not at all."""
+        """Two groups: the backbone at a lower rate, and the rest. The backbone's first blocks are frozen."""
         stages = [self.network.get_submodule(f"backbone.{stage}") for stage in ("stage0", "stage1", "stage2")]
         blocks = [block for stage in stages for block in stage.children()]
         for block in blocks[: self._settings.frozen_blocks]:
@@ -107,7 +109,7 @@ class DetectorTask:
         return [{"params": slow, "scale": self._settings.backbone_rate}, {"params": rest, "scale": 1.0}]
 
     def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
-        """Cross-entropy with hard negatives, plus generalised IoU of the boxes."""
+        """Cross-entropy with hard negatives, plus the generalised IoU loss of the boxes."""
         canvases = [self._canvas(number) for number in example_numbers]
         device = next(self.network.parameters()).device
         pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases])).permute(0, 3, 1, 2)
@@ -119,13 +121,13 @@ class DetectorTask:
         negative = torch.stack([match.negative for match in matched])
         classes = class_loss(logits.float(), positive, negative)
         image, anchor = positive.nonzero(as_tuple=True)
-        wanted = torch.cat([match.boxes[match.box[match.box >= 0]] for match in matched])
-        found = decode_boxes(codes.float()[image, anchor], anchors[anchor])
-        boxes = generalized_box_iou_loss(found, wanted, reduction="sum") / max(len(wanted), 1)
+        true_boxes = torch.cat([match.boxes[match.box[match.box >= 0]] for match in matched])
+        predicted = decode_boxes(codes.float()[image, anchor], anchors[anchor])
+        boxes = generalized_box_iou_loss(predicted, true_boxes, reduction="sum") / max(len(true_boxes), 1)
         return {"loss": classes + self._settings.box_weight * boxes, "class_loss": classes, "box_loss": boxes}
 
     def evaluate(self, network: nn.Module) -> Row:
-        """Average precision and recall, as `posebatch.evaluation` measures them."""
+        """AP, AP50 and recall at precision 0.8, measured by `posebatch.evaluation`."""
         if self._validation is None:
             return {}
         placement = Placement("cuda" if next(network.parameters()).is_cuda else "cpu")
@@ -155,20 +157,21 @@ class DetectorTask:
 
 @dataclass(frozen=True)
 class AnchorMatch:
-    """What each anchor of one picture should say."""
+    """Targets of the anchors of one picture. An anchor that is neither positive nor negative has no loss."""
 
     boxes: torch.Tensor
-    """(persons, 4) x1, y1, x2, y2 in units of the picture."""
+    """(persons, 4) x1, y1, x2, y2, as shares of the picture's sides."""
     box: torch.Tensor
-    """(anchors,) Index of the person it should find, -1 for none."""
+    """(anchors,) index of the person that a positive anchor matches, else -1."""
     negative: torch.Tensor
-    """(anchors,) Whether it should say that nobody is there; where it should say neither, nothing is learnt."""
+    """(anchors,) whether the anchor is a negative."""
 
 
 def match_anchors(anchors: torch.Tensor, targets: SceneTargets) -> AnchorMatch:
-    """Which anchors (a, 4) centre x, y, width, height, in units of the picture, stand for which person.
+    """Match anchors (a, 4): centre x, y, width, height, as shares of the picture's sides.
 
-    One that overlaps a person by an IoU of 0.5, and for each person the best one, whatever it overlaps.
+    An anchor matches the person that it overlaps most, from an IoU of 0.5 on. The anchor with the largest IoU for a
+    person always matches that person.
     """
     edges = torch.cat([anchors[:, :2] - anchors[:, 2:] / 2, anchors[:, :2] + anchors[:, 2:] / 2], dim=1)
     all_boxes = torch.from_numpy(targets.boxes_xyxy / INPUT_SIZE).float().to(anchors.device)
@@ -186,7 +189,7 @@ def match_anchors(anchors: torch.Tensor, targets: SceneTargets) -> AnchorMatch:
 
 
 def _share_inside(edges: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """How much of each box (a, 4) lies in each region (r, 4): (a, r)."""
+    """(a, r) the share of each box (a, 4) that lies inside each region (r, 4)."""
     low = torch.maximum(edges[:, None, :2], regions[None, :, :2])
     high = torch.minimum(edges[:, None, 2:], regions[None, :, 2:])
     inside = (high - low).clamp(min=0).prod(dim=2)
@@ -194,10 +197,10 @@ def _share_inside(edges: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
 
 
 def class_loss(logits: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over logits (n, a, 2): all positives (n, a), and of each picture's negatives the hardest."""
+    """Cross-entropy over logits (n, a, 2) of all positives (n, a) and of the hardest negatives of each picture."""
     entropy = F.cross_entropy(logits.flatten(0, 1), positive.long().flatten(), reduction="none").view(positive.shape)
-    wanted = (_NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)).clamp(min=_LEAST_NEGATIVES)
+    count = (_NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)).clamp(min=_LEAST_NEGATIVES)
     hardness = entropy.detach().masked_fill(~negative, -1.0)
     rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
-    chosen = positive | (negative & (rank < wanted))
+    chosen = positive | (negative & (rank < count))
     return entropy[chosen].sum() / positive.sum().clamp(min=1)

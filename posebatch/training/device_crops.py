@@ -1,6 +1,6 @@
-"""Persons cut out and varied where the network learns: for a GPU, which would wait for crops made on the processor.
+"""Person crops and their augmentation on the network's device, because crops made on the CPU would stall a GPU.
 
-All pictures are decoded once and kept on the device: 352 x 352 pixels of 10,000 persons take 3.7 GB.
+All pictures are decoded once and kept on the device: 10,000 persons of 352 x 352 pixels take 3.7 GB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DevicePictures:
             )
 
     def crops(self, indices: Sequence[int], persons: Sequence[PlacedPerson], size_wh: tuple[int, int]) -> torch.Tensor:
-        """One crop for each example: (n, 3, h, w) float32 RGB, 0..255, bilinear; black outside the picture."""
+        """Crop each person: (n, 3, h, w) float32 RGB, 0..255, bilinear, black outside the picture."""
         pictures = self._pictures[torch.tensor(indices, device=self._pictures.device)].float()
         height, width = pictures.shape[2:]
         columns, rows = np.meshgrid(np.arange(size_wh[0]), np.arange(size_wh[1]))
@@ -55,10 +55,10 @@ def _decoded(encoded: bytes) -> NDArray[np.uint8]:
 def vary_crops(
     crops: torch.Tensor, augmentation: PoseAugmentation, randoms: Sequence[np.random.Generator]
 ) -> torch.Tensor:
-    """Colour, detail and occlusion at random, as `posebatch.training.pose_augmentation.vary_pixels` does for one crop.
+    """Vary colour, detail and occlusion at random, like `posebatch.training.pose_augmentation.vary_pixels`.
 
-    ``crops`` (n, 3, h, w) float32, 0..255, on any device; ``randoms`` one generator for each. Detail is lost by one
-    factor for all crops of a batch that lose any.
+    ``crops``: (n, 3, h, w) float32, 0..255, on any device. ``randoms``: one generator per crop. All crops of a batch
+    that lose detail lose it by the same factor.
     """
     blurred = [random.random() < augmentation.low_resolution for random in randoms]
     if any(blurred):
@@ -76,7 +76,7 @@ def _less_detail(crops: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def _vary_colours(crops: torch.Tensor, probability: float, randoms: Sequence[np.random.Generator]) -> torch.Tensor:
-    """Brightness, contrast and saturation by the factors of Pillow's ``ImageEnhance``."""
+    """Change brightness, contrast and saturation like Pillow's ``ImageEnhance``."""
     unchanged = (1.0, 1.0, 1.0)
     factors = [
         (random.uniform(0.6, 1.4), random.uniform(0.6, 1.4), random.uniform(0.3, 1.5))
@@ -94,7 +94,7 @@ def _vary_colours(crops: torch.Tensor, probability: float, randoms: Sequence[np.
 
 
 def _occlude(crops: torch.Tensor, probability: float, randoms: Sequence[np.random.Generator]) -> torch.Tensor:
-    """Rectangles of flat colour over some crops."""
+    """Draw rectangles of one colour over some crops."""
     height, width = crops.shape[2:]
     y, x = torch.arange(height, device=crops.device)[None, :, None], torch.arange(width, device=crops.device)
     counts = [random.integers(1, _MOST_RECTANGLES + 1) if random.random() < probability else 0 for random in randoms]
@@ -109,7 +109,7 @@ def _occlude(crops: torch.Tensor, probability: float, randoms: Sequence[np.rando
 
 
 def _rectangle(random: np.random.Generator, size_wh: tuple[int, int]) -> tuple[int, ...]:
-    """Left, top, right, bottom, and a colour."""
+    """Left, top, right, bottom, and red, green, blue."""
     width, height = (random.uniform(0.08, 0.35, 2) * size_wh).astype(int).tolist()
     left, top = (random.uniform(0, 1, 2) * (size_wh[0] - width, size_wh[1] - height)).astype(int).tolist()
     return left, top, left + width, top + height, *random.integers(0, 256, 3).tolist()

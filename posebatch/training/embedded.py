@@ -1,10 +1,10 @@
-"""The training of the larger embedded pose network, in stages that each start from the result of the last one.
+"""The training of the larger embedded pose network, in two stages. The second starts from the result of the first.
 
-1. ``head``: the deconvolutions learn on a backbone that keeps its weights.
-2. ``whole``: everything from the backbone's sixth block on learns, at a constant rate, for as long as it is left to.
+1. ``head``: the deconvolutions learn; the backbone is frozen.
+2. ``whole``: all blocks from the backbone's sixth on learn, at a constant rate, until the training is stopped.
 
-Batch norms of the backbone are folded; those of the head learn. The averaged weights of any checkpoint can be written
-as a weight file. Sources of the recipe: docs/training.md.
+Batch norms of the backbone are folded; those of the head learn. `export_weights` writes the averaged weights of the
+last checkpoint as a weight file. docs/training.md has the sources of the recipe.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ARCHITECTURE: Final = "mobilenet_v2_w175_d128_centred"
 
 
 STAGES: Final = ("head", "whole")
-"""In their order; each has a folder of its name."""
+"""In their order. Each has a folder of its name."""
 
 
 _FILES_NAME: Final = "files.json"
@@ -52,11 +52,11 @@ _WHOLE_STEPS: Final = 1_000_000 // _BATCH
 
 
 _EVALUATE_STEPS: Final = 3150
-"""50,400 samples: the labelled images are looked at rarely, since each look chooses a little."""
+"""50,400 samples. Measuring rarely keeps the choice among checkpoints from fitting the validation images."""
 
 
 _REPEATS: Final = (("coco_train2017", 6), ("flickr8k_quantumnaan", 3))
-"""The sources with the best labels and the most varied pictures come more often."""
+"""Sources with the best labels and the most varied pictures, repeated in each round."""
 
 
 _AUGMENTATION: Final = PoseAugmentation(
@@ -66,22 +66,22 @@ _AUGMENTATION: Final = PoseAugmentation(
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """The files from which the network learns."""
+    """The files of a training."""
 
     data: Path
     """Parquet of persons; see `posebatch.training.pose_examples.read_pose_examples`."""
     labels: Path | None
-    """Parquet of labels made anew for them."""
+    """Parquet of new labels for them."""
     backbone: Path
-    """The backbone's weights, under torchvision's keys."""
+    """Weights of the backbone, with torchvision's keys."""
     validation: Path | None
-    """Labelled images to measure on."""
+    """Labelled images for measurements."""
 
 
 def remember_files(folder: Path, files: TrainingFiles | None) -> TrainingFiles:
-    """The files of the training in ``folder``: ``files``, written down there, or those that were written down before.
+    """Store ``files`` in ``folder`` for later starts, or return the stored files if ``files`` is None.
 
-    Raises `TrainingError` when there are none, and when ``files`` are others than before.
+    Raises `TrainingError` if nothing is stored, or if ``files`` differ from the stored ones.
     """
     path = folder / _FILES_NAME
     known = None
@@ -103,7 +103,7 @@ def remember_files(folder: Path, files: TrainingFiles | None) -> TrainingFiles:
 
 
 def recipe_of_stage(stage: str, files: TrainingFiles, folder: Path) -> PoseRecipe:
-    """The recipe of one of `STAGES`. ``folder`` holds the folders of all stages."""
+    """The recipe of one of `STAGES`. ``folder`` is the parent of the stages' folders."""
     head = stage == "head"
     loop = LoopSettings(
         steps=_HEAD_STEPS if head else _WHOLE_STEPS,
@@ -135,7 +135,7 @@ def recipe_of_stage(stage: str, files: TrainingFiles, folder: Path) -> PoseRecip
 
 
 def train_stages(files: TrainingFiles, folder: Path, device: str) -> PoseRecord:
-    """Train all stages, each from its last checkpoint on; returns the record of the result."""
+    """Train all stages, resuming from the last checkpoint; returns the record of the result."""
     for stage in STAGES:
         recipe = recipe_of_stage(stage, files, folder)
         if stage != STAGES[-1] and (folder / stage / f"{NAME}.safetensors").exists():
@@ -146,9 +146,9 @@ def train_stages(files: TrainingFiles, folder: Path, device: str) -> PoseRecord:
 
 
 def export_weights(files: TrainingFiles, folder: Path) -> Path:
-    """Write the averaged weights of the last checkpoint as a weight file, and return its path.
+    """Write the averaged weights of the last checkpoint as a weight file; returns its path.
 
-    Raises `TrainingError` when there is no checkpoint.
+    Raises `TrainingError` without a checkpoint.
     """
     begun = [stage for stage in STAGES if (folder / stage / CHECKPOINT_NAME).exists()]
     if not begun:

@@ -1,4 +1,4 @@
-"""8-bit networks from labelled images: what a network gets to see of them at work, and what quantizing it costs."""
+"""Quantization to 8 bits: calibrate on a network's real inputs from labelled images, and measure the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INT8 = Placement("cpu", "int8", "openvino")
 
 
 class _Recorder:
-    """An engine that keeps what it is given, one image at a time."""
+    """An engine that records its inputs, one image at a time."""
 
     def __init__(self, network: nn.Module, input_size_wh: tuple[int, int]) -> None:
         self._engine = start_engine(network, input_size_wh, Placement(batch_size=1))
@@ -42,9 +42,10 @@ class _Recorder:
 
 
 def quantize_pose(name_or_path: str, data: LabelledDataset, validation: LabelledDataset | None) -> QuantizedNetwork:
-    """A pose network in 8-bit integers, calibrated on the labelled persons of ``data``.
+    """Quantize a pose network to 8-bit integers, calibrated on the labelled persons of ``data``.
 
-    Raises `WeightsError`, `InputError` when nobody is labelled, and `SettingsError` without NNCF.
+    Measures it on ``validation`` unless that is None. Raises `WeightsError`, `InputError` if no person is labelled, and
+    `SettingsError` without NNCF.
     """
     record, state = load_weights("pose", name_or_path)
     network = build_pose_network(record.architecture)
@@ -64,10 +65,10 @@ def quantize_pose(name_or_path: str, data: LabelledDataset, validation: Labelled
 
 
 def quantize_detector(name_or_path: str, data: LabelledDataset, validation: LabelledDataset | None) -> QuantizedNetwork:
-    """An SSDLite detector in 8-bit integers, calibrated on the images of ``data``.
+    """Quantize an SSDLite detector to 8-bit integers, calibrated on the images of ``data``.
 
-    Raises `WeightsError`, `InputError` when an image cannot be decoded, and `SettingsError` without NNCF or for a
-    detector of another kind.
+    Measures it on ``validation`` unless that is None. Raises `WeightsError`, `InputError` if an image cannot be
+    decoded, and `SettingsError` without NNCF or for another kind of detector.
     """
     record, state = load_weights("detector", name_or_path)
     if record.architecture not in SSDLITE_ARCHITECTURES:
@@ -99,6 +100,6 @@ def _labelled_boxes(dataset: LabelledDataset) -> list[Detections]:
 
 
 def some_images(dataset: LabelledDataset, count: int, seed: int = 0) -> LabelledDataset:
-    """``count`` of the images, chosen at random, always the same."""
+    """A random choice of ``count`` images, the same for the same seed."""
     chosen = np.random.default_rng(seed).permutation(len(dataset.images))[:count]
     return replace(dataset, images=tuple(dataset.images[number] for number in sorted(chosen)))

@@ -1,14 +1,11 @@
-"""Where a training runs: in this process, or on the workers of Ray Train."""
+"""Running a training: in this process or on Ray Train, with its progress, history, plot and result."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,34 +15,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from posebatch.core.errors import TrainingError
+from posebatch.evaluation.progress_bar import progress_bar
 from posebatch.models.weights.records import AnyRecord
 from posebatch.training.loop import Row, Worker, averaged_weights, train
 from posebatch.training.recipes import Recipe
 
-_PICTURE_SECONDS: Final = 60.0
-"""Between two pictures of the progress: drawing one takes as long as learning from several examples."""
+mpl.use("Agg")
+
+
+_PLOT_SECONDS: Final = 60.0
+"""Seconds between two plots of the progress. Drawing a plot takes as long as learning from several examples."""
 
 
 _MAX_FAILURES: Final = 3
-"""How often Ray Train starts the workers again before it gives up."""
+"""Restarts of the workers by Ray Train before it gives up."""
+
+
+_NOT_ACCURACY: Final = frozenset(
+    {"step", "learning_rate", "examples_per_second", "loss", "mse", "cross_entropy", "class_loss", "box_loss"}
+)
+"""Columns of the history that are no figures of merit."""
 
 
 def train_here(recipe: Recipe, folder: Path, device: str) -> AnyRecord:
-    """Train in this process; see `finish`."""
+    """Train in this process, then `finish`."""
     train(recipe.prepare(device), recipe.loop, folder, report=_progress(recipe, folder))
     return finish(recipe, folder)
 
 
 def train_on_ray(recipe: Recipe, folder: Path, workers: int, device: str) -> AnyRecord:
-    """Train on ``workers`` workers of Ray Train, one GPU or one core each; see `finish`.
+    """Train on ``workers`` workers of Ray Train, one GPU or one core each, then `finish`.
 
-    ``device`` is ``cuda``, ``cpu``, or ``auto``: GPUs where the cluster has any. ``folder`` must be one that all of
-    them see. When a worker dies, all start again from the last checkpoint there. Raises `TrainingError` when a batch
-    has too few examples to share, and when Ray cannot be reached or gives up.
+    ``device`` is ``cuda``, ``cpu``, or ``auto``: GPUs if the cluster has any. All workers must see ``folder``. If a
+    worker dies, all restart from the last checkpoint. Raises `TrainingError` if a batch has fewer examples than there
+    are workers, if Ray cannot be reached, and if Ray Train gives up.
     """
-    import ray  # noqa: PLC0415 - seconds, and not always there
+    import ray  # noqa: PLC0415 - takes seconds, and is not always installed
     from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
+
+    from posebatch.run.workers.ray_session import connect_to_ray  # noqa: PLC0415
 
     if recipe.loop.batch_size < workers:
         raise TrainingError(
@@ -53,17 +62,18 @@ def train_on_ray(recipe: Recipe, folder: Path, workers: int, device: str) -> Any
         )
     here = str(folder.resolve())
     try:
-        with _ray_connection(workers):
+        # Ray Train asks the dashboard every second whether the training still runs
+        with connect_to_ray(max(workers, os.cpu_count() or 1), dashboard=True):
             use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)  # type: ignore[no-untyped-call]
             TorchTrainer(
-                _work,
+                _train_as_worker,
                 train_loop_config={"recipe": recipe, "folder": here},
                 scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
                 run_config=RunConfig(
                     name="ray", storage_path=here, failure_config=FailureConfig(max_failures=_MAX_FAILURES)
                 ),
             ).fit()
-    except Exception as error:  # Ray raises anything; the reason stands last, behind the worker's traceback
+    except Exception as error:  # Ray raises any class; the reason is the last line, after the worker's traceback
         reason = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
         raise TrainingError(
             f"{folder}: Ray Train gave up ({reason}); the same command goes on where it stopped"
@@ -71,27 +81,8 @@ def train_on_ray(recipe: Recipe, folder: Path, workers: int, device: str) -> Any
     return finish(recipe, folder)
 
 
-@contextmanager
-def _ray_connection(workers: int) -> Iterator[None]:
-    """The cluster that ``RAY_ADDRESS`` names, or a Ray of our own that ends with us."""
-    import ray  # noqa: PLC0415
-
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each line of the progress comes twice
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
-    else:
-        # a token of this Ray's own; else Ray writes one into the home folder, which later clusters then ask for
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        # with a dashboard: Ray Train asks it every second whether the training still runs
-        ray.init(address="local", num_cpus=max(workers, os.cpu_count() or 1), logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _work(config: dict[str, Any]) -> None:
-    """What each worker of Ray Train does."""
+def _train_as_worker(config: dict[str, Any]) -> None:
+    """The function that each worker of Ray Train runs."""
     from ray import train as ray_train  # noqa: PLC0415
     from ray.train.torch import get_device  # noqa: PLC0415
 
@@ -100,29 +91,32 @@ def _work(config: dict[str, Any]) -> None:
     worker = Worker(context.get_world_rank(), context.get_world_size())
     device = get_device()
     if device.type == "cpu":
-        torch.set_num_threads(1)  # its share: one core
+        torch.set_num_threads(1)  # a worker has one core
     train(recipe.prepare(str(device)), recipe.loop, folder, worker, _progress(recipe, folder))
 
 
 def finish(recipe: Recipe, folder: Path) -> AnyRecord:
-    """Write what a training in ``folder`` gives: weights with their record, the history and its picture."""
+    """Write the result of a training in ``folder``: weights with their record, history and plot."""
     averaged, history = averaged_weights(folder)
     _write_history(history, folder)
     return recipe.finish(averaged, history, folder / f"{recipe.name}.safetensors")
 
 
 def _progress(recipe: Recipe, folder: Path) -> Callable[[list[Row]], None]:
-    """Prints a line for each new row of the history, and keeps file and picture up to date."""
-    drawn = time.monotonic()
+    """A callback for new rows of the history: shows each, and rewrites history and plot now and then."""
+    steps, drawn = recipe.loop.steps, time.monotonic()
+    bar = progress_bar(f"training {recipe.name}, step", steps, "step", log_seconds=0, timing=False)
 
     def report(history: list[Row]) -> None:
         nonlocal drawn
         row = history[-1]
-        examples_left = (recipe.loop.steps - row["step"]) * recipe.loop.batch_size
-        minutes = examples_left / row["examples_per_second"] / 60
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        print(f"step {row['step']:.0f} of {recipe.loop.steps}: {figures}, {minutes:.0f} min left", flush=True)
-        if time.monotonic() - drawn > _PICTURE_SECONDS:
+        minutes = (steps - row["step"]) * recipe.loop.batch_size / row["examples_per_second"] / 60
+        figures = [f"{name} {value:.4g}" for name, value in row.items() if name != "step"]
+        bar.set_postfix_str(", ".join([*figures, f"{minutes:.0f} min left"]), refresh=False)
+        bar.update(int(row["step"]) - bar.n)
+        if row["step"] == steps:
+            bar.close()
+        if time.monotonic() - drawn > _PLOT_SECONDS:
             drawn = time.monotonic()
             _write_history(history, folder)
 
@@ -132,45 +126,39 @@ def _progress(recipe: Recipe, folder: Path) -> Callable[[list[Row]], None]:
 def _write_history(history: list[Row], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.json").write_text(json.dumps(history))
-    write_progress(history, folder / "progress.png")
+    plot_history(history, folder / "progress.png")
 
 
-_NOT_DRAWN = {"step", "learning_rate", "examples_per_second", "loss", "mse", "cross_entropy", "class_loss", "box_loss"}
-
-
-mpl.use("Agg")
-
-
-def write_progress(history: Sequence[Row], path: Path) -> None:
-    """The loss, the learning rate and the figures of merit over the steps, as a PNG."""
+def plot_history(history: Sequence[Row], path: Path) -> None:
+    """Draw loss, learning rate and figures of merit over the steps, as a PNG."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _loss(left, history)
-    _merit(right, history)
+    _plot_loss(left, history)
+    _plot_accuracy(right, history)
     figure.savefig(path, dpi=100)
 
 
-def _loss(axes: Axes, history: Sequence[Row]) -> None:
+def _plot_loss(axes: Axes, history: Sequence[Row]) -> None:
     steps = [row["step"] for row in history]
     axes.plot(steps, [row["loss"] for row in history], color="tab:blue", linewidth=0.6, alpha=0.5)
-    axes.plot(steps, smoothed([row["loss"] for row in history]), color="tab:blue")
+    axes.plot(steps, trailing_mean([row["loss"] for row in history]), color="tab:blue")
     axes.set(xlabel="step", ylabel="loss", title="loss, and learning rate (grey)")
     rate = axes.twinx()
     rate.plot(steps, [row["learning_rate"] for row in history], color="grey", linewidth=0.8)
     rate.set_ylabel("learning rate")
 
 
-def _merit(axes: Axes, history: Sequence[Row]) -> None:
+def _plot_accuracy(axes: Axes, history: Sequence[Row]) -> None:
     axes.set(xlabel="step", title="on the validation images")
-    for name in sorted({key for row in history for key in row} - _NOT_DRAWN):
+    for name in sorted({key for row in history for key in row} - _NOT_ACCURACY):
         rows = [row for row in history if name in row]
         axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
     if axes.lines:
         axes.legend()
 
 
-def smoothed(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """A trailing mean over a share of the values."""
+def trailing_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """Means over windows that end at each value and hold a ``share`` of all values."""
     width = max(int(len(values) * share), 1)
     windows = (values[max(i + 1 - width, 0) : i + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,7 +1,7 @@
-"""The training loop: a number of steps, whatever happens in between.
+"""The training loop with its checkpoints, and the order of the examples.
 
-Everything that a step needs follows from the seed and the step's number, so a run that was killed and resumed takes the
-same examples in the same order as one that was not. A checkpoint replaces the last one only when it is whole.
+Seed and step number determine the examples of a step. A resumed training therefore takes the same examples in the same
+order as one that was never killed. A checkpoint is written beside the last one and then replaces it atomically.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from posebatch.core.errors import TrainingError
 from posebatch.storage.spool import write_atomically
 
 Row = dict[str, float]
-"""What is known of a run at one step, by name."""
+"""One row of the history: figures of a training at one step, by name."""
 
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
@@ -34,23 +34,28 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast to learn."""
+    """Length, learning rate and intervals of a training."""
 
     steps: int
     batch_size: int = 32
-    """Of all workers together."""
+    """Examples per step, of all workers together."""
     learning_rate: float = 1e-3
+    """The highest learning rate."""
     warmup_steps: int = 100
     """Steps in which the learning rate rises from 0."""
     constant_share: float = 0.35
-    """Share of the steps before the learning rate falls, along a cosine, to 0."""
+    """Share of the steps before the learning rate falls to 0, along a cosine."""
     ema_decay: float = 0.998
-    """Of the running mean of the weights, which is what a run gives."""
+    """Decay of the exponential moving average of the weights, which is the result."""
     log_every: int = 20
+    """Steps per row of the history."""
     evaluate_every: int = 500
+    """Steps between measurements on the validation images."""
     checkpoint_every: int = 100
+    """Steps between checkpoints."""
     seed: int = 0
     bf16: bool = False
+    """Whether to use mixed precision."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"):
@@ -65,37 +70,38 @@ class LoopSettings:
 
 
 class Task(Protocol):
-    """What is learnt."""
+    """A network with its examples, its loss and its measure."""
 
     network: nn.Module
-    """On the device on which it is trained."""
+    """The network, on the device of the training."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the optimiser; each with ``params`` and ``scale``, a factor on the learning rate."""
+        """Groups for the optimiser, each with ``params`` and ``scale``, a factor on the learning rate."""
         ...
 
     def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
-        """The loss over examples of the endless shuffled stream, as ``loss`` and, for the log, its parts.
+        """The loss over some examples of the endless shuffled stream: ``loss``, and its parts for the history.
 
-        ``network`` is `network`, perhaps wrapped; ``progress`` goes from 0 to 1.
+        ``network`` is `network`, possibly wrapped for several workers. ``progress`` is the share of the steps taken,
+        0..1.
         """
         ...
 
     def evaluate(self, network: nn.Module) -> Row:
-        """Figures of merit of a network like `network`; empty when there is nothing to evaluate on."""
+        """Figures of merit of a copy of `network`; empty without validation images."""
         ...
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of the processes that share the work."""
+    """The rank of this process among the ``count`` processes that share each batch."""
 
     rank: int = 0
     count: int = 1
 
 
 def learning_rate_at(step: int, settings: LoopSettings) -> float:
-    """Warm-up, constant, cosine to 0 at the last step."""
+    """The learning rate of a step: warm-up, constant, then a cosine that reaches 0 at the end."""
     warm = min((step + 1) / max(settings.warmup_steps, 1), 1.0)
     progress = step / settings.steps
     falling = max(progress - settings.constant_share, 0) / max(1 - settings.constant_share, 1e-9)
@@ -103,7 +109,7 @@ def learning_rate_at(step: int, settings: LoopSettings) -> float:
 
 
 def examples_of(step: int, worker: Worker, batch_size: int) -> range:
-    """The numbers, in the endless stream of examples, that one worker takes in one step."""
+    """The numbers of the examples, in the endless stream, that a worker takes in a step."""
     first = step * batch_size
     share = [first + batch_size * rank // worker.count for rank in (worker.rank, worker.rank + 1)]
     return range(*share)
@@ -116,10 +122,10 @@ def train(
     worker: Worker = Worker(),
     report: Callable[[list[Row]], None] = lambda history: None,
 ) -> None:
-    """Take the steps that are still missing in ``folder``; the last checkpoint there is the result.
+    """Train from the last checkpoint in ``folder``, if any, to the last step. The last checkpoint is the result.
 
-    ``report`` gets the history so far each time something is added to it. Raises `TrainingError` when ``folder`` holds
-    a checkpoint of another network or stream of examples, or when the loss is no longer a number.
+    ``report`` is called with the history after each new row. Raises `TrainingError` if ``folder`` holds a checkpoint of
+    another network or with another batch size or seed, and if the loss is not finite.
     """
     network = task.network
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -162,6 +168,25 @@ def train(
             _save(path, settings, done, network, average, optimiser, history)
 
 
+def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
+    """The averaged weights of the last checkpoint, on the CPU, and its history."""
+    content = torch.load(folder / CHECKPOINT_NAME, map_location="cpu", weights_only=True)
+    prefix = "module."  # AveragedModel adds it
+    average = content["average"].items()
+    return {key.removeprefix(prefix): value for key, value in average if key.startswith(prefix)}, content["history"]
+
+
+def shuffled(number: int, length: int, seed: int) -> int:
+    """The index of example ``number`` of the endless stream: each round is a new permutation of ``length`` examples."""
+    round_number, position = divmod(number, length)
+    return int(_permutation(length, seed, round_number)[position])
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, round_number, length]).permutation(length)
+
+
 def _add(sums: Row, losses: Mapping[str, torch.Tensor]) -> None:
     for name, value in losses.items():
         sums[name] = sums.get(name, 0.0) + float(value.detach())
@@ -174,7 +199,7 @@ def _row(step: int, rate: float, sums: Row, examples: int, seconds: float) -> Ro
 
 
 def _fixed(settings: LoopSettings) -> dict[str, Any]:
-    """What may not change between the parts of one run; its length may."""
+    """The settings that must not change when a training is resumed: they determine the stream of examples."""
     return {name: value for name, value in asdict(settings).items() if name in ("batch_size", "seed")}
 
 
@@ -193,14 +218,6 @@ def _save(
     write_atomically(path, functools.partial(torch.save, content), path.with_suffix(".unfinished"))
 
 
-def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
-    """The averaged weights, on the CPU, and the history of the last checkpoint."""
-    content = torch.load(folder / CHECKPOINT_NAME, map_location="cpu", weights_only=True)
-    prefix = "module."  # of AveragedModel
-    average = content["average"].items()
-    return {key.removeprefix(prefix): value for key, value in average if key.startswith(prefix)}, content["history"]
-
-
 def _restore(
     path: Path,
     settings: LoopSettings,
@@ -209,7 +226,7 @@ def _restore(
     optimiser: torch.optim.Optimizer,
     history: list[Row],
 ) -> int:
-    """Load a checkpoint; returns the number of steps it has taken."""
+    """Load a checkpoint; returns the number of steps taken so far."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["settings"] != _fixed(settings):
@@ -217,22 +234,11 @@ def _restore(
         network.load_state_dict(content["network"])
         average.load_state_dict(content["average"])
         optimiser.load_state_dict(content["optimiser"])
-    except Exception as error:  # torch raises what it likes on damaged and foreign files
+    except Exception as error:  # torch raises many classes on damaged and foreign files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TrainingError(
-            f"{path}: this checkpoint cannot be gone on from ({reason[:300]}); continue with the settings it was begun "
+            f"{path}: cannot resume from this checkpoint ({reason[:300]}); resume with the settings it was begun "
             "with, or train in a new folder"
         ) from error
     history[:] = content["history"]
     return int(content["step"])
-
-
-def shuffled(number: int, length: int, seed: int) -> int:
-    """Which of ``length`` examples stands at a place of the stream: each once in every round of ``length`` places."""
-    round_number, place = divmod(number, length)
-    return int(_permutation(length, seed, round_number)[place])
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(length: int, seed: int, round_number: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, round_number, length]).permutation(length)

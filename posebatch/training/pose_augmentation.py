@@ -1,4 +1,4 @@
-"""Random variety for training: how a person is cut out of its image, and what happens to the pixels."""
+"""Augmentation for pose networks: the crop of a person, and the variation of its pixels."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ _UPPER_BODY: Final = tuple(
 
 
 _HALF_BODY_LEAST = 8
-"""Joints that must be known before half of the body is cut away."""
+"""Known joints from which a crop may show half of the body."""
 
 
 @dataclass(frozen=True)
 class PoseAugmentation:
-    """How far the random cuts go; the defaults are those of SimpleBaseline's code, where it has them."""
+    """Strength of the augmentation. The defaults are those of SimpleBaseline's code as far as it has them."""
 
     flip: float = 0.5
     """Probability of mirroring."""
     scale: float = 0.3
-    """The crop is up to this much larger or smaller."""
+    """Largest relative change of the crop's size, up or down."""
     rotation_degrees: float = 40.0
+    """Largest rotation to either side, degrees."""
     rotation: float = 0.6
-    """Probability of any rotation."""
+    """Probability of a rotation."""
     shift: float = 0.06
-    """The box moves by up to this share of its size: detectors are not exact."""
+    """Largest shift of the box, as a share of its size: boxes of detectors are not exact."""
     half_body: float = 0.3
-    """Probability that the crop shows one half of a fully seen person."""
+    """Probability that the crop shows the upper or the lower half of the body."""
     occlusion: float = 0.3
-    """Probability of rectangles of flat colour over the picture; joints under them keep their labels."""
+    """Probability of rectangles of one colour over the crop. Joints under them keep their labels."""
     low_resolution: float = 0.15
-    """Probability of losing detail, as far persons do."""
+    """Probability of a loss of detail, as in distant persons."""
     colour: float = 0.7
-    """Probability of changed brightness, contrast and saturation."""
+    """Probability that brightness, contrast and saturation change."""
 
     def __post_init__(self) -> None:
         check_shares(self, besides="rotation_degrees")
 
 
 def check_shares(augmentation: object, besides: str = "") -> None:
-    """Raise ``ValueError`` when a field, ``besides`` one, is not in 0..1."""
+    """Raise ``ValueError`` if a field other than ``besides`` is not in 0..1."""
     for name, value in vars(augmentation).items():
         if name != besides and not 0 <= value <= 1:
             raise ValueError(f"{name} must be in 0..1, got {value:g}")
@@ -61,21 +62,21 @@ NO_AUGMENTATION: Final = PoseAugmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class PlacedPerson:
-    """Where one training example is cut out of its image, and its joints there."""
+    """The crop of one training example, and its joints in the crop."""
 
     to_image: NDArray[np.float64]
     """(2, 3) affine map from pixels of the crop to pixels of the image."""
     keypoints: NDArray[np.float64]
     """(17, 2) pixels of the crop."""
     weights: NDArray[np.float64]
-    """(17,)"""
+    """(17,) weight of each joint in the loss."""
     present: NDArray[np.bool_]
-    """(17,)"""
+    """(17,) False if the right heatmap is empty."""
 
 
 @dataclass(frozen=True)
 class PoseCrop:
-    """One training example, ready for the network."""
+    """One training example for the network."""
 
     pixels: NDArray[np.uint8]
     """(height, width, 3) RGB."""
@@ -85,10 +86,7 @@ class PoseCrop:
 def place_person(
     targets: PoseTargets, size_wh: tuple[int, int], augmentation: PoseAugmentation, random: np.random.Generator
 ) -> PlacedPerson:
-    """Choose at random, within ``augmentation``, how a person is cut out.
-
-    Joints that fall outside the crop do not count any more.
-    """
+    """Choose the crop of a person at random within ``augmentation``. Joints outside the crop get weight 0."""
     to_image, mirrored = random_placement(targets, size_wh, augmentation, random)
     points = apply_affine(invert_affine(to_image[None]), targets.keypoints[None])[0]
     weights, present = targets.weights, targets.present
@@ -99,14 +97,14 @@ def place_person(
     return PlacedPerson(to_image, points, np.where(present & ~inside, 0.0, weights), present)
 
 
-def cut_person(
+def crop_person(
     encoded: bytes,
     targets: PoseTargets,
     size_wh: tuple[int, int],
     augmentation: PoseAugmentation,
     random: np.random.Generator,
 ) -> PoseCrop:
-    """Cut one person out of its encoded image, at random within ``augmentation``; black outside the image."""
+    """Crop one person from its encoded image, at random within ``augmentation``; black outside the image."""
     person = place_person(targets, size_wh, augmentation, random)
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     inverse = _pillow_affine(person.to_image)
@@ -117,7 +115,7 @@ def cut_person(
 def random_placement(
     targets: PoseTargets, size_wh: tuple[int, int], augmentation: PoseAugmentation, random: np.random.Generator
 ) -> tuple[NDArray[np.float64], bool]:
-    """The affine map (2, 3) from pixels of the crop to pixels of the image, and whether it mirrors."""
+    """The affine map (2, 3) from pixels of the crop to pixels of the image, and whether the crop is mirrored."""
     box = targets.bbox_xyxy
     if random.random() < augmentation.half_body:
         box = half_body_box(targets, bool(random.random() < 0.5))
@@ -136,7 +134,7 @@ def random_placement(
 
 
 def half_body_box(targets: PoseTargets, upper: bool) -> NDArray[np.float64]:
-    """The box (4,) around the known joints of one half; the whole person's when too few of them are known."""
+    """The box (4,) around the known joints of one half of the body; the person's box if too few joints are known."""
     known = targets.present & (targets.weights > 0)
     half = np.isin(np.arange(len(known)), _UPPER_BODY) == upper
     chosen = targets.keypoints[known & half]
@@ -148,7 +146,7 @@ def half_body_box(targets: PoseTargets, upper: bool) -> NDArray[np.float64]:
 
 
 def vary_pixels(image: Image.Image, augmentation: PoseAugmentation, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Colour, detail and occlusion, at random: an RGB image -> (height, width, 3)."""
+    """Vary colour, detail and occlusion of an RGB image at random; returns (height, width, 3)."""
     size = image.size
     if random.random() < augmentation.low_resolution:
         factor = random.uniform(0.2, 0.7)
@@ -164,7 +162,7 @@ def vary_pixels(image: Image.Image, augmentation: PoseAugmentation, random: np.r
 
 
 def vary_colours(image: Image.Image, probability: float, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast and saturation, at random: an RGB image -> (height, width, 3)."""
+    """Vary brightness, contrast and saturation of an RGB image at random; returns (height, width, 3)."""
     if random.random() < probability:
         image = ImageEnhance.Brightness(image).enhance(random.uniform(0.6, 1.4))
         image = ImageEnhance.Contrast(image).enhance(random.uniform(0.6, 1.4))
@@ -173,7 +171,7 @@ def vary_colours(image: Image.Image, probability: float, random: np.random.Gener
 
 
 def _pillow_affine(to_image: NDArray[np.float64]) -> tuple[float, ...]:
-    """Pillow counts from the edge, so its maps carry half a pixel on both sides."""
+    """The six numbers of Pillow's affine map. Its coordinates count from a pixel's edge, ours from its centre."""
     linear, offset = to_image[:, :2], to_image[:, 2]
     edge_offset = offset + 0.5 - linear @ np.array([0.5, 0.5])
     return tuple(np.concatenate([linear, edge_offset[:, None]], axis=1).ravel())

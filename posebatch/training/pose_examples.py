@@ -1,7 +1,7 @@
-"""Labelled persons: what a pose network is trained on, read from Parquet or from COCO's annotations.
+"""Training data of a pose network: labelled persons, read from Parquet or from COCO's annotations.
 
-Coordinates are pixels with integer = pixel centre, as in `posebatch.evaluation.labels`: COCO's boxes count from a
-pixel's edge, so half a pixel is taken off; keypoints name pixels and stay as they are.
+Coordinates are pixels; an integer is a pixel's centre, as in `posebatch.evaluation.labels`. COCO's boxes count from a
+pixel's edge, so half a pixel is subtracted. COCO's keypoints name pixels and stay as they are.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _LABEL_COLUMNS: Final = ("keypoints", "teacher_keypoints")
 
 
 TEACHER_SEES: Final = 0.2
-"""Score from which a teacher's keypoint counts as seen."""
+"""Score from which a teacher's keypoint is used."""
 
 
 ABSENT_WEIGHT: Final = 0.15
-"""How much it counts that a joint is not there, where nobody labelled it and the teacher sees nothing."""
+"""Weight of a joint with neither a label nor a teacher's keypoint: its heatmap should be empty."""
 
 
 AGREEMENT: Final = 0.06
-"""Label and teacher agree when they are closer than this share of the person's box diagonal: then their mean is
-taken, since both err by a few pixels."""
+"""Distance below which label and teacher agree, as a share of the box's diagonal. Their mean is taken then, because
+both err by a few pixels."""
 
 
 @dataclass(frozen=True)
 class PoseTargets:
-    """Where the joints of one person should be found."""
+    """The joints of one person and their weights in the loss."""
 
     bbox_xyxy: NDArray[np.float64]
     """(4,) pixels of the image."""
     keypoints: NDArray[np.float64]
     """(17, 2) pixels of the image."""
     weights: NDArray[np.float64]
-    """(17,) how much each joint counts in the loss; 0 for one about which nothing is known."""
+    """(17,) weight of each joint in the loss; 0 for an unknown joint."""
     present: NDArray[np.bool_]
-    """(17,) False where the right heatmap is empty."""
+    """(17,) False if the right heatmap is empty."""
 
     def __post_init__(self) -> None:
         expected = {"bbox_xyxy": (4,), "keypoints": (NUM_KEYPOINTS, 2)}
@@ -65,11 +65,11 @@ class PoseTargets:
 
 @dataclass(frozen=True)
 class PoseExamples:
-    """Persons by number; images are read when they are needed."""
+    """Persons by index. `read_image` reads an image on demand."""
 
     targets: tuple[PoseTargets, ...]
     read_image: Callable[[int], bytes]
-    """The encoded image (JPEG or PNG) of a person."""
+    """Returns the encoded image (JPEG or PNG) of the person of an index."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -78,11 +78,11 @@ class PoseExamples:
 def blend_labels(
     bbox_xyxy: NDArray[np.float64], labels: NDArray[np.float64], teacher: NDArray[np.float64] | None = None
 ) -> PoseTargets:
-    """Targets from labels (17, 3) x, y, visibility and, where there is one, a teacher's keypoints (17, 3) x, y, score.
+    """Targets from labels (17, 3) x, y, visibility, and optionally a teacher's keypoints (17, 3) x, y, score.
 
-    A labelled joint counts fully, at the mean of both when they agree. A joint that only the teacher sees counts as
-    much as the teacher's score. One that neither sees should leave its heatmap empty, which counts a little; without a
-    teacher it does not count at all, as in COCO most unlabelled joints are merely hidden.
+    A labelled joint has weight 1; its position is the mean of label and teacher if they agree. A joint that only the
+    teacher sees has the teacher's score as its weight. A joint that neither sees has an empty heatmap and
+    `ABSENT_WEIGHT`; without a teacher its weight is 0, because most unlabelled joints of COCO are only hidden.
     """
     labelled = labels[:, 2] > 0
     points, weights, present = labels[:, :2].copy(), labelled.astype(np.float64), labelled.copy()
@@ -105,14 +105,14 @@ def read_pose_examples(
     repeats: Mapping[str, int] = MappingProxyType({}),
     labels: Path | None = None,
 ) -> PoseExamples:
-    """Labelled persons from a Parquet file, or from a COCO keypoint annotation file and its folder of ``images``.
+    """Read labelled persons from Parquet, or from a COCO keypoint annotation file and its folder of ``images``.
 
     ``labels`` is a second Parquet file with the same persons in the same order, checked by the column ``id``. Its
-    ``keypoints`` and ``teacher_keypoints`` replace those of ``path``. Persons whose column ``source`` is a key of
-    ``repeats`` come that often in each round, all others once.
+    ``keypoints`` and ``teacher_keypoints`` replace those of ``path``. ``repeats`` maps values of the column ``source``
+    to the number of times that their persons come in each round; other persons come once.
 
-    Raises `InputError` when a file cannot be read, lacks what is needed, or holds no labelled person, and when the
-    two files hold other persons.
+    Raises `InputError` if a file cannot be read, lacks a column, or holds no labelled person, and if the two files
+    hold different persons.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .parquet file of persons or a COCO keypoint annotation .json")
@@ -134,7 +134,7 @@ def read_pose_examples(
 
 
 def _read_parquet(path: Path, labels_path: Path | None, repeats: Mapping[str, int]) -> PoseExamples:
-    """Columns image (encoded), bbox (x, y, w, h), keypoints (17 x x, y, v), optionally teacher_keypoints and source."""
+    """Columns: image (encoded), bbox (x, y, w, h), keypoints (17 x (x, y, v)); optional: teacher_keypoints, source."""
     table = pq.read_table(path)
     if labels_path is not None:
         table = _with_labels(table, path, labels_path)
@@ -157,14 +157,14 @@ def _read_parquet(path: Path, labels_path: Path | None, repeats: Mapping[str, in
 
 
 def _with_labels(table: pa.Table, path: Path, labels_path: Path) -> pa.Table:
-    """The persons of ``table`` with the keypoints of a second file, row by row."""
+    """The persons of ``table`` with the keypoints of a second file, row for row."""
     try:
         labels = pq.read_table(labels_path)
         if not labels["id"].equals(table["id"]):
             raise InputError(f"{labels_path}: its column id does not name the persons of {path} in their order")
         for name in _LABEL_COLUMNS:
-            given = labels[name]
-            table = table.drop_columns([name] if name in table.column_names else []).append_column(name, given)
+            new = labels[name]
+            table = table.drop_columns([name] if name in table.column_names else []).append_column(name, new)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{labels_path}: cannot be read as Parquet with id, {' and '.join(_LABEL_COLUMNS)} of each person ({error})"
@@ -180,7 +180,7 @@ def _matrix(table: Any, column: str, width: int) -> NDArray[np.float64]:
 def _read_coco(path: Path, images: Path) -> PoseExamples:
     content = json.loads(path.read_text())
     files = {image["id"]: images / image["file_name"] for image in content["images"]}
-    persons = [annotation for annotation in content["annotations"] if _teaches(annotation)]
+    persons = [annotation for annotation in content["annotations"] if _is_usable(annotation)]
     targets = tuple(
         blend_labels(
             _xyxy(np.asarray(person["bbox"], np.float64)),
@@ -194,14 +194,14 @@ def _read_coco(path: Path, images: Path) -> PoseExamples:
 
 
 def check_images(paths: Sequence[Path]) -> None:
-    """Raise ``FileNotFoundError`` now, not after hours of training, when image files are not there."""
+    """Raise ``FileNotFoundError`` if image files are missing: before the training, not hours into it."""
     missing = [path for path in dict.fromkeys(paths) if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{len(missing)} of its images are not there, the first is {missing[0]}")
 
 
-def _teaches(annotation: Mapping[str, Any]) -> bool:
-    """One person, of whom something is labelled, in a box that has an area."""
+def _is_usable(annotation: Mapping[str, Any]) -> bool:
+    """Whether the annotation is a single person with a labelled joint and a box of some area."""
     labelled = any(annotation.get("keypoints", ())[2::3])
     return not annotation.get("iscrowd") and labelled and min(annotation["bbox"][2:]) > 0
 

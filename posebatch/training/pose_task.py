@@ -1,7 +1,7 @@
-"""Learning to find keypoints: SimpleBaseline's recipe (Xiao et al., ECCV 2018, section 4), and what helps small data.
+"""The training task of a pose network: SimpleBaseline's recipe (Xiao et al., ECCV 2018, section 4), with additions.
 
-When a trained network is trained further, its batch norms are folded into the convolutions first (`BatchNorms`): small
-batches of few persons would blur their statistics, and on a CPU they are a fifth of the time.
+The additions help small data sets: a cross-entropy over each heatmap, and folded batch norms (`BatchNorms`). Small
+batches of few persons would spoil the statistics of batch norms, and on a CPU batch norms take a fifth of the time.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from posebatch.models.weights.records import PoseRecord
 from posebatch.pose.heatmaps import encode_heatmaps
 from posebatch.training.device_crops import DevicePictures, vary_crops
 from posebatch.training.loop import Row, shuffled
-from posebatch.training.pose_augmentation import PlacedPerson, PoseAugmentation, cut_person, place_person
+from posebatch.training.pose_augmentation import PlacedPerson, PoseAugmentation, crop_person, place_person
 from posebatch.training.pose_examples import PoseExamples
 
 _TEMPERATURE: Final = 12.0
-"""Heatmaps end near 1; times this they make a softmax that is sharp, but not too sharp to learn from."""
+"""Factor on heatmaps, whose peaks are near 1, before the softmax: sharp, but with gradients to learn from."""
 
 
 _SQUARED_ERROR_SCALE: Final = 500.0
-"""The mean over a map of few non-zero pixels is tiny; this brings it near 1, beside the cross-entropy."""
+"""Factor on the squared error, to bring it near 1: most pixels of a heatmap are 0."""
 
 
 BatchNorms = Literal["folded", "head", "all"]
-"""Which batch norms are trained. ``folded``: none, for a network that has been trained before. ``head``: those of the
-deconvolutions, for a new head on a trained backbone. ``all``: as in the paper, for random weights."""
+"""The batch norms that learn. ``folded``: none, for a trained network. ``head``: those of the deconvolutions, for a new
+head on a trained backbone. ``all``: all of them as in the paper, for random weights."""
 
 
 _HEAD: Final = ("deconv_layers", "final_layer")
@@ -47,21 +47,21 @@ _HEAD: Final = ("deconv_layers", "final_layer")
 
 @dataclass(frozen=True)
 class PoseTaskSettings:
-    """What belongs to the task, not to the loop."""
+    """Settings of the task; `LoopSettings` has those of the loop."""
 
     backbone_rate: float = 0.25
-    """The learning rate of the backbone, times the head's."""
+    """Learning rate of the backbone, as a factor on that of the head."""
     batch_norms: BatchNorms = "folded"
     frozen_blocks: int = 4
     """First blocks of the backbone that keep their weights: edges and colours need not be learnt again."""
     cross_entropy: float = 0.3
-    """Weight of the spatial cross-entropy beside the squared error; a third of it in the last seventh."""
+    """Weight of the spatial cross-entropy beside the squared error; a third of it in the last seventh of the steps."""
     crops_on_device: bool = False
-    """Whether persons are cut out and varied where the network is, for a GPU; else by Pillow on the processor."""
+    """Whether persons are cropped and augmented on the network's device, for a GPU; else by Pillow on the CPU."""
 
 
 class PoseTask:
-    """One pose network on labelled persons; see `posebatch.training.loop.Task`."""
+    """A `posebatch.training.loop.Task`: one pose network on labelled persons."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class PoseTask:
         self._std = torch.tensor(record.std).view(1, 3, 1, 1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The backbone learns more slowly than the rest, its first blocks not at all."""
+        """Two groups: the backbone at a lower rate, and the head. The backbone's first blocks are frozen."""
         backbone, head = split_parameters(self.network, self._settings.frozen_blocks)
         return [{"params": backbone, "scale": self._settings.backbone_rate}, {"params": head, "scale": 1.0}]
 
     def loss(self, network: nn.Module, example_numbers: range, progress: float) -> dict[str, torch.Tensor]:
-        """Squared error of the heatmaps, plus spatial cross-entropy."""
+        """Squared error of the heatmaps, plus their spatial cross-entropy."""
         device = next(self.network.parameters()).device
         pixels, persons = self._crops(example_numbers, device)
         heatmaps = network(self._normalised(pixels).to(memory_format=torch.channels_last)).float()
@@ -100,7 +100,7 @@ class PoseTask:
         return {"loss": _SQUARED_ERROR_SCALE * squared + share * entropy, "mse": squared, "cross_entropy": entropy}
 
     def evaluate(self, network: nn.Module) -> Row:
-        """Average precision and recall in labelled boxes, as `posebatch.evaluation` measures them."""
+        """AP, AP50 and AR in labelled boxes, measured by `posebatch.evaluation`."""
         if self._validation is None:
             return {}
         placement = Placement("cuda" if next(network.parameters()).is_cuda else "cpu")
@@ -111,13 +111,13 @@ class PoseTask:
         return {"AP": figures.ap, "AP50": figures.ap50, "AR": figures.ar}
 
     def _crops(self, example_numbers: Sequence[int], device: torch.device) -> tuple[torch.Tensor, list[PlacedPerson]]:
-        """The crops of examples, (n, 3, h, w) RGB in 0..255 on the device, and the persons in them."""
+        """Crops of examples, (n, 3, h, w) RGB, 0..255, on the device, and the persons in them."""
         indices = [shuffled(number, len(self._examples), self._seed) for number in example_numbers]
         randoms = [np.random.default_rng([self._seed, number]) for number in example_numbers]
         size, augmentation = self._record.input_size_wh, self._augmentation
         if not self._settings.crops_on_device:
             crops = [
-                cut_person(self._examples.read_image(index), self._examples.targets[index], size, augmentation, random)
+                crop_person(self._examples.read_image(index), self._examples.targets[index], size, augmentation, random)
                 for index, random in zip(indices, randoms, strict=True)
             ]
             pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
@@ -139,7 +139,7 @@ class PoseTask:
 def heatmap_targets(
     persons: Sequence[PlacedPerson], size_wh: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Heatmaps (n, 17, h/4, w/4), weights (n, 17) and presence (n, 17) of crops; crop and heatmap lie edge on edge."""
+    """Heatmaps (n, 17, h/4, w/4), weights (n, 17) and presence (n, 17). Edges of crop and heatmap coincide."""
     keypoints = (np.stack([person.keypoints for person in persons]) + 0.5) / HEATMAP_STRIDE - 0.5
     maps = encode_heatmaps(keypoints, (size_wh[0] // HEATMAP_STRIDE, size_wh[1] // HEATMAP_STRIDE))
     present = np.stack([person.present for person in persons]).astype(np.float32)
@@ -148,13 +148,13 @@ def heatmap_targets(
 
 
 def squared_error(heatmaps: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of maps (n, k, h, w), each joint by its weight (n, k)."""
+    """Mean squared error of maps (n, k, h, w), weighted by joint (n, k)."""
     per_joint = (heatmaps - target).square().mean(dim=(2, 3))
     return (per_joint * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between where a map (n, k, h, w) is high and where it should be; joints by weight (n, k)."""
+    """Cross-entropy of maps (n, k, h, w), each read as a distribution over its pixels, weighted by joint (n, k)."""
     log_share = (_TEMPERATURE * heatmaps).flatten(2).log_softmax(dim=2)
     wanted = target.flatten(2)
     wanted = wanted / wanted.sum(dim=2, keepdim=True).clamp(min=1e-6)
@@ -163,7 +163,7 @@ def spatial_cross_entropy(heatmaps: torch.Tensor, target: torch.Tensor, weight: 
 
 
 def split_parameters(network: nn.Module, frozen_blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters of the backbone and of the rest; the first ``frozen_blocks`` blocks stop learning, statistics too."""
+    """The learning parameters of backbone and head. Freezes the first ``frozen_blocks`` blocks, statistics included."""
     children = [child for name, child in network.named_children() if name not in _HEAD]
     blocks = [block for child in children for block in (child.children() if len(children) == 1 else (child,))]
     for block in blocks[:frozen_blocks]:

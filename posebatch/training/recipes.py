@@ -1,4 +1,4 @@
-"""A training from its files to its result: what to learn from, where to start, what to leave behind."""
+"""Recipes: a training's data, initial weights and settings, and the weight file of its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.detector_examples import SceneExamples, join, read_person_crops, read_scenes
 from posebatch.training.detector_task import DetectorNetwork, DetectorTask, DetectorTaskSettings
 from posebatch.training.loop import LoopSettings, Row, Task
-from posebatch.training.pose_augmentation import NO_AUGMENTATION, PoseAugmentation, cut_person
+from posebatch.training.pose_augmentation import NO_AUGMENTATION, PoseAugmentation, crop_person
 from posebatch.training.pose_examples import PoseExamples, read_pose_examples
 from posebatch.training.pose_task import PoseTask, PoseTaskSettings
 from posebatch.training.warm_start import narrow_deconvolutions, widen_detector
@@ -42,47 +42,47 @@ _COLOUR_MEAN, _COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Recipe(Protocol):
-    """What a worker needs to know to take part; it travels to the workers, so it holds names and numbers only."""
+    """A training as names and numbers, so that it can be sent to workers."""
 
     @property
     def name(self) -> str:
-        """Of the result."""
+        """Name of the result."""
         ...
 
     @property
     def loop(self) -> LoopSettings:
-        """How long and how fast."""
+        """Settings of the loop."""
         ...
 
     def prepare(self, device: str) -> Task:
-        """Read the data, build the network. Raises `InputError`, `WeightsError` and `TrainingError`."""
+        """Read the data and build the network. Raises `InputError`, `WeightsError` and `TrainingError`."""
         ...
 
     def finish(self, averaged: StateDict, history: list[Row], path: Path) -> AnyRecord:
-        """Write the result, a weight file with its record."""
+        """Write the averaged weights and their record to ``path``; returns the record."""
         ...
 
 
 @dataclass(frozen=True)
 class PoseRecipe:
-    """A pose network's training."""
+    """The training of a pose network."""
 
     name: str
-    """Of the result."""
+    """Name of the result."""
     data: Path
     images: Path | None
     """The folder of COCO's images."""
     start: str | None
-    """Name or file of a pose network; None: from random weights."""
+    """Name or file of a pose network to start from; None is random weights."""
     backbone: str | None
-    """Name or file of a torchvision classifier or a pose network, of which only the backbone is taken."""
+    """Name or file of a torchvision classifier or a pose network whose backbone to start from."""
     architecture: str
     input_size_wh: tuple[int, int]
     loop: LoopSettings
     labels: Path | None = None
-    """Labels made anew for the persons of ``data``; see `read_pose_examples`."""
+    """New labels for the persons of ``data``; see `read_pose_examples`."""
     repeats: tuple[tuple[str, int], ...] = ()
-    """How often persons of a source come in each round, by their column ``source``; others come once."""
+    """Value of the column ``source``, and how often its persons come in each round. Others come once."""
     validation: Path | None = None
     validation_images: Path | None = None
     task: PoseTaskSettings = field(default_factory=PoseTaskSettings)
@@ -91,10 +91,10 @@ class PoseRecipe:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        self._record()  # says what is wrong before anything is read
+        self._record()  # raises for wrong values before any file is read
 
     def prepare(self, device: str) -> PoseTask:
-        """See `Recipe.prepare`."""
+        """Read the data and build the network. Raises `InputError`, `WeightsError` and `TrainingError`."""
         torch.manual_seed(self.loop.seed)
         examples = read_pose_examples(self.data, self.images, dict(self.repeats), self.labels)
         network = build_pose_network(self.architecture)
@@ -107,7 +107,7 @@ class PoseRecipe:
         return PoseTask(network, self._record(), examples, self.task, self.augmentation, self.loop.seed, validation)
 
     def finish(self, averaged: StateDict, history: list[Row], path: Path) -> PoseRecord:
-        """See `Recipe.finish`."""
+        """Write the averaged weights, with batch norms unfolded, and their record; returns the record."""
         plain = build_pose_network(self.architecture)
         record = replace(self._record(), accuracy=_accuracy(history, self.validation))
         return save_weights(path, record, _compact(unfold_batch_norms(plain, averaged)))
@@ -136,13 +136,13 @@ class PoseRecipe:
         return ", ".join([self.data.name, *labels, *repeats])
 
     def _calibration(self, examples: PoseExamples) -> Iterator[torch.Tensor]:
-        """A few batches of undisturbed persons, normalised."""
+        """A few batches of normalised crops without augmentation."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_COLOUR_MEAN, _COLOUR_STD))
         random = np.random.default_rng(self.loop.seed)
         for _ in range(_CALIBRATION_BATCHES):
             chosen = random.integers(0, len(examples), _CALIBRATION_BATCH)
             crops = [
-                cut_person(
+                crop_person(
                     examples.read_image(index), examples.targets[index], self.input_size_wh, NO_AUGMENTATION, random
                 )
                 for index in chosen.tolist()
@@ -153,21 +153,21 @@ class PoseRecipe:
 
 @dataclass(frozen=True)
 class DetectorRecipe:
-    """A person detector's training."""
+    """The training of a person detector."""
 
     name: str
-    """Of the result."""
+    """Name of the result."""
     data: Path
     images: Path | None
     """The folder of COCO's images."""
     start: str | None
-    """Name or file of a detector; None: from random weights."""
+    """Name or file of a detector to start from; None is random weights."""
     architecture: str
     loop: LoopSettings
     persons: Path | None = None
-    """Cut-out persons that are mixed in, a file of `read_pose_examples`."""
+    """Person crops to mix in, a file of `read_pose_examples`."""
     persons_sources: tuple[str, ...] = ()
-    """Which of them, by their column ``source``; all when empty."""
+    """Values of the column ``source`` of the crops to use; empty uses all."""
     repeat: int = 1
     """How often ``data`` comes for each time ``persons`` come."""
     validation: Path | None = None
@@ -182,7 +182,7 @@ class DetectorRecipe:
             raise ValueError(f"repeat must be at least 1, got {self.repeat}")
 
     def prepare(self, device: str) -> DetectorTask:
-        """See `Recipe.prepare`."""
+        """Read the data and build the network. Raises `InputError`, `WeightsError` and `TrainingError`."""
         torch.manual_seed(self.loop.seed)
         examples = self._examples()
         ssd = build_person_ssd(self.architecture)
@@ -193,7 +193,7 @@ class DetectorRecipe:
         return DetectorTask(ssd, self._record(), examples, self.task, self.augmentation, self.loop.seed, validation)
 
     def finish(self, averaged: StateDict, history: list[Row], path: Path) -> DetectorRecord:
-        """See `Recipe.finish`."""
+        """Write the averaged weights, with batch norms unfolded, and their record; returns the record."""
         plain = DetectorNetwork(build_person_ssd(self.architecture))
         record = replace(self._record(), accuracy=_accuracy(history, self.validation))
         return save_weights(path, record, _compact(unfold_batch_norms(plain, averaged)))
@@ -205,7 +205,7 @@ class DetectorRecipe:
         return join(scenes, read_person_crops(self.persons, self.persons_sources), self.repeat)
 
     def _origin(self) -> str:
-        """The names of what is learnt from."""
+        """The names of the data, for the record."""
         if self.persons is None:
             return self.data.name
         return f"{self.repeat} x {self.data.name} + {' '.join([self.persons.name, *self.persons_sources])}"
@@ -226,7 +226,7 @@ class DetectorRecipe:
 
 
 _NARROWED = ("mobilenet_v2", "mobilenet_v2_d128")
-"""From which architecture's weights another one can start, with channels left out."""
+"""Architecture whose weights can start a narrower one, and that one (`narrow_deconvolutions`)."""
 
 
 def _start_pose_network(network: nn.Module, start: str, architecture: str, calibration: Iterator[torch.Tensor]) -> None:
@@ -271,29 +271,29 @@ def _read_validation(data: Path | None, images: Path | None) -> LabelledDataset 
 
 
 def _source(start: str | None, backbone: str | None = None) -> str:
-    """Where the initial weights came from; names only, as paths mean nothing elsewhere."""
+    """The origin of the initial weights: names only, because paths mean nothing on another machine."""
     parts = [f"network of {Path(start).name}"] if start else []
     parts += [f"backbone of {Path(backbone).name}"] if backbone else []
     return ", ".join(parts) or "random weights"
 
 
 def _training(loop: LoopSettings, origin: str, *settings: Any) -> str:
-    """What the record says of how the weights came to be."""
+    """Data and settings as JSON, for the record."""
     return json.dumps(
         {"data": origin, "loop": asdict(loop), **{type(part).__name__: asdict(part) for part in settings}}
     )
 
 
 def _accuracy(history: list[Row], validation: Path | None) -> dict[str, float | str]:
-    """The last measured figures of merit; nothing when nothing was measured."""
-    figures = {"AP", "AP50", "AR", "recall_at_precision_0.8"}
-    measured = [row for row in history if figures & row.keys()]
+    """The last figures of merit in the history; empty without any."""
+    names = {"AP", "AP50", "AR", "recall_at_precision_0.8"}
+    measured = [row for row in history if names & row.keys()]
     if not measured or validation is None:
         return {}
-    found: dict[str, float | str] = {key: round(value, 3) for key, value in measured[-1].items() if key in figures}
-    return {**found, "measured on": validation.name}
+    figures: dict[str, float | str] = {key: round(value, 3) for key, value in measured[-1].items() if key in names}
+    return {**figures, "measured on": validation.name}
 
 
 def _compact(state: StateDict) -> StateDict:
-    """Weights as fp16; biases and batch norms, which are small and sensitive, as they are."""
+    """Weights as fp16. Biases and batch norms are small and sensitive and keep their format."""
     return {key: tensor.half() if tensor.dim() > 1 else tensor for key, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""Warm starts: weights of one network as the start of a narrower or a wider one."""
+"""Warm starts: initialise a network from the weights of a wider one or of a smaller one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torchvision.models.detection.ssd import SSD
 from posebatch.models.networks.pose_resnet import PoseMobileNet
 
 _RIDGE = 1e-4
-"""Added to the diagonal, as a share of the mean variance, so that silent channels do no harm."""
+"""Added to the diagonal of the second moments, as a share of their mean: a silent channel would make them singular."""
 
 
 @torch.no_grad()
 def narrow_deconvolutions(network: PoseMobileNet, batches: Iterable[torch.Tensor], narrow: PoseMobileNet) -> None:
-    """Fill ``narrow`` from ``network``, judging channels on ``batches`` of normalised images (n, 3, h, w).
+    """Initialise ``narrow``, whose deconvolutions have fewer channels, from ``network``.
 
-    Both networks are put into eval mode. The backbones must be equal in shape.
+    ``batches`` of normalised images (n, 3, h, w) tell which channels explain the others best. These are kept; the next
+    layer reads the dropped channels as linear combinations of them. Both networks are put into eval mode. Their
+    backbones must have equal shapes.
     """
     network.eval()
     narrow.eval()
     narrow.backbone.load_state_dict(network.backbone.state_dict())
-    wide, slim = network.state_dict(), narrow.state_dict()  # the tensors themselves, not copies
+    wide, slim = network.state_dict(), narrow.state_dict()  # views of the parameters, not copies
     moments = _second_moments(network, batches)
     reading = torch.eye(wide["deconv_layers.0.weight"].shape[0])
     for index, moment in moments.items():
@@ -38,7 +40,7 @@ def narrow_deconvolutions(network: PoseMobileNet, batches: Iterable[torch.Tensor
 
 
 def _second_moments(network: PoseMobileNet, batches: Iterable[torch.Tensor]) -> dict[int, torch.Tensor]:
-    """After each ReLU of the deconvolutions: channels' mean products (width, width), by the deconvolution's index."""
+    """Mean products of channels (width, width) after each deconvolution's ReLU, by the deconvolution's index."""
     moments: dict[int, torch.Tensor] = {}
     for images in batches:
         x = network.backbone(images)
@@ -51,10 +53,9 @@ def _second_moments(network: PoseMobileNet, batches: Iterable[torch.Tensor]) -> 
 
 
 def _choose_channels(moment: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The channels (width,) to keep, and the weights (width, all) that give all of them back from these.
+    """The channels (width,) to keep, and the weights (width, all) that reconstruct all channels from them.
 
-    Greedy: each time the channel whose addition explains most of what is not explained yet (pivoted Cholesky,
-    weighted by what the residuals share).
+    Greedy pivoted Cholesky: each step adds the channel that explains most of the remaining second moments.
     """
     residual = moment + _RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
     regular = residual.clone()
@@ -72,9 +73,9 @@ def _choose_channels(moment: torch.Tensor, width: int) -> tuple[torch.Tensor, to
 
 @torch.no_grad()
 def widen_detector(plain: SSD, wide: SSD) -> None:
-    """Fill ``wide`` (freshly initialised, with top-down path) from ``plain``.
+    """Initialise ``wide``, a new detector with a top-down path, from ``plain``, so that both give the same output.
 
-    What is new keeps its random weights, but nothing reads it yet: the weights of its readers are 0.
+    New layers keep their random weights. The weights of the layers that read them are 0.
     """
     known = plain.state_dict()
     for key, tensor in wide.state_dict().items():
@@ -90,5 +91,5 @@ def widen_detector(plain: SSD, wide: SSD) -> None:
 
 
 def _reads_all_channels(source: torch.Tensor, target: torch.Tensor) -> bool:
-    """A pointwise convolution over more channels than before; the depthwise ones have grown along their first axis."""
+    """Whether a pointwise convolution has more inputs than before. Depthwise ones have grown along their first axis."""
     return source.dim() == 4 and source.shape[1] < target.shape[1]

@@ -1,32 +1,32 @@
-"""The benchmark measures what it says it measures. How fast this machine is is no test."""
+"""The benchmarks measure what they state. No test depends on the speed of this machine."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import measurements
 from benchmarks.child_process import cores, in_child, memory_mb, peak_memory_mb
-from benchmarks.driver_throughput import the_driver
+from benchmarks.command_line import main
+from benchmarks.driver_throughput import run_driver
 from benchmarks.figures import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
 from benchmarks.memory_traffic import layer_mb
-from benchmarks.network_engines import NetworkWays, Way, measure_ways
+from benchmarks.network_engines import ENGINES, EngineSpeed, NetworkFigures, measure_engines
 from benchmarks.network_pairs import Networks, networks_named, write_random_pose_network
 from benchmarks.other_programs import other_program
 from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.plain_loop import PlainNetworks
 from benchmarks.plots import core_ms
 from benchmarks.rendered_scenes import RESOLUTIONS, Scene, render_scene, write_scene
-from benchmarks.report import as_json, columns, scenario_text, summary_text, ways_text
+from benchmarks.report import as_json, engines_text, scenario_text, summary_text, text_table
 from benchmarks.scaling import Scaling
 
 from posebatch.core.errors import RunAbortedError, SettingsError
@@ -66,12 +66,12 @@ SCENARIO = Scenario("1080p", "embedded", "auto", 2, ONE_PROCESS, (ON_RAY,), (PLA
 @pytest.fixture(autouse=True)
 def threads() -> Any:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # several beside other processes are many times slower
+    torch.set_num_threads(1)  # several threads beside other processes are far slower
     yield
     torch.set_num_threads(before)
 
 
-# --- what follows from figures ------------------------------------------------------------------------------------
+# --- figures ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def threads() -> Any:
         ({"device": "cuda", "decode": 0.099}, 2, 20.0),  # decoding and publishing share the cores
     ],
 )
-def test_what_the_stages_predict(changed, num_cores, rate):
+def test_stage_times_predict_the_rate(changed, num_cores, rate):
     assert replace(STAGES, **changed).predicted_rate(num_cores) == pytest.approx(rate)
 
 
-def test_rates_and_ratios():
+def test_figures_give_rates_and_ratios():
     assert Measured(100, 250, 4.0).rate == 25
     assert Measured(100, 250, 4.0).persons_per_frame == 2.5
     assert SPEED.gflops_per_s == 50
@@ -106,18 +106,18 @@ def test_rates_and_ratios():
     assert scaling.speedup(2) == pytest.approx(1.9)
 
 
-def test_bars_add_up_to_what_a_frame_took():
+def test_core_ms_adds_up_to_the_time_of_a_frame():
     bars = core_ms(SCENARIO)
     assert bars["Ray"] == pytest.approx({
         "decode": 5.0, "detect": 10.0, "pose": 24.0, "publish": 1.0, "beyond the stages": 10.0
     })  # fmt: skip
     assert sum(bars["plain loop"].values()) == pytest.approx(2 * 125)
-    assert bars["Ray Data"] == pytest.approx({"not told apart": 100.0})
+    assert bars["Ray Data"] == pytest.approx({"all stages": 100.0})
 
 
-def test_tables():
-    assert columns([]) == []
-    assert columns([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
+def test_report_tables():
+    assert text_table([]) == []
+    assert text_table([["a", "bbb"], ["cc", "1"]]) == ["a   bbb", "cc    1"]
     assert summary_text([]) == "nothing was measured"
     text = summary_text([SCENARIO, replace(SCENARIO, on_ray=(), peers=())])
     assert "job / Ray Data" in text
@@ -126,7 +126,7 @@ def test_tables():
         assert fact in scenario_text(SCENARIO)
 
 
-def test_json_holds_what_follows_too():
+def test_as_json_includes_properties():
     document = json.loads(json.dumps(as_json({"scenarios": [SCENARIO]})))
     (scenario,) = document["scenarios"]
     assert scenario["ratios"]["job / plain loop"] == 5.0
@@ -136,16 +136,16 @@ def test_json_holds_what_follows_too():
     assert as_json([]) == []
 
 
-# --- processes of their own ---------------------------------------------------------------------------------------
+# --- child processes ------------------------------------------------------------------------------------------------
 
 
-def test_a_child_loads_only_what_it_measures():
+def test_in_child_imports_only_what_it_measures():
     assert in_child(memory_mb) < 100  # torch alone takes more
     assert 0 < in_child(peak_memory_mb) < 100
     assert in_child(cores) == cores()
 
 
-def test_a_childs_error_is_raised_here():
+def test_in_child_raises_the_childs_error():
     with pytest.raises(SettingsError, match="no_such"):
         in_child(settings_from, {"no_such": 1})
     with pytest.raises(RunAbortedError, match=r"_exit died \(exit status 3\)"):
@@ -156,7 +156,7 @@ def test_a_childs_error_is_raised_here():
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_a_scene_is_encoded_as_asked(codec: str, tmp_path: Path):
+def test_write_scene_encodes_as_asked(codec: str, tmp_path: Path):
     write_scene(Scene("270p", codec, persons=1, frames=3), tmp_path / "scene.mp4")
     with (tmp_path / "scene.mp4").open("rb") as file:
         info = probe(file, "scene", 20).info
@@ -174,14 +174,14 @@ def estimator() -> PoseEstimator:
 
 
 @pytest.mark.parametrize("persons", [0, 2, 8])
-def test_the_detector_finds_the_walkers(persons: int):
+def test_render_scene_walkers_are_detected(persons: int):
     batch = frames_of(Scene("540p", "h264", persons, frames=4))
     assert batch.images.shape[1:3] == RESOLUTIONS["540p"][::-1]
     found = [len(frame) for frame in estimator().estimate([batch])]
     assert np.mean(found) == pytest.approx(persons, abs=0.2 * persons)
 
 
-def test_the_plain_loop_does_the_same_work():
+def test_plain_networks_find_the_same_poses():
     (frame,) = frames_of(Scene("540p", "h264", persons=2, frames=1)).images
     (ours,) = estimator().estimate([
         FrameBatch((FrameRecord(0, 0, True, "ok"),), frame[None])
@@ -196,14 +196,14 @@ def test_the_plain_loop_does_the_same_work():
     assert np.median(distances) < 3  # of a person 400 pixels tall; the detectors resize differently
 
 
-def test_networks_by_name(tmp_path: Path):
+def test_networks_named_resolves_names_and_files(tmp_path: Path):
     assert networks_named("embedded", tmp_path) == EMBEDDED
     assert networks_named("one.safetensors,two", tmp_path) == Networks("one two", "one.safetensors", "two")
     with pytest.raises(SettingsError, match="embedded"):
         networks_named("nothing", tmp_path)
 
 
-def test_random_weights_are_the_same_every_time(tmp_path: Path):
+def test_write_random_pose_network_is_deterministic(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         write_random_pose_network(tmp_path / name / "random.safetensors", "mobilenet_v2_d128")
@@ -213,51 +213,55 @@ def test_random_weights_are_the_same_every_time(tmp_path: Path):
 
 
 @pytest.fixture
-def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler takes minutes, and is not ours."""
+def no_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes minutes and tests torch, not the benchmark."""
     monkeypatch.setattr(torch, "compile", lambda network: network)
 
 
-def test_what_layers_read_and_write():
+def test_layer_mb_counts_inputs_and_outputs():
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5), torch.nn.ReLU())
     assert layer_mb(network, (20, 10)) == pytest.approx(200 * (3 + 5) * 4 / 1e6)
     assert layer_mb(torch.nn.Sequential(), (20, 10)) == 0
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
-def test_every_way_to_run_a_network():
-    found = measure_ways("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
-    rates = {way.name: way.images_per_s for way in found.ways}
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_compilation")
+def test_measure_engines_measures_every_engine():
+    figures = measure_engines("detector", EMBEDDED.detector, "cpu", [1, 2], threads=1, seconds=0)
+    rates = {engine.name: engine.images_per_s for engine in figures.engines}
     assert rates.keys() >= {"torch fp32, as loaded", "torch bf16, folded, channels last", "OpenVINO int8"}
     assert rates["OpenVINO fp32"].keys() == {1, 2}
     assert all(rate > 0 for by_size in rates.values() for rate in by_size.values())
-    assert found.layer_mb > 0 < found.memory_gb_per_s
-    assert found.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
+    assert figures.layer_mb > 0 < figures.memory_gb_per_s
+    assert figures.gemm_gflops_per_s.keys() == {"fp32", "bf16"}
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
-def test_a_way_that_cannot_be_had_is_left_out_with_its_reason(tmp_path: Path):
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_compilation")
+def test_measure_engines_leaves_out_unavailable_engines(tmp_path: Path):
     write_random_pose_network(tmp_path / "random.safetensors", "mobilenet_v2_d128")  # no 8-bit version of it
-    found = measure_ways("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
-    assert "OpenVINO int8" not in {way.name for way in found.ways}
-    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in found.left_out)
+    figures = measure_engines("pose", str(tmp_path / "random.safetensors"), "cpu", [1], threads=1, seconds=0)
+    assert "OpenVINO int8" not in {engine.name for engine in figures.engines}
+    assert any(reason.startswith("OpenVINO int8: ") and "quantize" in reason for reason in figures.left_out)
     with pytest.raises(SettingsError, match="SSDLite"):
-        measure_ways("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
+        measure_engines("detector", "fasterrcnn_resnet50_fpn_v2", "cpu", [1], threads=1, seconds=0)
 
 
-def test_table_of_ways():
-    ways = (Way("plain", {4: 10.0}), Way("fast", {1: 20.0, 4: 25.0}))
-    text = ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, ways, ("other: not here",))).splitlines()
+def test_engines_text_has_a_row_per_engine():
+    engines = (EngineSpeed("plain", {4: 10.0}), EngineSpeed("fast", {1: 20.0, 4: 25.0}))
+    text = engines_text(
+        NetworkFigures("net", 2.0, 30.0, 1, 9.0, {"fp32": 100.0}, engines, ("other: not here",))
+    ).splitlines()
     assert [line.split() for line in text[1:]] == [
         ["images/s", "at", "batch", "1", "4", "best:", "GFLOP/s"],
         ["plain", "10.0", "20"],
         ["fast", "20.0", "25.0", "50"],
         ["left", "out:", "other:", "not", "here"],
     ]
-    assert ways_text(NetworkWays("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
+    assert engines_text(NetworkFigures("net", 2.0, 30.0, 1, 9.0, {}, (), ())).startswith("== net")
 
 
-# --- programs of others -------------------------------------------------------------------------------------------
+# --- other programs -----------------------------------------------------------------------------------------------
 
 
 def fake_python(path: Path, script: str) -> str:
@@ -266,7 +270,8 @@ def fake_python(path: Path, script: str) -> str:
     return str(path)
 
 
-def test_another_program_on_the_same_frames(tmp_path: Path):
+@pytest.mark.slow
+def test_other_program_measures_keypoint_rcnn(tmp_path: Path):
     write_scene(Scene("270p", "h264", persons=1, frames=3), tmp_path / "scene.mp4")
     peer = other_program(sys.executable, "Keypoint R-CNN", [tmp_path / "scene.mp4"], threads=1, limit=1)
     assert peer is not None
@@ -274,7 +279,7 @@ def test_another_program_on_the_same_frames(tmp_path: Path):
     assert peer.measured.start_s > 0
 
 
-def test_programs_that_are_not_there(tmp_path: Path):
+def test_other_program_reports_missing_and_failed_programs(tmp_path: Path):
     assert other_program(fake_python(tmp_path / "a", "exit 3"), next(iter(PROGRAMS)), [], 1, 1) is None
     with pytest.raises(RunAbortedError, match="failed: out of order"):
         other_program(fake_python(tmp_path / "b", "echo out of order >&2; exit 1"), next(iter(PROGRAMS)), [], 1, 1)
@@ -285,8 +290,8 @@ def test_programs_that_are_not_there(tmp_path: Path):
 # --- the driver ---------------------------------------------------------------------------------------------------
 
 
-def test_the_driver_over_stubs(tmp_path: Path):
-    figures = the_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
+def test_run_driver_publishes_each_video_once(tmp_path: Path):
+    figures = run_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
     assert figures.segments == 36
     assert len(list((tmp_path / "output" / "videos").rglob("*.parquet"))) == 12
     assert figures.published_again == 0
@@ -294,34 +299,29 @@ def test_the_driver_over_stubs(tmp_path: Path):
     assert as_json(figures)["segments_per_s"] > 0
 
 
-# --- the whole ----------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with everything in this process and on one thread."""
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "jobs" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "in_child", lambda story, *arguments: story(*arguments))
-    monkeypatch.setattr(module, "cores", lambda: 1)
-    return module
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements run in this process and on one thread."""
+    monkeypatch.setattr(measurements, "in_child", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measurements, "cores", lambda: 1)
+    monkeypatch.setattr("benchmarks.command_line.cores", lambda: 1)
 
 
-def run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
-    return benchmark.main()
+def run(*words: object) -> int:
+    return main([*map(str, words)])
 
 
 TINY = ("--no-ray", "--engine", "torch", "--scene-frames", 6, "--frames", 10, "--peer-frames", 3, "--seconds", 0)
 
 
-def test_speed_end_to_end(benchmark, monkeypatch, tmp_path, capsys):
+@pytest.mark.slow
+def test_benchmark_speed_measures_stages_job_and_plain_loop(in_process, tmp_path, capsys):
     results = ("--json", tmp_path / "a.json", "--picture", tmp_path / "a.png", "--folder", tmp_path / "work")
     scenes = ("--resolution", "270p", "--persons", 1, "--precision", "fp32", "int9")
-    assert run(benchmark, monkeypatch, *TINY, *scenes, *results) == 0
+    assert run(*TINY, *scenes, *results) == 0
     document = json.loads((tmp_path / "a.json").read_text())
     (scenario,) = document["scenarios"]
     job, (plain,) = scenario["one_process"], scenario["peers"]
@@ -339,35 +339,37 @@ def test_speed_end_to_end(benchmark, monkeypatch, tmp_path, capsys):
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_video_of_ones_own(benchmark, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_benchmark_speed_takes_a_users_video(in_process, tmp_path):
     write_scene(Scene("270p", "h264", persons=1, frames=5), tmp_path / "mine.mp4")
     words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *TINY, *words) == 0
+    assert run(*TINY, *words) == 0
     (scenario,) = json.loads((tmp_path / "a.json").read_text())["scenarios"]
     assert scenario["scene"] == "mine.mp4"
     assert scenario["one_process"]["measured"]["frames"] == 10
     assert scenario["peers"] == []
 
 
-def test_what_cannot_be_measured_is_said(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_reports_errors(in_process, tmp_path, capsys):
     (tmp_path / "no.mp4").write_text("not a video")
-    assert run(benchmark, monkeypatch, "--video", tmp_path / "no.mp4") == 1
+    assert run("--video", tmp_path / "no.mp4") == 1
     assert "no.mp4" in capsys.readouterr().err
-    assert run(benchmark, monkeypatch, "--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
+    assert run("--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
     assert "'nothing'" in capsys.readouterr().err
 
 
-def test_the_driver_by_its_command(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_driver_prints_figures(in_process, tmp_path, capsys):
     words = ("driver", "--no-ray", "--videos", 5, "--segments", 2, "--driver-workers", 2, "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *words) == 0
+    assert run(*words) == 0
     assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
     assert "5 videos planned" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
-def test_the_networks_by_their_command(benchmark, monkeypatch, tmp_path, capsys):
+def test_benchmark_networks_prints_figures(in_process, monkeypatch, tmp_path, capsys):
+    openvino = tuple(engine for engine in ENGINES["cpu"] if engine.name == "OpenVINO fp32")
+    monkeypatch.setitem(ENGINES, "cpu", openvino)
     words = ("networks", "--batch", 1, "--seconds", 0, "--json", tmp_path / "a.json")
-    assert run(benchmark, monkeypatch, *words) == 0
+    assert run(*words) == 0
     names = [network["network"] for network in json.loads((tmp_path / "a.json").read_text())["networks"]]
     assert names == [EMBEDDED.detector, EMBEDDED.pose]
     assert "OpenVINO fp32" in capsys.readouterr().out

@@ -28,14 +28,14 @@ OUTFIT = Outfit(shirt=(176, 52, 46), trousers=(58, 78, 120), hair=(62, 42, 28))
 
 
 def person(x: float = 0.0, visible: int = 17) -> TruePerson:
-    """100 px high, its joints within 100 px from ``x``."""
+    """A person 100 px high with joints within 100 px right of ``x``."""
     shown = np.arange(17) < visible
     joints = np.where(shown[:, None], JOINTS + np.array([x, 0.0]), np.nan)
     return TruePerson(np.array([x, 0.0, x + 100, 100.0]), joints, shown)
 
 
 def poses(*offsets: tuple[float, float]) -> np.ndarray:
-    """Poses (n, 17, 3) that lie beside ``person(0)`` by the offsets, x and y."""
+    """Poses (n, 17, 3): the joints of ``person(0)`` moved by each offset x, y."""
     return np.array([np.column_stack([JOINTS + offset, np.ones(17)]) for offset in offsets]).reshape(-1, 17, 3)
 
 
@@ -75,14 +75,14 @@ NAN = float("nan")
         pytest.param(((person(),), (person(),)), {1: poses((0, 1))}, (1, 1, 0, 1, 0.01, 1), id="stride"),
     ],
 )
-def test_keypoint_errors(frames, estimated, want):
+def test_keypoint_errors_counts_and_measures(frames, estimated, want):
     got = keypoint_errors(truth(*frames), estimated)
 
     numbers = (got.persons, got.found, got.false_persons, got.median_px, got.median_of_height, got.pck)
     np.testing.assert_allclose(numbers, want, atol=1e-9)
 
 
-def test_only_visible_joints_are_compared():
+def test_keypoint_errors_compares_only_visible_joints():
     pose = poses((0, 0))
     pose[:, 5:, :2] += 1000
 
@@ -97,7 +97,7 @@ def sample(tmp_path_factory) -> tuple[Path, SampleTruth]:
     return path, write_sample(path)
 
 
-def test_the_video_is_what_was_promised(sample):
+def test_write_sample_writes_the_promised_video(sample):
     path, shown = sample
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -110,24 +110,24 @@ def test_the_video_is_what_was_promised(sample):
     assert (shown.width, shown.height, shown.fps, len(shown.frames)) == (WIDTH, HEIGHT, FPS, NUM_FRAMES)
 
 
-def test_the_truth_lies_in_the_frame(sample):
-    for one in (one for frame in sample[1].frames for one in frame):
-        joints = one.joints[one.visible]
-        x1, y1, x2, y2 = one.box_xyxy
+def test_write_sample_truth_is_inside_the_frame(sample):
+    for person in (person for frame in sample[1].frames for person in frame):
+        joints = person.joints[person.visible]
+        x1, y1, x2, y2 = person.box_xyxy
         assert -0.5 <= x1 < x2 <= WIDTH - 0.5
         assert -0.5 <= y1 < y2 <= HEIGHT - 0.5
-        assert np.isnan(one.joints[~one.visible]).all()
+        assert np.isnan(person.joints[~person.visible]).all()
         assert (joints.min(axis=0) >= [x1 - 0.5, y1 - 0.5]).all()
         assert (joints.max(axis=0) <= [x2 + 0.5, y2 + 0.5]).all()
 
 
-def test_there_are_frames_with_nobody_one_and_two(sample):
-    counted = [sum(one.counts for one in frame) for frame in sample[1].frames]
+def test_write_sample_has_frames_with_none_one_and_two_persons(sample):
+    counted = [sum(person.counts for person in frame) for frame in sample[1].frames]
 
     assert {n: counted.count(n) >= 15 for n in sorted(set(counted))} == {0: True, 1: True, 2: True}
 
 
-def test_rendering_again_gives_the_same_truth_and_what_the_video_shows(sample):
+def test_render_sample_repeats_truth_and_video(sample):
     path, shown = sample
     with av.open(path) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 80)]
@@ -139,7 +139,7 @@ def test_rendering_again_gives_the_same_truth_and_what_the_video_shows(sample):
             np.testing.assert_array_equal(one.joints, other.joints)
 
 
-def test_drawing_twice_gives_the_same_pixels():
+def test_drawing_is_deterministic():
     scenes = [np.asarray(draw_scene()) for _ in range(2)]
     walkers = [np.asarray(walk_cycle(OUTFIT, 0.4, 1)[0].image) for _ in range(2)]
 
@@ -147,12 +147,12 @@ def test_drawing_twice_gives_the_same_pixels():
     np.testing.assert_array_equal(*walkers)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_write_sample_names_an_unwritable_path(tmp_path):
     with pytest.raises(OutputError, match=r"nowhere.*sample\.mp4"):
         write_sample(tmp_path / "nowhere" / "sample.mp4")
 
 
-def test_the_walker_stands_on_the_ground_and_swings_arms_against_legs():
+def test_walk_cycle_stands_on_the_ground_and_swings_arms_against_legs():
     for sprite, sign in zip(walk_cycle(OUTFIT, 0.0, 2), (1, -1), strict=True):
         x = dict(zip(KEYPOINT_NAMES, sprite.joints[:, 0], strict=True))
         assert sprite.box_xyxy[3] == pytest.approx(sprite.anchor[1] + 0.5, abs=3)
@@ -160,7 +160,7 @@ def test_the_walker_stands_on_the_ground_and_swings_arms_against_legs():
         assert sign * (x["left_wrist"] - x["right_wrist"]) < -50
 
 
-def test_of_a_walker_in_profile_the_far_arm_is_hidden():
+def test_walk_cycle_hides_the_far_arm_in_profile():
     (sprite,) = walk_cycle(OUTFIT, 0.0, 1)
     visible = dict(zip(KEYPOINT_NAMES, sprite.visible, strict=True))
 
@@ -171,7 +171,7 @@ def test_of_a_walker_in_profile_the_far_arm_is_hidden():
     assert not visible["left_ear"]
 
 
-def test_a_mirrored_sprite_keeps_the_sides_of_the_body():
+def test_sprite_mirrored_keeps_the_sides_of_the_body():
     (sprite,) = walk_cycle(OUTFIT, 0.4, 1)
     mirrored = sprite.mirrored()
     last = sprite.image.width - 1
@@ -182,7 +182,7 @@ def test_a_mirrored_sprite_keeps_the_sides_of_the_body():
 
 
 @pytest.mark.parametrize(("x", "y", "scale"), [(100.0, 200.0, 1.0), (100.3, 200.6, 0.5), (320.25, 100.75, 1.7)])
-def test_what_is_pasted_lands_where_the_joints_do(x, y, scale):
+def test_paste_places_pixels_where_to_frame_places_joints(x, y, scale):
     dot = np.zeros((41, 41, 4), np.uint8)
     dot[15:24, 9:18] = 255
     sprite = Sprite(
@@ -203,7 +203,7 @@ def test_what_is_pasted_lands_where_the_joints_do(x, y, scale):
     np.testing.assert_allclose(center, place.to_frame(sprite, sprite.joints)[0], atol=0.05)
 
 
-def test_paste_beside_the_frame_covers_nothing():
+def test_paste_outside_the_frame_covers_nothing():
     (sprite,) = walk_cycle(OUTFIT, 0.0, 1)
     frame = Image.new("RGB", (WIDTH, HEIGHT))
 
@@ -211,7 +211,7 @@ def test_paste_beside_the_frame_covers_nothing():
     assert not np.asarray(frame).any()
 
 
-def test_twice_as_far_is_half_as_big():
+def test_on_ground_halves_the_scale_at_twice_the_distance():
     column, row, per_metre = on_ground(1.0, 4.0)
     column2, row2, per_metre2 = on_ground(1.0, 8.0)
 

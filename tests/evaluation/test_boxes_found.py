@@ -1,14 +1,12 @@
-import importlib.util
-from pathlib import Path
+"""Counts of found persons and false boxes, and truth files."""
 
 import numpy as np
 import pytest
 
 from posebatch.core.errors import InputError
-from posebatch.evaluation.boxes_found import HEIGHTS, Finding, TrueBoxes, finding, read_truth
+from posebatch.evaluation.boxes_found import HEIGHTS, BoxCounts, TrueBoxes, count_boxes, read_truth
 
-JOB = Path(__file__).parents[2] / "jobs/evaluate_boxes.py"
-A, B, PLACE = (0, 0, 20, 40), (100, 0, 130, 100), (200, 0, 300, 300)
+A, B, REGION = (0, 0, 20, 40), (100, 0, 130, 100), (200, 0, 300, 300)
 
 
 def truth(*boxes, ignored=()):
@@ -23,26 +21,26 @@ def truth(*boxes, ignored=()):
         (truth(), [A], (0, 0, 1)),
         (truth(A), [], (1, 0, 0)),
         (truth(A, B), [B, A], (2, 2, 0)),
-        (truth(A), [A, A], (1, 1, 1)),  # a person is found once
+        (truth(A), [A, A], (1, 1, 1)),  # a person matches one box
         (truth(A), [(0, 0, 20, 19)], (1, 0, 1)),  # IoU below a half
-        (truth(A, ignored=[PLACE]), [(210, 10, 230, 60), (190, 0, 212, 40)], (1, 0, 0)),
-        (truth(A, ignored=[PLACE]), [(190, 0, 205, 40)], (1, 0, 1)),  # mostly beside the place
+        (truth(A, ignored=[REGION]), [(210, 10, 230, 60), (190, 0, 212, 40)], (1, 0, 0)),
+        (truth(A, ignored=[REGION]), [(190, 0, 205, 40)], (1, 0, 1)),  # mostly outside the region
     ],
 )
-def test_finding_counts(true, boxes, expected):
-    found = finding(true, np.array(boxes, np.float32).reshape(-1, 4))
-    assert (found.persons.sum(), found.found.sum(), found.false.sum()) == expected
+def test_count_boxes_counts_persons_and_false_boxes(true, boxes, expected):
+    counts = count_boxes(true, np.array(boxes, np.float32).reshape(-1, 4))
+    assert (counts.persons.sum(), counts.found.sum(), counts.false.sum()) == expected
 
 
-def test_finding_tells_sizes_apart():
-    found = finding(truth(A, B), np.array([B, (0, 300, 50, 700)], np.float32))
-    assert dict(zip(HEIGHTS, found.persons.tolist(), strict=True)) == {0: 0, 32: 1, 64: 1, 128: 0, 256: 0}
-    assert found.found.tolist() == [0, 0, 1, 0, 0]
-    assert found.false.tolist() == [0, 0, 0, 0, 1]
-    assert (found + found + Finding.nothing()).frames == 2
+def test_count_boxes_separates_heights():
+    counts = count_boxes(truth(A, B), np.array([B, (0, 300, 50, 700)], np.float32))
+    assert dict(zip(HEIGHTS, counts.persons.tolist(), strict=True)) == {0: 0, 32: 1, 64: 1, 128: 0, 256: 0}
+    assert counts.found.tolist() == [0, 0, 1, 0, 0]
+    assert counts.false.tolist() == [0, 0, 0, 0, 1]
+    assert (counts + counts + BoxCounts.zero()).frames == 2
 
 
-def test_read_truth(tmp_path):
+def test_read_truth_reads_boxes_and_regions_to_ignore(tmp_path):
     path = tmp_path / "truth.csv"
     path.write_text("frame_index,id,span,x1,y1,x2,y2,visible\n3,1,1,0,0,20,40,1\n3,2,1,9,9,19,29,.2\n5,0,0,1,2,3,4,1\n")
     rows = read_truth(path)
@@ -59,12 +57,3 @@ def test_read_truth_refuses_other_tables(content, tmp_path):
         path.write_text(content)
     with pytest.raises(InputError, match="no table of true boxes"):
         read_truth(path)
-
-
-@pytest.mark.parametrize("arguments", [[], ["--video", "a.mp4"], ["--data", "a", "--video", "b", "--truth", "c"]])
-def test_the_job_wants_images_or_a_video_with_its_truth(arguments, capsys):
-    spec = importlib.util.spec_from_file_location("evaluate_boxes", JOB)
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    assert job.main(arguments) == 2
-    assert "give --data, or --video and --truth" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def one_pose(keypoints, score=0.9, **place):
     return found([box_of(**place)], [score], [keypoints])
 
 
-def test_nothing_labelled_gives_no_figure():
+def test_measures_without_labels_are_nan():
     for labels in ([], [persons()]):
         nothing = [found() for _ in labels]
         figures = pose_average_precision(dataset(*labels), nothing)
@@ -55,7 +55,7 @@ def test_nothing_labelled_gives_no_figure():
         ([(LEFT, 100, 0.9), (RIGHT, 0, 0.8)], 51 / 2 / RECALLS, 0.5),
     ],
 )
-def test_average_precision_of_two_persons(poses, ap, ar):
+def test_pose_average_precision_of_two_persons(poses, ap, ar):
     image = found(
         [box_of(**place) for place, _, _ in poses],
         [score for _, _, score in poses],
@@ -67,14 +67,14 @@ def test_average_precision_of_two_persons(poses, ap, ar):
     assert figures.ap == pytest.approx(np.mean(figures.ap_by_threshold))
 
 
-def test_persons_count_by_their_size():
+def test_pose_average_precision_separates_sizes():
     small, large = {"height": 80.0}, {"x": 200.0, "height": 190.0}  # 3200 and 18050 square pixels
     labels = persons([box_of(**small), box_of(**large)], [standing(**small), standing(**large)])
     figures = pose_average_precision(dataset(labels), [one_pose(standing(**large), **large)])
     assert (figures.ap_medium, figures.ap_large) == pytest.approx((0.0, 1.0))
 
 
-def test_left_and_right_swapped():
+def test_pose_average_precision_of_swapped_sides():
     """The nose is right; each other joint is as far off as its partner is."""
     labels = persons([box_of()], [standing()], area=[160.0**2])
     swapped = standing()[list(FLIP_ORDER)]
@@ -86,7 +86,7 @@ def test_left_and_right_swapped():
     assert pair_poses(dataset(labels), [one_pose(swapped)]).oks == pytest.approx([similarity], abs=1e-6)
 
 
-def test_similarity_is_that_of_pycocotools():
+def test_pair_poses_gives_the_oks_of_pycocotools():
     rng = np.random.default_rng(7)
     truth = [np.append(rng.uniform(0, 60, (17, 2)), rng.integers(0, 3, (17, 1)), axis=1) for _ in range(8)]
     labels = [persons([box_of()], [keypoints], area=[rng.uniform(500, 5000)]) for keypoints in truth]
@@ -128,7 +128,7 @@ def test_similarity_is_that_of_pycocotools():
 
 
 @pytest.mark.parametrize(("ignored", "ap"), [(True, 1.0), (False, 51 / RECALLS / 2)])
-def test_who_is_found_in_an_ignored_box_is_neither_right_nor_wrong(ignored, ap):
+def test_average_precision_skips_results_in_ignored_boxes(ignored, ap):
     """The surer pose lies in the crowd, where no joint is labelled; the other is right."""
     crowd, person = {"x": 250.0}, {"x": 20.0}
     someone = standing(**crowd)
@@ -151,14 +151,14 @@ def test_who_is_found_in_an_ignored_box_is_neither_right_nor_wrong(ignored, ap):
         ({"boxes": [[100.0, 100.0, 100.0, 200.0]]}, []),
     ],
 )
-def test_whose_pose_is_measured(change, posed):
+def test_labelled_persons_posed_needs_joints_and_a_box(change, posed):
     labels = persons(**{"boxes": [box_of()], "keypoints": [standing()], **change})
     assert list(labels.posed) == posed
     (boxes,) = true_boxes(dataset(labels))
     assert len(boxes) == len(posed)
 
 
-def test_pairs_each_pose_once_by_the_largest_overlap():
+def test_pair_poses_takes_the_largest_overlap():
     near, nearer = [105.0, 100.0, 155.0, 200.0], [101.0, 100.0, 151.0, 200.0]
     labels = persons([box_of()], [standing()])
     poses = found([near, nearer, box_of(x=300.0)], [0.9, 0.8, 0.7], [standing(), shifted(standing(), 3), standing()])
@@ -170,7 +170,7 @@ def test_pairs_each_pose_once_by_the_largest_overlap():
     assert (list(nobody.found), list(nobody.oks)) == ([False], [0.0])
 
 
-def test_one_pose_is_not_found_for_two_persons():
+def test_pair_poses_uses_each_pose_once():
     """Both boxes overlap it enough; it is the second person's."""
     behind, before = [110.0, 100.0, 160.0, 200.0], box_of()
     pairs = pair_poses(dataset(persons([behind, before], [standing()] * 2)), [one_pose(standing())])
@@ -185,12 +185,12 @@ def test_one_pose_is_not_found_for_two_persons():
         ([[0, 0, 0, 0]], [[0, 0, 0, 0]], [[0]]),
     ],
 )
-def test_box_iou(a, b, iou):
+def test_box_iou_of_pairs(a, b, iou):
     a, b = (np.array(boxes, float).reshape(-1, 4) for boxes in (a, b))
     np.testing.assert_allclose(box_iou(a, b), np.reshape(iou, (len(a), len(b))))
 
 
-def test_joint_figures_by_hand():
+def test_joint_accuracy_equals_hand_computation():
     truth = np.zeros((3, 17, 3))
     truth[:, 5] = [0, 0, 2]  # left shoulder
     truth[:, 12] = [30, 40, 1]  # right hip: the torso is 50 px, a joint may be 10 px off
@@ -226,7 +226,7 @@ def test_joint_figures_by_hand():
         (("left_shoulder", "left_hip"), math.nan),
     ],
 )
-def test_torso_length(shown, length):
+def test_joint_accuracy_torso_length(shown, length):
     places = {"left_shoulder": (0, 0), "right_hip": (30, 40), "right_shoulder": (5, 0), "left_hip": (5, 100)}
     truth = np.zeros((1, 17, 3))
     for name in shown:
@@ -237,12 +237,12 @@ def test_torso_length(shown, length):
     assert (every.bias_x_cells, every.bias_y_cells) == (3.0, 0.0)
 
 
-def test_joint_figures_of_nobody():
+def test_joint_accuracy_of_no_persons():
     rows = joint_accuracy(np.zeros((0, 17, 3)), np.zeros((0, 17, 3)), np.zeros(0))
     assert {row.labelled for row in rows} == {0}
 
 
-def test_detector_figures_by_hand():
+def test_measure_detections_equals_hand_computation():
     """Four persons in two images; right, right, wrong, right, wrong, wrong by falling score."""
     four = dataset(TWO, TWO)
     images = [
@@ -267,12 +267,12 @@ def test_detector_figures_by_hand():
     np.testing.assert_array_equal(accuracy.ranked.correct, [True, True, False, True, False, False])
 
 
-def test_no_threshold_parts_boxes_of_equal_scores():
+def test_measure_detections_keeps_equal_scores_together():
     images = [detections([box_of(**LEFT), [0, 300, 50, 390]], [0.5, 0.5])]
     assert measure_detections(dataset(TWO), images).recall_at_wanted_precision == 0.0
 
 
-def test_a_box_that_overlaps_too_little_is_wrong():
+def test_measure_detections_needs_an_iou_of_a_half():
     x1, y1, x2, y2 = box_of(**LEFT)
     half = [detections([[x1, y1, x2, y1 + (y2 - y1) * share]], [0.9]) for share in (0.51, 0.49)]
     assert [measure_detections(dataset(TWO), [boxes]).thresholds[0].recall for boxes in half] == [0.5, 0.0]
@@ -281,12 +281,12 @@ def test_a_box_that_overlaps_too_little_is_wrong():
 @pytest.mark.parametrize(
     ("bbox_thr", "max_persons", "kept"), [(0.0, 9, [3, 0]), (0.5, 9, [1, 0]), (0.0, 2, [2, 0]), (0.95, 9, [0, 0])]
 )
-def test_best_boxes(bbox_thr, max_persons, kept):
+def test_best_boxes_filters_by_score_and_count(bbox_thr, max_persons, kept):
     images = [detections([box_of()] * 3, [0.9, 0.5, 0.1]), detections()]
     assert [len(image) for image in best_boxes(images, bbox_thr, max_persons)] == kept
 
 
-def test_pycocotools_is_kept_quiet(capsys):
+def test_average_precision_prints_nothing(capsys):
     pose_average_precision(dataset(TWO), [found()])
     box_average_precision(dataset(TWO), [detections()])
     assert capsys.readouterr().out == ""

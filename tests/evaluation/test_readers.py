@@ -25,7 +25,7 @@ def coco(tmp_path):
     return write_coco(tmp_path, [(PIXELS, [[1, 2, 10, 20]], [JOINTS]), (PIXELS, [], [])])
 
 
-def test_boxes_there_and_back():
+def test_xywh_to_xyxy_is_inverted():
     boxes = np.array([[0.0, 0, 640, 480], [10.5, 3, 2, 1]])
     # a box around the whole of a 640 x 480 frame has its edges half a pixel outside the outermost centres
     np.testing.assert_array_equal(xywh_to_xyxy(boxes)[0], [-0.5, -0.5, 639.5, 479.5])
@@ -33,7 +33,7 @@ def test_boxes_there_and_back():
     assert xyxy_to_xywh(np.zeros((0, 4))).shape == (0, 4)
 
 
-def test_coco(coco):
+def test_read_dataset_reads_coco(coco):
     data = read_dataset(coco, coco.parent)
     assert (data.name, len(data.images), data.num_persons, data.num_posed) == ("labels.json", 2, 1, 1)
     assert data.has_keypoints
@@ -45,7 +45,7 @@ def test_coco(coco):
     assert len(empty.persons) == 0
 
 
-def test_coco_keeps_persons_only_and_knows_crowds(coco):
+def test_read_dataset_keeps_persons_and_crowds_of_coco(coco):
     def change(body):
         body["categories"].insert(0, {"id": 5, "name": "dog"})
         body["annotations"].append({**body["annotations"][0], "id": 2, "category_id": 5})
@@ -56,7 +56,7 @@ def test_coco_keeps_persons_only_and_knows_crowds(coco):
     assert (data.num_persons, data.num_posed) == (1, 1)
 
 
-def test_coco_without_areas_and_keypoints(coco):
+def test_read_dataset_reads_coco_without_areas_and_keypoints(coco):
     def change(body):
         for annotation in body["annotations"]:
             del annotation["area"], annotation["keypoints"], annotation["iscrowd"]
@@ -79,7 +79,7 @@ def test_coco_without_areas_and_keypoints(coco):
         lambda body: body["images"][0].update(width=None),
     ],
 )
-def test_json_that_is_not_coco(coco, change):
+def test_read_dataset_refuses_json_that_is_not_coco(coco, change):
     with pytest.raises(InputError, match=r"labels\.json: not COCO's annotation format"):
         read_dataset(edited(coco, change), coco.parent)
 
@@ -93,7 +93,7 @@ def test_json_that_is_not_coco(coco, change):
         (b"[]", "not COCO"),
     ],
 )
-def test_files_that_are_no_labels(tmp_path, content, message):
+def test_read_dataset_refuses_unreadable_files(tmp_path, content, message):
     path = tmp_path / "labels.json"
     if content is not None:
         path.write_bytes(content)
@@ -101,13 +101,13 @@ def test_files_that_are_no_labels(tmp_path, content, message):
         read_dataset(path, tmp_path)
 
 
-def test_missing_images_are_counted_before_anything_runs(coco):
+def test_read_dataset_counts_missing_images(coco):
     (coco.parent / "000000000001.png").unlink()
     with pytest.raises(InputError, match=r"1 of 2 images .* the first is 000000000001\.png"):
         read_dataset(coco, coco.parent)
 
 
-def test_json_needs_a_folder(coco):
+def test_read_dataset_needs_a_folder_for_json(coco):
     with pytest.raises(InputError, match="--images FOLDER"):
         read_dataset(coco)
 
@@ -115,13 +115,13 @@ def test_json_needs_a_folder(coco):
 @pytest.mark.parametrize(
     ("content", "message"), [(b"no image", "cannot be decoded"), (encoded(PIXELS[:, :20]), "20 x 30 .* 40 x 30")]
 )
-def test_images_that_do_not_fit(coco, content, message):
+def test_labelled_image_refuses_other_images(coco, content, message):
     (coco.parent / "000000000000.png").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_dataset(coco, coco.parent).images[0].pixels()
 
 
-def test_parquet(tmp_path):
+def test_read_dataset_reads_parquet(tmp_path):
     full = {
         "keypoints": JOINTS.ravel().tolist() * 2,
         "boxes": [1.0, 2.0, 10.0, 20.0, 5.0, 5.0, 10.0, 10.0],
@@ -139,7 +139,7 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(image.persons.area, [50, 60])
 
 
-def test_parquet_with_boxes_alone(tmp_path):
+def test_read_dataset_reads_parquet_with_boxes_alone(tmp_path):
     rows = [ROW, {**ROW, "boxes": []}]
     data = read_dataset(write_parquet(tmp_path / "a.parquet", rows))
     assert (data.has_keypoints, data.num_persons) == (False, 1)
@@ -156,13 +156,13 @@ def test_parquet_with_boxes_alone(tmp_path):
         ([{**ROW, "ignore": [True, False]}], "do not fit each other"),
     ],
 )
-def test_parquet_that_does_not_fit(tmp_path, rows, message):
+def test_read_dataset_refuses_inconsistent_parquet(tmp_path, rows, message):
     with pytest.raises(InputError, match=message):
         read_dataset(write_parquet(tmp_path / "a.parquet", rows))
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"", "cannot be read as Parquet")])
-def test_files_that_are_no_parquet(tmp_path, content, message):
+def test_read_dataset_refuses_files_that_are_no_parquet(tmp_path, content, message):
     path = tmp_path / "a.parquet"
     if content is not None:
         path.write_bytes(content)
@@ -186,7 +186,7 @@ DATA = dataset(persons(), persons([box_of()], [standing()]))  # images 10 and 11
         ([detection(), detection(category_id=18), detection(image_id=99)], [[], [0.5]]),
     ],
 )
-def test_detection_files(tmp_path, entries, scores):
+def test_read_detections_ranks_boxes_by_image(tmp_path, entries, scores):
     path = tmp_path / "found.json"
     path.write_text(json.dumps(entries))
     found = read_detections(path, DATA)
@@ -207,7 +207,7 @@ def test_detection_files(tmp_path, entries, scores):
         ("nothing", "cannot be read as JSON"),
     ],
 )
-def test_detection_files_that_are_none(tmp_path, content, message):
+def test_read_detections_refuses_other_files(tmp_path, content, message):
     path = tmp_path / "found.json"
     path.write_text(content)
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Labelled images made in the test, and poses in them."""
+"""Labelled images, and poses in them."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def dataset(*images):
 
 
 def found(boxes=(), scores=(), keypoints=None):
-    """What the estimator makes of one image."""
+    """The estimator's result for one image."""
     n = len(boxes)
     keypoints = np.zeros((n, NUM_KEYPOINTS, 3)) if keypoints is None else keypoints
     scores = np.array(scores, np.float32)

@@ -1,4 +1,4 @@
-"""A training task of two numbers."""
+"""A training task with two parameters."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Line:
-    """Learns a and b of y = a x + b from points that follow from their numbers."""
+    """Learns a and b of y = a x + b. The number of an example determines its point."""
 
     def __init__(self, inputs=1, broken_at=None):
         self.network = nn.Linear(inputs, 1)

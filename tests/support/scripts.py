@@ -1,4 +1,4 @@
-"""Scripts of the folder ``jobs``, loaded as modules."""
+"""Scripts of the folder ``jobs`` as modules."""
 
 import importlib.util
 from pathlib import Path

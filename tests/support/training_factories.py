@@ -1,4 +1,4 @@
-"""Labelled persons and pictures drawn in the test, in the files that trainings read."""
+"""Drawn persons and pictures with labels, in the file formats of the trainings."""
 
 import functools
 import io
@@ -11,9 +11,11 @@ from PIL import Image
 
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.demo.walker import Outfit, walk_cycle
+from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.pose_examples import PoseTargets
 
 CENTRE_TO_EDGE = 0.5
+NO_SCENE_AUGMENTATION = SceneAugmentation(mosaic=0, crop=0, least_crop=1, zoom_out=0, flip=0, colour=0)
 
 
 def encoded(pixels, kind="PNG"):
@@ -52,7 +54,7 @@ def _drawn(sprite, scale, random):
 
 
 def write_persons(path, count=4, **columns):
-    """Drawn persons as a Parquet file of one row a person."""
+    """Write drawn persons as Parquet with one row per person."""
     rows = [
         {
             "image": encoded(pixels),
@@ -69,18 +71,18 @@ def write_persons(path, count=4, **columns):
 
 
 def write_scenes(path, count=4):
-    """The same as pictures in which persons are marked, after one in which nobody is."""
-    nobody = {"image": encoded(np.full((80, 60, 3), 140, np.uint8)), "width": 60, "height": 80, "boxes": []}
+    """Write drawn persons as pictures with marked persons, after a picture without a person."""
+    empty = {"image": encoded(np.full((80, 60, 3), 140, np.uint8)), "width": 60, "height": 80, "boxes": []}
     rows = [
         {"image": encoded(pixels), "width": pixels.shape[1], "height": pixels.shape[0], "boxes": box}
         for pixels, box, _ in drawn_persons(count)
     ]
-    pq.write_table(pa.Table.from_pylist([nobody, *rows]), path)
+    pq.write_table(pa.Table.from_pylist([empty, *rows]), path)
     return path
 
 
 def write_coco(folder, count=4):
-    """The drawn persons as COCO's annotations; returns the JSON and the folder of its images."""
+    """Write drawn persons as COCO's annotations; returns the JSON and the folder of its images."""
     images = folder / "images"
     images.mkdir()
     body = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}

@@ -1,4 +1,4 @@
-"""Training, inference and evaluation mean the same by a coordinate."""
+"""Training, inference and evaluation use the same coordinates."""
 
 import numpy as np
 import pytest
@@ -10,17 +10,17 @@ from posebatch.evaluation.pose_accuracy import evaluate_keypoints
 from posebatch.evaluation.readers import read_dataset
 from posebatch.models.networks.pose_network import PoseNetwork
 from posebatch.models.weights.names import EMBEDDED, resolve
-from posebatch.training.pose_augmentation import NO_AUGMENTATION, cut_person
+from posebatch.training.pose_augmentation import NO_AUGMENTATION, crop_person
 from posebatch.training.pose_examples import read_pose_examples
 from posebatch.training.pose_task import heatmap_targets
 
 WALKERS = 24
 SETTINGS = EstimatorSettings(oks_nms_thr=1.0, decoding="dark")
-"""``dark`` reads a Gaussian's centre without the quarter step's rounding."""
+"""``dark`` finds the centre of a Gaussian without the rounding of the quarter offset."""
 
 
 class CopyOfTargets:
-    """An engine that gives the heatmaps which training asks for, person by person, moved by ``shift_cells``."""
+    """An engine that returns the target heatmaps of training, person by person, shifted by ``shift_cells``."""
 
     batch_size = 1
     device = "cpu"
@@ -32,7 +32,7 @@ class CopyOfTargets:
         number, random = self._next, np.random.default_rng(0)
         self._next += 1
         image, targets = self._examples.read_image(number), self._examples.targets[number]
-        crop = cut_person(image, targets, self._size_wh, NO_AUGMENTATION, random)
+        crop = crop_person(image, targets, self._size_wh, NO_AUGMENTATION, random)
         maps, _, _ = heatmap_targets([crop.person], self._size_wh)
         return [maps.roll(self._shift_cells, dims=2)]
 

@@ -1,10 +1,10 @@
-"""Canvases of pictures: a box encloses its person after every cut, in every place, and the order of examples."""
+"""Augmentation of pictures: boxes stay on their persons; and the order of examples."""
 
 import numpy as np
 import pytest
-from support.training_factories import encoded
+from support.training_factories import NO_SCENE_AUGMENTATION, encoded
 
-from posebatch.training.detector_augmentation import NO_SCENE_AUGMENTATION, SceneAugmentation, compose, seen_in_part
+from posebatch.training.detector_augmentation import SceneAugmentation, compose, crop_targets
 from posebatch.training.detector_examples import SceneTargets
 from posebatch.training.loop import shuffled
 
@@ -14,15 +14,15 @@ BOXES = [(20, 30, 70, 90), (60, 5, 110, 60), (10, 40, 90, 70), (50, 50, 100, 85)
 
 
 def pictures():
-    """Black, with a person that is a rectangle in a colour of its own."""
+    """Black pictures whose person is a rectangle of its own colour."""
     for colour, (left, top, right, bottom) in zip(COLOURS, BOXES, strict=True):
         pixels = np.zeros((100, 120, 3), np.uint8)
         pixels[top:bottom, left:right] = colour
         yield encoded(pixels), SceneTargets(np.array([[left, top, right, bottom]], float), np.zeros(1, bool))
 
 
-def painted(pixels, colour):
-    """The edges x1, y1, x2, y2 of what has a colour; None where nothing has."""
+def edges_of(pixels, colour):
+    """Edges x1, y1, x2, y2 of the pixels of a colour; None without such pixels."""
     rows, columns = np.nonzero((np.abs(pixels.astype(int) - colour) < 128).all(axis=2))
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else None
 
@@ -43,12 +43,12 @@ def only(**changed):
         (only(mosaic=1, flip=0.5, crop=0.7, least_crop=0.35), 4),
     ],
 )
-def test_boxes_enclose_their_persons(augmentation, persons):
+def test_compose_keeps_boxes_on_their_persons(augmentation, persons):
     matched = 0
     for seed in range(8):
         canvas = compose(pictures().__next__, SIZE, augmentation, np.random.default_rng(seed))
         assert canvas.pixels.shape == (SIZE, SIZE, 3)
-        seen = [painted(canvas.pixels, colour) for colour in COLOURS[:persons]]
+        seen = [edges_of(canvas.pixels, colour) for colour in COLOURS[:persons]]
         seen = [edges for edges in seen if edges is not None]
         boxes = canvas.targets.boxes_xyxy
         wide = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) > 2]  # slivers may leave no pixel
@@ -60,18 +60,18 @@ def test_boxes_enclose_their_persons(augmentation, persons):
     assert matched >= 4 * persons
 
 
-def test_nothing_is_varied_unless_asked():
+def test_compose_without_augmentation_only_resizes():
     canvas = compose(pictures().__next__, SIZE, NO_SCENE_AUGMENTATION, np.random.default_rng(0))
     assert canvas.targets.boxes_xyxy[0] == pytest.approx(np.array(BOXES[0]) * np.tile([SIZE / 120, SIZE / 100], 2))
     assert not canvas.targets.ignore.any()
 
 
-def test_around_a_smaller_picture_there_is_grey():
+def test_compose_fills_the_canvas_with_grey():
     canvas = compose(pictures().__next__, SIZE, only(zoom_out=1), np.random.default_rng(0))
     assert (canvas.pixels == (124, 116, 104)).all(axis=2).mean() > 0.1
 
 
-def test_pictures_without_persons_have_no_boxes():
+def test_compose_of_empty_pictures_has_no_boxes():
     nobody = encoded(np.zeros((50, 50, 3), np.uint8)), SceneTargets(np.zeros((0, 4)), np.zeros(0, bool))
     for seed in range(4):
         canvas = compose(lambda: nobody, SIZE, SceneAugmentation(), np.random.default_rng(seed))
@@ -79,7 +79,7 @@ def test_pictures_without_persons_have_no_boxes():
 
 
 @pytest.mark.parametrize(
-    ("boxes", "ignored", "wanted", "wanted_ignored"),
+    ("boxes", "ignored", "expected", "expected_ignored"),
     [
         # in the part (100, 100, 200, 200), seen in 200 x 100 pixels
         ([], [], [], []),
@@ -96,15 +96,15 @@ def test_pictures_without_persons_have_no_boxes():
         ([[130, 130, 130, 180]], [False], [], []),  # no area
     ],
 )  # fmt: skip
-def test_what_is_seen_in_a_part(boxes, ignored, wanted, wanted_ignored):
-    given = SceneTargets(np.array(boxes, float).reshape(-1, 4), np.array(ignored, bool))
-    seen = seen_in_part(given, (100, 100, 200, 200), (200, 100))
-    assert seen.boxes_xyxy == pytest.approx(np.array(wanted, float).reshape(-1, 4))
-    assert seen.ignore.tolist() == wanted_ignored
+def test_crop_targets_clips_and_ignores_boxes(boxes, ignored, expected, expected_ignored):
+    targets = SceneTargets(np.array(boxes, float).reshape(-1, 4), np.array(ignored, bool))
+    seen = crop_targets(targets, (100, 100, 200, 200), (200, 100))
+    assert seen.boxes_xyxy == pytest.approx(np.array(expected, float).reshape(-1, 4))
+    assert seen.ignore.tolist() == expected_ignored
 
 
 @pytest.mark.parametrize(("field", "value"), [("mosaic", 2), ("crop", -1), ("least_crop", 0)])
-def test_shares_are_shares(field, value):
+def test_scene_augmentation_refuses_values_outside_shares(field, value):
     with pytest.raises(ValueError, match=field):
         SceneAugmentation(**{field: value})
 
@@ -113,21 +113,21 @@ def test_shares_are_shares(field, value):
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100])
-def test_each_example_comes_once_in_every_round(length):
+def test_shuffled_gives_each_example_once_per_round(length):
     for number_of_round in (0, 1, 5):
         places = range(number_of_round * length, (number_of_round + 1) * length)
         assert sorted(shuffled(place, length, 3) for place in places) == list(range(length))
 
 
-def test_rounds_and_seeds_have_their_own_orders():
+def test_shuffled_differs_by_round_and_seed():
     orders = [tuple(shuffled(place, 50, seed) for place in range(first, first + 50)) for first, seed in
               ((0, 0), (50, 0), (100, 0), (0, 1), (0, 2))]  # fmt: skip
     assert len(set(orders)) == 5
 
 
-def test_a_place_of_the_stream_does_not_depend_on_what_was_asked_before():
+def test_shuffled_is_a_function_of_its_arguments():
     forward = [shuffled(place, 9, 4) for place in range(60)]
     assert [shuffled(place, 9, 4) for place in reversed(range(60))] == forward[::-1]
     assert [shuffled(place, 5, 7) for place in range(10)] == [0, 1, 3, 4, 2, 1, 3, 2, 4, 0], (
-        "or begun runs go on wrongly"
+        "another order would change resumed trainings"
     )

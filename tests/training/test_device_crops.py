@@ -1,4 +1,4 @@
-"""Crops made where the network learns: the same as Pillow's, and varied within the same limits."""
+"""Crops on the network's device: equal to Pillow's, and varied within the same limits."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from support.training_factories import drawn_persons, encoded, targets
 
 from posebatch.training.device_crops import DevicePictures, vary_crops
-from posebatch.training.pose_augmentation import NO_AUGMENTATION, PoseAugmentation, cut_person, place_person
+from posebatch.training.pose_augmentation import NO_AUGMENTATION, PoseAugmentation, crop_person, place_person
 from posebatch.training.pose_examples import PoseExamples
 
 SIZE = (64, 96)
@@ -30,7 +30,7 @@ def test_device_pictures_give_the_crops_of_pillow(device):
         place_person(one, SIZE, placement, random) for one, random in zip(examples.targets, generators(4), strict=True)
     ]
     wanted = [
-        cut_person(picture, targets(box=BOX), SIZE, placement, random).pixels
+        crop_person(picture, targets(box=BOX), SIZE, placement, random).pixels
         for picture, random in zip(pictures, generators(4), strict=True)
     ]
     found = DevicePictures(examples, device).crops(range(4), persons, SIZE).permute(0, 2, 3, 1).cpu().numpy()

@@ -42,7 +42,7 @@ with sole_process(Path(sys.argv[1])):
 
 @pytest.fixture
 def files(tmp_path):
-    """Drawn persons of the sources that the recipe repeats, and a backbone of random weights."""
+    """Drawn persons of the sources that the recipe repeats, and a backbone with random weights."""
     data = write_persons(tmp_path / "persons.parquet", len(SOURCES))
     table = pq.read_table(data).drop_columns(["source"]).append_column("source", pa.array(SOURCES))
     pq.write_table(table, data)
@@ -54,12 +54,12 @@ def files(tmp_path):
 
 @pytest.fixture
 def short(monkeypatch):
-    """One step of two samples a stage."""
+    """Stages of one step with two samples."""
     for name, value in {"_BATCH": 2, "_HEAD_STEPS": 1, "_WHOLE_STEPS": 1, "_AUGMENTATION": NO_AUGMENTATION}.items():
         monkeypatch.setattr(embedded, name, value)
 
 
-def test_remember_files_gives_back_the_files_of_the_first_start(files, tmp_path):
+def test_remember_files_returns_the_first_files(files, tmp_path):
     with pytest.raises(TrainingError, match="no training was begun there"):
         remember_files(tmp_path / "out", None)
     assert remember_files(tmp_path / "out", files) == remember_files(tmp_path / "out", None) == files
@@ -68,6 +68,7 @@ def test_remember_files_gives_back_the_files_of_the_first_start(files, tmp_path)
         remember_files(tmp_path / "out", others)
 
 
+@pytest.mark.slow
 def test_train_stages_starts_each_stage_from_the_one_before(files, short, tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(TrainingError, match="no checkpoint"):
@@ -91,7 +92,8 @@ def test_recipe_of_stage_freezes_the_first_blocks(files, short, tmp_path, stage,
     assert task.network.final_layer.weight.requires_grad
 
 
-def test_sole_process_is_alone_until_it_is_killed(tmp_path):
+@pytest.mark.slow
+def test_sole_process_holds_the_lock_until_it_is_killed(tmp_path):
     assert running_process(tmp_path) is None
     process = start_background(["-c", HOLDER, str(tmp_path)], tmp_path)
     try:
@@ -114,7 +116,7 @@ def test_sole_process_is_alone_until_it_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         (None, "no process trains\nnothing has been logged yet"),
         (
@@ -128,9 +130,9 @@ def test_sole_process_is_alone_until_it_is_killed(tmp_path):
         ),
     ],
 )
-def test_status_says_samples_loss_and_accuracy(tmp_path, rows, told):
+def test_status_text_states_samples_loss_and_accuracy(tmp_path, rows, message):
     if rows is not None:
         (tmp_path / "head").mkdir()
         Path(tmp_path, "head", "history.json").write_text(json.dumps(rows))
     status = read_status(tmp_path, "head", 16)
-    assert status_text(7 if rows else None, [status] if status else []) == told
+    assert status_text(7 if rows else None, [status] if status else []) == message

@@ -1,4 +1,4 @@
-"""Labelled persons and pictures from files: what is read, what is refused and how, what a teacher adds."""
+"""Reading labelled persons and pictures: values, refusals, and a teacher's keypoints."""
 
 import json
 
@@ -43,14 +43,14 @@ def changed_coco(folder, change):
 # Persons
 
 
-def test_an_empty_file_holds_no_person(tmp_path):
+def test_read_pose_examples_refuses_an_empty_file(tmp_path):
     empty = pa.schema([("image", pa.binary()), ("bbox", pa.list_(pa.float64())), ("keypoints", pa.list_(pa.float64()))])
     with pytest.raises(InputError, match=r"data\.parquet: no person with a labelled keypoint"):
         read_pose_examples(parquet(tmp_path, [], empty))
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([{**PERSON, "keypoints": [0.0] * 51}], "no person with a labelled keypoint"),
         ([{"image": PICTURE, "keypoints": PERSON["keypoints"]}], "image, bbox and keypoints .*bbox"),
@@ -61,13 +61,13 @@ def test_an_empty_file_holds_no_person(tmp_path):
         ([{**PERSON, "keypoints": [1.0] * 42}], "image, bbox and keypoints"),
     ],
 )
-def test_parquet_that_cannot_teach_is_refused(tmp_path, rows, told):
-    with pytest.raises(InputError, match=told):
+def test_read_pose_examples_refuses_incomplete_parquet(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
         read_pose_examples(parquet(tmp_path, rows))
 
 
 @pytest.mark.parametrize("read", [read_pose_examples, read_scenes])
-def test_files_that_are_something_else_are_refused(tmp_path, read):
+def test_readers_refuse_other_files(tmp_path, read):
     with pytest.raises(InputError, match=r"nowhere\.parquet: no such file"):
         read(tmp_path / "nowhere.parquet")
     (tmp_path / "text.parquet").write_text("no Parquet")
@@ -80,21 +80,21 @@ def test_files_that_are_something_else_are_refused(tmp_path, read):
         read(tmp_path / "text.json", tmp_path)
 
 
-def test_coco_without_keypoints_is_refused(tmp_path):
+def test_read_pose_examples_refuses_coco_without_keypoints(tmp_path):
     path, images = changed_coco(tmp_path, lambda body: [person.pop("keypoints") for person in body["annotations"]])
     with pytest.raises(InputError, match=r"labels\.json: no person with a labelled keypoint"):
         read_pose_examples(path, images)
 
 
 @pytest.mark.parametrize("read", [read_pose_examples, read_scenes])
-def test_missing_images_are_noticed_before_the_training(tmp_path, read):
+def test_readers_refuse_missing_images(tmp_path, read):
     path, images = write_coco(tmp_path)
     (images / "2.png").unlink()
     with pytest.raises(InputError, match=r"1 of its images are not there, the first is .*2\.png"):
         read(path, images)
 
 
-def test_coco_parts_that_cannot_teach_are_passed_over(tmp_path):
+def test_read_pose_examples_skips_unusable_annotations(tmp_path):
     def spoil(body):
         body["annotations"][0]["iscrowd"] = 1
         body["annotations"][1]["keypoints"] = [0] * 51
@@ -106,7 +106,7 @@ def test_coco_parts_that_cannot_teach_are_passed_over(tmp_path):
     assert examples.read_image(0) == (images / "3.png").read_bytes()
 
 
-def test_parquet_and_coco_say_the_same(tmp_path):
+def test_read_pose_examples_agrees_on_parquet_and_coco(tmp_path):
     from_parquet = read_pose_examples(write_persons(tmp_path / "data.parquet"))
     from_coco = read_pose_examples(*write_coco(tmp_path))
     assert len(from_parquet) == len(from_coco) == 4
@@ -139,7 +139,7 @@ def test_read_pose_examples_moves_boxes_and_no_keypoints_to_pixel_centres(tmp_pa
         ((0, 0), (200, TEACHER_SEES - 0.01), None, ABSENT_WEIGHT, False),  # neither
     ],
 )
-def test_labels_and_teacher_are_blended(label, teacher, point, weight, present):
+def test_blend_labels_weighs_label_and_teacher(label, teacher, point, weight, present):
     labels = np.zeros((NUM_KEYPOINTS, 3))
     labels[3] = label[0], 10, label[1]
     seen = None
@@ -154,7 +154,7 @@ def test_labels_and_teacher_are_blended(label, teacher, point, weight, present):
     assert labels[3, 0] == label[0], "the labels themselves stay"
 
 
-def test_a_teacher_in_the_file_is_heard(tmp_path):
+def test_read_pose_examples_uses_teacher_keypoints(tmp_path):
     teacher = [30.0, 40.0, 0.8] * NUM_KEYPOINTS
     path = write_persons(tmp_path / "data.parquet", keypoints=[0.0] * 51, teacher_keypoints=teacher)
     [first, *_] = read_pose_examples(path).targets
@@ -192,7 +192,7 @@ def test_read_pose_examples_refuses_labels_beside_coco(tmp_path):
         read_pose_examples(path, images, labels=labels_file(tmp_path, ["a"], 7.0))
 
 
-def test_sources_come_as_often_as_asked(tmp_path):
+def test_read_pose_examples_repeats_sources(tmp_path):
     path = write_persons(tmp_path / "data.parquet", 2)
     plain, repeated = read_pose_examples(path), read_pose_examples(path, repeats={"drawn": 3})
     assert len(repeated) == 6
@@ -202,7 +202,7 @@ def test_sources_come_as_often_as_asked(tmp_path):
         read_pose_examples(path, repeats={"gym": 2})
 
 
-def test_targets_have_their_shapes():
+def test_targets_check_their_shapes():
     with pytest.raises(ValueError, match="weights must be"):
         targets(weights=np.ones(16))
     with pytest.raises(ValueError, match="must have an area"):
@@ -220,7 +220,7 @@ def scene_rows(**columns):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([{"image": PICTURE, "boxes": [1.0]}], "image and boxes"),
         ([{"image": PICTURE}], "image and boxes .*boxes"),
@@ -229,18 +229,18 @@ def scene_rows(**columns):
         (scene_rows(ignore=[True, False, True]), "image and boxes"),  # three marks for two boxes
     ],
 )
-def test_pictures_that_cannot_teach_are_refused(tmp_path, rows, told):
-    with pytest.raises(InputError, match=told):
+def test_read_scenes_refuses_incomplete_parquet(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
         read_scenes(parquet(tmp_path, rows))
 
 
-def test_boxes_to_ignore_come_from_either_column(tmp_path):
+def test_read_scenes_joins_both_columns_of_ignored_boxes(tmp_path):
     [scene] = read_scenes(parquet(tmp_path, scene_rows(ignore=[False, False], iscrowd=[False, True]))).targets
     assert scene.boxes_xyxy.tolist() == [[1, 2, 4, 6], [0, 0, 8, 8]]
     assert scene.ignore.tolist() == [False, True]
 
 
-def test_pictures_of_coco(tmp_path):
+def test_read_scenes_reads_coco(tmp_path):
     def alter(body):
         body["annotations"][0]["iscrowd"] = 1
         body["annotations"][1]["category_id"] = 2
@@ -251,7 +251,7 @@ def test_pictures_of_coco(tmp_path):
     assert scenes.targets[2].boxes_xyxy[0] == pytest.approx([x, y, x + width, y + height])
 
 
-def test_of_a_cut_out_person_only_the_person_is_known(tmp_path):
+def test_read_person_crops_ignores_the_surroundings(tmp_path):
     crops = read_person_crops(write_persons(tmp_path / "persons.parquet"), ("drawn", "other"))
     pixels, (x, y, width, height), _ = drawn_persons()[1]
     assert len(crops) == 4
@@ -260,7 +260,7 @@ def test_of_a_cut_out_person_only_the_person_is_known(tmp_path):
     assert crops.targets[1].boxes_xyxy[1].tolist() == [0, 0, pixels.shape[1], pixels.shape[0]]
 
 
-def test_cut_out_persons_that_are_not_there(tmp_path):
+def test_read_person_crops_refuses_missing_persons(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         read_person_crops(tmp_path / "nowhere.parquet")
     with pytest.raises(InputError, match=r"no person in it whose source is ski or gym"):
@@ -269,7 +269,7 @@ def test_cut_out_persons_that_are_not_there(tmp_path):
         read_person_crops(parquet(tmp_path, [PERSON]), ("ski",))
 
 
-def test_joined_pictures_come_as_often_as_asked(tmp_path):
+def test_join_repeats_the_first_examples(tmp_path):
     scenes = read_scenes(write_scenes(tmp_path / "scenes.parquet", 1))
     crops = read_person_crops(write_persons(tmp_path / "persons.parquet", 2))
     both = join(scenes, crops, 3)

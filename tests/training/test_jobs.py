@@ -1,6 +1,6 @@
-"""The training jobs as a user runs them: they learn, go on after a kill, share the work, and say what is wrong.
+"""The training commands: they learn, resume after a kill, share the work among workers, and report errors.
 
-One thread each, so that a sum is always added up in the same order.
+One thread each, so that sums are always added in the same order.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -29,44 +29,56 @@ from posebatch.models.weights.names import EMBEDDED
 from posebatch.pose.pixels import RgbPixels
 from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.loop import CHECKPOINT_NAME, averaged_weights
+from posebatch.training.options import pose_parser, pose_recipe, train_detector, train_pose
 from posebatch.training.pose_augmentation import PoseAugmentation
+from posebatch.training.recipes import PoseRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 POSE, DETECTOR = EMBEDDED["pose"][0], EMBEDDED["detector"][0]
 STEPS, EVERY = 16, 4
 
-STILL = [word for name in vars(PoseAugmentation()) for word in (f"--{name.replace('_', '-')}", "0")]
+NO_AUGMENTATION = [word for name in vars(PoseAugmentation()) for word in (f"--{name.replace('_', '-')}", "0")]
 
 SMALL = ["--start", POSE, "--input-size", "64", "96", "--batch-size", "4", "--steps", str(STEPS), "--device", "cpu",
          "--frozen-blocks", "10", "--warmup-steps", "4", "--constant-share", "0.5", "--ema-decay", "0.5",
-         "--log-every", str(EVERY), "--checkpoint-every", str(EVERY), *STILL]  # fmt: skip
+         "--log-every", str(EVERY), "--checkpoint-every", str(EVERY), *NO_AUGMENTATION]  # fmt: skip
 
 LEARNT = 4.0
-"""The loss that a training of `STEPS` must reach; it begins near 16 and ends near 2."""
+"""Loss that a training of `STEPS` must reach: it begins near 16 and ends near 2."""
 
 
-def start(job: str, *words: object) -> subprocess.Popen[str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def start(script: str, *words: object) -> subprocess.Popen[str]:
+    """Start a script in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
-        [sys.executable, ROOT / "jobs" / f"{job}.py", *map(str, words)], env={**ours, "OMP_NUM_THREADS": "1"},
+        [sys.executable, ROOT / "jobs" / f"{script}.py", *map(str, words)], env={**environment, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def run(job: str, *words: object) -> str:
-    process = start(job, *words)
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output
-    return output
+def train(command, *words: object) -> str:
+    """Run a command in this process; returns its output."""
+    output = StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        exit_code = command([*map(str, words)], None)
+    assert exit_code == 0, output.getvalue()
+    return output.getvalue()
 
 
-def recipe_of(job: str, *words: object) -> Any:
-    module = module_of(job)
-    return module.recipe_of(module.build_parser().parse_args([*map(str, words)]))
+def recipe_of(*words: object) -> PoseRecipe:
+    return pose_recipe(pose_parser().parse_args([*map(str, words)]))
 
 
-def steps_said(output: str) -> list[int]:
-    return [int(step) for step in re.findall(rf"^.*step (\d+) of {STEPS}:", output, re.MULTILINE)]
+def logged_steps(output: str) -> list[int]:
+    return [int(step) for step in re.findall(rf"step: (\d+)/{STEPS}, ", output)]
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -77,83 +89,93 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return averaged_weights(folder)[0]
 
 
+def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> float:
+    return sum((a[key].float() - b[key].float()).square().sum().item() for key in a) ** 0.5
+
+
 @pytest.fixture(scope="module")
 def persons(tmp_path_factory) -> Path:
     return write_persons(tmp_path_factory.mktemp("persons") / "persons.parquet")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(persons, tmp_path_factory) -> tuple[Path, str]:
-    """A training that nothing disturbed, and what it said."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(persons, tmp_path_factory) -> tuple[Path, str]:
+    """The folder and the output of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     labels, images = write_coco(folder)
-    measured = ("--validate", labels, "--validate-images", images)
-    return folder, run("train_pose", "--data", persons, "--output", folder, "--name", "walk", *SMALL, *measured)
+    validation = ("--validate", labels, "--validate-images", images)
+    return folder, train(train_pose, "--data", persons, "--output", folder, "--name", "walk", *SMALL, *validation)
 
 
-def test_a_pose_network_learns_and_can_be_used(undisturbed):
-    folder, output = undisturbed
-    assert steps_said(output) == [4, 8, 12, 16]
+@pytest.mark.slow
+def test_train_pose_learns_and_writes_a_usable_network(uninterrupted):
+    folder, output = uninterrupted
+    assert logged_steps(output) == [4, 8, 12, 16]
     losses = [row["loss"] for row in history(folder)]
     assert losses[-1] < LEARNT < losses[0]
     assert "AP" in history(folder)[-1]
     assert f"{folder / 'walk.safetensors'}: AP 0." in output
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
-    ready = load_pose_network(str(folder / "walk.safetensors"))
-    assert ready.record.input_size_wh == (64, 96)
-    assert ready.record.accuracy["measured on"] == "labels.json"
-    maps = ready.heatmaps(torch.full((1, 3, 96, 64), 128.0))
+    network = load_pose_network(str(folder / "walk.safetensors"))
+    assert network.record.input_size_wh == (64, 96)
+    assert network.record.accuracy["measured on"] == "labels.json"
+    maps = network.heatmaps(torch.full((1, 3, 96, 64), 128.0))
     assert maps.shape == (1, 17, 24, 16)
     assert torch.isfinite(maps).all()
 
 
-def test_nothing_is_learnt_at_learning_rate_0(persons, tmp_path):
-    """What the test above asks for is not there from the start."""
+@pytest.mark.slow
+def test_train_pose_learns_nothing_at_learning_rate_0(persons, tmp_path):
+    """The loss that the test above demands is not there from the start."""
     short = ["--learning-rate", "0", "--steps", "8", "--log-every", "4"]
-    assert module_of("train_pose").main(["--data", str(persons), "--output", str(tmp_path), *SMALL, *short]) == 0
+    train(train_pose, "--data", persons, "--output", tmp_path, *SMALL, *short)
     assert all(row["loss"] > LEARNT for row in history(tmp_path))
 
 
-def test_a_killed_training_goes_on(persons, undisturbed, tmp_path):
+@pytest.mark.slow
+def test_train_pose_resumes_after_a_kill(persons, uninterrupted, tmp_path):
     command = ("--data", persons, "--output", tmp_path, "--name", "walk", *SMALL)
     process = start("train_pose", *command)
     deadline = time.monotonic() + 600
     while not (tmp_path / CHECKPOINT_NAME).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
     assert not (tmp_path / "walk.safetensors").exists()
     stopped_at = torch.load(tmp_path / CHECKPOINT_NAME, weights_only=True)["step"]
     assert 0 < stopped_at < STEPS
-    output = run("train_pose", *command)
-    assert steps_said(output) == list(range(stopped_at + EVERY, STEPS + 1, EVERY))
+    resumed = train(train_pose, *command)
+    assert logged_steps(resumed) == list(range(stopped_at + EVERY, STEPS + 1, EVERY))
     assert [row["step"] for row in history(tmp_path)] == [4, 8, 12, 16]
-    whole, parts = weights(undisturbed[0]), weights(tmp_path)
+    whole, parts = weights(uninterrupted[0]), weights(tmp_path)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
-def test_workers_of_ray_train_share_the_work(persons, undisturbed, tmp_path):
-    """On a Ray of its own. Each worker takes the mean over its half of a batch: the weights are close, not equal."""
+def test_train_pose_shares_batches_among_workers_of_ray_train(persons, uninterrupted, tmp_path):
+    """On a local Ray. Each worker takes the mean over its half of a batch: the weights are close, not equal."""
     command = ("--data", persons, "--output", tmp_path, "--name", "walk", *SMALL, "--workers", 2)
-    output = run("train_pose", *command)
+    process = start("train_pose", *command)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
     assert [row["step"] for row in history(tmp_path)] == [4, 8, 12, 16], output
-    assert steps_said(output) == [4, 8, 12, 16], output
+    assert logged_steps(output) == [4, 8, 12, 16], output
     assert history(tmp_path)[-1]["loss"] < LEARNT
-    one, two = weights(undisturbed[0]), weights(tmp_path)
-    at_first = recipe_of("train_pose", *command).prepare("cpu").network.state_dict()
-    travelled = distance(one, at_first)
-    assert travelled > 0
-    assert distance(one, two) < 0.5 * travelled
+    alone, shared = weights(uninterrupted[0]), weights(tmp_path)
+    initial = recipe_of(*command).prepare("cpu").network.state_dict()
+    change = distance(alone, initial)
+    assert change > 0
+    assert distance(alone, shared) < 0.5 * change
     load_pose_network(str(tmp_path / "walk.safetensors"))
 
 
-def test_what_stopped_a_worker_is_said(persons, tmp_path, monkeypatch, capsys):
-    """Ray Train's own first line only says that one stopped."""
+def test_train_pose_reports_the_error_of_a_worker(persons, tmp_path, monkeypatch, capsys):
+    """The first line of Ray Train's own error only says that a worker stopped."""
 
-    class Stopped:
+    class StoppedTrainer:
         def __init__(self, *arguments, **options):
             pass
 
@@ -161,26 +183,22 @@ def test_what_stopped_a_worker_is_said(persons, tmp_path, monkeypatch, capsys):
             trace = 'Traceback (most recent call last):\n  File "x.py"\nposebatch.errors.TrainingError: x.pt: damaged\n'
             raise WorkerGroupError(f"[Rank 0 Error Snippet]:\n{trace}", {})
 
-    monkeypatch.setattr("ray.train.torch.TorchTrainer", Stopped)
-    monkeypatch.setattr("posebatch.training.launch._ray_connection", lambda workers: nullcontext())
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", StoppedTrainer)
+    monkeypatch.setattr("posebatch.run.workers.ray_session.connect_to_ray", lambda *_, **__: nullcontext())
     words = ["--data", persons, "--output", tmp_path, *SMALL, "--workers", "2"]
-    assert module_of("train_pose").main([*map(str, words)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(
-        f"train_pose: {tmp_path}: Ray Train gave up (posebatch.core.errors.TrainingError: x.pt: damaged);"
+    assert train_pose([*map(str, words)], None) == 2
+    assert capsys.readouterr().err.startswith(
+        f"train_pose: {tmp_path}: Ray Train gave up (posebatch.errors.TrainingError: x.pt: damaged);"
     )
 
 
-def distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
-    return sum((one[key].float() - other[key].float()).square().sum().item() for key in one) ** 0.5
-
-
-def test_a_detector_learns_and_can_be_used(persons, tmp_path):
+@pytest.mark.slow
+def test_train_detector_learns_and_writes_a_usable_network(persons, tmp_path):
     scenes = write_scenes(tmp_path / "scenes.parquet", 2)
     command = ("--data", scenes, "--start", DETECTOR, "--batch-size", 2, "--warmup-steps", 0, "--log-every", 1,
                "--device", "cpu", "--output", tmp_path, "--persons", persons, "--name", "gym")  # fmt: skip
-    output = run("train_detector", *command, "--steps", 3, "--validate", scenes)
-    assert re.findall(r"step (\d) of 3", output) == ["1", "2", "3"]
+    output = train(train_detector, *command, "--steps", 3, "--validate", scenes)
+    assert re.findall(r"step: (\d)/3, ", output) == ["1", "2", "3"]
     losses = [row["loss"] for row in history(tmp_path)]
     assert all(0 < loss < 10 for loss in losses)
     assert len(set(losses)) == 3
@@ -190,14 +208,13 @@ def test_a_detector_learns_and_can_be_used(persons, tmp_path):
     detector.detect(RgbPixels(torch.full((1, 40, 60, 3), 128, dtype=torch.uint8)))
 
 
-# What cannot be done
+# Errors
 
 MISTAKES = [
-    # words, what is said
+    # words, message
     (["--data", "nowhere.parquet"], "nowhere.parquet: no such file"),
     (["--data", "DATA", "--start", "nothing_known"], "nothing_known"),
     (["--data", "DATA", "--steps", "0"], "steps must be at least 1, got 0"),
-    (["--data", "DATA", "--log-every", "0"], "log_every must be at least 1"),
     (["--data", "DATA", "--learning-rate", "-1"], "learning_rate must not be negative"),
     (["--data", "DATA", "--flip", "2"], "flip must be in 0..1, got 2"),
     (["--data", "DATA", "--workers", "0"], "--workers must be at least 1"),
@@ -205,61 +222,67 @@ MISTAKES = [
     (["--data", "DATA", "--name", "a/b"], "without folder"),
     (["--data", "DATA", "--validate", "nowhere.json"], "nowhere.json"),
     (["--data", "DATA", "--output", "DATA/below"], "choose another --output"),
+    (["--data", "DATA", "--input-size", "100", "100"], "input_size_wh must be two multiples of 32"),
 ]
 
 
-@pytest.mark.parametrize(("job", "network"), [("train_pose", POSE), ("train_detector", DETECTOR)])
-@pytest.mark.parametrize(("words", "said"), MISTAKES)
-def test_mistakes_are_said(job, network, words, said, persons, tmp_path, capsys):
-    if job == "train_detector":
-        persons = write_scenes(tmp_path / "scenes.parquet", 1)
-    given = [word.replace("DATA", str(persons)) for word in words]
-    defaults = ["--start", network, "--output", str(tmp_path / "out"), "--device", "cpu"]
-    assert module_of(job).main([*defaults, *given]) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith(f"{job}: ")
-    assert said in output.err
-    assert output.err.count("\n") == 1
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+def test_train_pose_reports_errors(words, message, persons, tmp_path, capsys):
+    words = [word.replace("DATA", str(persons)) for word in words]
+    defaults = ["--start", POSE, "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert train_pose([*defaults, *words], None) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("train_pose: ")
+    assert message in errors
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("job", "words"),
+    ("words", "message"), [MISTAKES[0], MISTAKES[1], (["--data", "DATA", "--mosaic", "2"], "mosaic must be in 0..1")]
+)
+def test_train_detector_reports_errors(words, message, tmp_path, capsys):
+    scenes = write_scenes(tmp_path / "scenes.parquet", 1)
+    words = [word.replace("DATA", str(scenes)) for word in words]
+    defaults = ["--start", DETECTOR, "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert train_detector([*defaults, *words], None) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("train_detector: ")
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
     [
-        ("train_pose", []),
         ("train_pose", ["--data", "x", "--output", "y", "--architecture", "alexnet"]),
         ("train_detector", ["--data", "x", "--output", "y", "--steps", "many"]),
     ],
 )
-def test_a_wrong_command_line_shows_the_usage(job, words, capsys):
+def test_training_scripts_show_the_usage_for_wrong_flags(script, words, capsys):
     with pytest.raises(SystemExit, match="2"):
-        module_of(job).main(words)
+        module_of(script).main(words)
     assert "usage: " in capsys.readouterr().err
 
 
-def test_sources_are_repeated_as_asked(persons):
-    recipe = recipe_of("train_pose", "--data", persons, "--output", "out", "--start", POSE, "--repeat", "drawn=3")
-    assert recipe.repeats == (("drawn", 3),)
-    assert len(recipe.prepare("cpu")._examples) == 3 * 4
-
-
-def test_a_size_that_no_network_takes_is_said_as_a_command(persons, tmp_path):
-    process = start("train_pose", "--data", persons, "--output", tmp_path, "--start", POSE, "--input-size", 100, 100)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 2
-    assert output.startswith("train_pose: input_size_wh must be two multiples of 32")
-    assert "Traceback" not in output
-
-
 @pytest.mark.parametrize(
-    ("job", "augmentation"), [("train_pose", PoseAugmentation()), ("train_detector", SceneAugmentation())]
+    ("script", "augmentation"), [("train_pose", PoseAugmentation()), ("train_detector", SceneAugmentation())]
 )
-def test_the_help_shows_every_default(job, augmentation, capsys):
+def test_training_scripts_show_examples_and_defaults(script, augmentation, capsys):
     with pytest.raises(SystemExit, match="0"):
-        module_of(job).main(["--help"])
+        module_of(script).main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
+    assert f"python jobs/{script}.py" in text
     for name, default in vars(augmentation).items():
         flag = name.replace("_", "-")
         assert re.search(rf"--{flag} \S+ default: {default:g}\b", text), flag
+
+
+# Recipes
+
+
+def test_pose_recipe_repeats_sources(persons):
+    recipe = recipe_of("--data", persons, "--output", "out", "--start", POSE, "--repeat", "drawn=3")
+    assert recipe.repeats == (("drawn", 3),)
+    assert len(recipe.prepare("cpu")._examples) == 3 * 4
 
 
 @pytest.mark.parametrize(
@@ -271,6 +294,6 @@ def test_the_help_shows_every_default(job, augmentation, capsys):
         (["--frozen-blocks", "2", "--backbone-rate", "0.5"], (0.5, 2)),
     ],
 )
-def test_a_backbone_that_knows_nothing_learns_all_of_it(words, expected):
-    task = recipe_of("train_pose", "--data", "x", "--output", "y", *words).task
+def test_pose_recipe_trains_an_untrained_backbone_fully(words, expected):
+    task = recipe_of("--data", "x", "--output", "y", *words).task
     assert (task.backbone_rate, task.frozen_blocks) == expected

@@ -1,4 +1,4 @@
-"""The loop: the same steps whatever happens in between, and checkpoints that are whole or not there."""
+"""The training loop: the same steps after a kill, and whole checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,12 +47,12 @@ def same(one, other):
         (5, LoopSettings(10, learning_rate=0), 0),
     ],
 )
-def test_the_learning_rate_rises_stays_and_falls(step, settings, rate):
+def test_learning_rate_at_rises_stays_and_falls(step, settings, rate):
     assert learning_rate_at(step, settings) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(1, 1), (8, 2), (7, 3), (2, 4)])
-def test_each_example_goes_to_one_worker(batch_size, count):
+def test_examples_of_gives_each_example_to_one_worker(batch_size, count):
     stream = [
         number
         for step in range(5)
@@ -69,12 +69,12 @@ def test_each_example_goes_to_one_worker(batch_size, count):
         ("seed", -1), ("learning_rate", -1e-3), ("warmup_steps", -1), ("constant_share", 1.1), ("ema_decay", -0.1),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_work_are_refused(field, value):
+def test_loop_settings_refuse_impossible_values(field, value):
     with pytest.raises(ValueError, match=field):
         LoopSettings(**{"steps": 1, field: value})
 
 
-def test_the_line_is_found(tmp_path):
+def test_train_fits_a_line(tmp_path):
     train(Line(), replace(SETTINGS, steps=150), tmp_path)
     averaged, history = averaged_weights(tmp_path)
     assert averaged["weight"].item() == pytest.approx(3, abs=0.1)
@@ -82,7 +82,7 @@ def test_the_line_is_found(tmp_path):
     assert history[-1]["loss"] < 0.05 < history[0]["loss"]
 
 
-def test_the_result_is_the_running_mean_of_the_weights(tmp_path):
+def test_averaged_weights_are_the_running_mean(tmp_path):
     task = Line()
     train(task, SETTINGS, tmp_path)
     mean, *later = [*task.weights[1:], task.network.weight.item()]
@@ -91,7 +91,7 @@ def test_the_result_is_the_running_mean_of_the_weights(tmp_path):
     assert averaged_weights(tmp_path)[0]["weight"].item() == pytest.approx(mean, rel=1e-5)
 
 
-def test_parts_make_the_same_as_the_whole(tmp_path):
+def test_train_resumed_equals_train_uninterrupted(tmp_path):
     whole, first, second = Line(), Line(), Line()
     train(whole, SETTINGS, tmp_path / "whole")
 
@@ -120,7 +120,7 @@ def test_parts_make_the_same_as_the_whole(tmp_path):
     assert [row["step"] for row in one["history"] if "AP" in row] == [4, 8, 10]
 
 
-def test_a_finished_training_goes_on_with_more_steps_and_stays_with_as_many(tmp_path):
+def test_train_continues_only_with_more_steps(tmp_path):
     train(Line(), SETTINGS, tmp_path)
     finished = (tmp_path / CHECKPOINT_NAME).read_bytes()
     again, longer = Line(), Line()
@@ -133,35 +133,35 @@ def test_a_finished_training_goes_on_with_more_steps_and_stays_with_as_many(tmp_
 
 
 @pytest.mark.parametrize(
-    ("task", "changed", "told"),
+    ("task", "changed", "message"),
     [
         (Line(inputs=2), {}, "weight"),
         (Line(), {"batch_size": 4}, "'batch_size': 3"),
         (Line(), {"seed": 1}, "'seed': 0"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(tmp_path, task, changed, told):
+def test_train_refuses_a_checkpoint_of_another_training(tmp_path, task, changed, message):
     train(Line(), SETTINGS, tmp_path)
-    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_NAME}: this checkpoint cannot be gone on from .*{told}"):
+    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_NAME}: cannot resume from this checkpoint .*{message}"):
         train(task, replace(SETTINGS, **changed), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint", None], ids=["empty", "foreign", "cut"])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+def test_train_refuses_a_damaged_checkpoint(tmp_path, damage):
     train(Line(), SETTINGS, tmp_path)
     path = tmp_path / CHECKPOINT_NAME
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
-    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_NAME}: this checkpoint cannot be gone on from"):
+    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_NAME}: cannot resume from this checkpoint"):
         train(Line(), SETTINGS, tmp_path)
 
 
-def test_a_torch_file_that_is_no_checkpoint_is_named(tmp_path):
+def test_train_refuses_a_torch_file_that_is_no_checkpoint(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / CHECKPOINT_NAME)
     with pytest.raises(TrainingError, match=CHECKPOINT_NAME):
         train(Line(), SETTINGS, tmp_path)
 
 
-def test_a_loss_that_is_no_number_ends_the_training_before_it_is_learnt(tmp_path):
+def test_train_stops_before_learning_from_a_nan_loss(tmp_path):
     broken_in_step_five = 5 * SETTINGS.batch_size
     with pytest.raises(TrainingError, match=r"the loss is nan at step 6; lower the learning rate \(0\.1\)"):
         train(Line(broken_at=broken_in_step_five), replace(SETTINGS, log_every=10), tmp_path)
@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_ends_the_training_before_it_is_learnt(tmp_path
     assert torch.isfinite(state(tmp_path)["network"]["weight"]).all()
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, monkeypatch):
+def test_train_keeps_the_last_checkpoint_if_killed_while_saving(tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -189,7 +189,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_NAME]
 
 
-def test_each_new_row_is_reported(tmp_path):
+def test_train_reports_each_new_row(tmp_path):
     rows = []
     train(Line(), SETTINGS, tmp_path, Worker(), lambda history: rows.append(history[-1]))
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10]
@@ -197,6 +197,6 @@ def test_each_new_row_is_reported(tmp_path):
     assert rows[0]["learning_rate"] == pytest.approx(0.1)
 
 
-def test_mixed_precision_learns_too(tmp_path):
+def test_train_learns_in_mixed_precision(tmp_path):
     train(Line(), replace(SETTINGS, steps=100, bf16=True), tmp_path)
     assert averaged_weights(tmp_path)[0]["weight"].item() == pytest.approx(3, abs=0.3)

@@ -1,4 +1,4 @@
-"""Cut-out persons: keypoints stay on what they mark, whatever the crop, and training sees what inference sees."""
+"""Person crops: keypoints stay on their pixels in every crop, and training crops like inference."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from posebatch.pose.pixels import sample_crop
 from posebatch.training.pose_augmentation import (
     NO_AUGMENTATION,
     PoseAugmentation,
-    cut_person,
+    crop_person,
     half_body_box,
     random_placement,
     vary_colours,
@@ -45,11 +45,11 @@ def centre_of_mass(pixels):
 @pytest.mark.parametrize("mirrored", [False, True])
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), joint=st.integers(0, NUM_KEYPOINTS - 1))
-def test_a_keypoint_stays_on_what_it_marks(mirrored, seed, joint):
+def test_crop_person_keeps_keypoints_on_their_pixels(mirrored, seed, joint):
     random = np.random.default_rng(seed)
     points = random.uniform(BOX[:2], BOX[2:], (NUM_KEYPOINTS, 2))
     augmentation = PoseAugmentation(flip=float(mirrored), rotation=1, half_body=0.5, shift=0.2, **PLACEMENT_ONLY)
-    crop = cut_person(dotted(*points[joint]), targets(points, BOX), SIZE, augmentation, random)
+    crop = crop_person(dotted(*points[joint]), targets(points, BOX), SIZE, augmentation, random)
     marked = FLIP_ORDER[joint] if mirrored else joint
     where = crop.person.keypoints[marked]
     far_inside = ((where > 14) & (where < np.array(SIZE) - 15)).all()
@@ -60,7 +60,7 @@ def test_a_keypoint_stays_on_what_it_marks(mirrored, seed, joint):
         assert crop.person.weights[marked] == 0
 
 
-def test_left_and_right_change_places_in_the_mirror():
+def test_crop_person_swaps_sides_when_mirrored():
     left, right = KEYPOINT_NAMES.index("left_wrist"), KEYPOINT_NAMES.index("right_wrist")
     points = np.full((NUM_KEYPOINTS, 2), 110.0)
     points[left], points[right] = (90, 100), (140, 120)
@@ -68,8 +68,8 @@ def test_left_and_right_change_places_in_the_mirror():
     weights[left], present[right] = 0.4, False
     flip = PoseAugmentation(1, 0, 0, 0, 0, 0, 0, 0, 0)
     person = targets(points, BOX, weights, present)
-    plain = cut_person(dotted(90, 100), person, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
-    mirror = cut_person(dotted(90, 100), person, SIZE, flip, np.random.default_rng(0))
+    plain = crop_person(dotted(90, 100), person, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
+    mirror = crop_person(dotted(90, 100), person, SIZE, flip, np.random.default_rng(0))
     assert mirror.person.keypoints[right] == pytest.approx(
         [SIZE[0] - 1 - plain.person.keypoints[left, 0], plain.person.keypoints[left, 1]]
     )
@@ -87,17 +87,17 @@ def test_left_and_right_change_places_in_the_mirror():
         ((-30.0, 100.0, 60.0, 260.0), 0.02),  # over the picture's edge, where one blends to black and the other cuts
     ],
 )
-def test_training_and_inference_see_the_same(box, differing):
+def test_crop_person_equals_the_crop_of_inference(box, differing):
     noise = np.random.default_rng(5).integers(0, 256, (22, 24, 3), dtype=np.uint8)
     picture = np.asarray(Image.fromarray(noise).resize(PICTURE, Image.Resampling.BICUBIC))
-    crop = cut_person(encoded(picture), targets(box=box), SIZE, NO_AUGMENTATION, np.random.default_rng(0))
+    crop = crop_person(encoded(picture), targets(box=box), SIZE, NO_AUGMENTATION, np.random.default_rng(0))
     region = crop_regions(np.array([box]), SIZE[0] / SIZE[1], BOX_PADDING)[0]
     seen = sample_crop(torch.from_numpy(picture.copy()), region, SIZE).permute(1, 2, 0).numpy()
     distance = np.abs(crop.pixels - seen).max(axis=2)
     assert (distance > 1.5).mean() <= differing
 
 
-def test_crops_turn_and_grow_as_far_as_asked():
+def test_random_placement_stays_within_its_limits():
     turns, sizes = [], []
     for seed in range(60):
         augmentation = PoseAugmentation(0, 0.3, 40, 0.6, 0, 0, 0, 0, 0)
@@ -113,18 +113,18 @@ def test_crops_turn_and_grow_as_far_as_asked():
     assert 1.2 * plain < max(sizes) <= 1.3 * plain
 
 
-def test_joints_outside_do_not_count():
+def test_crop_person_gives_joints_outside_no_weight():
     points = np.full((NUM_KEYPOINTS, 2), 110.0)
     points[[3, 4]] = -400, -400
     weights, present = np.full(NUM_KEYPOINTS, 0.5), np.ones(NUM_KEYPOINTS, bool)
     present[4] = False  # that nothing is there is as true in the crop
-    crop = cut_person(
+    crop = crop_person(
         dotted(0, 0), targets(points, BOX, weights, present), SIZE, NO_AUGMENTATION, np.random.default_rng(0)
     )
     assert crop.person.weights.tolist() == [0.5] * 3 + [0.0] + [0.5] * 13
 
 
-def test_half_of_a_body_is_the_box_of_its_joints():
+def test_half_body_box_encloses_its_joints():
     points = np.full((NUM_KEYPOINTS, 2), 100.0)
     points[:11, 1] = np.linspace(60, 90, 11)
     points[11:] = np.linspace([80, 120], [120, 160], 6)
@@ -137,9 +137,9 @@ def test_half_of_a_body_is_the_box_of_its_joints():
     assert half_body_box(no_legs, upper=False).tolist() == list(BOX)
 
 
-def test_the_same_random_numbers_give_the_same_crop():
+def test_crop_person_is_determined_by_its_generator():
     crops = [
-        cut_person(dotted(110, 100), targets(box=BOX), SIZE, PoseAugmentation(), np.random.default_rng(seed))
+        crop_person(dotted(110, 100), targets(box=BOX), SIZE, PoseAugmentation(), np.random.default_rng(seed))
         for seed in (1, 1, 2)
     ]
     assert np.array_equal(crops[0].pixels, crops[1].pixels)
@@ -147,7 +147,7 @@ def test_the_same_random_numbers_give_the_same_crop():
 
 
 @pytest.mark.parametrize("field", ["occlusion", "low_resolution", "colour"])
-def test_pixels_vary_as_asked(field):
+def test_vary_pixels_varies_only_what_is_enabled(field):
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (128, 96, 3), dtype=np.uint8))
     still = vary_pixels(picture, NO_AUGMENTATION, np.random.default_rng(0))
     assert np.array_equal(still, np.asarray(picture))
@@ -157,19 +157,19 @@ def test_pixels_vary_as_asked(field):
     assert not np.array_equal(varied, still)
 
 
-def test_colours_are_left_alone_where_nothing_is_asked():
+def test_vary_colours_changes_nothing_at_probability_0():
     picture = Image.new("RGB", (4, 4), (10, 20, 30))
     assert (vary_colours(picture, 0, np.random.default_rng(0)) == (10, 20, 30)).all()
 
 
-def test_the_defaults_are_those_of_the_papers_code():
+def test_pose_augmentation_defaults_are_those_of_the_paper():
     """lib/dataset/JointsDataset.py and experiments/coco: FLIP, SCALE_FACTOR 0.3, ROT_FACTOR 40, 0.6 of the time."""
     augmentation = PoseAugmentation()
     assert (augmentation.flip, augmentation.scale) == (0.5, 0.3)
     assert (augmentation.rotation_degrees, augmentation.rotation) == (40, 0.6)
 
 
-def test_without_augmentation_the_placement_is_that_of_inference():
+def test_random_placement_without_augmentation_is_that_of_inference():
     to_image, mirrored = random_placement(targets(box=BOX), SIZE, NO_AUGMENTATION, np.random.default_rng(0))
     assert not mirrored
     region = crop_regions(np.array([BOX]), SIZE[0] / SIZE[1])[0]
@@ -177,6 +177,6 @@ def test_without_augmentation_the_placement_is_that_of_inference():
 
 
 @pytest.mark.parametrize(("field", "value"), [("flip", 1.5), ("scale", -0.1), ("half_body", float("nan"))])
-def test_shares_are_shares(field, value):
+def test_pose_augmentation_refuses_values_outside_shares(field, value):
     with pytest.raises(ValueError, match=f"{field} must be in 0..1"):
         PoseAugmentation(**{field: value})

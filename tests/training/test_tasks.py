@@ -1,4 +1,4 @@
-"""What the two networks learn: losses against plain arithmetic, and which weights a step may change."""
+"""The training tasks: losses against plain arithmetic, and the weights that a step may change."""
 
 from dataclasses import replace
 from typing import get_args
@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from support.training_factories import write_persons, write_scenes
+from support.training_factories import NO_SCENE_AUGMENTATION, write_persons, write_scenes
 
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.models.networks.pose_resnet import MobileNetShape, PoseMobileNet
@@ -14,7 +14,7 @@ from posebatch.models.networks.ssdlite import INPUT_SIZE, build_person_ssd
 from posebatch.models.weights.names import EMBEDDED, resolve
 from posebatch.pose.crops import apply_affine, grid_to_frame
 from posebatch.pose.heatmaps import decode_heatmaps
-from posebatch.training.detector_augmentation import NO_SCENE_AUGMENTATION, SceneAugmentation
+from posebatch.training.detector_augmentation import SceneAugmentation
 from posebatch.training.detector_examples import SceneTargets, read_scenes
 from posebatch.training.detector_task import DetectorTask, DetectorTaskSettings, class_loss, match_anchors
 from posebatch.training.loop import LoopSettings, train
@@ -76,7 +76,7 @@ def tensors(*arrays):
     return [torch.from_numpy(array).float() for array in arrays]
 
 
-def test_the_squared_error_is_a_weighted_mean():
+def test_squared_error_is_a_weighted_mean():
     maps, target, weight = some_maps()
     expected = sum(
         weight[i, k] * ((maps[i, k] - target[i, k]) ** 2).mean() for i in range(2) for k in range(NUM_KEYPOINTS)
@@ -84,7 +84,7 @@ def test_the_squared_error_is_a_weighted_mean():
     assert squared_error(*tensors(maps, target, weight)).item() == pytest.approx(expected / weight.sum(), rel=1e-5)
 
 
-def test_the_cross_entropy_compares_where_maps_are_high():
+def test_spatial_cross_entropy_equals_plain_arithmetic():
     maps, target, weight = some_maps()
     weight[0, 0] = 0  # nothing is there
     expected = 0.0
@@ -98,12 +98,12 @@ def test_the_cross_entropy_compares_where_maps_are_high():
 
 
 @pytest.mark.parametrize("loss", [squared_error, spatial_cross_entropy])
-def test_where_nothing_is_known_nothing_is_lost(loss):
+def test_losses_without_weight_are_0(loss):
     maps, target, weight = some_maps()
     assert loss(*tensors(maps, target, 0 * weight)).item() == 0
 
 
-def test_heatmaps_lie_edge_on_edge_with_the_crop():
+def test_heatmap_targets_share_edges_with_the_crop():
     keypoints = np.random.default_rng(1).uniform([10, 10], [50, 80], (1, NUM_KEYPOINTS, 2))
     present = np.arange(NUM_KEYPOINTS) != 5
     person = PlacedPerson(np.eye(2, 3), keypoints[0], np.linspace(0, 1, NUM_KEYPOINTS), present)
@@ -120,7 +120,7 @@ def test_heatmaps_lie_edge_on_edge_with_the_crop():
     assert found[0, inside] == pytest.approx(keypoints[0, inside], abs=0.5)
 
 
-def test_a_batch_has_the_losses_it_adds_up(persons):
+def test_pose_task_loss_is_the_sum_of_its_parts(persons):
     task = pose_task(persons, cross_entropy=0.6)
     early, late = (task.loss(task.network, range(2), progress) for progress in (0.5, 0.9))
     assert early["loss"].item() == pytest.approx(500 * early["mse"].item() + 0.6 * early["cross_entropy"].item())
@@ -129,14 +129,14 @@ def test_a_batch_has_the_losses_it_adds_up(persons):
 
 
 @pytest.mark.parametrize("crops_on_device", [False, True])
-def test_an_example_is_the_same_whenever_it_comes(persons, crops_on_device):
+def test_pose_task_examples_depend_on_their_number_only(persons, crops_on_device):
     one, other = (pose_task(persons, PoseAugmentation(), crops_on_device=crops_on_device) for _ in range(2))
     numbers = [one.loss(one.network, range(first, first + 2), 0)["loss"].item() for first in (0, 4)]
     assert [other.loss(other.network, range(first, first + 2), 0)["loss"].item() for first in (4, 0)] == numbers[::-1]
     assert numbers[0] != numbers[1]
 
 
-def test_channels_come_in_the_order_of_the_record(persons):
+def test_pose_task_orders_channels_by_the_record(persons):
     plain, swapped = pose_task(persons), pose_task(persons)
     swapped._record = replace(POSE, channel_order="BGR")
     crop, _ = plain._crops([0], torch.device("cpu"))
@@ -157,7 +157,7 @@ def changed(task, folder):
 
 
 @pytest.mark.parametrize("batch_norms", get_args(BatchNorms))
-def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, batch_norms):
+def test_pose_task_step_keeps_frozen_blocks(persons, tmp_path, batch_norms):
     moved, known = changed(pose_task(persons, frozen_blocks=3, batch_norms=batch_norms), tmp_path)
     frozen = {key for key in known if key.startswith(("backbone.0.", "backbone.1.", "backbone.2."))}
     assert frozen
@@ -168,7 +168,7 @@ def test_a_step_leaves_the_frozen_blocks_of_a_pose_network(persons, tmp_path, ba
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_a_step_leaves_the_frozen_blocks_of_a_detector(scenes, tmp_path, fold):
+def test_detector_task_step_keeps_frozen_blocks(scenes, tmp_path, fold):
     moved, known = changed(detector_task(scenes, frozen_blocks=2, fold_batch_norms=fold), tmp_path)
     frozen = {key for key in known if key.startswith(("backbone.stage0.0.", "backbone.stage0.1."))}
     assert frozen
@@ -177,7 +177,7 @@ def test_a_step_leaves_the_frozen_blocks_of_a_detector(scenes, tmp_path, fold):
     assert any(key.startswith("backbone.stage0.3") for key in moved)
 
 
-def test_everything_that_learns_is_in_one_group():
+def test_split_parameters_covers_all_learning_parameters():
     network = PoseMobileNet(MobileNetShape(deconv_width=8))
     backbone, head = split_parameters(network, frozen_blocks=2)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -212,7 +212,7 @@ LOWER = [0.9, 0.9, 0.94, 0.94]  # in the last one, which it overlaps by next to 
         ([[0, 0, 1, 1], FIRST], [True, False], [0, -1, -1, -1, -1], [0] * 5),
     ],
 )
-def test_anchors_find_their_persons(boxes, ignored, person, negative):
+def test_match_anchors_finds_positives_and_negatives(boxes, ignored, person, negative):
     scene = SceneTargets(np.array(boxes, float).reshape(-1, 4) * INPUT_SIZE, np.array(ignored, bool))
     match = match_anchors(ANCHORS, scene)
     assert match.box.tolist() == person
@@ -230,7 +230,7 @@ def test_anchors_find_their_persons(boxes, ignored, person, negative):
         (4, 5, 9 * LN2 / 4),
     ],
 )
-def test_negatives_are_counted(positives, negatives, loss):
+def test_class_loss_limits_negatives(positives, negatives, loss):
     logits = torch.zeros(1, 40, 2, requires_grad=True)
     numbers = torch.arange(40)[None]
     positive, negative = numbers < positives, (numbers >= positives) & (numbers < positives + negatives)
@@ -240,7 +240,7 @@ def test_negatives_are_counted(positives, negatives, loss):
     assert torch.isfinite(logits.grad).all()
 
 
-def test_the_hardest_negatives_are_chosen():
+def test_class_loss_takes_the_hardest_negatives():
     logits = torch.zeros(1, 40, 2)
     logits[0, 20:32, 1] = 5.0  # twelve that are taken for persons
     positive = (torch.arange(40) < 1)[None]
@@ -252,7 +252,7 @@ def test_the_hardest_negatives_are_chosen():
     assert class_loss(logits, positive, known).item() == pytest.approx(6 * LN2 + 5 * surely, rel=1e-5)
 
 
-def test_pictures_without_persons_can_be_learnt_from(scenes):
+def test_detector_task_learns_from_pictures_without_persons(scenes):
     task = detector_task(scenes)
     nobody = next(number for number in range(5) if not len(task._canvas(number).targets.ignore))
     losses = task.loss(task.network, range(nobody, nobody + 1), 0)
@@ -261,13 +261,13 @@ def test_pictures_without_persons_can_be_learnt_from(scenes):
     assert all(torch.isfinite(p.grad).all() for p in task.network.parameters() if p.grad is not None)
 
 
-def test_a_box_that_is_found_exactly_costs_nothing(scenes):
+def test_detector_task_box_loss_of_exact_boxes_is_0(scenes):
     task = detector_task(scenes, augmentation=SceneAugmentation(mosaic=1))
     losses = task.loss(task.network, range(5), 0)
     assert losses["loss"].item() == pytest.approx(losses["class_loss"].item() + 2 * losses["box_loss"].item(), rel=1e-5)
 
     class Perfect(torch.nn.Module):
-        """Says each person's own box at every anchor that stands for it."""
+        """Returns each person's own box at every anchor that matches it."""
 
         def forward(self, images):
             matches = [match_anchors(task._anchors, task._canvas(number).targets) for number in range(5)]

@@ -1,4 +1,4 @@
-"""Where a training starts and what it leaves: other networks' weights taken over, and weight files that work."""
+"""Warm starts from other networks, and the weight files of results."""
 
 import copy
 import json
@@ -51,8 +51,8 @@ def detector_recipe(data, **changed):
     return DetectorRecipe(name="mine", data=data, **{**plain, **changed})
 
 
-def lively(network, seed=0):
-    """Random weights, with batch norms that do something, in eval mode."""
+def randomize(network, seed=0):
+    """Draw random weights and batch norm statistics; returns the network in eval mode."""
     random = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -72,8 +72,11 @@ def images(n, width, height, seed=1):
 
 
 @torch.no_grad()
-def test_a_detector_with_a_top_down_path_starts_as_the_one_without():
-    plain, wide = lively(build_person_ssd("ssdlite_mobilenet_v2")), lively(build_person_ssd("ssdlite_mobilenet_v2_fpn"))
+def test_widen_detector_keeps_the_output():
+    plain, wide = (
+        randomize(build_person_ssd("ssdlite_mobilenet_v2")),
+        randomize(build_person_ssd("ssdlite_mobilenet_v2_fpn")),
+    )
     widen_detector(plain, wide)
     for one, other in zip(DetectorNetwork(plain)(images(1, 320, 320)), DetectorNetwork(wide)(images(1, 320, 320)),
                           strict=True):  # fmt: skip
@@ -81,8 +84,11 @@ def test_a_detector_with_a_top_down_path_starts_as_the_one_without():
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_the_top_down_path_of_a_start_can_learn():
-    plain, wide = lively(build_person_ssd("ssdlite_mobilenet_v2")), build_person_ssd("ssdlite_mobilenet_v2_fpn").eval()
+def test_widen_detector_leaves_new_layers_learnable():
+    plain, wide = (
+        randomize(build_person_ssd("ssdlite_mobilenet_v2")),
+        build_person_ssd("ssdlite_mobilenet_v2_fpn").eval(),
+    )
     widen_detector(plain, wide)
     logits, _ = DetectorNetwork(wide)(images(1, 320, 320))
     logits.square().sum().backward()
@@ -91,8 +97,11 @@ def test_the_top_down_path_of_a_start_can_learn():
 
 
 @torch.no_grad()
-def test_narrower_deconvolutions_lose_nothing_where_half_of_the_channels_are_copies():
-    wide, narrow = lively(PoseMobileNet(MobileNetShape(deconv_width=8))), PoseMobileNet(MobileNetShape(deconv_width=4))
+def test_narrow_deconvolutions_drops_copied_channels_without_loss():
+    wide, narrow = (
+        randomize(PoseMobileNet(MobileNetShape(deconv_width=8))),
+        PoseMobileNet(MobileNetShape(deconv_width=4)),
+    )
     for index in (0, 3, 6):
         deconv, norm = wide.deconv_layers[index], wide.deconv_layers[index + 1]
         deconv.weight[:, 4:] = deconv.weight[:, :4]
@@ -105,8 +114,11 @@ def test_narrower_deconvolutions_lose_nothing_where_half_of_the_channels_are_cop
 
 
 @torch.no_grad()
-def test_what_cannot_be_kept_is_approximated():
-    wide, narrow = lively(PoseMobileNet(MobileNetShape(deconv_width=8))), PoseMobileNet(MobileNetShape(deconv_width=4))
+def test_narrow_deconvolutions_approximates_dropped_channels():
+    wide, narrow = (
+        randomize(PoseMobileNet(MobileNetShape(deconv_width=8))),
+        PoseMobileNet(MobileNetShape(deconv_width=4)),
+    )
     narrow_deconvolutions(wide, [images(4, 64, 64)], narrow)
     wanted, found = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
     assert (found - wanted).std() < 0.7 * wanted.std()
@@ -122,8 +134,8 @@ def test_what_cannot_be_kept_is_approximated():
     ],
 )
 @torch.no_grad()
-def test_unfolded_batch_norms_do_what_folded_ones_did(build, size, besides):
-    network = lively(build())
+def test_unfold_batch_norms_keeps_the_output(build, size, besides):
+    network = randomize(build())
     folded = copy.deepcopy(network)
     fold_batch_norms(folded, besides)
     unfolded = build().eval()
@@ -149,7 +161,7 @@ def flat(output):
 
 
 @torch.no_grad()
-def test_the_result_is_the_averaged_pose_network(persons, tmp_path):
+def test_pose_recipe_finish_writes_the_averaged_network(persons, tmp_path):
     recipe = pose_recipe(persons, licence="ours")
     network = recipe.prepare("cpu").network
     history = [{"step": 1, "loss": 1.0, "AP": 0.12345, "AR": 0.5}, {"step": 2, "loss": 1.0}]
@@ -168,7 +180,7 @@ def test_the_result_is_the_averaged_pose_network(persons, tmp_path):
 
 
 @torch.no_grad()
-def test_the_result_is_the_averaged_detector(persons, scenes, tmp_path):
+def test_detector_recipe_finish_writes_the_averaged_network(persons, scenes, tmp_path):
     recipe = detector_recipe(scenes, persons=persons, persons_sources=("drawn",), repeat=2)
     task = recipe.prepare("cpu")
     record = recipe.finish(task.network.state_dict(), [{"step": 1, "loss": 1.0}], tmp_path / "mine.safetensors")
@@ -183,7 +195,7 @@ def test_the_result_is_the_averaged_detector(persons, scenes, tmp_path):
     assert found.scores == pytest.approx(wanted.scores, abs=0.02)
 
 
-def test_a_training_from_random_weights_starts_where_its_seed_says(persons):
+def test_pose_recipe_draws_random_weights_from_its_seed(persons):
     fresh = {"start": None, "architecture": "mobilenet_v2_d128", "task": PoseTaskSettings(batch_norms="all")}
     one, other, third = (
         pose_recipe(persons, **fresh, loop=LoopSettings(steps=1, seed=seed)).prepare("cpu").network.state_dict()
@@ -193,7 +205,7 @@ def test_a_training_from_random_weights_starts_where_its_seed_says(persons):
     assert not torch.equal(one["backbone.0.0.weight"], third["backbone.0.0.weight"])
 
 
-def test_a_backbone_is_taken_without_its_head(persons):
+def test_pose_recipe_takes_a_backbone_without_its_head(persons):
     unfolded = PoseTaskSettings(batch_norms="all")
     recipe = pose_recipe(persons, start=None, backbone=POSE, task=unfolded)
     network = recipe.prepare("cpu").network
@@ -202,7 +214,7 @@ def test_a_backbone_is_taken_without_its_head(persons):
     assert not torch.equal(network.state_dict()["final_layer.weight"], state["final_layer.weight"].float())
 
 
-def test_a_wide_pose_network_is_a_start_for_a_narrow_one(persons, tmp_path, monkeypatch):
+def test_pose_recipe_narrows_a_wide_start(persons, tmp_path, monkeypatch):
     monkeypatch.setattr("posebatch.training.recipes._CALIBRATION_BATCHES", 1)
     start = tmp_path / "wide.safetensors"
     record = replace(resolve("pose", POSE), architecture="mobilenet_v2", sha256="")
@@ -220,7 +232,7 @@ def test_a_wide_pose_network_is_a_start_for_a_narrow_one(persons, tmp_path, monk
         ("mobilenet_v2_1280", "mobilenet_v2_d128"),
     ],
 )
-def test_a_pose_network_of_another_architecture_is_no_start(persons, tmp_path, trained, architecture):
+def test_pose_recipe_refuses_a_start_of_another_architecture(persons, tmp_path, trained, architecture):
     start = tmp_path / "other.safetensors"
     record = replace(resolve("pose", POSE), architecture=trained, sha256="")
     save_weights(start, record, build_pose_network(trained).state_dict())
@@ -228,7 +240,7 @@ def test_a_pose_network_of_another_architecture_is_no_start(persons, tmp_path, t
         pose_recipe(persons, start=str(start), architecture=architecture).prepare("cpu")
 
 
-def test_a_detector_of_another_architecture_is_no_start(scenes, tmp_path):
+def test_detector_recipe_refuses_a_start_of_another_architecture(scenes, tmp_path):
     start = tmp_path / "wide.safetensors"
     record = replace(resolve("detector", DETECTOR), architecture="ssdlite_mobilenet_v2_fpn", sha256="")
     ssd = build_person_ssd("ssdlite_mobilenet_v2_fpn")
@@ -237,7 +249,7 @@ def test_a_detector_of_another_architecture_is_no_start(scenes, tmp_path):
         detector_recipe(scenes, start=str(start), architecture="ssdlite_mobilenet_v2").prepare("cpu")
 
 
-def test_a_start_that_is_not_there_and_data_that_are_not(persons, tmp_path):
+def test_pose_recipe_refuses_missing_files(persons, tmp_path):
     with pytest.raises(WeightsError, match="nowhere"):
         pose_recipe(persons, start=str(tmp_path / "nowhere.safetensors")).prepare("cpu")
     with pytest.raises(InputError, match="nowhere"):
@@ -247,21 +259,21 @@ def test_a_start_that_is_not_there_and_data_that_are_not(persons, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "changed", "told"),
+    ("recipe", "changed", "message"),
     [
         (pose_recipe, {"input_size_wh": (100, 100)}, "multiples of 32"),
         (pose_recipe, {"architecture": "alexnet"}, "alexnet"),
         (detector_recipe, {"repeat": 0}, "repeat must be at least 1"),
     ],
 )
-def test_recipes_that_cannot_work_are_refused(recipe, changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_recipes_refuse_impossible_values(recipe, changed, message):
+    with pytest.raises(ValueError, match=message):
         recipe(Path("data.parquet"), **changed)
     with pytest.raises(ValueError, match="without folder"):
         replace(recipe(Path("data.parquet")), name="there/mine")
 
 
-def test_task_settings_travel_with_the_recipe(scenes):
+def test_detector_recipe_passes_task_settings_on(scenes):
     task = detector_recipe(scenes, task=DetectorTaskSettings(frozen_blocks=1, backbone_rate=0.5)).prepare("cpu")
     slow, rest = task.parameter_groups()
     assert (slow["scale"], rest["scale"]) == (0.5, 1.0)

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import ray
@@ -37,24 +37,27 @@ def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
 
 
 @contextmanager
-def connected(execution: ExecutionSettings) -> Iterator[None]:
-    """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), or else start a local Ray.
+def connect_to_ray(
+    num_cpus: int, object_store_bytes: int | None = None, dashboard: bool = False, log_to_driver: bool = True
+) -> Iterator[None]:
+    """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), else start a local Ray.
 
-    Raises `RunAbortedError` when neither is possible.
+    ``num_cpus``, ``object_store_bytes`` and ``dashboard`` are of the local Ray, which ends with the connection. Raises
+    `RunAbortedError`.
     """
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(address=address, logging_level=logging.WARNING)
+            ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
         else:
-            workers = int(execution.workers) if execution.workers != "auto" else 0
             # without a token Ray writes one into the home folder, and later clusters then ask for it
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(
                 address="local",
-                num_cpus=max(workers, os.cpu_count() or 1),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
+                num_cpus=num_cpus,
+                object_store_memory=object_store_bytes,
+                include_dashboard=dashboard,
+                log_to_driver=log_to_driver,
                 logging_level=logging.ERROR,
             )
     except Exception as error:  # Ray raises many types here, even a plain Exception
@@ -64,6 +67,12 @@ def connected(execution: ExecutionSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def connected(execution: ExecutionSettings) -> AbstractContextManager[None]:
+    """Connect to Ray for a run; see `connect_to_ray`."""
+    workers = int(execution.workers) if execution.workers != "auto" else 0
+    return connect_to_ray(max(workers, os.cpu_count() or 1), OBJECT_STORE_BYTES)
 
 
 def environment_for_workers() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from posebatch.cli.entry import run_script
 from posebatch.core.errors import InputError, PosebatchError, RunAbortedError, StorageUnavailableError, UsageError
+from posebatch.core.scripts import run_script
 
 
 def raising(error: BaseException):
