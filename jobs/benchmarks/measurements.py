@@ -128,7 +128,7 @@ def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, fol
     _say(f"{archive.name}, {networks.name}: plain loop")
     peers = [in_child(plain_loop, archive.videos, networks, device, cores(), chosen.peer_frames)]
     if not chosen.no_ray and device == "cpu":
-        from benchmarks.ray_data import ray_data  # noqa: PLC0415 - where there is a Ray
+        from benchmarks.ray_data import ray_data  # noqa: PLC0415 - Ray may be missing
 
         _say("Ray Data")
         peers.append(in_child(ray_data, archive.videos, networks, Path(next(_outputs(folder)))))

@@ -177,8 +177,8 @@ def estimator() -> PoseEstimator:
 def test_render_scene_walkers_are_detected(persons: int):
     batch = frames_of(Scene("540p", "h264", persons, frames=4))
     assert batch.images.shape[1:3] == RESOLUTIONS["540p"][::-1]
-    found = [len(frame) for frame in estimator().estimate([batch])]
-    assert np.mean(found) == pytest.approx(persons, abs=0.2 * persons)
+    persons_found = [len(frame) for frame in estimator().estimate([batch])]
+    assert np.mean(persons_found) == pytest.approx(persons, abs=0.2 * persons)
 
 
 def test_plain_networks_find_the_same_poses():

@@ -50,15 +50,15 @@ NAN = float("nan")
     ("frames", "estimated", "want"),
     [
         pytest.param((), {}, (0, 0, 0, NAN, NAN, NAN), id="nothing"),
-        pytest.param(((person(),),), {}, (0, 0, 0, NAN, NAN, NAN), id="no frame was looked at"),
-        pytest.param(((),), {0: poses()}, (0, 0, 0, NAN, NAN, NAN), id="nobody there, nobody found"),
-        pytest.param(((),), {0: poses((0, 0))}, (0, 0, 1, NAN, NAN, NAN), id="nobody there, somebody found"),
+        pytest.param(((person(),),), {}, (0, 0, 0, NAN, NAN, NAN), id="no frame compared"),
+        pytest.param(((),), {0: poses()}, (0, 0, 0, NAN, NAN, NAN), id="no person, no pose"),
+        pytest.param(((),), {0: poses((0, 0))}, (0, 0, 1, NAN, NAN, NAN), id="no person, false pose"),
         pytest.param(((person(),),), {0: poses()}, (1, 0, 0, NAN, NAN, NAN), id="missed"),
         pytest.param(((person(),),), {0: poses((0, 0))}, (1, 1, 0, 0, 0, 1), id="exact"),
-        pytest.param(((person(),),), {0: poses((3, 4))}, (1, 1, 0, 5, 0.05, 1), id="a little beside"),
-        pytest.param(((person(),),), {0: poses((0, 20))}, (1, 1, 0, 20, 0.2, 0), id="beside, but still the person"),
-        pytest.param(((person(),),), {0: poses((0, 40))}, (1, 0, 1, NAN, NAN, NAN), id="too far to be the person"),
-        pytest.param(((person(),),), {0: poses((0, 9), (0, 2))}, (1, 1, 1, 2, 0.02, 1), id="found twice"),
+        pytest.param(((person(),),), {0: poses((3, 4))}, (1, 1, 0, 5, 0.05, 1), id="close"),
+        pytest.param(((person(),),), {0: poses((0, 20))}, (1, 1, 0, 20, 0.2, 0), id="off, but matched"),
+        pytest.param(((person(),),), {0: poses((0, 40))}, (1, 0, 1, NAN, NAN, NAN), id="too far to match"),
+        pytest.param(((person(),),), {0: poses((0, 9), (0, 2))}, (1, 1, 1, 2, 0.02, 1), id="two poses, one person"),
         pytest.param(
             ((person(), person(200)),), {0: poses((201, 0), (3, 0))}, (2, 2, 0, 2, 0.02, 1), id="two, in another order"
         ),
@@ -134,9 +134,9 @@ def test_render_sample_repeats_truth_and_video(sample):
 
     for index, (image, persons) in enumerate(islice(render_sample(), 80)):
         assert np.abs(image.astype(float) - decoded[index]).mean() < 5  # H.264 is lossy
-        for one, other in zip(persons, shown.frames[index], strict=True):
-            np.testing.assert_array_equal(one.box_xyxy, other.box_xyxy)
-            np.testing.assert_array_equal(one.joints, other.joints)
+        for person, same in zip(persons, shown.frames[index], strict=True):
+            np.testing.assert_array_equal(person.box_xyxy, same.box_xyxy)
+            np.testing.assert_array_equal(person.joints, same.joints)
 
 
 def test_drawing_is_deterministic():

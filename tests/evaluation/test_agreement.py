@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.evaluation_factories import box_of, found, standing
+from support.evaluation_factories import box_of, frame_poses, standing
 
 from posebatch.evaluation.agreement import compare
 
@@ -15,7 +15,7 @@ KPT_THR = 0.2
 def frame(*places, moved=(0, 0), score=0.8):
     """A frame with persons 100 pixels high, at each x."""
     joints = np.array([standing(x) for x in places]).reshape(-1, 17, 3) * [1, 1, 0] + [*moved, score]
-    return found([box_of(x) for x in places], [0.9] * len(places), joints)
+    return frame_poses([box_of(x) for x in places], [0.9] * len(places), joints)
 
 
 def test_compare_of_no_frames_gives_no_figures():
@@ -34,8 +34,8 @@ def test_compare_of_equal_poses_agrees_fully():
 @pytest.mark.parametrize(
     ("reference", "poses", "kept", "added"),
     [
-        pytest.param(frame(), frame(50.0), 0, 1, id="nobody before"),
-        pytest.param(frame(50.0), frame(), 0, 0, id="nobody after"),
+        pytest.param(frame(), frame(50.0), 0, 1, id="no person before"),
+        pytest.param(frame(50.0), frame(), 0, 0, id="no person after"),
         pytest.param(frame(50.0, 250.0), frame(250.0), 1, 0, id="one is gone"),
         pytest.param(frame(50.0), frame(250.0), 0, 1, id="elsewhere"),
         pytest.param(frame(50.0), frame(50.0, 51.0), 1, 1, id="twice"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from support.evaluation_factories import box_of, dataset, detections, found, persons, standing
+from support.evaluation_factories import box_of, dataset, detections, frame_poses, persons, standing
 
 from posebatch.core.similarity import box_iou
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES, OKS_SIGMAS
@@ -27,12 +27,12 @@ def shifted(keypoints, dx):
 
 
 def one_pose(keypoints, score=0.9, **place):
-    return found([box_of(**place)], [score], [keypoints])
+    return frame_poses([box_of(**place)], [score], [keypoints])
 
 
 def test_measures_without_labels_are_nan():
     for labels in ([], [persons()]):
-        nothing = [found() for _ in labels]
+        nothing = [frame_poses() for _ in labels]
         figures = pose_average_precision(dataset(*labels), nothing)
         assert all(math.isnan(value) for value in asdict(figures).values() if isinstance(value, float))
         boxes = measure_detections(dataset(*labels), [detections() for _ in labels])
@@ -56,7 +56,7 @@ def test_measures_without_labels_are_nan():
     ],
 )
 def test_pose_average_precision_of_two_persons(poses, ap, ar):
-    image = found(
+    image = frame_poses(
         [box_of(**place) for place, _, _ in poses],
         [score for _, _, score in poses],
         [shifted(standing(**place), dx) for place, dx, _ in poses],
@@ -134,7 +134,7 @@ def test_average_precision_skips_results_in_ignored_boxes(ignored, ap):
     someone = standing(**crowd)
     joints = np.zeros((17, 3)) if ignored else shifted(standing(**crowd), -100)
     labels = persons([box_of(**crowd), box_of(**person)], [joints, standing(**person)], ignored=[ignored, False])
-    image = found([box_of(**crowd), box_of(**person)], [0.9, 0.8], [someone, standing(**person)])
+    image = frame_poses([box_of(**crowd), box_of(**person)], [0.9, 0.8], [someone, standing(**person)])
     assert pose_average_precision(dataset(labels), [image]).ap == pytest.approx(ap, abs=1e-9)
     boxes = detections([box_of(**crowd), box_of(**person)], [0.9, 0.8])
     _, ranked = box_average_precision(dataset(labels), [boxes])
@@ -161,13 +161,15 @@ def test_labelled_persons_posed_needs_joints_and_a_box(change, posed):
 def test_pair_poses_takes_the_largest_overlap():
     near, nearer = [105.0, 100.0, 155.0, 200.0], [101.0, 100.0, 151.0, 200.0]
     labels = persons([box_of()], [standing()])
-    poses = found([near, nearer, box_of(x=300.0)], [0.9, 0.8, 0.7], [standing(), shifted(standing(), 3), standing()])
-    pairs = pair_poses(dataset(persons(), labels), [found(), poses])
+    poses = frame_poses(
+        [near, nearer, box_of(x=300.0)], [0.9, 0.8, 0.7], [standing(), shifted(standing(), 3), standing()]
+    )
+    pairs = pair_poses(dataset(persons(), labels), [frame_poses(), poses])
     assert (list(pairs.image), list(pairs.person), list(pairs.found)) == ([1], [0], [True])
     np.testing.assert_allclose(pairs.estimate[0], shifted(standing(), 3), atol=1e-4)
 
-    nobody = pair_poses(dataset(labels), [found([[130.0, 100.0, 180.0, 200.0]], [0.9], [standing()])])
-    assert (list(nobody.found), list(nobody.oks)) == ([False], [0.0])
+    unpaired = pair_poses(dataset(labels), [frame_poses([[130.0, 100.0, 180.0, 200.0]], [0.9], [standing()])])
+    assert (list(unpaired.found), list(unpaired.oks)) == ([False], [0.0])
 
 
 def test_pair_poses_uses_each_pose_once():
@@ -203,16 +205,16 @@ def test_joint_accuracy_equals_hand_computation():
     rows = {row.joint: row for row in joint_accuracy(truth, estimate, np.full(3, 2.0))}
     assert len(rows) == 18
 
-    shoulder, hip, every, nose = (rows[name] for name in ("left_shoulder", "right_hip", "all joints", "nose"))
+    shoulder, hip, all_joints, nose = (rows[name] for name in ("left_shoulder", "right_hip", "all joints", "nose"))
     assert (shoulder.labelled, shoulder.found, shoulder.with_torso) == (3, 2, 2)
     assert (shoulder.median_px, shoulder.mean_px) == (7.0, 7.0)
     assert (shoulder.pck, shoulder.median_torso, shoulder.mean_torso) == (0.5, 0.2, 0.2)
     assert (hip.labelled, hip.found, hip.with_torso, hip.pck) == (2, 1, 2, 0.0)
     assert hip.mean_torso == pytest.approx(0.22)
-    assert (every.labelled, every.found, every.with_torso, every.pck) == (5, 3, 4, 0.25)
-    assert (every.median_px, every.mean_px) == (10.0, 25 / 3)
+    assert (all_joints.labelled, all_joints.found, all_joints.with_torso, all_joints.pck) == (5, 3, 4, 0.25)
+    assert (all_joints.median_px, all_joints.mean_px) == (10.0, 25 / 3)
     assert (shoulder.bias_x_cells, shoulder.bias_y_cells) == (1.5, 3.0)
-    assert (every.bias_x_cells, every.bias_y_cells) == (0.0, 4.0)
+    assert (all_joints.bias_x_cells, all_joints.bias_y_cells) == (0.0, 4.0)
     assert (nose.labelled, nose.found) == (0, 0)
     assert all(math.isnan(value) for value in (nose.pck, nose.median_px, nose.mean_torso, nose.bias_y_cells))
 
@@ -231,10 +233,10 @@ def test_joint_accuracy_torso_length(shown, length):
     truth = np.zeros((1, 17, 3))
     for name in shown:
         truth[0, KEYPOINT_NAMES.index(name)] = [*places[name], 2]
-    (*_, every) = joint_accuracy(truth, truth + np.array([7.5, 0, 0]), np.array([2.5]))
-    assert every.mean_torso == pytest.approx(7.5 / length, nan_ok=True)
-    assert every.mean_px == 7.5
-    assert (every.bias_x_cells, every.bias_y_cells) == (3.0, 0.0)
+    (*_, all_joints) = joint_accuracy(truth, truth + np.array([7.5, 0, 0]), np.array([2.5]))
+    assert all_joints.mean_torso == pytest.approx(7.5 / length, nan_ok=True)
+    assert all_joints.mean_px == 7.5
+    assert (all_joints.bias_x_cells, all_joints.bias_y_cells) == (3.0, 0.0)
 
 
 def test_joint_accuracy_of_no_persons():
@@ -287,6 +289,6 @@ def test_best_boxes_filters_by_score_and_count(bbox_thr, max_persons, kept):
 
 
 def test_average_precision_prints_nothing(capsys):
-    pose_average_precision(dataset(TWO), [found()])
+    pose_average_precision(dataset(TWO), [frame_poses()])
     box_average_precision(dataset(TWO), [detections()])
     assert capsys.readouterr().out == ""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from posebatch.core.frames import Detections
 from posebatch.core.settings import EstimatorSettings
 from posebatch.evaluation.contact_sheets import choose_persons
 from posebatch.evaluation.detector_accuracy import detect_persons, evaluate_detector, inclusive_settings
@@ -35,8 +36,8 @@ def test_evaluate_keypoints_of_drawn_persons_is_good(network, dataset):
 
 
 def test_evaluate_keypoints_without_boxes_finds_nobody(network, dataset):
-    nothing = [type(found)(found.bbox_xyxy[:0], found.scores[:0]) for found in true_boxes(dataset)]
-    accuracy = evaluate_keypoints(network, dataset, SETTINGS, nothing)
+    no_boxes = [Detections(boxes.bbox_xyxy[:0], boxes.scores[:0]) for boxes in true_boxes(dataset)]
+    accuracy = evaluate_keypoints(network, dataset, SETTINGS, no_boxes)
     assert (accuracy.found, accuracy.average_precision.ap, accuracy.joints[-1].found) == (0, 0.0, 0)
 
 
@@ -57,7 +58,10 @@ def test_keypoints_for_boxes_do_not_depend_on_the_batch_size(network, dataset):
 def test_detect_persons_does_not_depend_on_the_batch_size(dataset):
     name = SETTINGS.detector_name
     placements = [Placement(batch_size=size) for size in (1, 4)]
-    runs = [detect_persons(load_detector(name, inclusive_settings(placement=one)), dataset) for one in placements]
+    runs = [
+        detect_persons(load_detector(name, inclusive_settings(placement=placement)), dataset)
+        for placement in placements
+    ]
     for image, same in zip(*runs, strict=True):
         np.testing.assert_allclose(image.bbox_xyxy[:5], same.bbox_xyxy[:5], atol=1e-2)
         np.testing.assert_allclose(image.scores[:5], same.scores[:5], atol=1e-4)

@@ -189,9 +189,9 @@ DATA = dataset(persons(), persons([box_of()], [standing()]))  # images 10 and 11
 def test_read_detections_ranks_boxes_by_image(tmp_path, entries, scores):
     path = tmp_path / "found.json"
     path.write_text(json.dumps(entries))
-    found = read_detections(path, DATA)
-    assert [list(image.scores) for image in found] == scores
-    for image in found:
+    detections = read_detections(path, DATA)
+    assert [list(image.scores) for image in detections] == scores
+    for image in detections:
         assert image.bbox_xyxy.tolist() == [[9.5, 19.5, 39.5, 59.5]] * len(image)
 
 

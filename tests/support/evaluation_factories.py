@@ -46,7 +46,7 @@ def dataset(*images):
     )
 
 
-def found(boxes=(), scores=(), keypoints=None):
+def frame_poses(boxes=(), scores=(), keypoints=None):
     """The estimator's result for one image."""
     n = len(boxes)
     keypoints = np.zeros((n, NUM_KEYPOINTS, 3)) if keypoints is None else keypoints

@@ -72,9 +72,9 @@ def test_compose_fills_the_canvas_with_grey():
 
 
 def test_compose_of_empty_pictures_has_no_boxes():
-    nobody = encoded(np.zeros((50, 50, 3), np.uint8)), SceneTargets(np.zeros((0, 4)), np.zeros(0, bool))
+    empty = encoded(np.zeros((50, 50, 3), np.uint8)), SceneTargets(np.zeros((0, 4)), np.zeros(0, bool))
     for seed in range(4):
-        canvas = compose(lambda: nobody, SIZE, SceneAugmentation(), np.random.default_rng(seed))
+        canvas = compose(lambda: empty, SIZE, SceneAugmentation(), np.random.default_rng(seed))
         assert canvas.targets.boxes_xyxy.shape == (0, 4)
 
 

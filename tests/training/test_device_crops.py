@@ -27,15 +27,16 @@ def test_device_pictures_give_the_crops_of_pillow(device):
     examples = PoseExamples(tuple(targets(box=BOX) for _ in pictures), pictures.__getitem__)
     placement = PoseAugmentation(low_resolution=0, colour=0, occlusion=0, rotation=1)
     persons = [
-        place_person(one, SIZE, placement, random) for one, random in zip(examples.targets, generators(4), strict=True)
+        place_person(target, SIZE, placement, random)
+        for target, random in zip(examples.targets, generators(4), strict=True)
     ]
-    wanted = [
+    expected = [
         crop_person(picture, targets(box=BOX), SIZE, placement, random).pixels
         for picture, random in zip(pictures, generators(4), strict=True)
     ]
-    found = DevicePictures(examples, device).crops(range(4), persons, SIZE).permute(0, 2, 3, 1).cpu().numpy()
-    assert found.shape == (4, 96, 64, 3)
-    assert np.quantile(np.abs(found - np.stack(wanted)), 0.98) < 3  # Pillow's borders are sharp, these fade to black
+    crops = DevicePictures(examples, device).crops(range(4), persons, SIZE).permute(0, 2, 3, 1).cpu().numpy()
+    assert crops.shape == (4, 96, 64, 3)
+    assert np.quantile(np.abs(crops - np.stack(expected)), 0.98) < 3  # Pillow's borders are sharp, these fade to black
 
 
 def test_vary_crops_changes_nothing_without_augmentation():

@@ -110,9 +110,9 @@ def test_read_pose_examples_agrees_on_parquet_and_coco(tmp_path):
     from_parquet = read_pose_examples(write_persons(tmp_path / "data.parquet"))
     from_coco = read_pose_examples(*write_coco(tmp_path))
     assert len(from_parquet) == len(from_coco) == 4
-    for i, (one, other) in enumerate(zip(from_parquet.targets, from_coco.targets, strict=True)):
-        for name in vars(one):
-            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    for i, (target, same) in enumerate(zip(from_parquet.targets, from_coco.targets, strict=True)):
+        for name in vars(target):
+            assert np.array_equal(getattr(target, name), getattr(same, name)), name
         assert from_parquet.read_image(i) == from_coco.read_image(i)
 
 

@@ -28,9 +28,9 @@ def state(folder):
     return torch.load(folder / CHECKPOINT_NAME, weights_only=True)
 
 
-def same(one, other):
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[key], other[key]) for key in one)
+def equal_states(a, b):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_train_resumed_equals_train_uninterrupted(tmp_path):
     assert state(tmp_path / "parts")["step"] == 4, "the fifth step was not saved yet"
     train(second, SETTINGS, tmp_path / "parts")
     assert second.taken == whole.taken[4:]
-    one, other = state(tmp_path / "whole"), state(tmp_path / "parts")
-    assert other["step"] == 10
-    assert same(one["network"], other["network"])
-    assert same(one["average"], other["average"])
-    for row, expected in zip(other["history"], one["history"], strict=True):
+    whole_state, parts_state = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert parts_state["step"] == 10
+    assert equal_states(whole_state["network"], parts_state["network"])
+    assert equal_states(whole_state["average"], parts_state["average"])
+    for row, expected in zip(parts_state["history"], whole_state["history"], strict=True):
         row["examples_per_second"] = expected["examples_per_second"]
-    assert other["history"] == one["history"]
-    assert [row["step"] for row in one["history"]] == [2, 4, 6, 8, 10]
-    assert [row["step"] for row in one["history"] if "AP" in row] == [4, 8, 10]
+    assert parts_state["history"] == whole_state["history"]
+    assert [row["step"] for row in whole_state["history"]] == [2, 4, 6, 8, 10]
+    assert [row["step"] for row in whole_state["history"] if "AP" in row] == [4, 8, 10]
 
 
 def test_train_continues_only_with_more_steps(tmp_path):

@@ -93,8 +93,8 @@ def test_spatial_cross_entropy_equals_plain_arithmetic():
             share = np.exp(12 * maps[i, k]) / np.exp(12 * maps[i, k]).sum()
             wanted = target[i, k] / max(target[i, k].sum(), 1e-6)
             expected -= weight[i, k] * (wanted * np.log(share)).sum()
-    found = spatial_cross_entropy(*tensors(maps, target, weight)).item()
-    assert found == pytest.approx(expected / weight.sum(), rel=1e-5)
+    loss = spatial_cross_entropy(*tensors(maps, target, weight)).item()
+    assert loss == pytest.approx(expected / weight.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [squared_error, spatial_cross_entropy])
@@ -114,10 +114,10 @@ def test_heatmap_targets_share_edges_with_the_crop():
     assert not maps[0, 5].any()
     whole = np.array([[31.5, 47.5, 64, 96]])  # the crop as a region of itself
     peaks = decode_heatmaps(maps.numpy(), "dark")
-    found = apply_affine(grid_to_frame(whole, (16, 24), "edges"), peaks[:, :, :2])
+    points = apply_affine(grid_to_frame(whole, (16, 24), "edges"), peaks[:, :, :2])
     inside = present & (peaks[0, :, 0] > 2) & (peaks[0, :, 0] < 13)
     assert inside.sum() > 8
-    assert found[0, inside] == pytest.approx(keypoints[0, inside], abs=0.5)
+    assert points[0, inside] == pytest.approx(keypoints[0, inside], abs=0.5)
 
 
 def test_pose_task_loss_is_the_sum_of_its_parts(persons):
@@ -130,10 +130,14 @@ def test_pose_task_loss_is_the_sum_of_its_parts(persons):
 
 @pytest.mark.parametrize("crops_on_device", [False, True])
 def test_pose_task_examples_depend_on_their_number_only(persons, crops_on_device):
-    one, other = (pose_task(persons, PoseAugmentation(), crops_on_device=crops_on_device) for _ in range(2))
-    numbers = [one.loss(one.network, range(first, first + 2), 0)["loss"].item() for first in (0, 4)]
-    assert [other.loss(other.network, range(first, first + 2), 0)["loss"].item() for first in (4, 0)] == numbers[::-1]
-    assert numbers[0] != numbers[1]
+    first, second = (pose_task(persons, PoseAugmentation(), crops_on_device=crops_on_device) for _ in range(2))
+
+    def loss(task, number):
+        return task.loss(task.network, range(number, number + 2), 0)["loss"].item()
+
+    losses = [loss(first, 0), loss(first, 4)]
+    assert [loss(second, 4), loss(second, 0)] == losses[::-1]
+    assert losses[0] != losses[1]
 
 
 def test_pose_task_orders_channels_by_the_record(persons):
@@ -234,9 +238,9 @@ def test_class_loss_limits_negatives(positives, negatives, loss):
     logits = torch.zeros(1, 40, 2, requires_grad=True)
     numbers = torch.arange(40)[None]
     positive, negative = numbers < positives, (numbers >= positives) & (numbers < positives + negatives)
-    found = class_loss(logits, positive, negative)
-    assert found.item() == pytest.approx(loss)
-    found.backward()
+    computed = class_loss(logits, positive, negative)
+    assert computed.item() == pytest.approx(loss)
+    computed.backward()
     assert torch.isfinite(logits.grad).all()
 
 
@@ -254,8 +258,8 @@ def test_class_loss_takes_the_hardest_negatives():
 
 def test_detector_task_learns_from_pictures_without_persons(scenes):
     task = detector_task(scenes)
-    nobody = next(number for number in range(5) if not len(task._canvas(number).targets.ignore))
-    losses = task.loss(task.network, range(nobody, nobody + 1), 0)
+    empty = next(number for number in range(5) if not len(task._canvas(number).targets.ignore))
+    losses = task.loss(task.network, range(empty, empty + 1), 0)
     assert losses["box_loss"].item() == 0
     losses["loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in task.network.parameters() if p.grad is not None)

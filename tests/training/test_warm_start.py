@@ -78,10 +78,10 @@ def test_widen_detector_keeps_the_output():
         randomize(build_person_ssd("ssdlite_mobilenet_v2_fpn")),
     )
     widen_detector(plain, wide)
-    for one, other in zip(DetectorNetwork(plain)(images(1, 320, 320)), DetectorNetwork(wide)(images(1, 320, 320)),
+    for kept, output in zip(DetectorNetwork(plain)(images(1, 320, 320)), DetectorNetwork(wide)(images(1, 320, 320)),
                           strict=True):  # fmt: skip
-        assert one.std() > 0.1
-        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert kept.std() > 0.1
+        assert torch.allclose(output, kept, rtol=1e-4, atol=1e-5)
 
 
 def test_widen_detector_leaves_new_layers_learnable():
@@ -108,9 +108,9 @@ def test_narrow_deconvolutions_drops_copied_channels_without_loss():
         for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             tensor[4:] = tensor[:4]
     narrow_deconvolutions(wide, [images(4, 64, 64), images(4, 64, 64, seed=2)], narrow)
-    wanted, found = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
-    assert wanted.std() > 0.1
-    assert (found - wanted).abs().max() < 0.02 * wanted.std()
+    expected, output = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
+    assert expected.std() > 0.1
+    assert (output - expected).abs().max() < 0.02 * expected.std()
 
 
 @torch.no_grad()
@@ -120,8 +120,8 @@ def test_narrow_deconvolutions_approximates_dropped_channels():
         PoseMobileNet(MobileNetShape(deconv_width=4)),
     )
     narrow_deconvolutions(wide, [images(4, 64, 64)], narrow)
-    wanted, found = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
-    assert (found - wanted).std() < 0.7 * wanted.std()
+    expected, output = wide(images(2, 64, 64, seed=3)), narrow(images(2, 64, 64, seed=3))
+    assert (output - expected).std() < 0.7 * expected.std()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,10 @@ def test_unfold_batch_norms_keeps_the_output(build, size, besides):
     fold_batch_norms(folded, besides)
     unfolded = build().eval()
     load_into(unfolded, unfold_batch_norms(build(), folded.state_dict()), "unfolded")
-    for wanted, found in zip(flat(network(images(1, size, size))), flat(unfolded(images(1, size, size))), strict=True):
-        assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.std().item())
+    for expected, output in zip(
+        flat(network(images(1, size, size))), flat(unfolded(images(1, size, size))), strict=True
+    ):
+        assert torch.allclose(output, expected, rtol=1e-3, atol=1e-3 * expected.std().item())
 
 
 def test_fold_batch_norms_leaves_the_new_biases_to_learn():
@@ -175,8 +177,8 @@ def test_pose_recipe_finish_writes_the_averaged_network(persons, tmp_path):
     assert ready.record == record
     pixels = torch.rand(2, 3, SIZE[1], SIZE[0], generator=torch.Generator().manual_seed(0)) * 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (record.mean, record.std))
-    wanted = network((pixels / 255 - mean) / std)
-    assert torch.allclose(ready.heatmaps(pixels), wanted, atol=0.02 * wanted.abs().max().item())
+    expected = network((pixels / 255 - mean) / std)
+    assert torch.allclose(ready.heatmaps(pixels), expected, atol=0.02 * expected.abs().max().item())
 
 
 @torch.no_grad()
@@ -189,20 +191,20 @@ def test_detector_recipe_finish_writes_the_averaged_network(persons, scenes, tmp
     settings = DetectorSettings(bbox_thr=0.02)
     frames = (torch.rand(1, 30, 40, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
     frames = frames.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    [wanted] = load_detector(DETECTOR, settings).detect(RgbPixels(frames))
-    [found] = load_detector(str(tmp_path / "mine.safetensors"), settings).detect(RgbPixels(frames))
-    assert len(found) == len(wanted) > 0
-    assert found.scores == pytest.approx(wanted.scores, abs=0.02)
+    [expected] = load_detector(DETECTOR, settings).detect(RgbPixels(frames))
+    [detected] = load_detector(str(tmp_path / "mine.safetensors"), settings).detect(RgbPixels(frames))
+    assert len(detected) == len(expected) > 0
+    assert detected.scores == pytest.approx(expected.scores, abs=0.02)
 
 
 def test_pose_recipe_draws_random_weights_from_its_seed(persons):
     fresh = {"start": None, "architecture": "mobilenet_v2_d128", "task": PoseTaskSettings(batch_norms="all")}
-    one, other, third = (
+    first, same, different = (
         pose_recipe(persons, **fresh, loop=LoopSettings(steps=1, seed=seed)).prepare("cpu").network.state_dict()
         for seed in (0, 0, 1)
     )
-    assert torch.equal(one["backbone.0.0.weight"], other["backbone.0.0.weight"])
-    assert not torch.equal(one["backbone.0.0.weight"], third["backbone.0.0.weight"])
+    assert torch.equal(first["backbone.0.0.weight"], same["backbone.0.0.weight"])
+    assert not torch.equal(first["backbone.0.0.weight"], different["backbone.0.0.weight"])
 
 
 def test_pose_recipe_takes_a_backbone_without_its_head(persons):
