@@ -107,6 +107,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
         metavar="N",
         help="plan: videos of an archive whose ledger is lost; default 10000",
     )
+    driver.add_argument(
+        "--video-frames", type=int, default=4, metavar="N", help="publish: frames of each video; default 4"
+    )
     driver.add_argument("--segments", type=int, default=4, metavar="N", help="segments of a video; default 4")
     driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stub workers; default 100")
     driver.add_argument(

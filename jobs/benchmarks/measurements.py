@@ -195,7 +195,7 @@ def measure_planning(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]
 
 def measure_publication(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Publication rate of tiny videos."""
-    figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos)
+    figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos, chosen.video_frames)
     print(publication_text(figures))
     return {"publish": as_json(figures)}
 
