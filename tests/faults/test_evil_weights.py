@@ -173,7 +173,7 @@ def test_a_training_refuses_it_as_a_start(
 @pytest.fixture
 def fetched_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "RETRY_PAUSES_S", ())
+    monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
     monkeypatch.delenv(cache.MIRROR_VARIABLE, raising=False)
 
 

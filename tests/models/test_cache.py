@@ -48,7 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRY_PAUSES_S", (0.0, 0.0))
+        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=2, backoff_factor=0, backoff_jitter=0))
         yield running
 
 
@@ -111,6 +111,13 @@ def test_a_server_that_does_not_listen(server: WeightServer, monkeypatch: pytest
     monkeypatch.setenv("POSEBATCH_WEIGHTS", "http://127.0.0.1:9")
     with pytest.raises(WeightsError, match=r"3 attempts: .*refused.*POSEBATCH_WEIGHTS"):
         fetch_published(UNPINNED)
+
+
+def test_fetch_does_not_retry_an_invalid_address(server: WeightServer, monkeypatch: pytest.MonkeyPatch, capfd):
+    monkeypatch.setenv("POSEBATCH_WEIGHTS", "http://[mirror")
+    with pytest.raises(WeightsError, match="is the address right"):
+        fetch_published(UNPINNED)
+    assert "trying again" not in capfd.readouterr().err
 
 
 def test_a_damaged_file_in_the_cache_is_noticed(server: WeightServer):

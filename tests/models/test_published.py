@@ -61,7 +61,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRY_PAUSES_S", ())
+        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         yield running
