@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from posebatch.core.text_table import text_table
 from posebatch.models.weights.cache import cache_folder, cached_path
 from posebatch.models.weights.names import EMBEDDED, describe, known_names, published_file
 from posebatch.models.weights.published import (
@@ -22,6 +23,10 @@ _LONGEST_LICENCE = 18
 
 
 _HEADINGS: Final = ("input", "GFLOPs", "params", "AP publ.", "AP here", "licence", "weights")
+
+
+_ALIGNMENT: Final = "<<>>><<<>"
+"""Of the network's name, `_HEADINGS`, and the measured speed: numbers right, words left."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,8 @@ def models_table(rows: Sequence[ModelRow], speeds: Mapping[str, str]) -> str:
 def _block(kind: Kind, rows: Sequence[ModelRow], speeds: Mapping[str, str], notes: list[str]) -> str:
     title = f"{kind} network" if kind == "pose" else kind
     headings = [title, *_HEADINGS, *(["crops/s" if kind == "pose" else "frames/s"] if speeds else [])]
-    lines = [headings, *(_cells(row, notes) + ([speeds.get(row.name, "")] if speeds else []) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+    cells = [_cells(row, notes) + ([speeds.get(row.name, "")] if speeds else []) for row in rows]
+    return text_table(headings, cells, _ALIGNMENT[: len(headings)])
 
 
 def _cells(row: ModelRow, notes: list[str]) -> list[str]:
@@ -95,15 +99,6 @@ def _note(text: str, notes: list[str]) -> str:
         notes.append(f"[{len(notes) + 1}] {text}")
         return f"[{len(notes)}]"
     return f"[{known.index(text) + 1}]"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Numbers to the right, words to the left."""
-    numbers = (2, 3, 4, 8)
-    return [
-        text.rjust(width) if column in numbers else text.ljust(width)
-        for column, (text, width) in enumerate(zip(line, widths, strict=True))
-    ]
 
 
 def _row(kind: Kind, name: str) -> ModelRow:
