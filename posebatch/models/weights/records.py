@@ -14,9 +14,7 @@ from posebatch.core.errors import WeightsError
 from posebatch.core.images import GridAlignment
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.models.weights.cache import sha256_of
-from posebatch.models.weights.published import (
-    TORCHVISION_DETECTORS,
-)
+from posebatch.models.weights.published import TORCHVISION_DETECTORS
 
 Kind = Literal["pose", "detector"]
 
@@ -71,8 +69,24 @@ PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
 """What the paper's code and mmpose have in common; fields of `PoseRecord`."""
 
 
+class _Identified:
+    """What both kinds of record have in common."""
+
+    name: str
+    source: str
+    sha256: str
+
+    @property
+    def identity(self) -> str:
+        """Name, and sha256 or file name: equal identities mean equal weights.
+
+        The hash is empty where the published file name holds a part of it.
+        """
+        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
+
+
 @dataclass(frozen=True)
-class PoseRecord:
+class PoseRecord(_Identified):
     """What must be known to use a pose network's weights."""
 
     name: str
@@ -115,14 +129,9 @@ class PoseRecord:
         if self.keypoint_names != KEYPOINT_NAMES:
             raise ValueError(f"keypoint_names must be the {len(KEYPOINT_NAMES)} of COCO, got {self.keypoint_names}")
 
-    @property
-    def identity(self) -> str:
-        """The name and what pins the weights: equal identities mean equal weights."""
-        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
-
 
 @dataclass(frozen=True)
-class DetectorRecord:
+class DetectorRecord(_Identified):
     """What must be known to use a person detector's weights."""
 
     name: str
@@ -146,11 +155,6 @@ class DetectorRecord:
     def __post_init__(self) -> None:
         _check_architecture(self.architecture, DETECTOR_ARCHITECTURES)
         _check_preprocessing(self.mean, self.std, self.channel_order)
-
-    @property
-    def identity(self) -> str:
-        """The name and what pins the weights: equal identities mean equal weights."""
-        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
 
 
 AnyRecord = PoseRecord | DetectorRecord
