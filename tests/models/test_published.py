@@ -316,7 +316,7 @@ def test_convert_finds_out_or_is_told(server, resnet18, file_name: str, wrap, op
 @pytest.mark.parametrize(
     ("body", "options", "message"),
     [
-        (saved, [], "best.pth: for which input size it was trained"),
+        (saved, [], "best.pth: neither the file nor its name gives the input size"),
         (saved, ["--input-size", "100x100"], "best.pth: input_size_wh must be two multiples of 32"),
         (lambda s: saved({"x": torch.zeros(1)}), [], "best.pth: the names of the tensors (x) are of no layout"),
         (
