@@ -217,7 +217,7 @@ def test_yuv_pixels_accept_no_frames_and_no_crops():
     assert batch(0).resized((32, 32)).shape == (0, 3, 32, 32)
 
 
-def test_joined_pixels_equal_one_batch():
+def test_joined_yuv_pixels_equal_one_batch():
     whole = batch()
     joined = JoinedPixels([whole[:2], whole[2:2], whole[2:]])
     numbers, regions = [0, 4, 4, 2], REGIONS[:4] / 2
@@ -271,10 +271,20 @@ def test_cut_gives_the_tile_of_the_displayed_frame(pixel_format, size, turns):
         assert cut.resized((32, 24)).shape == (1, 3, 24, 32)
 
 
-def test_cut_refuses_a_tile_between_chroma_samples():
-    _, coding, planes = coded("yuv420p", EVEN, smooth)
+@pytest.mark.parametrize(
+    ("pixel_format", "left", "top"), [("yuv420p", 3, 0), ("yuv420p", 0, 3), ("yuv422p", 3, 0), ("yuv440p", 0, 3)]
+)
+def test_cut_refuses_a_tile_between_chroma_samples(pixel_format, left, top):
+    _, coding, planes = coded(pixel_format, EVEN, smooth)
+    pixels = YuvPixels(coding, [plane[None] for plane in planes])
     with pytest.raises(ValueError, match="does not begin at a chroma sample"):
-        YuvPixels(coding, [plane[None] for plane in planes]).cut(Tile(3, 0, 8, 8))
+        pixels.cut(Tile(left, top, 8, 8))
+    assert pixels.cut(Tile(4, 4, 8, 8)).size_wh == (8, 8)
+
+
+def test_cut_accepts_any_row_where_only_columns_share_chroma():
+    _, coding, planes = coded("yuv422p", EVEN, smooth)
+    assert YuvPixels(coding, [plane[None] for plane in planes]).cut(Tile(2, 3, 8, 8)).size_wh == (8, 8)
 
 
 @pytest.mark.gpu
