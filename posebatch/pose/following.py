@@ -68,8 +68,8 @@ def follow(
     """Which persons of a frame are followed into the next frame, and their boxes there.
 
     ``confidences`` (n,) are those of the persons' detection. A box encloses the joints that score more than
-    ``kpt_thr``, or all joints when fewer than two do. It is enlarged `WIDENING` times around its centre and clipped to
-    the frame. Persons who have left the frame are not followed, nor are duplicates of a better pose.
+    ``kpt_thr``, or all joints when fewer than two do. The box is enlarged `WIDENING` times around its centre and
+    clipped to the frame. Persons who have left the frame are not followed, nor are duplicates of a better pose.
     """
     distinct = np.sort(_distinct_persons(poses.keypoints, poses.pose_scores, poses.bbox_xyxy))
     order = distinct[np.argsort(-poses.bbox_scores[distinct], kind="stable")]

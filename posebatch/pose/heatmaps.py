@@ -74,8 +74,8 @@ def decode_heatmaps(heatmaps: NDArray[np.float32], refinement: Refinement = "qua
 def _quarter_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float32]:
     """Steps of a quarter pixel toward the higher neighbour on each axis: (m, 2).
 
-    The step is zero where a map has no peak. It is also zero where the peak lies in the first two columns or rows, or
-    in the last one; this is the rule of the paper's code.
+    The step is zero where a map has no peak. By the rule of the paper's code, the step is also zero where the peak lies
+    in the first two columns or rows, or in the last one.
     """
     rows, x, y = _inside(maps, x, y, margin=1)
     steps = np.zeros((len(maps), 2), np.float32)
@@ -114,8 +114,8 @@ def _inside(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Select the maps with a positive peak away from the edge: their indices, and x and y of their peaks.
 
-    The distance is ``margin`` pixels on the right and bottom and two pixels on the left and top (the authors'
-    ``1 < x < width - margin``).
+    The edge is ``margin`` pixels wide on the right and bottom, and two pixels on the left and top. The authors write
+    this as ``1 < x < width - margin``.
     """
     height, width = maps.shape[1:]
     away = (x > 1) & (x < width - margin) & (y > 1) & (y < height - margin)

@@ -1,4 +1,4 @@
-"""Weight files as others publish them, made on the spot, and a server that serves them well or badly."""
+"""Weight files in the layouts of other projects, and an HTTP server for them that can fail in several ways."""
 
 import hashlib
 import socket
@@ -16,11 +16,11 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 PAPER = "paper_resnet50_256x192"
 PAPER_FILE = "pose_resnet_50_256x192.pth.tar"
-"""Its name holds no hash, so it may hold anything."""
+"""A published name without a hash, so any content is accepted."""
 
 
 def paper_checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
-    """As the paper's ``save_checkpoint`` wraps a network that several GPUs trained."""
+    """A checkpoint in the form of the paper's ``save_checkpoint`` after training on several GPUs."""
     return {
         "epoch": 140,
         "model": "pose_resnet",
@@ -30,7 +30,7 @@ def paper_checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def mmpose_checkpoint(state: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """As mmpose publishes it; version 1 leaves the data set's description there, with arrays of numpy."""
+    """A checkpoint in the form of mmpose; version 1 includes a description of the data set with NumPy arrays."""
     head = "head." if version == 1 else "keypoint_head."
     is_head = ("deconv_layers.", "final_layer.")
     renamed = {f"{head if key.startswith(is_head) else 'backbone.'}{key}": value for key, value in state.items()}
@@ -44,7 +44,7 @@ def mmpose_checkpoint(state: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 
 def renamed_by_hash(file: Any, content: bytes) -> Any:
-    """A published file whose name holds the hash that this content has."""
+    """A published file whose name holds the hash of this content."""
     sha256 = hashlib.sha256(content).hexdigest()
     name = file.file_name.replace(file.sha256_prefix, sha256[:8])
     return replace(file, file_name=name, url=file.url.replace(file.file_name, name))
@@ -52,7 +52,7 @@ def renamed_by_hash(file: Any, content: bytes) -> Any:
 
 @dataclass
 class WeightServer:
-    """What it answers to each path; every request is noted."""
+    """Answers by path; records every request."""
 
     url: str
     files: dict[str, bytes | Answer] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def status(code: int) -> Answer:
 
 
 def truncated(body: bytes) -> Answer:
-    """Promises all and closes the connection after half of it."""
+    """Announces the whole length and closes the connection after half of the body."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -110,12 +110,12 @@ def truncated(body: bytes) -> Answer:
 
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    """Closes the connection without a word."""
+    """Closes the connection without an answer."""
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """One answer after the other."""
+    """Gives one answer after the other."""
     left = iter(answers)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

@@ -36,8 +36,9 @@ _OPENVINO_HINTS: Final[Mapping[Precision, str]] = {"fp32": "f32", "bf16": "bf16"
 
 
 CPU_BATCH_SIZE: Final = 4
-"""Larger activations do not fit into the CPU cache. With torch in fp32 on one Zen 3 thread, batches of 1, 4, 8 and 16
-give 23, 25, 24 and 20 crops per second of the embedded pose network, and 30, 29, 26 and 20 frames of the detector."""
+"""Larger activations do not fit into the CPU cache. Figures for batches of 1, 4, 8 and 16 with torch in fp32 on one
+Zen 3 thread: the embedded pose network does 23, 25, 24 and 20 crops per second; the detector does 30, 29, 26 and 20
+frames per second."""
 
 
 CUDA_BATCH_SIZE: Final = 32
