@@ -15,6 +15,7 @@ from benchmarks.network_engines import NetworkFigures
 from benchmarks.nightly_planning import NightFigures
 from benchmarks.publication_rate import MARK, PublicationFigures
 from benchmarks.scaling import PoolFigures, Scaling
+from posebatch.core.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _run_lines(scenario: Scenario) -> Iterator[str]:
     table = [["end to end", "frames/s", "of the stages", "frames", "persons", "start-up s"]]
     table += [_run_row(run) for run in (scenario.one_process, *scenario.on_ray)]
     table += [_peer_row(peer) for peer in scenario.peers]
-    yield from text_table(table)
+    yield text_table(table[0], table[1:])
     memory = scenario.one_process.memory
     if memory is not None:
         yield (
@@ -126,18 +127,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def text_table(table: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table: the first column aligned left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-
-
 def summary_text(scenarios: Sequence[Scenario]) -> str:
     """One line per scenario."""
     if not scenarios:
@@ -147,7 +136,7 @@ def summary_text(scenarios: Sequence[Scenario]) -> str:
     for scenario in scenarios:
         cells = [f"{scenario.ratios[name]:.2f}" if name in scenario.ratios else "" for name in ratios]
         table.append([scenario.name, f"{scenario.job.measured.rate:.1f}", f"{scenario.job.efficiency:.2f}", *cells])
-    return "\n".join(text_table(table))
+    return text_table(table[0], table[1:])
 
 
 def scaling_text(scaling: Scaling) -> str:
@@ -164,7 +153,7 @@ def scaling_text(scaling: Scaling) -> str:
                 f"{measured.start_s:.1f}",
             ]
         )
-    return "\n".join([f"== scaling: {scaling.name}", *text_table(table)])
+    return "\n".join([f"== scaling: {scaling.name}", text_table(table[0], table[1:])])
 
 
 def pool_text(figures: PoolFigures) -> str:
@@ -237,7 +226,9 @@ def engines_text(figures: NetworkFigures) -> str:
         f"its layers read and write {figures.layer_mb:.0f} MB; {_count(figures.threads, 'thread')}: "
         f"GEMM GFLOP/s {gemm}; copying {figures.memory_gb_per_s:.1f} GB/s"
     )
-    return "\n".join([heading, *text_table(table), *(f"left out: {reason}" for reason in figures.left_out)])
+    return "\n".join(
+        [heading, text_table(table[0], table[1:]), *(f"left out: {reason}" for reason in figures.left_out)]
+    )
 
 
 def as_json(measured: object) -> Any:

@@ -13,11 +13,11 @@ import numpy as np
 from posebatch.core.errors import InputError
 from posebatch.core.frames import Detections
 from posebatch.core.settings import SamplingSettings
+from posebatch.core.text_table import text_table
 from posebatch.core.videos import Segment
 from posebatch.evaluation.boxes_found import HEIGHTS, NOBODY, BoxCounts, count_boxes, read_truth, true_boxes_of
 from posebatch.evaluation.detector_accuracy import detect_persons
 from posebatch.evaluation.labels import LabelledDataset
-from posebatch.evaluation.report import text_table
 from posebatch.models.networks.person_detector import PersonDetector
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.uploads import to_device

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from posebatch.core.text_table import text_table
 from posebatch.evaluation.average_precision import THRESHOLDS
 from posebatch.evaluation.detector_accuracy import WANTED_PRECISION, DetectorAccuracy
 from posebatch.evaluation.joints import PCK_TORSO
@@ -158,15 +159,3 @@ def _shares(*values: float) -> list[str]:
 def number_text(value: float, digits: int, unit: str = "") -> str:
     """A number with its unit; ``-`` for nan."""
     return "-" if math.isnan(value) else f"{value:.{digits}f}{unit}"
-
-
-def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns separated by two spaces: the first aligned left, the others right."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (heads, *rows)
-    )

@@ -12,9 +12,10 @@ from typing import Any, Final
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import SamplingSettings, Settings, settings_from
+from posebatch.core.text_table import text_table
 from posebatch.core.videos import Segment
 from posebatch.evaluation.agreement import NOTICEABLE_PX, Agreement, compare
-from posebatch.evaluation.report import number_text, plain_values, text_table
+from posebatch.evaluation.report import number_text, plain_values
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.pose.stage_clock import StageClock

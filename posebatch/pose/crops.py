@@ -1,7 +1,7 @@
 """From a person's box to the network's crop and back: axis-aligned affine maps between pixel grids.
 
-All grids put a pixel's centre on the integer. How a region of the frame lies on a grid is a convention that a network
-has learnt, so there are two, see `GridAlignment`.
+On every grid, integer coordinates are pixel centres. How a region maps to the pixel grid depends on how the network was
+trained; `GridAlignment` has the three conventions.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from posebatch.core.images import GridAlignment
 
 BOX_PADDING = 1.25
-"""How much larger than the box the crop is: room for limbs that leave it (SimpleBaseline's code does the same)."""
+"""Size of the crop relative to the box. Limbs may leave the box; SimpleBaseline's code uses the same value."""
 
 
 _CENTRES: Final[Mapping[GridAlignment, float]] = {"edges": -0.5, "origin": 0.0, "one_based": -1.0}
-"""Where a region's centre lies on a grid, as a distance from half the grid's size."""
+"""Position of a region's centre on a grid, as an offset from half the grid's size, grid pixels."""
 
 
 BoxFit = Literal["whole", "longer_side"]
-"""What a crop keeps of a box whose aspect is not its own: all of it; or, as in the MATLAB demo, its longer side, which
-cuts the sides of a box that is taller than wide, but wider than the crop is."""
+"""How a box is fitted to the aspect of the crop. ``whole`` keeps all of the box. ``longer_side`` fits the longer side,
+as the MATLAB demo does; this cuts the sides of a tall box whose aspect is still wider than the crop's."""
 
 
 def crop_regions(
@@ -32,9 +32,12 @@ def crop_regions(
 ) -> NDArray[np.float64]:
     """Widen boxes to an aspect ratio, then pad them: (n, 4) x1, y1, x2, y2 -> (n, 4) centre x, y, width, height.
 
-    ``aspect_wh`` is width / height of the network's input. Each box keeps its centre and nothing is stretched; the
-    shorter side grows until the aspect fits, so that nothing of the box is cut (``whole``). Source: SimpleBaseline's
-    ``_box2cs``.
+    ``aspect_wh`` is width / height of the network's input. The centre stays. With ``whole`` the shorter side grows
+    until the aspect fits. Nothing is stretched. Source: ``_box2cs`` of SimpleBaseline's code. A box of 40 x 80 pixels
+    for an input of 192 x 256::
+
+        >>> crop_regions(np.array([[0, 0, 40, 80]]), 192 / 256).tolist()
+        [[20.0, 40.0, 75.0, 100.0]]
     """
     boxes = bbox_xyxy.astype(np.float64)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -48,9 +51,9 @@ def crop_regions(
 def grid_to_frame(
     regions: NDArray[np.float64], grid_wh: tuple[int, int], alignment: GridAlignment = "edges"
 ) -> NDArray[np.float64]:
-    """The affine maps (n, 2, 3) from pixels of a grid laid over each region to pixels of the frame.
+    """Affine maps (n, 2, 3) from pixels of a grid over each region to pixels of the frame.
 
-    ``regions`` are (n, 4) as `crop_regions` gives them; ``grid_wh`` is the width and height of the crop or heatmap.
+    ``regions`` are (n, 4) from `crop_regions`; ``grid_wh`` is the width and height of the crop or heatmap, pixels.
     """
     size = np.asarray(grid_wh, np.float64)
     step = regions[:, 2:] / size
@@ -63,13 +66,13 @@ def grid_to_frame(
 
 
 def invert_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse maps of (n, 2, 3) affine maps."""
+    """Invert affine maps (n, 2, 3)."""
     linear = np.linalg.inv(affine[:, :, :2])
     offset = -(linear @ affine[:, :, 2:])
     return np.concatenate([linear, offset], axis=2)
 
 
 def apply_affine(affine: NDArray[np.float64], points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Map points (n, k, 2) by affine maps (n, 2, 3)."""
+    """Map points (n, k, 2) by affine maps (n, 2, 3) -> (n, k, 2)."""
     mapped: NDArray[np.float64] = points @ affine[:, :, :2].transpose(0, 2, 1) + affine[:, None, :, 2]
     return mapped

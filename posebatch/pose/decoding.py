@@ -1,4 +1,4 @@
-"""The ways from a box to a crop and from a heatmap to keypoints that ``--decoding`` names."""
+"""The variants of ``--decoding``: from a box to a crop, and from a heatmap to keypoints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from posebatch.pose.heatmaps import Refinement
 
 @dataclass(frozen=True)
 class Decoding:
-    """How boxes are cropped and heatmaps read."""
+    """How boxes are cropped and heatmaps are decoded."""
 
     refinement: Refinement
     box_fit: BoxFit = "whole"
     box_padding: float | None = None
-    """How much larger than the box the crop is; None: what the network was trained with."""
+    """Size of the crop relative to the box; None for the value of the network's training."""
     alignment: GridAlignment | None = None
-    """How crop and heatmap lie on each other; None: as the network was taught."""
+    """Alignment of crop and heatmap; None for the one of the network's training."""
 
 
 DECODINGS: Final[Mapping[str, Decoding]] = {
@@ -28,7 +28,8 @@ DECODINGS: Final[Mapping[str, Decoding]] = {
     "dark": Decoding("dark"),
     "matlab-demo": Decoding("argmax", box_fit="longer_side", box_padding=1 / 0.9, alignment="one_based"),
 }
-"""By the name of the setting. ``quarter`` is the paper's. ``matlab-demo`` does what MathWorks'
-Human-Pose-Estimation-with-Deep-Learning does: the box's longer side is 0.9 of the crop's, and the highest pixel, its
-row and column counted from 1, times 4 is the joint. Networks taught the paper's grid lie three crop pixels further up
-and left than it says; that demo shows them so too."""
+"""By the name of the setting. ``quarter`` is the paper's.
+
+``matlab-demo`` repeats MathWorks' Human-Pose-Estimation-with-Deep-Learning. There the longer side of the box is 0.9 of
+the crop's. A joint is the highest pixel, with row and column counted from 1, times 4. This is three crop pixels too far
+right and down for networks trained on the paper's grid, in that demo as here."""

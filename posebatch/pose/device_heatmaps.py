@@ -1,4 +1,4 @@
-"""Heatmaps to joints on the device where the heatmaps are, so that three numbers a joint are copied back, not a map."""
+"""Heatmaps to joints on the device of the heatmaps: only three numbers per joint are copied to the CPU, not a map."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from posebatch.pose.heatmaps import QUARTER_STEP, Refinement, decode_heatmaps
 
 
 def find_peaks(heatmaps: torch.Tensor, refinement: Refinement) -> NDArray[np.float32]:
-    """`posebatch.pose.heatmaps.decode_heatmaps` of maps on any device: (n, k, height, width) -> (n, k, 3) x, y, score.
+    """Decode maps on any device as `decode_heatmaps` does: (n, k, height, width) -> (n, k, 3) x, y, score.
 
-    ``dark`` needs the neighbourhood of each peak in float64: the maps are copied.
+    ``dark`` needs float64 around each peak, so it copies the maps to the CPU.
     """
     if heatmaps.device.type == "cpu" or refinement == "dark":
         return decode_heatmaps(heatmaps.cpu().numpy(), refinement)
@@ -21,16 +21,16 @@ def find_peaks(heatmaps: torch.Tensor, refinement: Refinement) -> NDArray[np.flo
 
 
 def peaks_by_torch(heatmaps: torch.Tensor, refinement: Refinement) -> torch.Tensor:
-    """The same by torch alone, for ``argmax`` and ``quarter``; float32 on the maps' device."""
+    """Decode maps by torch, on their device, for ``argmax`` and ``quarter``: (n, k, height, width) -> (n, k, 3)."""
     height, width = heatmaps.shape[2:]
     flat = heatmaps.flatten(2)
-    score, index = flat.max(dim=2)  # of equal ones the first, as in NumPy
+    score, index = flat.max(dim=2)  # the first of equal maxima, as in NumPy
     y, x = index.div(width, rounding_mode="floor"), index % width
-    there = score > 0
-    position = torch.stack([x, y], dim=2).float() * there[..., None]
+    has_peak = score > 0
+    position = torch.stack([x, y], dim=2).float() * has_peak[..., None]
     if refinement == "quarter":
-        inside = there & (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-        middle = torch.where(inside, index, width + 1)  # anywhere inside, for those that take no step
+        inside = has_peak & (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+        middle = torch.where(inside, index, width + 1)  # any inner pixel, for maps that take no step
         slopes = [
             flat.gather(2, (middle + step)[..., None]) - flat.gather(2, (middle - step)[..., None])
             for step in (1, width)

@@ -1,6 +1,6 @@
-"""Frames to persons: detect or follow, crop, infer in batches of constant size across frames, decode, un-crop.
+"""Frames to persons: detect or follow, crop, run the pose network, decode its heatmaps, map back to the frame.
 
-Usable alone, without Ray or an object store::
+The estimator works alone, without Ray or an object store::
 
     estimator = PoseEstimator.load(EstimatorSettings())
     for poses in estimator.estimate(batches):   # FrameBatch in, FramePoses out, in the same order
@@ -35,12 +35,12 @@ from posebatch.pose.tiled_detector import load_tiled
 from posebatch.pose.uploads import to_device
 
 HELD_IMAGE_BYTES: Final[Mapping[str, int]] = {"cpu": 256 << 20, "cuda": 2 << 30}
-"""Frames whose persons are not known yet may take this much, and one batch more, before no more are read. A GPU's
-batches are larger and want more groups of frames under way."""
+"""Memory for the images of unfinished frames, bytes; reading stops above it. The batches of a GPU are larger, so it
+needs more groups of frames under way."""
 
 
 class PoseEstimator:
-    """A person detector and a pose network that work on batches of frames."""
+    """A person detector and a pose network, which run on batches of frames."""
 
     def __init__(
         self, detector: PersonDetector, pose: PoseNetwork, settings: EstimatorSettings, placement: Placement
@@ -52,64 +52,66 @@ class PoseEstimator:
 
     @classmethod
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
-        """Load both networks. Raises `WeightsError` or `SettingsError`."""
+        """Load both networks. ``device`` and ``engine`` are those of `choose_placement`.
+
+        Raises `WeightsError` or `SettingsError`.
+        """
         placement = choose_placement(device, settings.precision, engine)
         detector = load_person_detector(settings, placement)
         return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
 
     @property
     def detector_batch(self) -> int:
-        """Most frames of one call of `detect`."""
+        """Most frames in one call of `detect`."""
         return self.detector.batch_size
 
     @property
     def pose_batch(self) -> int:
-        """Most crops of one call of `keypoints`."""
+        """Most crops in one call of `keypoints`."""
         return self.pose.batch_size
 
     @property
     def held_image_bytes(self) -> int:
-        """Frames whose persons are not known yet may take this much memory, and one batch more."""
+        """Memory for the images of unfinished frames, bytes. Reading stops above it, so one batch more can be held."""
         return HELD_IMAGE_BYTES[self.placement.device]
 
     @property
     def batch_frames(self) -> int:
-        """Most frames that a `FrameBatch` may hold."""
+        """Most frames in a `FrameBatch`."""
         return self.detector.batch_size
 
     def estimate(self, batches: Iterable[FrameBatch], clock: StageClock | None = None) -> Iterator[FramePoses]:
-        """The persons of every frame that is not lead-in, in the order of the frames.
+        """The persons of every frame except lead-in frames, in the order of the frames.
 
-        The detector runs on the first frame of every group whose ``frame_index // detect_every`` is one number; in the
-        group's other frames persons are followed, see `propagation`. Frames and persons of several groups go through
-        the networks together. A frame without a detection has no person; one that could not be decoded has none either,
-        and those before it are followed into the next. A change of the frames' size is the beginning of a group.
+        Frames with the same ``frame_index // detect_every`` and the same size form a group. The detector runs on the
+        first frame of each group; `posebatch.pose.following` follows its persons through the others. A frame that could
+        not be decoded has no persons, and following skips it.
 
-        What comes of a group depends on nothing but its frames. Holds no state from one call to the next.
-        The seconds of each stage are added to ``clock``.
+        Frames and persons of several groups share batches, but the result of a group depends on its frames alone. The
+        estimator keeps no state between calls. The seconds of each stage are added to ``clock``.
         """
         timed = copy(self)  # the same networks with a clock of this call alone
         timed._clock = clock or StageClock()
         return iter(FrameBatcher(timed, batches))
 
     def detect(self, pixels: Pixels) -> list[Detections]:
-        """The persons in frames of one size, at most the detector's batch of them."""
+        """The persons in frames of one size, at most `detector_batch` frames."""
         with self._timed("detect_seconds"):
             return self.detector.detect(pixels)
 
     def regions(self, bbox_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What is cropped for boxes (n, 4): centre x, y, width, height in the frame (n, 4)."""
+        """Crop regions of boxes: (n, 4) x1, y1, x2, y2 -> (n, 4) centre x, y, width, height in the frame."""
         width, height = self.pose.record.input_size_wh
         padding = self._decoding.box_padding or self.pose.record.box_padding
         return crop_regions(bbox_xyxy, width / height, padding, self._decoding.box_fit)
 
     def crops(self, pixels: Pixels, numbers: Sequence[int], regions: NDArray[np.float64]) -> torch.Tensor:
-        """What the pose network wants to see: region after region, (n, 4), of the frames with these numbers."""
+        """Input of the pose network (n, 3, h, w): crop i shows ``regions[i]`` of frame ``numbers[i]``."""
         with self._timed("pose_seconds"):
             return pixels.crops(numbers, regions, self.pose.record.input_size_wh, self._alignment)
 
     def keypoints(self, crops: Sequence[torch.Tensor], regions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The joints (n, 17, 3) in the frame, from the crops of regions (n, 4), at most the network's batch of them."""
+        """Keypoints (n, 17, 3) in the frame, from the crops of regions (n, 4), at most `pose_batch` crops."""
         with self._timed("pose_seconds"):
             heatmaps = self.pose.heatmaps(torch.stack(list(crops)), flip_test=self.settings.flip_test)
             peaks = find_peaks(heatmaps, self._decoding.refinement)
@@ -118,7 +120,7 @@ class PoseEstimator:
             return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
 
     def to_device(self, batch: FrameBatch) -> Pixels:
-        """A batch's frames where the networks are."""
+        """Move the images of a batch to the device of the networks."""
         with self._timed("detect_seconds"):
             return to_device(batch.images, self.placement.device)
 
@@ -130,6 +132,6 @@ class PoseEstimator:
 
 
 def load_person_detector(settings: EstimatorSettings, placement: Placement) -> PersonDetector:
-    """The detector of the settings, on tiles if they want it. Raises `WeightsError` or `SettingsError`."""
-    wanted = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
-    return load_tiled(settings.detector_name, wanted, settings.grid, settings.detect_size)
+    """Load the detector of the settings, with tiles if they ask for them. Raises `WeightsError` or `SettingsError`."""
+    detector = DetectorSettings(settings.bbox_thr, settings.nms_thr, settings.max_persons, placement)
+    return load_tiled(settings.detector_name, detector, settings.grid, settings.detect_size)

@@ -1,6 +1,7 @@
-"""Keypoints to Gaussian heatmaps, and heatmaps back to keypoints: two directions of one convention.
+"""Keypoints to Gaussian heatmaps, and heatmaps back to keypoints.
 
-Coordinates are heatmap pixels, x right, y down, integer = pixel centre. The score of a keypoint is its map's maximum.
+Coordinates are heatmap pixels: x right, y down, integers at pixel centres. The score of a keypoint is the maximum of
+its map.
 """
 
 from __future__ import annotations
@@ -15,27 +16,33 @@ SIGMA = 2.0
 
 
 QUARTER_STEP: Final = 0.25
-"""How far SimpleBaseline moves a peak toward its higher neighbour, heatmap pixels."""
+"""Step of SimpleBaseline from a peak toward its higher neighbour, heatmap pixels."""
 
 
 Refinement = Literal["argmax", "quarter", "dark"]
-"""What follows the search for the highest pixel: nothing; a quarter of a pixel toward the higher neighbour on each
-axis, as SimpleBaseline's code does; or DARK, the maximum of the Gaussian that fits best around it."""
+"""The step after the search for the highest pixel. ``argmax``: none. ``quarter``: a quarter pixel toward the higher
+neighbour on each axis, as in SimpleBaseline's code. ``dark``: to the maximum of the Gaussian fitted around it."""
 
 
 _BLUR_RADIUS = 5
+"""Heatmap pixels."""
 
 
 _STENCIL_RADIUS = 2
+"""Heatmap pixels on each side of the peak that DARK's derivatives use."""
 
 
 def encode_heatmaps(
     keypoints_xy: NDArray[np.floating[Any]], heatmap_wh: tuple[int, int], sigma: float = SIGMA
 ) -> NDArray[np.float32]:
-    """Gaussians with peak 1 around keypoints: (n, k, 2) -> (n, k, height, width).
+    """Draw Gaussians with peak 1 around keypoints: (n, k, 2) x, y -> (n, k, height, width) float32.
 
-    A keypoint outside the map leaves only the tail of its Gaussian. Unlike the paper's code the centre is not rounded
-    to a pixel, so that `decode_heatmaps` can find it again to a quarter pixel.
+    A keypoint outside the map leaves only the tail of its Gaussian. The centre is not rounded to a pixel, unlike in the
+    paper's code, so `decode_heatmaps` finds it again to a quarter pixel::
+
+        >>> keypoints = np.array([[[10.0, 20.0]]])
+        >>> decode_heatmaps(encode_heatmaps(keypoints, (48, 64))).tolist()
+        [[[10.0, 20.0, 1.0]]]
     """
     width, height = heatmap_wh
     along_x = np.exp(-((np.arange(width) - keypoints_xy[..., 0:1]) ** 2) / (2 * sigma**2))
@@ -44,10 +51,10 @@ def encode_heatmaps(
 
 
 def decode_heatmaps(heatmaps: NDArray[np.float32], refinement: Refinement = "quarter") -> NDArray[np.float32]:
-    """The peak of each map: (n, k, height, width) -> (n, k, 3) x, y, score.
+    """Find the peak of each map: (n, k, height, width) -> (n, k, 3) x, y, score.
 
-    Of equal maxima the first in row order wins. A map without a positive value has no peak: its keypoint is 0, 0 with
-    the score as it is. ``quarter`` agrees with SimpleBaseline's ``get_final_preds`` in every case, edges included.
+    The first of equal maxima in row order wins. A map without a positive value has no peak: its keypoint is 0, 0, and
+    its score is the maximum. ``quarter`` gives the results of SimpleBaseline's ``get_final_preds``, also at the edges.
     """
     n, k, height, width = heatmaps.shape
     maps = heatmaps.reshape(n * k, height, width)
@@ -65,10 +72,10 @@ def decode_heatmaps(heatmaps: NDArray[np.float32], refinement: Refinement = "qua
 
 
 def _quarter_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float32]:
-    """A quarter pixel toward the higher neighbour on each axis: (m, 2).
+    """Steps of a quarter pixel toward the higher neighbour on each axis: (m, 2).
 
-    None at all where the peak lies in the two first or in the last column or row, which is the rule of the paper's
-    code, nor where there is no peak.
+    The step is zero where a map has no peak. By the rule of the paper's code, the step is also zero where the peak lies
+    in the first two columns or rows, or in the last one.
     """
     rows, x, y = _inside(maps, x, y, margin=1)
     steps = np.zeros((len(maps), 2), np.float32)
@@ -78,13 +85,13 @@ def _quarter_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np
 
 
 def _dark_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float32]:
-    """From the highest pixel to the maximum of the Gaussian around it: (m, 2).
+    """Steps from the highest pixel to the maximum of the Gaussian around it: (m, 2).
 
-    Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020: the map is
-    smoothed with a Gaussian of the target's width (zero beyond the map), its logarithm taken, which is a parabola where
-    the map is a Gaussian, and Newton's step -H^-1 g made from the highest pixel (equation 7), with the finite
-    differences of the authors' code. Unlike there, the pixel stays as it is where the logarithm is not concave or the
-    step leaves the pixels that were looked at: the map is no Gaussian then. So it does within two pixels of the edge.
+    Source: Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020. The map
+    is smoothed with a Gaussian of the target's width, with zeros beyond the map. The logarithm of a Gaussian is a
+    parabola, so Newton's step -H^-1 g from the highest pixel reaches its maximum (equation 7). The finite differences
+    are those of the authors' code. Unlike there, the step is zero where the map is no Gaussian: where the logarithm is
+    not concave, or the step leaves the stencil. The step is also zero within two pixels of the edge.
     """
     rows, x, y = _inside(maps, x, y, margin=_STENCIL_RADIUS)
     steps = np.zeros((len(maps), 2), np.float32)
@@ -105,9 +112,10 @@ def _dark_steps(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.in
 def _inside(
     maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp], margin: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Which maps have a positive peak away from the edge, and where: indices, x and y of those alone.
+    """Select the maps with a positive peak away from the edge: their indices, and x and y of their peaks.
 
-    ``margin`` pixels to the right and below, two to the left and above (the authors' ``1 < x < width - margin``).
+    The edge is ``margin`` pixels wide on the right and bottom, and two pixels on the left and top. The authors write
+    this as ``1 < x < width - margin``.
     """
     height, width = maps.shape[1:]
     away = (x > 1) & (x < width - margin) & (y > 1) & (y < height - margin)
@@ -116,14 +124,14 @@ def _inside(
 
 
 def _smoothed_around(maps: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The 5 x 5 pixels around (x, y) of each map, smoothed with a Gaussian of `SIGMA`: (r, height, width) -> (r, 5, 5).
+    """Smooth the 5 x 5 pixels around (x, y) of each map by a Gaussian of `SIGMA`: (r, height, width) -> (r, 5, 5).
 
-    Eleven taps, as in the authors' code; zero beyond the map.
+    The filter has eleven taps, as in the authors' code, and sees zeros beyond the map.
     """
     taps = np.exp(-(np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) ** 2) / (2 * SIGMA**2))
     taps /= taps.sum()
     side = 2 * _STENCIL_RADIUS + 1
-    blur = np.stack([np.pad(taps, (shift, side - 1 - shift)) for shift in range(side)])  # (5, 15), banded
+    blur = np.stack([np.pad(taps, (shift, side - 1 - shift)) for shift in range(side)])  # (5, 15), a band matrix
     reach = _BLUR_RADIUS + _STENCIL_RADIUS
     padded = np.pad(maps, ((0, 0), (reach, reach), (reach, reach)))
     around = np.arange(2 * reach + 1)

@@ -1,4 +1,4 @@
-"""How many crops or frames a second the networks do on this machine: ``posebatch models --benchmark``."""
+"""Speed of the networks on this machine, in crops or frames per second: ``posebatch models --benchmark``."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from posebatch.models.networks.pose_network import PoseNetwork, load_pose_networ
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.weights.listing import ModelRow
 from posebatch.models.weights.names import describe
-from posebatch.models.weights.records import DetectorRecord, PoseRecord
+from posebatch.models.weights.records import AnyRecord, DetectorRecord, PoseRecord
 from posebatch.pose.pixels import RgbPixels
 
 _SECONDS = 2.0
-"""Of measurement, at the least; one batch is always finished."""
+"""Least duration of a measurement, seconds. The last batch is always finished."""
 
 
 _FRAME_WH = (1280, 720)
+"""Width and height of the frames for detectors, pixels."""
 
 
 def measure_speeds(rows: Sequence[ModelRow]) -> Iterator[tuple[str, str]]:
-    """Name and speed of each network, on one thread in fp32; ``~`` where random weights had to do.
+    """Measure each network on one thread in fp32: its name, and its speed as text.
 
-    Networks of one architecture and input size are measured once. Says on stderr what is being measured.
+    The speed starts with ``~`` when the network has random weights, because its file is not on this machine. Networks
+    of one architecture and input size are measured once. Progress goes to stderr.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -50,7 +52,7 @@ def measure_speeds(rows: Sequence[ModelRow]) -> Iterator[tuple[str, str]]:
         torch.set_num_threads(threads)
 
 
-def _measure(record: PoseRecord | DetectorRecord, weights_are_here: bool) -> str:
+def _measure(record: AnyRecord, weights_are_here: bool) -> str:
     if isinstance(record, PoseRecord):
         per_second = _pose_speed(record, weights_are_here)
     else:

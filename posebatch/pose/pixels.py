@@ -1,7 +1,7 @@
-"""Frames on the networks' device, in the form in which they came from the decoder: gives the pixels that are asked for.
+"""RGB frames on the networks' device, resized and cropped on request.
 
-A detector wants whole frames at its own small size, a pose network one resampled rectangle for each person. So nothing
-needs a whole frame as float RGB, and only what is asked for is converted.
+A detector needs whole frames at a small size. A pose network needs one resampled rectangle for each person. Only these
+pixels are converted to float; no whole frame is.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from itertools import groupby
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from posebatch.core.images import GridAlignment
 from posebatch.core.tiling import Tile
@@ -20,98 +21,98 @@ from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.crops import grid_to_frame
 
 
-class RgbPixels:
-    """Frames that are RGB already: (n, height, width, 3) uint8."""
+class RgbPixels(Pixels):
+    """RGB frames (n, height, width, 3) uint8."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self._images = images
 
     @property
+    @override
     def size_wh(self) -> tuple[int, int]:
-        """See `Pixels.size_wh`."""
         return self._images.shape[2], self._images.shape[1]
 
+    @override
     def __len__(self) -> int:
         return len(self._images)
 
+    @override
     def __getitem__(self, frames: slice) -> RgbPixels:
-        """See `Pixels.__getitem__`."""
         return RgbPixels(self._images[frames])
 
+    @override
     def cut(self, tile: Tile) -> RgbPixels:
-        """See `Pixels.cut`."""
         return RgbPixels(self._images[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width])
 
-    def used_by(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory from others until the stream has done what it has been told by then."""
+    def keep_until_done(self, stream: torch.cuda.Stream) -> None:
+        """Do not reuse this memory before the work queued so far on ``stream`` is finished (`Tensor.record_stream`)."""
         self._images.record_stream(stream)
 
+    @override
     def resized(self, size_wh: tuple[int, int]) -> torch.Tensor:
-        """See `Pixels.resized`."""
         frames = self._images.permute(0, 3, 1, 2)
         if frames.device.type != "cpu":
-            frames = frames.float()  # only the CPU's antialiased resize takes uint8
-        # On uint8 it takes 1.2 to 1.9 ms for a 1080p frame on one Zen 3 thread; without antialiasing, on float32, 18.
+            frames = frames.float()  # only the CPU resizes uint8 with antialiasing
+        # A 1080p frame on one Zen 3 thread takes 1.2 to 1.9 ms as uint8, and 18 ms as float32 without antialiasing.
         return F.interpolate(frames, size=size_wh[::-1], mode="bilinear", antialias=True).float()
 
+    @override
     def crops(
         self, numbers: Sequence[int], regions: NDArray[np.float64], size_wh: tuple[int, int], alignment: GridAlignment
     ) -> torch.Tensor:
-        """See `Pixels.crops`."""
         pairs = zip(numbers, regions, strict=True)
         return torch.stack([sample_crop(self._images[number], region, size_wh, alignment) for number, region in pairs])
 
+    @override
     def rgb(self) -> torch.Tensor:
-        """See `Pixels.rgb`."""
         return self._images.permute(0, 3, 1, 2).float()
 
 
-class JoinedPixels:
-    """Frames of one size from several batches, one batch's after the other's."""
+class JoinedPixels(Pixels):
+    """Frames of one size from several batches, in the order of the batches."""
 
     def __init__(self, parts: Sequence[Pixels]) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
 
     @property
+    @override
     def size_wh(self) -> tuple[int, int]:
-        """See `Pixels.size_wh`."""
         return self._parts[0].size_wh
 
+    @override
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @override
     def __getitem__(self, frames: slice) -> JoinedPixels:
-        """See `Pixels.__getitem__`."""
         first, end, _ = frames.indices(len(self))
         starts = zip(self._parts, self._starts[:-1], strict=True)
         return JoinedPixels([part[max(0, first - start) : max(0, end - start)] for part, start in starts])
 
+    @override
     def cut(self, tile: Tile) -> JoinedPixels:
-        """See `Pixels.cut`."""
         return JoinedPixels([part.cut(tile) for part in self._parts])
 
+    @override
     def resized(self, size_wh: tuple[int, int]) -> torch.Tensor:
-        """See `Pixels.resized`."""
         return torch.cat([part.resized(size_wh) for part in self._parts])
 
+    @override
     def crops(
         self, numbers: Sequence[int], regions: NDArray[np.float64], size_wh: tuple[int, int], alignment: GridAlignment
     ) -> torch.Tensor:
-        """See `Pixels.crops`."""
-        owners = np.searchsorted(self._starts, numbers, side="right") - 1
-        runs = [(owner, list(run)) for owner, run in groupby(range(len(numbers)), owners.__getitem__)]
-        return torch.cat(
-            [
-                self._parts[owner].crops(
-                    [numbers[k] - self._starts[owner] for k in run], regions[run], size_wh, alignment
-                )
-                for owner, run in runs
-            ]
-        )
+        crops, first = [], 0
+        owners = (np.searchsorted(self._starts, numbers, side="right") - 1).tolist()
+        for owner, run in groupby(owners):  # one call for each run of crops from one batch
+            end = first + len(list(run))
+            own_numbers = [number - self._starts[owner] for number in numbers[first:end]]
+            crops.append(self._parts[owner].crops(own_numbers, regions[first:end], size_wh, alignment))
+            first = end
+        return torch.cat(crops)
 
+    @override
     def rgb(self) -> torch.Tensor:
-        """See `Pixels.rgb`."""
         return torch.cat([part.rgb() for part in self._parts])
 
 
@@ -120,8 +121,8 @@ def sample_crop(
 ) -> torch.Tensor:
     """Resample a region of a frame to the network's input: (H, W, 3) uint8 -> (3, h, w) float32, 0..255.
 
-    Bilinear; black outside the frame, as ``cv2.warpAffine`` gives it in SimpleBaseline's code. Only the pixels of the
-    region are converted.
+    Interpolation is bilinear, and pixels outside the frame are black, as with ``cv2.warpAffine`` in SimpleBaseline's
+    code. Only the pixels of the region are converted.
     """
     height, width = image.shape[:2]
     affine = grid_to_frame(region[None], size_wh, alignment)[0]
@@ -139,7 +140,7 @@ def sample_crop(
 def _span(positions: NDArray[np.float64], length: int) -> tuple[int, int]:
     """The half-open range of pixels that bilinear sampling at ``positions`` reads, within 0..length.
 
-    At least two, where there are two: in one alone, all positions would be its own.
+    The range has at least two pixels if the frame has: ``grid_sample`` cannot express a position next to a single one.
     """
     first = min(max(int(np.floor(positions[0])), 0), max(0, length - 2))
     last = min(max(int(np.floor(positions[-1])) + 1, first + 1), length - 1)
@@ -147,7 +148,7 @@ def _span(positions: NDArray[np.float64], length: int) -> tuple[int, int]:
 
 
 def _normalised(positions: NDArray[np.float64], length: int) -> NDArray[np.float32]:
-    """Pixel positions as ``grid_sample`` wants them with align_corners: -1 and 1 at the first and last pixel."""
-    if length == 1:  # a frame one pixel wide or high: it is everywhere
+    """Pixel positions as coordinates of ``grid_sample`` with align_corners: -1 at the first pixel, 1 at the last."""
+    if length == 1:  # the frame is one pixel wide or high, and that pixel counts at every position
         return np.zeros(len(positions), np.float32)
     return (2 * positions / (length - 1) - 1).astype(np.float32)

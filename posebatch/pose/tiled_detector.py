@@ -1,6 +1,6 @@
-"""Any person detector at two scales: an overview of the frame, and overlapping tiles or a larger input for the small.
+"""A person detector at two scales: an overview of the frame, and tiles or a larger input for small persons.
 
-The overview is the whole frame at the size for which the detector is made, as it runs without tiles.
+The overview is the whole frame at the input size of the detector's training.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
+
+from typing_extensions import override
 
 from posebatch.core.frames import Detections
 from posebatch.core.tiling import Grid, TileBoxes, in_frame, merge, tiles_of
@@ -22,24 +24,26 @@ AUTO: Final = "auto"
 
 
 AUTO_INPUT_SIZE: Final = 640
-"""Pixels; what ``auto`` takes besides the overview."""
+"""Input size that ``auto`` uses in addition to the overview, pixels."""
 
 
 AUTO_LONGER_SIDE: Final = 640
-"""Pixels. Where a frame's longer side is larger, ``auto`` takes the larger input."""
+"""``auto`` uses the larger input for frames whose longer side exceeds this, pixels."""
 
 
 MOST_COMPARED: Final = 300
-"""Persons in one tile, or in the overview, that are compared with those of the others."""
+"""Most persons of one tile, or of the overview, that enter the merging."""
 
 
 WHOLE: Final = Grid(1, 1)
+"""No tiles."""
 
 
 def load_tiled(name_or_path: str, settings: DetectorSettings, grid: Grid, detect_size: str) -> PersonDetector:
-    """A detector ready to run on tiles, at an input size such as ``640`` or ``auto``, or plain where neither is wanted.
+    """Load a detector for a grid of tiles and an input size such as ``640`` or ``auto``; a plain one if it needs
+    neither.
 
-    Raises `WeightsError` as `load_detector` does, and `SettingsError` for a size that the detector does not take.
+    Raises `WeightsError` as `load_detector` does, and `SettingsError` for a size that the detector does not support.
     """
     record = resolve("detector", name_or_path)
     check_detect_size(detect_size, name_or_path, record.architecture)
@@ -53,12 +57,13 @@ def load_tiled(name_or_path: str, settings: DetectorSettings, grid: Grid, detect
     return TiledDetector(overview, fine, grid, settings, AUTO_LONGER_SIDE if auto else 0)
 
 
-class TiledDetector:
-    """A `PersonDetector` of two others, one for the overview and a fine one for the tiles; both should be inclusive.
+class TiledDetector(PersonDetector):
+    """Merges the persons of two detectors: one for the overview, and a fine one for the tiles.
 
-    The fine one gets the tiles of all frames of a call one after the other, in full batches. What comes of a frame
-    depends on nothing but the frame. Frames whose longer side is at most ``plain_up_to`` get the overview's persons
-    without a grid, and with one are given to the overview's detector tile by tile.
+    Both detectors should keep many persons (`MOST_COMPARED`), because the limit of the settings applies after merging.
+    The fine detector gets the tiles of all frames of a call in full batches. The result of a frame depends on that
+    frame alone. For frames whose longer side is at most ``plain_up_to`` pixels, the overview's detector serves as the
+    fine one; without a grid such frames get the overview's persons only.
     """
 
     def __init__(
@@ -73,12 +78,12 @@ class TiledDetector:
         self._settings, self._plain_up_to = settings, plain_up_to
 
     @property
+    @override
     def batch_size(self) -> int:
-        """See `PersonDetector.batch_size`."""
         return self._overview.batch_size
 
+    @override
     def detect(self, frames: Pixels) -> list[Detections]:
-        """See `PersonDetector.detect`."""
         n, size_wh = len(frames), frames.size_wh
         if n == 0:
             return []
@@ -87,14 +92,14 @@ class TiledDetector:
         if fine is self._overview and self._grid == WHOLE:
             return [self._merged([], overview, size_wh) for overview in overviews]
         tiles = tiles_of(size_wh, self._grid)
-        found = _in_batches(fine, JoinedPixels([frames.cut(tile) for tile in tiles]))
-        boxes = [in_frame(next(found), tile, size_wh) for tile in tiles for _ in range(n)]
+        detections = _detect_in_batches(fine, JoinedPixels([frames.cut(tile) for tile in tiles]))
+        boxes = [in_frame(next(detections), tile, size_wh) for tile in tiles for _ in range(n)]
         return [self._merged(boxes[number::n], overview, size_wh) for number, overview in enumerate(overviews)]
 
     def _merged(self, parts: list[TileBoxes], overview: Detections, size_wh: tuple[int, int]) -> Detections:
         return merge(parts, overview, size_wh, self._settings.nms_thr, self._settings.max_persons)
 
 
-def _in_batches(detector: PersonDetector, pictures: Pixels) -> Iterator[Detections]:
-    for start in range(0, len(pictures), detector.batch_size):
-        yield from detector.detect(pictures[start : start + detector.batch_size])
+def _detect_in_batches(detector: PersonDetector, frames: Pixels) -> Iterator[Detections]:
+    for start in range(0, len(frames), detector.batch_size):
+        yield from detector.detect(frames[start : start + detector.batch_size])

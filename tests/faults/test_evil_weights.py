@@ -178,7 +178,7 @@ def test_training_refuses_malicious_start_weights(
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "RETRY_PAUSES_S", ())
+    monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
     monkeypatch.delenv(cache.MIRROR_VARIABLE, raising=False)
 
 

@@ -1,4 +1,4 @@
-"""Weight files are fetched once, whole and checked, or not at all."""
+"""The cache of weight files: each file is downloaded once, complete and checked, or not at all."""
 
 import subprocess
 import sys
@@ -43,18 +43,18 @@ PINNED = renamed_by_hash(PUBLISHED_POSES["mmpose_resnet50_256x192"].file, BODY)
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightServer]:
-    """A mirror that the environment names, an empty cache, and no patience."""
+    """A mirror from the environment, an empty cache, and retries without pauses."""
     with running_weight_server() as running:
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRY_PAUSES_S", (0.0, 0.0))
+        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=2, backoff_factor=0, backoff_jitter=0))
         yield running
 
 
 @pytest.fixture
 def prefix(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty prefix in a bucket, and an environment that leads to it."""
+    """An empty prefix in a bucket, and its credentials in the environment."""
     for variable, value in s3_server.environment().items():
         monkeypatch.setenv(variable, value)
     s3_client.cache_clear()
@@ -64,7 +64,7 @@ def prefix(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("body", [b"", b"x", BODY])
-def test_a_file_is_fetched_once(server: WeightServer, body: bytes):
+def test_fetch_published_downloads_once(server: WeightServer, body: bytes):
     server.files[PAPER_FILE] = body
     path = fetch_published(UNPINNED)
     assert path.read_bytes() == body
@@ -73,7 +73,7 @@ def test_a_file_is_fetched_once(server: WeightServer, body: bytes):
     assert every_file(cache_folder()) == [f"weights/{PAPER_FILE}"]
 
 
-def test_a_pinned_file_is_checked(server: WeightServer):
+def test_fetch_published_accepts_the_pinned_hash(server: WeightServer):
     server.files[PINNED.file_name] = BODY
     assert fetch_published(PINNED).read_bytes() == BODY
 
@@ -90,7 +90,7 @@ def test_a_pinned_file_is_checked(server: WeightServer):
         (hang_up, 3, "3 attempts: Remote end closed connection"),
     ],
 )
-def test_what_fails_leaves_no_file(server: WeightServer, answer, attempts: int, message: str):
+def test_fetch_published_leaves_no_file_after_failures(server: WeightServer, answer, attempts: int, message: str):
     server.files[PINNED.file_name] = answer
     with pytest.raises(WeightsError, match=message) as caught:
         fetch_published(PINNED)
@@ -100,20 +100,29 @@ def test_what_fails_leaves_no_file(server: WeightServer, answer, attempts: int, 
 
 
 @pytest.mark.parametrize("trouble", [status(503), status(429), truncated(BODY), hang_up])
-def test_passing_trouble_is_outlasted(server: WeightServer, trouble, capfd: pytest.CaptureFixture[str]):
+def test_fetch_published_retries_transient_errors(server: WeightServer, trouble, capfd: pytest.CaptureFixture[str]):
     server.files[PINNED.file_name] = in_turn(trouble, trouble, content(BODY))
     assert fetch_published(PINNED).read_bytes() == BODY
     assert every_file(cache_folder()) == [f"weights/{PINNED.file_name}"]
     assert "trying again" in capfd.readouterr().err
 
 
-def test_a_server_that_does_not_listen(server: WeightServer, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_published_reports_a_refused_connection(server: WeightServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POSEBATCH_WEIGHTS", "http://127.0.0.1:9")
     with pytest.raises(WeightsError, match=r"3 attempts: .*refused.*POSEBATCH_WEIGHTS"):
         fetch_published(UNPINNED)
 
 
-def test_a_damaged_file_in_the_cache_is_noticed(server: WeightServer):
+def test_fetch_published_does_not_retry_an_invalid_address(
+    server: WeightServer, monkeypatch: pytest.MonkeyPatch, capfd
+):
+    monkeypatch.setenv("POSEBATCH_WEIGHTS", "http://[mirror")
+    with pytest.raises(WeightsError, match="is the address right"):
+        fetch_published(UNPINNED)
+    assert "trying again" not in capfd.readouterr().err
+
+
+def test_fetch_published_refuses_a_damaged_cached_file(server: WeightServer):
     cached_path(PINNED).parent.mkdir(parents=True)
     cached_path(PINNED).write_bytes(BODY[:-1])
     with pytest.raises(WeightsError, match="delete it and fetch it again"):
@@ -121,7 +130,7 @@ def test_a_damaged_file_in_the_cache_is_noticed(server: WeightServer):
     assert server.requests == []
 
 
-def test_what_a_killed_process_left_is_cleared(server: WeightServer):
+def test_fetch_published_removes_leftovers_of_killed_processes(server: WeightServer):
     cached_path(UNPINNED).parent.mkdir(parents=True)
     (cached_path(UNPINNED).parent / f".{PAPER_FILE}.abc.part").write_bytes(b"half")
     server.files[PAPER_FILE] = BODY
@@ -129,20 +138,22 @@ def test_what_a_killed_process_left_is_cleared(server: WeightServer):
     assert every_file(cache_folder()) == [f"weights/{PAPER_FILE}"]
 
 
-def test_a_cache_that_cannot_be_written(server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_published_reports_an_unwritable_cache(
+    server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(WeightsError, match="POSEBATCH_CACHE can name another"):
         fetch_published(UNPINNED)
 
 
-def test_racing_processes_fetch_once(server: WeightServer):
+def test_fetch_published_downloads_once_for_racing_processes(server: WeightServer):
     second = threading.Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if len(server.requests) > 1:
             second.set()
-        second.wait(timeout=3)  # long enough for the others, who are at the start too, to ask as well
+        second.wait(timeout=3)  # long enough for the other processes to request the file too
         content(BODY)(handler)
 
     server.files[PAPER_FILE] = answer
@@ -159,20 +170,24 @@ def test_racing_processes_fetch_once(server: WeightServer):
     for process in racing:
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=120) for process in racing]
-    assert [out.strip() for out, _ in said] == [str(cached_path(UNPINNED))] * 3, said
+    outputs = [process.communicate(timeout=120) for process in racing]
+    assert [out.strip() for out, _ in outputs] == [str(cached_path(UNPINNED))] * 3, outputs
     assert server.requests == [PAPER_FILE]
     assert cached_path(UNPINNED).read_bytes() == BODY
-    assert sum("waiting for another process" in err for _, err in said) == 2
+    assert sum("waiting for another process" in err for _, err in outputs) == 2
 
 
-def test_without_an_address_it_says_where_to_get_it(server: WeightServer, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_published_names_the_page_of_a_file_without_address(
+    server: WeightServer, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("POSEBATCH_WEIGHTS")
     with pytest.raises(WeightsError, match=r"pose_resnet_50_256x192\.pth\.tar.*by hand.*drive\.google\.com"):
         fetch_published(UNPINNED)
 
 
-def test_a_folder_is_a_mirror(server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_published_reads_a_folder_as_mirror(
+    server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("POSEBATCH_WEIGHTS", f"{mirror}/")
@@ -183,7 +198,7 @@ def test_a_folder_is_a_mirror(server: WeightServer, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.s3
-def test_a_bucket_is_a_mirror(server: WeightServer, prefix: str, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_published_reads_a_bucket_as_mirror(server: WeightServer, prefix: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POSEBATCH_WEIGHTS", prefix)
     with pytest.raises(WeightsError, match=f"{prefix}/{PINNED.file_name}: no such"):
         fetch_published(PINNED)
@@ -192,7 +207,7 @@ def test_a_bucket_is_a_mirror(server: WeightServer, prefix: str, monkeypatch: py
 
 
 @pytest.mark.s3
-def test_each_version_of_an_object_has_its_file(server: WeightServer, prefix: str):
+def test_fetch_object_keeps_each_version_in_its_own_file(server: WeightServer, prefix: str):
     uri = f"{prefix}/mine.safetensors"
     with pytest.raises(WeightsError, match="no such"):
         fetch_object(uri)
@@ -213,7 +228,7 @@ def test_each_version_of_an_object_has_its_file(server: WeightServer, prefix: st
         ({"XDG_CACHE_HOME": "xdg", "POSEBATCH_CACHE": "~/mine"}, "home/mine"),
     ],
 )
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables, folder: str):
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, variables, folder: str):
     monkeypatch.delenv("POSEBATCH_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value in {"HOME": "home", **variables}.items():
@@ -221,7 +236,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables, folder: 
     assert cache_folder() == Path(folder)
 
 
-def test_published_files_are_pinned_by_their_names():
+def test_published_files_have_unique_names_with_hashes():
     files = {item.file.file_name: item.file for item in (*PUBLISHED_POSES.values(), *TORCHVISION_DETECTORS.values())}
     files |= {file.file_name: file for file in TORCHVISION_BACKBONES.values()}
     assert len(files) == len(PUBLISHED_POSES) + len(TORCHVISION_DETECTORS) + len(TORCHVISION_BACKBONES)
@@ -244,5 +259,5 @@ def test_published_files_are_pinned_by_their_names():
         ("my-training.pth", ""),
     ],
 )
-def test_the_hash_in_a_name(name: str, prefix: str):
+def test_sha256_prefix_is_read_from_the_file_name(name: str, prefix: str):
     assert PublishedFile(name, "", "").sha256_prefix == prefix

@@ -1,4 +1,4 @@
-"""What this machine is good at, and that every engine computes what torch computes in fp32."""
+"""The choice of an engine, and the equality of every engine with torch in fp32."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -42,10 +42,10 @@ class TwoHeads(nn.Module):
 
 def network():
     torch.manual_seed(0)
-    made = TwoHeads().eval()
-    made.stem[1].running_mean.normal_()
-    made.stem[1].running_var.uniform_(0.5, 2)
-    return made
+    two_heads = TwoHeads().eval()
+    two_heads.stem[1].running_mean.normal_()
+    two_heads.stem[1].running_var.uniform_(0.5, 2)
+    return two_heads
 
 
 def images(n, seed=0):
@@ -53,17 +53,17 @@ def images(n, seed=0):
 
 
 @pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
-def test_an_engine_computes_what_the_network_does(placement, tolerance):
+def test_engine_computes_the_outputs_of_the_network(placement, tolerance):
     engine = start_engine(network(), SIZE_WH, placement)
     with torch.inference_mode():
         for n in (1, 3, engine.batch_size):
-            for found, wanted in zip(engine(images(n)), network()(images(n)), strict=True):
-                assert found.dtype == torch.float32
-                torch.testing.assert_close(found.cpu(), wanted, atol=tolerance, rtol=tolerance)
+            for output, expected in zip(engine(images(n)), network()(images(n)), strict=True):
+                assert output.dtype == torch.float32
+                torch.testing.assert_close(output.cpu(), expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
-def test_results_stay_when_the_engine_runs_again(placement, tolerance):
+def test_engine_keeps_results_when_it_runs_again(placement, tolerance):
     engine = start_engine(network(), SIZE_WH, placement)
     first = engine(images(2))
     kept = [output.clone() for output in first]
@@ -72,14 +72,14 @@ def test_results_stay_when_the_engine_runs_again(placement, tolerance):
 
 
 @pytest.mark.parametrize(("placement", "tolerance"), ENGINES)
-def test_an_images_outputs_do_not_depend_on_its_neighbours(placement, tolerance):
+def test_engine_outputs_do_not_depend_on_other_images(placement, tolerance):
     engine = start_engine(network(), SIZE_WH, placement)
     together = engine(images(4))
     beside_others = engine(torch.cat([images(4)[:1], images(3, seed=1)]))
-    assert all(torch.equal(one[0], other[0]) for one, other in zip(together, beside_others, strict=True))
+    assert all(torch.equal(output[0], same[0]) for output, same in zip(together, beside_others, strict=True))
 
 
-def test_more_images_than_a_batch_are_refused():
+def test_engine_refuses_more_images_than_a_batch():
     engine = start_engine(network(), SIZE_WH, Placement(batch_size=2))
     with pytest.raises(ValueError, match="batch of 3, but the batch size is 2"):
         engine(images(3))
@@ -87,19 +87,19 @@ def test_more_images_than_a_batch_are_refused():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Says what this machine has, whatever it really has."""
+    """A function that sets the devices and libraries of this machine."""
 
     def has(cuda=False, amx=False, openvino=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-        found = SimpleNamespace() if openvino else None
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if name == "openvino" else None)
+        spec = SimpleNamespace() if openvino else None
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "openvino" else None)
 
     return has
 
 
 @pytest.mark.parametrize(
-    ("has", "asked", "placed"),
+    ("has", "settings", "placement"),
     [
         ({}, {}, "cpu fp32 torch"),
         ({"openvino": True}, {}, "cpu fp32 openvino"),
@@ -114,13 +114,13 @@ def machine(monkeypatch):
         ({"cuda": True}, {"precision": "fp32"}, "cuda fp32 torch"),
     ],
 )
-def test_the_fastest_that_a_machine_has(machine, has, asked, placed):
+def test_choose_placement_selects_the_fastest(machine, has, settings, placement):
     machine(**has)
-    assert str(choose_placement(**asked)) == placed
+    assert str(choose_placement(**settings)) == placement
 
 
 @pytest.mark.parametrize(
-    ("has", "asked", "said"),
+    ("has", "settings", "message"),
     [
         ({}, {"device": "cuda"}, "--device cuda: torch sees no CUDA device"),
         ({}, {"engine": "openvino"}, "--engine openvino: OpenVINO is not installed here; pip install 'posebatch"),
@@ -131,11 +131,11 @@ def test_the_fastest_that_a_machine_has(machine, has, asked, placed):
         ({"cuda": True, "openvino": True}, {"precision": "int8"}, "--precision int8 runs on the CPU"),
     ],
 )
-def test_what_is_not_to_be_had_is_said(machine, has, asked, said):
+def test_choose_placement_refuses_unsupported_combinations(machine, has, settings, message):
     machine(**has)
-    with pytest.raises(SettingsError, match=said):
-        choose_placement(**asked)
+    with pytest.raises(SettingsError, match=message):
+        choose_placement(**settings)
 
 
-def test_the_reference_is_torch_in_fp32_on_the_cpu():
+def test_plain_placement_is_torch_in_fp32_on_the_cpu():
     assert (str(PLAIN), DTYPES[PLAIN.precision]) == ("cpu fp32 torch", torch.float32)

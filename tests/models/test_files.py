@@ -1,7 +1,8 @@
+"""Weight files of our own: records, strict keys and shapes, names."""
+
 import json
 import pickle
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.weights.cache import sha256_of
 from posebatch.models.weights.files import load_into, load_weights, save_weights
-from posebatch.models.weights.names import EMBEDDED, resolve
+from posebatch.models.weights.names import EMBEDDED, resolve, weight_file
 
 POSE = "simplebaseline_mobilenet_v2_256x192"
 DETECTOR = "ssdlite_mobilenet_v2_320"
@@ -32,23 +33,23 @@ def write_header(path, **changes):
     save_file({"x": torch.zeros(1)}, path, metadata={"posebatch": header})
 
 
-def test_saved_weights_come_back(tmp_path, pose):
+def test_load_weights_returns_saved_weights(tmp_path, pose):
     record, state = pose
     path = tmp_path / "mine.safetensors"
     saved = save_weights(path, replace(record, name="mine"), state)
-    again, tensors = load_weights("pose", str(path))
-    assert again == saved
-    assert again.sha256 == sha256_of(path)
-    assert again.identity == f"mine@{sha256_of(path)}"
+    loaded, tensors = load_weights("pose", str(path))
+    assert loaded == saved
+    assert loaded.sha256 == sha256_of(path)
+    assert loaded.identity == f"mine@{sha256_of(path)}"
     assert tensors.keys() == state.keys()
     assert all(torch.equal(tensors[key], state[key]) and tensors[key].dtype == state[key].dtype for key in state)
 
 
-def test_saving_twice_gives_equal_bytes(tmp_path, pose):
+def test_save_weights_twice_gives_equal_bytes(tmp_path, pose):
     assert save_weights(tmp_path / "a", *pose) == save_weights(tmp_path / "b", *pose)
 
 
-def test_number_formats_are_converted_to_the_networks(pose):
+def test_load_into_converts_number_formats(pose):
     _, state = pose
     network = build_pose_network(resolve("pose", POSE).architecture)
     load_into(network, state, POSE)
@@ -79,7 +80,7 @@ def test_number_formats_are_converted_to_the_networks(pose):
         (lambda path: write_header(path, keypoint_names=["nose"]), "keypoint_names"),
     ],
 )
-def test_a_file_that_is_not_ours_is_refused(tmp_path, write, message):
+def test_resolve_refuses_foreign_or_damaged_files(tmp_path, write, message):
     path = tmp_path / "some.safetensors"
     write(path)
     with pytest.raises(WeightsError, match=message) as caught:
@@ -87,7 +88,7 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path, write, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_header_that_is_no_json_object_is_refused(tmp_path):
+def test_resolve_refuses_a_header_that_is_no_json_object(tmp_path):
     for header in ("", "[]", "3", "{}"):
         path = tmp_path / "some.safetensors"
         save_file({"x": torch.zeros(1)}, path, metadata={"posebatch": header})
@@ -95,7 +96,7 @@ def test_a_header_that_is_no_json_object_is_refused(tmp_path):
             resolve("pose", str(path))
 
 
-def test_a_truncated_file_is_refused(tmp_path, pose):
+def test_load_weights_refuses_a_truncated_file(tmp_path, pose):
     path = tmp_path / "some.safetensors"
     save_weights(path, *pose)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -114,7 +115,7 @@ def test_a_truncated_file_is_refused(tmp_path, pose):
         (lambda s: s.update({"module.final_layer.bias": s.pop("final_layer.bias")}), "1 missing .*; 1 left over"),
     ],
 )
-def test_keys_and_shapes_must_fit(tmp_path, pose, change, message):
+def test_load_pose_network_refuses_wrong_keys_and_shapes(tmp_path, pose, change, message):
     record, state = pose
     state = dict(state)
     change(state)
@@ -125,7 +126,7 @@ def test_keys_and_shapes_must_fit(tmp_path, pose, change, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_record_of_another_architecture_is_refused(tmp_path, pose):
+def test_load_pose_network_refuses_a_record_of_another_architecture(tmp_path, pose):
     record, state = pose
     path = tmp_path / "some.safetensors"
     save_weights(path, replace(record, architecture="resnet18"), state)
@@ -133,7 +134,7 @@ def test_a_record_of_another_architecture_is_refused(tmp_path, pose):
         load_pose_network(str(path))
 
 
-def test_batch_norm_counters_may_be_absent_or_left_over(pose):
+def test_load_into_ignores_batch_norm_counters(pose):
     _, state = pose
     network = build_pose_network(resolve("pose", POSE).architecture)
     load_into(network, {key: tensor for key, tensor in state.items() if "num_batches" not in key}, POSE)
@@ -151,15 +152,14 @@ def test_batch_norm_counters_may_be_absent_or_left_over(pose):
         ("detector", "zzz", "no detector is called 'zzz'. `posebatch models` lists them"),
     ],
 )
-def test_unknown_names_get_the_nearest_one(kind, name, message):
+def test_resolve_suggests_the_nearest_name(kind, name, message):
     with pytest.raises(WeightsError, match=message):
         resolve(kind, name)
 
 
-def test_identities_pin_the_weights():
+def test_identity_names_the_hash_of_the_weights():
     for kind, names in EMBEDDED.items():
         for name in names:
-            path = Path(names.__file__).parent / f"{name}.safetensors"
-            assert resolve(kind, name).identity == f"{name}@{sha256_of(path)}"
+            assert resolve(kind, name).identity == f"{name}@{sha256_of(weight_file(kind, name))}"
     name = "fcos_resnet50_fpn"
     assert resolve("detector", name).identity == f"{name}@fcos_resnet50_fpn_coco-99b0c9b7.pth"

@@ -1,4 +1,4 @@
-"""Every layout that is out there leads to our names for the tensors."""
+"""Every known layout of a checkpoint maps to our names for the tensors."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def resnet18():
         (lambda state: {f"module.{k}": v for k, v in mmpose_checkpoint(state, 1)["state_dict"].items()}, "mmpose 1.x"),
     ],
 )
-def test_layouts_of_pose_networks(resnet18, wrap, layout: str):
+def test_layouts_of_pose_networks_are_recognised(resnet18, wrap, layout: str):
     theirs = wrap(resnet18)
     assert find_layout(theirs) == layout
     ours = {name: theirs[key] for key, name in pose_keys(theirs).items()}
@@ -41,14 +41,14 @@ def test_layouts_of_pose_networks(resnet18, wrap, layout: str):
 
 
 @pytest.mark.parametrize("architecture", ["mobilenet_v2", "mobilenet_v2_1280"])
-def test_our_mobilenet_is_no_mmpose(architecture: str):
+def test_pose_keys_keep_the_names_of_our_mobilenet(architecture: str):
     state = meta_state(build_pose_network, architecture)
     assert find_layout(state) == "plain"
     assert pose_keys(state) == {key: key for key in state}
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet152", "mobilenet_v2", "mobilenet_v2_1280"])
-def test_classifiers_have_backbones(architecture: str):
+def test_backbone_keys_of_classifiers_are_our_backbone(architecture: str):
     classifier = meta_state(torchvision.models.get_model, architecture.removesuffix("_1280"))
     assert find_layout(classifier) == "classifier"
     network = meta_state(build_pose_network, architecture)
@@ -58,7 +58,7 @@ def test_classifiers_have_backbones(architecture: str):
 
 
 @pytest.mark.parametrize(
-    ("keys", "named"),
+    ("keys", "message"),
     [
         ([], "none at all"),
         (["x"], r"\(x\)"),
@@ -68,13 +68,13 @@ def test_classifiers_have_backbones(architecture: str):
         (["module.conv1.weight", "deconv_layers.0.weight.x"], "no layout"),
     ],
 )
-def test_other_layouts_are_refused(keys: list[str], named: str):
-    with pytest.raises(WeightsError, match=named):
+def test_find_layout_refuses_unknown_layouts(keys: list[str], message: str):
+    with pytest.raises(WeightsError, match=message):
         find_layout(keys)
 
 
 @pytest.mark.parametrize("architecture", POSE_ARCHITECTURES)
-def test_architectures_are_recognised(architecture: str):
+def test_find_architecture_recognises_each_architecture(architecture: str):
     state = meta_state(build_pose_network, architecture)
     assert find_architecture({key: tuple(tensor.shape) for key, tensor in state.items()}) == architecture
 
@@ -88,5 +88,5 @@ def test_architectures_are_recognised(architecture: str):
         {"backbone.0.0.weight": (32, 3, 3, 3), "deconv_layers.0.weight": (1280, 128, 4, 4)},
     ],
 )
-def test_other_architectures_are_not(shapes):
+def test_find_architecture_returns_none_for_others(shapes):
     assert find_architecture(shapes) is None

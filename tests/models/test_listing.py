@@ -1,4 +1,4 @@
-"""The table of networks says what is true: figures are counted here, addresses and scores are torchvision's own."""
+"""The table of networks: figures are compared with counted ones, addresses and scores with torchvision's."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("architecture", POSE_ARCHITECTURES)
-def test_the_cost_of_pose_networks_is_counted(architecture: str):
+def test_pose_gflops_and_parameters_equal_those_counted(architecture: str):
     with torch.device("meta"):
         network = build_pose_network(architecture).eval()
         crops = [torch.empty(1, 3, height, width) for width, height in ((192, 256), (288, 384))]
@@ -50,11 +50,11 @@ def test_the_cost_of_pose_networks_is_counted(architecture: str):
         assert pose_gflops(architecture, size_wh) == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-3)
 
 
-def test_every_architecture_is_counted():
+def test_every_architecture_has_parameters_and_gflops():
     assert POSE_PARAMETERS.keys() == POSE_GFLOPS_256X192.keys() == {*POSE_ARCHITECTURES}
 
 
-def test_the_cost_of_the_embedded_detector_is_counted():
+def test_detector_gflops_and_parameters_equal_those_counted():
     network = build_person_ssd().eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.head(list(network.backbone(torch.zeros(1, 3, 320, 320)).values()))
@@ -62,45 +62,50 @@ def test_the_cost_of_the_embedded_detector_is_counted():
     assert parameters(network) == EMBEDDED_DETECTOR_PARAMETERS
 
 
-@pytest.mark.parametrize("name", TORCHVISION_DETECTORS)
-def test_detectors_are_what_torchvision_says(name: str):
-    ours, theirs = TORCHVISION_DETECTORS[name], torchvision.models.get_model_weights(name).DEFAULT
-    assert (ours.file.url, ours.parameters) == (theirs.url, theirs.meta["num_params"])
-    assert ours.box_ap == pytest.approx(theirs.meta["_metrics"]["COCO-val2017"]["box_map"] / 100)
-    assert ours.gflops == pytest.approx(2 * theirs.meta["_ops"])
+def test_detector_figures_are_those_of_torchvision():
+    for name, detector in TORCHVISION_DETECTORS.items():
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        assert (detector.file.url, detector.parameters) == (weights.url, weights.meta["num_params"]), name
+        assert detector.box_ap == pytest.approx(weights.meta["_metrics"]["COCO-val2017"]["box_map"] / 100), name
+        assert detector.gflops == pytest.approx(2 * weights.meta["_ops"]), name
 
 
-@pytest.mark.parametrize("name", TORCHVISION_BACKBONES)
-def test_backbones_are_what_torchvision_says(name: str):
-    assert TORCHVISION_BACKBONES[name].url == torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+def test_backbone_addresses_are_those_of_torchvision():
+    for name, file in TORCHVISION_BACKBONES.items():
+        assert file.url == torchvision.models.get_model_weights(name).IMAGENET1K_V1.url, name
 
 
-@pytest.mark.parametrize("name", PUBLISHED_POSES)
-def test_names_and_files_of_pose_networks_agree(name: str):
-    pose = PUBLISHED_POSES[name]
-    backbone, height, width = re.fullmatch(r"[a-z0-9]+_([a-z0-9]+)_(\d+)x(\d+)(?:_\w+)?", name).groups()
-    architecture = "mobilenet_v2_1280" if backbone == "mobilenetv2" else backbone
-    assert (pose.architecture, pose.input_size_wh) == (architecture, (int(width), int(height)))
-    assert re.search(rf"{backbone.replace('resnet', 'res(net_)?')}_.*{height}x{width}", pose.file.file_name)
-    if pose.file.url:
-        assert pose.file.url.endswith(f"/{pose.file.file_name}")
-        assert ("/v1/" in pose.file.url) == name.startswith("mmpose_")
-        assert len(pose.file.sha256_prefix) == 8
-    assert ("dark" in name, "fp16" in name) == ("dark" in pose.file.file_name, "fp16" in pose.file.file_name)
-    record = describe("pose", name)
-    assert record.channel_order == ("BGR" if name.startswith("paper") else "RGB")
-    low, high = (0.64, 0.68) if backbone == "mobilenetv2" else (0.7, 0.76)
-    assert low < record.accuracy["AP"] < high
+def test_published_pose_names_agree_with_files():
+    for name, pose in PUBLISHED_POSES.items():
+        backbone, height, width = re.fullmatch(r"[a-z0-9]+_([a-z0-9]+)_(\d+)x(\d+)(?:_\w+)?", name).groups()
+        architecture = "mobilenet_v2_1280" if backbone == "mobilenetv2" else backbone
+        assert (pose.architecture, pose.input_size_wh) == (architecture, (int(width), int(height))), name
+        in_file_name = rf"{backbone.replace('resnet', 'res(net_)?')}_.*{height}x{width}"
+        assert re.search(in_file_name, pose.file.file_name), name
+        if pose.file.url:
+            assert pose.file.url.endswith(f"/{pose.file.file_name}"), name
+            assert ("/v1/" in pose.file.url) == name.startswith("mmpose_"), name
+            assert len(pose.file.sha256_prefix) == 8, name
+        for variant in ("dark", "fp16"):
+            assert (variant in name) == (variant in pose.file.file_name), name
 
 
-def test_presets_name_networks_that_are_known():
+def test_published_pose_records_have_channel_order_and_plausible_ap():
+    for name, pose in PUBLISHED_POSES.items():
+        record = describe("pose", name)
+        assert record.channel_order == ("BGR" if name.startswith("paper") else "RGB"), name
+        low, high = (0.64, 0.68) if pose.architecture.startswith("mobilenet") else (0.7, 0.76)
+        assert low < record.accuracy["AP"] < high, name
+
+
+def test_presets_name_registered_networks():
     for detector, pose in PRESETS.values():
         assert detector in known_names("detector")
         assert pose in known_names("pose")
     assert PRESETS["embedded"] == (EMBEDDED["detector"][0], EMBEDDED["pose"][0])
 
 
-def test_every_name_is_listed_once():
+def test_list_models_lists_every_name_once():
     rows = list_models()
     assert [row.name for row in rows] == [*known_names("pose"), *known_names("detector")]
     for row in rows:
@@ -110,7 +115,7 @@ def test_every_name_is_listed_once():
         assert (row.ap_published is None) == (row.weights == "package")
 
 
-def test_the_table_says_what_is_cached():
+def test_list_models_marks_cached_weights():
     name = "mmpose_resnet50_256x192"
     lines = {row.name: row.weights for row in list_models()}
     assert (lines[name], lines["paper_resnet50_256x192"]) == ("download", "by hand")
@@ -120,7 +125,7 @@ def test_the_table_says_what_is_cached():
     assert {row.name: row.weights for row in list_models()}[name] == "cached"
 
 
-def test_the_table_is_one_line_for_each_network():
+def test_models_table_has_one_line_for_each_network():
     rows = list_models()
     without, with_speed = models_table(rows, {}), models_table(rows, {rows[0].name: "12.3"})
     for row in rows:
@@ -131,7 +136,7 @@ def test_the_table_is_one_line_for_each_network():
     assert max(map(len, without.splitlines()[: len(rows) + 3])) <= 120
 
 
-def test_speeds_are_measured_once_for_each_size(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_measure_speeds_measures_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(network_speed, "_SECONDS", 0.0)
     rows = [row for row in list_models() if row.name in (*EMBEDDED["pose"], *EMBEDDED["detector"])]
     small = {"ssdlite320_mobilenet_v3_large"}

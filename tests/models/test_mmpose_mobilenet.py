@@ -1,7 +1,7 @@
-"""mmpose's SimpleBaseline on MobileNetV2: its tensors, under its names, give in our network what they give in its own.
+"""mmpose's SimpleBaseline on MobileNetV2: our network gives the same heatmaps from mmpose's tensors.
 
-Its network is stated here a second time, after the code of mmpose and of mmcv's ``ConvModule``: as a list of stages,
-and as functions that read mmpose's own names. Nothing of ours and nothing of torchvision is in it.
+The reference implementation here follows the code of mmpose and of mmcv's ``ConvModule``: a list of stages, and
+functions that read mmpose's names. It uses neither our code nor torchvision's.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from posebatch.models.weights.published import PUBLISHED_POSES
 from posebatch.models.weights.records import IMAGENET_MEAN, IMAGENET_STD
 
 STAGES = (
-    # widening within a block, channels, blocks, stride of the first
+    # expansion within a block, channels, blocks, stride of the first
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -52,21 +52,21 @@ State = dict[str, torch.Tensor]
 
 
 def blocks() -> Iterator[tuple[str, int, int, int, int]]:
-    """Name, channels that come in, within and out, and stride."""
+    """Name of each block, its channels at the input, within and at the output, and its stride."""
     channels_in = 32
-    for number, (widening, channels, repetitions, first_stride) in enumerate(STAGES, start=1):
+    for number, (expansion, channels, repetitions, first_stride) in enumerate(STAGES, start=1):
         for repetition in range(repetitions):
             stride = first_stride if repetition == 0 else 1
-            yield f"layer{number}.{repetition}", channels_in, widening * channels_in, channels, stride
+            yield f"layer{number}.{repetition}", channels_in, expansion * channels_in, channels, stride
             channels_in = channels
 
 
 def mmpose_shapes() -> dict[str, tuple[int, ...]]:
-    """Below ``backbone.`` and ``head.``, in the order of mmpose's modules."""
+    """Shapes by mmpose's names without ``backbone.`` and ``head.``, in the order of its modules."""
     convolutions = {"conv1": (32, 3, 3, 3)}
     for name, channels_in, within, channels_out, _ in blocks():
-        widening = [(within, channels_in, 1, 1)] if within != channels_in else []
-        for place, shape in enumerate([*widening, (within, 1, 3, 3), (channels_out, within, 1, 1)]):
+        expansion = [(within, channels_in, 1, 1)] if within != channels_in else []
+        for place, shape in enumerate([*expansion, (within, 1, 3, 3), (channels_out, within, 1, 1)]):
             convolutions[f"{name}.conv.{place}"] = shape
     convolutions["conv2"] = (1280, 320, 1, 1)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -119,7 +119,7 @@ def mmpose_heatmaps(state: State, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def theirs() -> State:
-    """Random, but such that no layer falls silent and none is told from its neighbour by its shape alone."""
+    """Random tensors by mmpose's names, scaled so that activations do not vanish."""
     random = torch.Generator().manual_seed(0)
 
     def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -136,13 +136,13 @@ def theirs() -> State:
     return {name: tensor(name, shape) for name, shape in mmpose_shapes().items()}
 
 
-def test_the_names_are_mmposes(theirs):
+def test_reference_has_mmpose_names_and_shapes(theirs):
     assert len(theirs) == 52 * 6 + 3 * 6 + 2
     assert {name: tuple(theirs[name].shape) for name in SOME_SHAPES} == SOME_SHAPES
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_every_tensor_has_its_place_in_ours(theirs, version: int):
+def test_pose_keys_map_every_tensor_of_mmpose(theirs, version: int):
     checkpoint = mmpose_checkpoint(theirs, version)["state_dict"]
     ours = {name: checkpoint[key] for key, name in pose_keys(checkpoint).items()}
     network = build_pose_network("mobilenet_v2_1280").state_dict()
@@ -151,14 +151,14 @@ def test_every_tensor_has_its_place_in_ours(theirs, version: int):
 
 
 @pytest.mark.parametrize("foreign", ["layer1.1.conv.0.conv.weight", "layer2.0.conv.0.gn.weight", "conv3.bn.weight"])
-def test_what_mmposes_network_has_not_keeps_its_name(theirs, foreign: str):
+def test_pose_keys_keep_the_names_of_unknown_tensors(theirs, foreign: str):
     checkpoint = mmpose_checkpoint({**theirs, foreign: torch.zeros(1)}, 1)["state_dict"]
     assert pose_keys(checkpoint)[f"backbone.{foreign}"] == foreign
 
 
 @pytest.mark.parametrize("name", ["mmpose_mobilenetv2_256x192", "mmpose0_mobilenetv2_384x288"])
-def test_heatmaps_are_mmposes(theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
-    """By name, by path, and converted; on a small crop."""
+def test_heatmaps_equal_those_of_mmpose(theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    """On a small crop, with weights loaded by name, by path, and converted."""
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
@@ -179,13 +179,13 @@ def test_heatmaps_are_mmposes(theirs, tmp_path: Path, monkeypatch: pytest.Monkey
 
     converted = tmp_path / "ours.safetensors"
     assert main(["models", "convert", str(path), str(converted)]) == 0
-    for same in (path, converted):
-        assert torch.equal(load_pose_network(str(same)).heatmaps(crops), network.heatmaps(crops))
+    for source in (path, converted):
+        assert torch.equal(load_pose_network(str(source)).heatmaps(crops), network.heatmaps(crops))
 
 
 @pytest.mark.parametrize("architecture", ["mobilenet_v2", "mobilenet_v2_1280"])
-def test_its_backbone_starts_a_training_of_ours(theirs, tmp_path: Path, architecture: str):
-    """With the last convolution where the network keeps it, without where it does not."""
+def test_load_backbone_reads_mmpose_mobilenet(theirs, tmp_path: Path, architecture: str):
+    """MobileNetV2's last convolution is loaded only if the network has it."""
     path = tmp_path / "theirs.pth"
     torch.save(mmpose_checkpoint(theirs, 1), path)
     network = build_pose_network(architecture)

@@ -1,3 +1,5 @@
+"""Person detectors: the embedded SSDLite and torchvision's."""
+
 import numpy as np
 import pytest
 import torch
@@ -20,17 +22,17 @@ from posebatch.models.weights.names import resolve
 from posebatch.pose.pixels import RgbPixels
 
 TORCHVISION_NAME = "ssdlite320_mobilenet_v3_large"
-EAGER = DetectorSettings(bbox_thr=0.05, max_persons=200)
-"""Keeps some of the faint boxes that noise gives."""
+SENSITIVE = DetectorSettings(bbox_thr=0.05, max_persons=200)
+"""Thresholds at which noise gives some boxes."""
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return load_detector(DETECTOR_NAME, EAGER)
+    return load_detector(DETECTOR_NAME, SENSITIVE)
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4])
-def test_one_answer_for_each_frame(detector, n):
+def test_detector_gives_one_result_for_each_frame(detector, n):
     found = detector.detect(RgbPixels(noise(n)))
     assert len(found) == n
     for detections in found:
@@ -38,12 +40,12 @@ def test_one_answer_for_each_frame(detector, n):
         assert (np.diff(detections.scores) <= 0).all()
 
 
-def test_more_frames_than_the_batch_size_are_refused(detector):
+def test_detector_refuses_more_frames_than_a_batch(detector):
     with pytest.raises(ValueError, match="batch size"):
         detector.detect(RgbPixels(noise(detector.batch_size + 1, 32, 32)))
 
 
-def test_a_blank_frame_has_nobody():
+def test_detector_finds_nobody_in_a_blank_frame():
     (found,) = load_detector(DETECTOR_NAME, DetectorSettings()).detect(
         RgbPixels(torch.zeros(1, 90, 160, 3, dtype=torch.uint8))
     )
@@ -51,17 +53,17 @@ def test_a_blank_frame_has_nobody():
     assert found.bbox_xyxy.shape == (0, 4)
 
 
-def test_settings_bound_the_answer():
+def test_detector_applies_threshold_and_max_persons():
     settings = DetectorSettings(bbox_thr=0.06, max_persons=3)
     (few,) = load_detector(DETECTOR_NAME, settings).detect(RgbPixels(noise(1)))
-    (many,) = load_detector(DETECTOR_NAME, EAGER).detect(RgbPixels(noise(1)))
+    (many,) = load_detector(DETECTOR_NAME, SENSITIVE).detect(RgbPixels(noise(1)))
     assert len(few) <= 3
     assert (few.scores > 0.06).all()
     np.testing.assert_array_equal(few.scores, many.scores[: len(few)])
 
 
 @pytest.mark.parametrize(("height", "width"), [(120, 200), (31, 57), (400, 90)])
-def test_boxes_lie_in_the_frame(detector, height, width):
+def test_detector_boxes_lie_in_the_frame(detector, height, width):
     (found,) = detector.detect(RgbPixels(noise(1, height, width)))
     x1, y1, x2, y2 = found.bbox_xyxy.T
     assert (found.bbox_xyxy >= -0.5).all()
@@ -72,11 +74,15 @@ def test_boxes_lie_in_the_frame(detector, height, width):
 
 
 @pytest.mark.parametrize("image", [drawn_person(), noise(1), noise(1, 500, 700, seed=3)])
-def test_equals_torchvisions_own_forward_on_equally_resized_input(detector, image):
+def test_detector_equals_torchvision_forward_on_equally_resized_input(detector, image):
     record, state = load_weights("detector", DETECTOR_NAME)
     ssd = build_person_ssd().eval()
     load_into(ssd, state, record.name)
-    ssd.score_thresh, ssd.nms_thresh, ssd.detections_per_img = EAGER.bbox_thr, EAGER.nms_thr, EAGER.max_persons
+    ssd.score_thresh, ssd.nms_thresh, ssd.detections_per_img = (
+        SENSITIVE.bbox_thr,
+        SENSITIVE.nms_thr,
+        SENSITIVE.max_persons,
+    )
     _, height, width, _ = image.shape
     resized = F.interpolate(image.permute(0, 3, 1, 2), size=(320, 320), mode="bilinear", antialias=True)
     with torch.inference_mode():
@@ -87,7 +93,7 @@ def test_equals_torchvisions_own_forward_on_equally_resized_input(detector, imag
     np.testing.assert_allclose(found.bbox_xyxy, boxes.numpy(), atol=0.02)
 
 
-def test_finds_a_person():
+def test_detector_finds_a_person():
     (found,) = load_detector(DETECTOR_NAME, DetectorSettings()).detect(RgbPixels(drawn_person()))
     assert len(found) == 1
     assert found.scores[0] > 0.9
@@ -96,7 +102,7 @@ def test_finds_a_person():
     assert (y1, y2) == pytest.approx((0.1 * 240, 0.95 * 240), abs=20)
 
 
-def test_a_frames_persons_do_not_depend_on_the_other_frames(detector):
+def test_detector_results_do_not_depend_on_other_frames(detector):
     frames = noise(4)
     together = detector.detect(RgbPixels(frames))
     other = detector.detect(RgbPixels(torch.cat([frames[:1], noise(3, seed=1)])))
@@ -109,15 +115,15 @@ def test_a_frames_persons_do_not_depend_on_the_other_frames(detector):
 
 
 def on_canvas(picture, side, left, top):
-    """A square picture (1, h, w, 3) on a larger grey one."""
+    """A picture (1, h, w, 3) on a larger grey square."""
     canvas = torch.full((1, side, side, 3), 128, dtype=torch.uint8)
     canvas[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
     return canvas
 
 
 @pytest.mark.parametrize(("size", "left", "top"), [(480, 0, 0), (480, 64, 96), (640, 128, 128), (640, 320, 0)])
-def test_a_person_of_the_trained_size_has_the_same_box_in_a_larger_input(size, left, top):
-    """The input is the canvas, pixel for pixel: there the person is as large as in an input of 320."""
+def test_detector_gives_the_same_box_in_a_larger_input(size, left, top):
+    """The canvas is the input pixel for pixel, so the person is as large as in an input of 320."""
     person = drawn_person(200, 160)
     (small,) = load_detector(DETECTOR_NAME, DetectorSettings()).detect(RgbPixels(on_canvas(person, 320, 64, 64)))
     larger = load_detector(DETECTOR_NAME, DetectorSettings(input_size=size))
@@ -129,7 +135,7 @@ def test_a_person_of_the_trained_size_has_the_same_box_in_a_larger_input(size, l
 
 
 @pytest.mark.parametrize("size", [320, 480, 640])
-def test_anchors_keep_their_size_in_pixels(size):
+def test_anchor_boxes_keep_their_size_in_pixels(size):
     ssd = build_person_ssd()
     boxes, trained = size * anchor_boxes(ssd, size), 320 * anchor_boxes(ssd)
     with torch.inference_mode():
@@ -141,7 +147,7 @@ def test_anchors_keep_their_size_in_pixels(size):
     assert boxes[:finest:6, 0].unique().tolist() == pytest.approx([4 + 8 * i for i in range(size // 8)])
 
 
-def test_another_size_is_refused_where_the_network_has_its_own(tmp_path):
+def test_load_detector_refuses_another_size_for_torchvision(tmp_path):
     network = build_torchvision_detector(TORCHVISION_NAME, DetectorSettings())
     path = tmp_path / "copy.safetensors"
     save_weights(path, resolve("detector", TORCHVISION_NAME), network.state_dict())
@@ -149,7 +155,7 @@ def test_another_size_is_refused_where_the_network_has_its_own(tmp_path):
         load_detector(str(path), DetectorSettings(input_size=640))
 
 
-def test_persons_beyond_the_most_are_counted():
+def test_detector_counts_persons_left_out():
     picture = RgbPixels(noise(1))
     (many,) = load_detector(DETECTOR_NAME, DetectorSettings(bbox_thr=0.01, max_persons=200)).detect(picture)
     (few,) = load_detector(DETECTOR_NAME, DetectorSettings(bbox_thr=0.01, max_persons=2)).detect(picture)
@@ -158,11 +164,11 @@ def test_persons_beyond_the_most_are_counted():
 
 
 class StubNetwork(nn.Module):
-    """Answers as torchvision's detectors do, with the boxes it was given."""
+    """A network with given outputs in the form of torchvision's detectors. Records the shapes of its inputs."""
 
     def __init__(self, boxes, scores, labels):
         super().__init__()
-        self.answer = {
+        self.output = {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             "scores": torch.tensor(scores, dtype=torch.float32),
             "labels": torch.tensor(labels, dtype=torch.int64),
@@ -171,7 +177,7 @@ class StubNetwork(nn.Module):
 
     def forward(self, images):
         self.batches.append([tuple(image.shape) for image in images])
-        return [self.answer for _ in images]
+        return [self.output for _ in images]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ class StubNetwork(nn.Module):
         ([[0, 0, 4, 4]] * 3, [0.5, 0.6, 0.7], [1, 1, 1], [[-0.5, -0.5, 3.5, 3.5]] * 2),  # max_persons
     ],
 )
-def test_torchvision_answers_are_translated(boxes, scores, labels, expected):
+def test_torchvision_detector_translates_outputs(boxes, scores, labels, expected):
     stub = StubNetwork(boxes, scores, labels)
     wrapped = TorchvisionDetector(resolve("detector", TORCHVISION_NAME), stub, DetectorSettings(max_persons=2))
     found = wrapped.detect(RgbPixels(torch.zeros(2, 48, 64, 3, dtype=torch.uint8)))
@@ -197,7 +203,7 @@ def test_torchvision_answers_are_translated(boxes, scores, labels, expected):
     assert stub.batches == [[(3, 48, 64)] * wrapped.batch_size]
 
 
-def test_torchvision_weights_by_path(tmp_path):
+def test_load_detector_reads_torchvision_weights_by_path(tmp_path):
     settings = DetectorSettings(bbox_thr=0.005)
     network = build_torchvision_detector(TORCHVISION_NAME, settings)
     record = resolve("detector", TORCHVISION_NAME)
@@ -205,13 +211,13 @@ def test_torchvision_weights_by_path(tmp_path):
     save_weights(path, record, network.state_dict())
     saved, loaded = TorchvisionDetector(record, network, settings), load_detector(str(path), settings)
     frames = noise(2)
-    for ours, theirs in zip(saved.detect(RgbPixels(frames)), loaded.detect(RgbPixels(frames)), strict=True):
-        np.testing.assert_array_equal(ours.bbox_xyxy, theirs.bbox_xyxy)
+    for expected, actual in zip(saved.detect(RgbPixels(frames)), loaded.detect(RgbPixels(frames)), strict=True):
+        np.testing.assert_array_equal(expected.bbox_xyxy, actual.bbox_xyxy)
     assert loaded.detect(RgbPixels(frames[:0])) == []
 
 
 @pytest.mark.parametrize("architecture", ["fasterrcnn_mobilenet_v3_large_320_fpn", TORCHVISION_NAME])
-def test_thresholds_reach_torchvisions_networks(architecture):
+def test_build_torchvision_detector_sets_thresholds(architecture):
     network = build_torchvision_detector(architecture, DetectorSettings(bbox_thr=0.42, nms_thr=0.21))
     holder = network.roi_heads if architecture.startswith("fasterrcnn") else network
     assert (holder.score_thresh, holder.nms_thresh) == (0.42, 0.21)

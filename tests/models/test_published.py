@@ -1,4 +1,4 @@
-"""Weights of others, in their own layouts and under their own names, load by name from a server and by path."""
+"""Published weights of other projects, loaded by name from a server and by path, and the commands for them."""
 
 import io
 import pickle
@@ -36,13 +36,13 @@ from posebatch.models.weights.names import resolve
 from posebatch.models.weights.published import PUBLISHED_POSES, TORCHVISION_BACKBONES, TORCHVISION_DETECTORS
 
 SMALL = "mmpose_resnet50_256x192"
-"""In these tests the name of a small network, where the layout matters and not the size."""
+"""A registered name that these tests give to a small network, because only the layout matters."""
 
 DETECTOR = "ssdlite320_mobilenet_v3_large"
 
 
 def saved(content: Any, legacy: bool = False) -> bytes:
-    """As torch writes it; ``legacy``: as it did before 1.6, and as mmpose still publishes."""
+    """The bytes of ``torch.save``. ``legacy`` is the format before torch 1.6, in which mmpose still publishes."""
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
@@ -56,12 +56,12 @@ def resnet18() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightServer]:
-    """A mirror that the environment names, an empty cache, no patience, and us standing in an empty folder."""
+    """A mirror from the environment, an empty cache, no retries, and an empty working folder."""
     with running_weight_server() as running:
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRY_PAUSES_S", ())
+        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         yield running
@@ -69,7 +69,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
 
 @pytest.fixture
 def publish(server: WeightServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Serve content as the weights of a registered name; returns the file's name, which then holds the right hash."""
+    """A function that serves bytes as the weights of a registered name, and returns the file name with their hash."""
 
     def serve(registry: Any, name: str, body: bytes, **changes: Any) -> str:
         entry = registry[name]
@@ -91,7 +91,7 @@ def assert_equal_states(ours: dict[str, torch.Tensor], expected: dict[str, torch
     assert all(torch.equal(ours[key], expected[key]) for key in expected)
 
 
-def test_the_papers_checkpoint(server, publish):
+def test_load_weights_reads_the_papers_checkpoint(server, publish):
     torch.manual_seed(1)
     state = build_pose_network("resnet50").state_dict()
     file_name = publish(PUBLISHED_POSES, PAPER, saved(paper_checkpoint(state), legacy=True))
@@ -108,11 +108,11 @@ def test_the_papers_checkpoint(server, publish):
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("legacy", [True, False])
-def test_mmposes_checkpoints(server, publish, resnet18, version: int, legacy: bool):
+def test_load_weights_reads_mmpose_checkpoints(server, publish, resnet18, version: int, legacy: bool):
     body = saved(mmpose_checkpoint(resnet18, version), legacy)
     file_name = publish(PUBLISHED_POSES, SMALL, body, architecture="resnet18")
     before = resolve("pose", SMALL)
-    assert server.requests == [], "what is pinned needs no download to be identified"
+    assert server.requests == [], "identifying pinned weights needs no download"
     record, tensors = load_weights("pose", SMALL)
     assert_equal_states(tensors, resnet18)
     assert record.channel_order == "RGB"
@@ -122,8 +122,8 @@ def test_mmposes_checkpoints(server, publish, resnet18, version: int, legacy: bo
     assert record.identity == f"{SMALL}@{file_name}"
 
 
-def test_arrays_of_numpy_1_are_read(tmp_path: Path, resnet18):
-    """mmpose's were written when numpy called its modules so."""
+def test_read_tensors_accepts_arrays_of_numpy_1(tmp_path: Path, resnet18):
+    """mmpose's files have the module names of numpy 1."""
     path = tmp_path / "old.pth"
     with zipfile.ZipFile(io.BytesIO(saved(mmpose_checkpoint(resnet18, 1)))) as new, zipfile.ZipFile(path, "w") as old:
         for entry in new.infolist():
@@ -135,7 +135,7 @@ def test_arrays_of_numpy_1_are_read(tmp_path: Path, resnet18):
     assert len(read_tensors(path)) == len(resnet18)
 
 
-def test_torchvisions_detectors(server, publish):
+def test_load_weights_reads_torchvision_detectors(server, publish):
     state = build_torchvision_detector(DETECTOR, DetectorSettings()).state_dict()
     file_name = publish(TORCHVISION_DETECTORS, DETECTOR, saved(state))
     before = resolve("detector", DETECTOR)
@@ -147,7 +147,7 @@ def test_torchvisions_detectors(server, publish):
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
-def test_torchvisions_classifiers_start_a_training(server, publish, architecture: str):
+def test_load_backbone_reads_torchvision_classifiers(server, publish, architecture: str):
     torch.manual_seed(2)
     classifier = torchvision.models.get_model(architecture, num_classes=2).state_dict()
     file_name = publish(TORCHVISION_BACKBONES, architecture, saved(classifier))
@@ -169,7 +169,7 @@ def test_torchvisions_classifiers_start_a_training(server, publish, architecture
         load_backbone(build_pose_network(architecture), file_name)
 
 
-def test_a_backbone_comes_out_of_a_pose_network_too(tmp_path: Path, resnet18):
+def test_load_backbone_reads_a_pose_network(tmp_path: Path, resnet18):
     path = tmp_path / "some.pth"
     path.write_bytes(saved(mmpose_checkpoint(resnet18, 1)))
     network = build_pose_network("resnet18")
@@ -182,7 +182,7 @@ def test_a_backbone_comes_out_of_a_pose_network_too(tmp_path: Path, resnet18):
 
 
 class Payload:
-    """Leaves a file behind when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -192,15 +192,19 @@ class Payload:
 
 
 @pytest.mark.parametrize(
-    "write",
+    ("write", "place"),
     [
-        saved,
-        lambda content: saved(content, legacy=True),
-        lambda content: pickle.dumps(content, protocol=2),
+        (saved, "at the top"),
+        (saved, "among the tensors"),
+        (saved, "beside them"),
+        (saved, "in an array"),
+        (lambda content: saved(content, legacy=True), "beside them"),
+        (lambda content: pickle.dumps(content, protocol=2), "at the top"),
     ],
 )
-@pytest.mark.parametrize("place", ["at the top", "among the tensors", "beside them", "in an array"])
-def test_a_malicious_pickle_does_not_run(server, tmp_path: Path, write: Callable[[Any], bytes], place: str):
+def test_load_weights_does_not_run_a_malicious_pickle(
+    server, tmp_path: Path, write: Callable[[Any], bytes], place: str
+):
     trace = tmp_path / "trace"
     payload = Payload(trace)
     contents = {
@@ -216,7 +220,7 @@ def test_a_malicious_pickle_does_not_run(server, tmp_path: Path, write: Callable
             load_weights("pose", name)
     assert not trace.exists()
     pickle.loads(pickle.dumps(payload))
-    assert trace.exists(), "the payload works"
+    assert trace.exists(), "the payload has no effect at all, so the test proves nothing"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,7 @@ def test_a_malicious_pickle_does_not_run(server, tmp_path: Path, write: Callable
         (saved({"fc.weight": torch.zeros(1), "conv1.weight": torch.zeros(1)}), "weights of an image classifier"),
     ],
 )
-def test_a_file_that_holds_something_else(server, body: bytes, message: str):
+def test_load_weights_refuses_files_without_a_state_dict(server, body: bytes, message: str):
     Path(PAPER_FILE).write_bytes(body)
     with pytest.raises(WeightsError, match=message) as caught:
         load_weights("pose", PAPER_FILE)
@@ -246,7 +250,7 @@ def test_a_file_that_holds_something_else(server, body: bytes, message: str):
         (lambda s: s.update({"final_layer.bias": torch.zeros(16)}), r"final_layer\.bias \[16\] not \[17\]"),
     ],
 )
-def test_keys_and_shapes_of_others_must_fit_too(server, publish, resnet18, change, message: str):
+def test_load_pose_network_refuses_wrong_foreign_keys_and_shapes(server, publish, resnet18, change, message: str):
     state = dict(resnet18)
     change(state)
     publish(PUBLISHED_POSES, PAPER, saved(paper_checkpoint(state)), architecture="resnet18")
@@ -255,13 +259,13 @@ def test_keys_and_shapes_of_others_must_fit_too(server, publish, resnet18, chang
     assert PAPER in str(caught.value)
 
 
-def test_another_architecture_is_refused(server, publish, resnet18):
+def test_load_weights_refuses_another_architecture(server, publish, resnet18):
     publish(PUBLISHED_POSES, PAPER, saved(paper_checkpoint(resnet18)))
     with pytest.raises(WeightsError, match="these are the weights of resnet18, where resnet50 is wanted"):
         load_weights("pose", PAPER)
 
 
-def test_a_file_that_is_not_what_its_name_says(server):
+def test_resolve_and_load_refuse_a_file_with_another_hash(server):
     name = "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth"
     Path(name).write_bytes(b"something else")
     for act in (resolve, load_weights):
@@ -270,14 +274,14 @@ def test_a_file_that_is_not_what_its_name_says(server):
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.PT", "model.pth.tar", "model.pkl", "model.ckpt"])
-def test_pickles_of_unknown_names_must_be_converted(server, name: str):
+def test_resolve_refuses_pickles_with_unknown_names(server, name: str):
     Path(name).write_bytes(b"")
     with pytest.raises(WeightsError, match=f"convert it once: posebatch models convert {name} "):
         resolve("pose", name)
 
 
 @pytest.mark.parametrize("name", ["none.pth", PAPER_FILE, "./none.safetensors"])
-def test_a_file_that_is_not_there(server, name: str):
+def test_resolve_refuses_a_missing_file(server, name: str):
     with pytest.raises(WeightsError, match="no such weight file"):
         resolve("pose", name)
 
@@ -285,7 +289,7 @@ def test_a_file_that_is_not_there(server, name: str):
 # --- the commands ------------------------------------------------------------------------------------------------
 
 
-def test_convert_writes_what_loads_as_the_source_did(server, publish, resnet18, capsys: pytest.CaptureFixture[str]):
+def test_convert_writes_a_file_equal_to_its_source(server, publish, resnet18, capsys: pytest.CaptureFixture[str]):
     publish(PUBLISHED_POSES, PAPER, saved(paper_checkpoint(resnet18)), architecture="resnet18")
     assert main(["models", "convert", PAPER, "mine.safetensors"]) == 0
     record, state = load_weights("pose", "mine.safetensors")
@@ -303,7 +307,9 @@ def test_convert_writes_what_loads_as_the_source_did(server, publish, resnet18, 
         ("net_256x192.pth", lambda s: s, ["--channel-order", "RGB", "--name", "ours"], (192, 256), "RGB"),
     ],
 )
-def test_convert_finds_out_or_is_told(server, resnet18, file_name: str, wrap, options, size_wh, order: str):
+def test_convert_infers_the_record_or_takes_it_from_options(
+    server, resnet18, file_name: str, wrap, options, size_wh, order: str
+):
     Path(file_name).write_bytes(saved(wrap(resnet18)))
     assert main(["models", "convert", file_name, "out.safetensors", *options]) == 0
     record, state = load_weights("pose", "out.safetensors")
@@ -316,7 +322,7 @@ def test_convert_finds_out_or_is_told(server, resnet18, file_name: str, wrap, op
 @pytest.mark.parametrize(
     ("body", "options", "message"),
     [
-        (saved, [], "best.pth: for which input size it was trained"),
+        (saved, [], "best.pth: neither the file nor its name gives the input size"),
         (saved, ["--input-size", "100x100"], "best.pth: input_size_wh must be two multiples of 32"),
         (lambda s: saved({"x": torch.zeros(1)}), [], "best.pth: the names of the tensors (x) are of no layout"),
         (
@@ -327,14 +333,16 @@ def test_convert_finds_out_or_is_told(server, resnet18, file_name: str, wrap, op
         (lambda s: b"", [], "best.pth: not a readable torch file"),
     ],
 )
-def test_convert_refuses(server, resnet18, capsys: pytest.CaptureFixture[str], body, options, message: str):
+def test_convert_refuses_unusable_files(
+    server, resnet18, capsys: pytest.CaptureFixture[str], body, options, message: str
+):
     Path("best.pth").write_bytes(body(resnet18))
     assert main(["models", "convert", "best.pth", "out.safetensors", *options]) == 2
     assert message in capsys.readouterr().err
     assert not Path("out.safetensors").exists()
 
 
-def test_convert_into_a_folder_that_is_not_there(server, resnet18, capsys: pytest.CaptureFixture[str]):
+def test_convert_reports_a_missing_target_folder(server, resnet18, capsys: pytest.CaptureFixture[str]):
     Path("net_256x192.pth").write_bytes(saved(resnet18))
     assert main(["models", "convert", "net_256x192.pth", "nowhere/out.safetensors"]) == 2
     assert "nowhere/out.safetensors: cannot be written" in capsys.readouterr().err
@@ -358,7 +366,7 @@ def test_fetch_fills_a_mirror(server, publish, monkeypatch: pytest.MonkeyPatch, 
     assert every_file(tmp_path / "other node") == [f"weights/{name}"]
 
 
-def test_a_preset_is_fetched_as_a_whole(server, publish):
+def test_fetch_downloads_all_networks_of_a_preset(server, publish):
     names = [
         publish(PUBLISHED_POSES, SMALL, b"pose"),
         publish(TORCHVISION_DETECTORS, "fasterrcnn_mobilenet_v3_large_320_fpn", b"detector"),
@@ -367,14 +375,14 @@ def test_a_preset_is_fetched_as_a_whole(server, publish):
     assert every_file(cache_folder()) == sorted(f"weights/{name}" for name in names)
 
 
-def test_what_cannot_be_fetched_ends_with_2(server, capsys: pytest.CaptureFixture[str]):
+def test_fetch_returns_2_when_a_download_fails(server, capsys: pytest.CaptureFixture[str]):
     assert main(["models", "fetch", SMALL]) == 2
     assert "the server said 404" in capsys.readouterr().err
     assert every_file(cache_folder()) == []
 
 
-def test_saved_files_of_ours_come_from_any_name(server, resnet18):
-    """What was converted once is one of ours: nothing is guessed from its name again."""
+def test_resolve_prefers_the_record_to_the_file_name(server, resnet18):
+    """A converted file has a record, so its name says nothing about its input."""
     record = replace(resolve("pose", SMALL), architecture="resnet18", name="ours")
     save_weights(Path("net_384x288.safetensors"), record, resnet18)
     network = build_pose_network("resnet18")

@@ -1,4 +1,4 @@
-"""8-bit networks: the files of the package, files of one's own, and what is said when there is none."""
+"""8-bit networks: the files in the package, files of users, errors for missing ones, and the job that makes them."""
 
 import importlib.util
 import shutil
@@ -40,13 +40,13 @@ needs_nncf = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason
 
 @pytest.fixture
 def mine(tmp_path):
-    """A weight file of one's own, with nothing beside it."""
+    """A weight file of a user, without an 8-bit version."""
     shutil.copy(weight_file("pose", POSE), tmp_path / "mine.safetensors")
     return tmp_path / "mine.safetensors"
 
 
-def walkers_cut_out():
-    """Drawn persons as a pose network sees them: (4, 3, 256, 192)."""
+def crops_of_drawn_persons():
+    """Crops (4, 3, 256, 192) of drawn persons."""
     crops = []
     for picture, (left, top, width, height), _ in drawn_persons():
         regions = crop_regions(np.array([[left, top, left + width, top + height]]), 192 / 256)
@@ -54,12 +54,12 @@ def walkers_cut_out():
     return torch.cat(crops)
 
 
-def network_of(original, graph=b"<net/>", weights=b"\x01\x02"):
+def quantized_from(original, graph=b"<net/>", weights=b"\x01\x02"):
     return QuantizedNetwork(QuantizedRecord(original, "3 images of mine", "by hand", {"AP": 0.5}), graph, weights)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("pose", POSE), ("detector", DETECTOR)])
-def test_the_package_has_both_networks_in_8_bits(kind, name):
+def test_package_has_both_networks_in_8_bits(kind, name):
     network = load_quantized(kind, name)
     assert network.record.original == resolve(kind, name).identity
     assert network.record.accuracy["measured on"]
@@ -69,40 +69,40 @@ def test_the_package_has_both_networks_in_8_bits(kind, name):
 
 
 @pytest.mark.parametrize("weights", [b"", b"\x01\x02\xff"])
-def test_what_is_written_is_read_back(mine, weights):
-    network = network_of(resolve("pose", str(mine)).identity, weights=weights)
+def test_load_quantized_returns_a_saved_network(mine, weights):
+    network = quantized_from(resolve("pose", str(mine)).identity, weights=weights)
     save_quantized(quantized_file("pose", str(mine)), network)
     assert load_quantized("pose", str(mine)) == network
     assert quantized_file("pose", str(mine)) == mine.with_name("mine.int8.safetensors")
 
 
-def test_without_a_file_it_is_said_how_to_make_one(mine):
+def test_load_quantized_names_the_command_for_a_missing_file(mine):
     with pytest.raises(WeightsError, match=r"no 8-bit version of these weights .*jobs/quantize.py --pose .*mine"):
         load_quantized("pose", str(mine))
 
 
-def test_a_file_of_other_weights_is_refused(mine):
-    save_quantized(quantized_file("pose", str(mine)), network_of("other@123"))
+def test_load_quantized_refuses_a_file_of_other_weights(mine):
+    save_quantized(quantized_file("pose", str(mine)), quantized_from("other@123"))
     with pytest.raises(WeightsError, match=r"was made from other@123, not from .*make it again"):
         load_quantized("pose", str(mine))
 
 
-def test_a_file_without_a_record_is_refused(mine):
+def test_load_quantized_refuses_a_file_without_a_record(mine):
     shutil.copy(mine, quantized_file("pose", str(mine)))
     with pytest.raises(WeightsError, match="no record of a quantized network in its header"):
         load_quantized("pose", str(mine))
 
 
 @needs_openvino
-def test_poses_in_8_bits_are_about_those_in_32():
-    crops = walkers_cut_out()
+def test_pose_network_in_8_bits_is_close_to_fp32():
+    crops = crops_of_drawn_persons()
     exact, rounded = load_pose_network(POSE).heatmaps(crops), load_pose_network(POSE, INT8).heatmaps(crops)
     assert (rounded - exact).abs().max() < 0.2 * exact.abs().max()
     assert not torch.equal(rounded, exact)
 
 
 @needs_openvino
-def test_boxes_in_8_bits_are_about_those_in_32():
+def test_detector_in_8_bits_is_close_to_fp32():
     picture, _, _ = drawn_persons()[0]
     frames = RgbPixels(torch.from_numpy(picture[None].copy()))
     [exact], [rounded] = (load_detector(DETECTOR, DetectorSettings(placement=p)).detect(frames) for p in (PLAIN, INT8))
@@ -110,7 +110,7 @@ def test_boxes_in_8_bits_are_about_those_in_32():
     assert abs(exact.bbox_xyxy - rounded.bbox_xyxy).max() < 0.1 * picture.shape[0]
 
 
-def test_rows_in_8_bits_are_other_rows(tmp_path):
+def test_fingerprint_changes_with_8_bits(tmp_path):
     video = tmp_path / "clip.mp4"
     video.write_bytes(b"x")
     full, int8 = (
@@ -123,18 +123,18 @@ def test_rows_in_8_bits_are_other_rows(tmp_path):
     assert data_fingerprint(full.settings, int8.detector, int8.pose) != full.data_fingerprint
 
 
-def test_weights_without_an_8_bit_version_are_refused_before_any_work(tmp_path, mine):
+def test_prepare_refuses_weights_without_an_8_bit_version(tmp_path, mine):
     with pytest.raises(WeightsError, match="no 8-bit version"):
         prepare(["clip.mp4"], str(tmp_path / "out"), settings_from({"precision": "int8", "pose": str(mine)}))
 
 
 @needs_nncf
-def test_quantizing_needs_somebody_to_look_at():
+def test_quantize_pose_refuses_data_without_persons():
     with pytest.raises(InputError, match="nobody is labelled"):
         quantize_pose(POSE, dataset(persons()), None)
 
 
-def test_torchvisions_detectors_are_not_quantized(monkeypatch):
+def test_quantize_detector_refuses_torchvision_detectors(monkeypatch):
     record = replace(resolve("detector", DETECTOR), architecture="fcos_resnet50_fpn")
     monkeypatch.setattr("posebatch.training.int8_calibration.load_weights", lambda kind, name: (record, {}))
     with pytest.raises(SettingsError, match="only detectors of the kinds ssdlite"):
@@ -142,11 +142,11 @@ def test_torchvisions_detectors_are_not_quantized(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
-def test_some_images_are_always_the_same(count):
-    everything = dataset(*[persons() for _ in range(5)])
-    some = some_images(everything, count)
-    assert len(some.images) == min(count, 5)
-    assert some == some_images(everything, count)
+def test_some_images_is_deterministic(count):
+    whole = dataset(*[persons() for _ in range(5)])
+    selected = some_images(whole, count)
+    assert len(selected.images) == min(count, 5)
+    assert selected == some_images(whole, count)
 
 
 @pytest.fixture(scope="module")
@@ -160,24 +160,25 @@ def job():
 
 @pytest.fixture
 def walkers(tmp_path):
-    """Flags for labelled pictures."""
+    """Flags of the job for labelled pictures."""
     labels, images = write_coco(tmp_path)
     return ["--data", str(labels), "--images", str(images), "--validate", str(labels), "--validate-images", str(images)]
 
 
+@pytest.mark.slow
 @needs_nncf
-def test_the_job_leaves_a_network_that_can_be_used(job, mine, walkers, capsys):
+def test_quantize_job_writes_a_usable_network(job, mine, walkers, capsys):
     assert job.main(["--pose", str(mine), "--count", "2", *walkers]) == 0
-    assert "mine.int8.safetensors" in (said := capsys.readouterr().out)
-    assert "AP " in said
+    assert "mine.int8.safetensors" in (output := capsys.readouterr().out)
+    assert "AP " in output
     assert load_quantized("pose", str(mine)).record.calibration == "2 persons of labels.json"
-    crops = walkers_cut_out()
+    crops = crops_of_drawn_persons()
     exact, rounded = load_pose_network(str(mine)).heatmaps(crops), load_pose_network(str(mine), INT8).heatmaps(crops)
     assert np.corrcoef(rounded.ravel(), exact.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "nothing to quantize"),
         (["--pose", POSE, "--count", "0"], "--count must be at least 1"),
@@ -185,6 +186,6 @@ def test_the_job_leaves_a_network_that_can_be_used(job, mine, walkers, capsys):
         (["--detector", "nobody"], "no detector is called 'nobody'"),
     ],
 )
-def test_what_cannot_be_done_is_said(job, arguments, said, walkers, capsys):
+def test_quantize_job_refuses_wrong_arguments(job, arguments, message, walkers, capsys):
     assert job.main([*arguments, *walkers]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""Agreement with the paper's own code, and the proof that each constant matters.
+"""Agreement with the paper's own code, and a proof that each constant matters.
 
-golden.npz holds what microsoft/human-pose-estimation.pytorch, and for DARK ilovepose/DarkPose, computes from the inputs
-in `parity_rules`; ``make_golden.py`` wrote it and can do so again.
+golden.npz holds the results of microsoft/human-pose-estimation.pytorch, and of ilovepose/DarkPose for DARK, on the
+inputs of `parity_rules`. ``make_golden.py`` writes it.
 """
 
 from copy import deepcopy
@@ -14,14 +14,14 @@ import pytest
 import torch
 from parity import parity_rules as rules
 
-import posebatch.core.skeleton
+import posebatch.core.similarity
 import posebatch.models.networks.pose_network
 import posebatch.pose.heatmaps
 from posebatch.core.frames import Detections, FrameRecord
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings
 from posebatch.core.similarity import oks_nms, rescore
-from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.core.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
 from posebatch.models.networks.engines import PLAIN, start_engine
 from posebatch.models.networks.pose_network import PoseNetwork
 from posebatch.models.networks.pose_resnet import build_pose_network
@@ -35,7 +35,7 @@ from posebatch.pose.pixels import sample_crop
 GOLDEN = dict(np.load(Path(__file__).parent / "golden.npz"))
 
 PIXELS = 0.01
-"""How far keypoints may lie apart, pixels of the frame."""
+"""Tolerance for keypoints, pixels of the frame."""
 
 PAPER = PoseRecord(
     name="by_rule",
@@ -53,7 +53,7 @@ PAPER = PoseRecord(
     training="",
     accuracy={},
 )
-"""What the paper's code does, in the words of a record."""
+"""The preprocessing of the paper's code."""
 
 
 def xyxy(boxes_xywh):
@@ -62,7 +62,7 @@ def xyxy(boxes_xywh):
 
 @cache
 def built(architecture):
-    """The network with the weights of the rule; building one takes longer than using it."""
+    """The network with the weights of `parity_rules`. Cached, because building it takes longer than running it."""
     module = build_pose_network(architecture)
     by_rule = {
         key: torch.from_numpy(rules.weight(key, tuple(value.shape))) for key, value in module.state_dict().items()
@@ -88,22 +88,22 @@ def check_boxes(regions):
 
 
 def check_affine(regions, size_wh=rules.CROP_WH, alignment="origin"):
-    """Compared where it matters: the frame's corners in the crop, and back. float32 in the paper's code costs 1e-6."""
+    """Compare the maps, and the crop's corners in the frame. The paper's code uses float32, precise to 1e-6."""
     theirs = GOLDEN["to_crop"]
     ours = invert_affine(grid_to_frame(regions, size_wh, alignment))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-3)
     corners = np.tile([(0.0, 0.0), size_wh], (len(regions), 1, 1))
-    there = apply_affine(grid_to_frame(regions, size_wh, alignment), corners)
-    np.testing.assert_allclose(there, apply_affine(invert_affine(theirs), corners), atol=PIXELS)
+    in_frame = apply_affine(grid_to_frame(regions, size_wh, alignment), corners)
+    np.testing.assert_allclose(in_frame, apply_affine(invert_affine(theirs), corners), atol=PIXELS)
 
 
-def test_boxes_become_the_same_crops():
+def test_crop_regions_equal_the_papers():
     check_boxes(regions_of())
     check_affine(regions_of())
 
 
 @pytest.mark.parametrize("changed", [{"padding": 1.2}, {"padding": 1.0}, {"aspect": 256 / 192}], ids=str)
-def test_boxes_do_not_with_another_padding_or_aspect(changed):
+def test_crop_regions_differ_with_another_padding_or_aspect(changed):
     with pytest.raises(AssertionError):
         check_boxes(regions_of(**changed))
 
@@ -111,17 +111,19 @@ def test_boxes_do_not_with_another_padding_or_aspect(changed):
 @pytest.mark.parametrize(
     "changed", [{"alignment": "edges"}, {"alignment": "one_based"}, {"size_wh": rules.CROP_WH[::-1]}], ids=str
 )
-def test_crops_do_not_with_another_grid(changed):
+def test_crop_affines_differ_with_another_grid(changed):
     with pytest.raises(AssertionError):
         check_affine(regions_of(), **changed)
 
 
 def check_pixels(alignment="origin", channels=(0, 1, 2)):
-    """``cv2.warpAffine`` rounds positions to 1/32 pixel, so it is up to 1/64 off on each axis, and its result to whole
-    levels: half a level, and a 64th of the steepest step between two pixels for each axis. The frame's own steps are
-    small; at its border black begins."""
+    """``cv2.warpAffine`` rounds positions to 1/32 pixel and results to whole grey levels.
+
+    So it may differ by half a level plus, on each axis, 1/64 of the largest step between two pixels. The steps within
+    the frame are small; the largest is the one to the black border.
+    """
     frame = torch.from_numpy(rules.frame(1))
-    padded = np.pad(rules.frame(1).astype(np.float64), ((1, 1), (1, 1), (0, 0)))  # black begins beyond the frame
+    padded = np.pad(rules.frame(1).astype(np.float64), ((1, 1), (1, 1), (0, 0)))  # black beyond the frame
     regions = regions_of()
     for region, theirs in zip(regions, GOLDEN["crops"], strict=False):
         ours = sample_crop(frame, region, rules.CROP_WH, alignment).numpy().transpose(1, 2, 0)[::7, ::5, channels]
@@ -133,12 +135,12 @@ def check_pixels(alignment="origin", channels=(0, 1, 2)):
         assert apart.max() <= 0.5 + 2 * 255 / 64
 
 
-def test_pixels_are_the_same():
+def test_crop_pixels_equal_the_papers():
     check_pixels()
 
 
 @pytest.mark.parametrize("changed", [{"alignment": "edges"}, {"channels": (2, 1, 0)}], ids=str)
-def test_pixels_are_not_half_a_pixel_off_or_with_other_channels(changed):
+def test_crop_pixels_differ_with_another_alignment_or_channel_order(changed):
     with pytest.raises(AssertionError):
         check_pixels(**changed)
 
@@ -147,7 +149,7 @@ def test_pixels_are_not_half_a_pixel_off_or_with_other_channels(changed):
 
 
 @pytest.mark.parametrize("layers", rules.RESNETS)
-def test_networks_compute_the_same(layers):
+def test_networks_equal_the_papers(layers):
     with torch.inference_mode():
         maps = built(f"resnet{layers}")(torch.from_numpy(rules.network_input())).numpy()
     golden = GOLDEN[f"resnet{layers}"]
@@ -155,7 +157,7 @@ def test_networks_compute_the_same(layers):
     np.testing.assert_allclose(maps[:, :, ::3, ::3], golden, atol=1e-4, rtol=0)
 
 
-def test_networks_do_not_when_channels_change_places():
+def test_networks_differ_with_swapped_channels():
     with torch.inference_mode():
         maps = built("resnet18")(torch.from_numpy(rules.network_input()[:, ::-1].copy())).numpy()
     assert np.abs(maps[:, :, ::3, ::3] - GOLDEN["resnet18"]).max() > 1e-2
@@ -171,18 +173,18 @@ def check_decoding(refinement="quarter", alignment="origin", golden=GOLDEN["deco
     np.testing.assert_array_equal(peaks[..., 2], golden[..., 2])
 
 
-def test_heatmaps_become_the_same_keypoints():
-    """Peaks on edges and maps without a positive value among them."""
+def test_decoding_equals_the_papers():
+    """The maps include peaks on edges, and maps without a positive value."""
     check_decoding()
 
 
-def test_dark_finds_the_same_keypoints_as_its_authors_code():
+def test_dark_decoding_equals_its_authors_code():
     check_decoding("dark", golden=GOLDEN["decoded_dark"])
     with pytest.raises(AssertionError):
         check_decoding("quarter", golden=GOLDEN["decoded_dark"])
 
 
-def test_dark_does_not_with_another_blur(monkeypatch):
+def test_dark_decoding_differs_with_another_blur(monkeypatch):
     monkeypatch.setattr(posebatch.pose.heatmaps, "SIGMA", 1.8)
     with pytest.raises(AssertionError):
         check_decoding("dark", golden=GOLDEN["decoded_dark"])
@@ -193,12 +195,12 @@ def test_dark_does_not_with_another_blur(monkeypatch):
     [{"refinement": "argmax"}, {"refinement": "dark"}, {"alignment": "edges"}, {"alignment": "one_based"}],
     ids=str,
 )
-def test_heatmaps_do_not_when_read_otherwise(changed):
+def test_decoding_differs_with_another_variant(changed):
     with pytest.raises(AssertionError):
         check_decoding(**changed)
 
 
-def test_heatmaps_do_not_with_another_step(monkeypatch):
+def test_decoding_differs_with_another_step(monkeypatch):
     monkeypatch.setattr(posebatch.pose.heatmaps, "QUARTER_STEP", 0.2)
     with pytest.raises(AssertionError):
         check_decoding()
@@ -217,19 +219,19 @@ def check_scoring(kpt_thr=rules.KPT_THR, oks_thr=rules.OKS_THR, area_factor=1.0)
     np.testing.assert_array_equal(by_box, GOLDEN["kept_by_box_score"])
 
 
-def test_persons_have_the_same_scores_and_the_same_ones_stay():
+def test_person_scores_and_nms_equal_the_papers():
     check_scoring()
-    assert 0 < len(GOLDEN["kept_rescored"]) < len(rules.crowd()[0]), "some stay, some go"
+    assert 0 < len(GOLDEN["kept_rescored"]) < len(rules.crowd()[0]), "some persons are kept and some are dropped"
 
 
 @pytest.mark.parametrize("changed", [{"kpt_thr": 0.3}, {"oks_thr": 0.5}, {"area_factor": 1 / 1.25**2}], ids=str)
-def test_persons_do_not_with_other_thresholds_or_areas(changed):
+def test_person_scores_and_nms_differ_with_other_thresholds_or_areas(changed):
     with pytest.raises(AssertionError):
         check_scoring(**changed)
 
 
-def test_persons_do_not_with_other_sigmas(monkeypatch):
-    monkeypatch.setattr(posebatch.skeleton, "OKS_SIGMAS", posebatch.core.skeleton.OKS_SIGMAS / 2)
+def test_person_nms_differs_with_other_sigmas(monkeypatch):
+    monkeypatch.setattr(posebatch.core.similarity, "OKS_SIGMAS", OKS_SIGMAS / 2)
     with pytest.raises(AssertionError):
         check_scoring()
 
@@ -238,7 +240,7 @@ def test_persons_do_not_with_other_sigmas(monkeypatch):
 
 
 class GivenBoxes:
-    """Stands for the detector: the first ``persons`` of each frame of `parity_rules`."""
+    """A detector that gives the first ``persons`` boxes of each frame of `parity_rules`."""
 
     batch_size = rules.NUM_FRAMES
 
@@ -261,7 +263,9 @@ def estimated(record, frames, persons, **settings):
     records = tuple(FrameRecord(number, number, True, "ok") for number in range(frames))
     estimator = PoseEstimator(GivenBoxes(persons), network(record), EstimatorSettings(**settings), PLAIN)
     poses = list(estimator.estimate([FrameBatch(records, images)]))
-    order = [np.argsort(-frame.bbox_scores) for frame in poses]  # the rules give each its own, falling
+    order = [
+        np.argsort(-frame.bbox_scores) for frame in poses
+    ]  # the box scores of the rules are distinct and descending
     keypoints = np.concatenate([frame.keypoints[rank] for frame, rank in zip(poses, order, strict=True)])
     return keypoints, np.concatenate([frame.pose_scores[rank] for frame, rank in zip(poses, order, strict=True)])
 
@@ -280,7 +284,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_videos_become_the_same_persons(mode):
+def test_estimated_persons_equal_the_papers(mode):
     record, settings = MODES[mode]
     keypoints, scores = estimated(record, rules.NUM_FRAMES, len(rules.PERSON_BOXES), **settings)
     check_persons(keypoints, GOLDEN[f"keypoints_{mode}"])
@@ -305,7 +309,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_constant_can_be_another(change, monkeypatch):
+def test_estimated_persons_differ_when_a_constant_changes(change, monkeypatch):
     record = replace(PAPER, **CHANGES[change].get("record", {}))
     settings = {"flip_test": True, **CHANGES[change].get("settings", {})}
     if "patch" in CHANGES[change]:
@@ -314,9 +318,9 @@ def test_no_constant_can_be_another(change, monkeypatch):
     with pytest.raises(AssertionError):
         check_persons(keypoints, GOLDEN["keypoints_flip_shift"])
     apart = np.abs(keypoints - GOLDEN["keypoints_flip_shift"][: len(keypoints)])[..., :2]
-    assert (apart > 10 * PIXELS).mean() > 0.05, "the positions differ, not the scores alone"
+    assert (apart > 10 * PIXELS).mean() > 0.05, "positions differ, not only scores"
 
 
-def test_unchanged_it_holds_for_what_the_changes_are_tried_on():
+def test_estimated_persons_equal_the_papers_for_the_subset_of_the_changes():
     keypoints, _ = estimated(PAPER, 1, 4, flip_test=True)
     check_persons(keypoints, GOLDEN["keypoints_flip_shift"])

@@ -1,3 +1,5 @@
+"""Crop regions and the affine maps between crops and frames."""
+
 from typing import get_args
 
 import numpy as np
@@ -29,27 +31,27 @@ grids = st.sampled_from([(192, 256), (48, 64), (64, 64), (1, 1), (7, 3)])
     ],
 )
 def test_crop_regions(box, aspect, padding, region):
-    found = crop_regions(np.array([box], np.float32), aspect, padding)
-    np.testing.assert_allclose(found, [region], atol=1e-6)
+    regions = crop_regions(np.array([box], np.float32), aspect, padding)
+    np.testing.assert_allclose(regions, [region], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("box", "region"),
     [
         pytest.param((0, 0, 0, 0), (0, 0, 0, 0), id="a point"),
-        pytest.param((0, 0, 10, 100), (5, 50, 75, 100), id="tall: as ever"),
+        pytest.param((0, 0, 10, 100), (5, 50, 75, 100), id="tall: as with whole"),
         pytest.param((0, 0, 75, 100), (37.5, 50, 75, 100), id="fits already"),
         pytest.param((0, 0, 90, 100), (45, 50, 75, 100), id="between: its sides are cut"),
         pytest.param((0, 0, 100, 100), (50, 50, 100, 400 / 3), id="a square counts as wide"),
-        pytest.param((0, 0, 150, 100), (75, 50, 150, 200), id="wide: as ever"),
+        pytest.param((0, 0, 150, 100), (75, 50, 150, 200), id="wide: as with whole"),
     ],
 )
-def test_crops_of_the_longer_side(box, region):
+def test_crop_regions_can_fit_the_longer_side(box, region):
     np.testing.assert_allclose(crop_regions(np.array([box], np.float32), 0.75, 1.0, "longer_side"), [region])
 
 
 @pytest.mark.parametrize("fit", get_args(BoxFit))
-def test_no_box_no_region(fit):
+def test_crop_regions_accept_no_boxes(fit):
     regions = crop_regions(np.zeros((0, 4), np.float32), 0.75, fit=fit)
     assert regions.shape == (0, 4)
     assert grid_to_frame(regions, (48, 64)).shape == (0, 2, 3)
@@ -59,13 +61,14 @@ def test_no_box_no_region(fit):
 @pytest.mark.parametrize(
     ("alignment", "centre_crop", "centre_heatmap", "column_of_0"),
     [
-        # crop 192 x 256, heatmap 48 x 64: where the region's centre lies, and which crop column is heatmap column 0
+        # position of the region's centre in a crop of 192 x 256 and a heatmap of 48 x 64, crop column of heatmap column
+        # 0
         pytest.param("edges", (95.5, 127.5), (23.5, 31.5), 1.5, id="edges"),
         pytest.param("origin", (96, 128), (24, 32), 0, id="origin"),
         pytest.param("one_based", (95, 127), (23, 31), 3, id="one_based"),
     ],
 )
-def test_alignments(alignment, centre_crop, centre_heatmap, column_of_0):
+def test_grid_to_frame_follows_each_alignment(alignment, centre_crop, centre_heatmap, column_of_0):
     regions = crop_regions(np.array([[100, 50, 175, 350]], np.float64), 192 / 256)
     crop, heatmap = (grid_to_frame(regions, size, alignment) for size in ((192, 256), (48, 64)))
     for affine, centre in ((crop, centre_crop), (heatmap, centre_heatmap)):
@@ -75,15 +78,15 @@ def test_alignments(alignment, centre_crop, centre_heatmap, column_of_0):
     np.testing.assert_allclose(in_crop, 4 * cells + column_of_0, atol=1e-9)
 
 
-def test_alignments_differ_by_their_shift_alone():
+def test_grid_to_frame_alignments_differ_only_in_their_shift():
     regions = np.array([[10, 20, 48, 64]], np.float64)
     edges, origin = grid_to_frame(regions, (48, 64), "edges"), grid_to_frame(regions, (48, 64), "origin")
     np.testing.assert_allclose(edges[:, :, :2], origin[:, :, :2])
     np.testing.assert_allclose(edges[:, :, 2] - origin[:, :, 2], [(0.5, 0.5)])
 
 
-def test_origin_is_the_published_formula():
-    """``get_affine_transform``: the centre goes to half the size, a pixel is width / size wide in both directions."""
+def test_grid_to_frame_origin_is_the_published_formula():
+    """``get_affine_transform`` maps the centre to half the size; a grid pixel has width / size pixels on both axes."""
     centre_x, centre_y, width = 212.0, 131.0, 240.0
     region = np.array([[centre_x, centre_y, width, width / 0.75]])
     (mapped,) = apply_affine(grid_to_frame(region, (48, 64), "origin"), np.array([[(0, 0), (10, 20), (24, 32)]]))
@@ -93,28 +96,28 @@ def test_origin_is_the_published_formula():
     np.testing.assert_allclose(mapped, expected)
 
 
-def test_padding_is_that_of_simplebaseline():
+def test_box_padding_is_that_of_simplebaseline():
     assert BOX_PADDING == 1.25
 
 
 @given(boxes, aspects, st.floats(1, 2))
-def test_a_crop_keeps_the_centre_has_the_aspect_and_contains_the_padded_box(box, aspect, padding):
+def test_crop_regions_keep_centre_and_aspect_and_contain_the_padded_box(box, aspect, padding):
     regions = crop_regions(box, aspect, padding)
     centre, size = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
     np.testing.assert_allclose(regions[:, :2], centre, atol=1e-9)
     np.testing.assert_allclose(regions[:, 2], regions[:, 3] * aspect, rtol=1e-12)
-    assert (regions[:, 2:] >= size * padding - 1e-6).all(), "nothing of the padded box is cut"
+    assert (regions[:, 2:] >= size * padding - 1e-6).all(), "the padded box is cut"
     tight = np.isclose(regions[:, 2:], size * padding, rtol=1e-9, atol=1e-6).any(axis=1)
-    assert tight.all(), "one side is no longer than it must be"
+    assert tight.all(), "no side is tight"
 
 
-def test_the_grid_of_a_frame_itself_is_the_identity():
+def test_grid_to_frame_of_the_whole_frame_is_the_identity():
     region = np.array([[(64 - 1) / 2, (48 - 1) / 2, 64, 48]])
     np.testing.assert_allclose(grid_to_frame(region, (64, 48)), [[[1, 0, 0], [0, 1, 0]]], atol=1e-12)
 
 
 @given(boxes, aspects, grids)
-def test_outer_edges_go_to_outer_edges_and_the_middle_to_the_centre(box, aspect, grid):
+def test_grid_to_frame_maps_edges_to_edges_and_centre_to_centre(box, aspect, grid):
     regions = crop_regions(box, aspect)
     width, height = grid
     points = [(-0.5, -0.5), (width - 0.5, height - 0.5), ((width - 1) / 2, (height - 1) / 2)]
@@ -131,31 +134,31 @@ def test_outer_edges_go_to_outer_edges_and_the_middle_to_the_centre(box, aspect,
     st.sampled_from(get_args(GridAlignment)),
     st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=3),
 )
-def test_inverse_after_map_is_nothing(box, aspect, grid, alignment, points):
+def test_invert_affine_inverts(box, aspect, grid, alignment, points):
     affine = grid_to_frame(crop_regions(box, aspect), grid, alignment)
-    there = np.tile(points, (len(affine), 1, 1))
-    back = apply_affine(invert_affine(affine), apply_affine(affine, there))
-    np.testing.assert_allclose(back, there, atol=1e-6)
+    tiled_points = np.tile(points, (len(affine), 1, 1))
+    restored = apply_affine(invert_affine(affine), apply_affine(affine, tiled_points))
+    np.testing.assert_allclose(restored, tiled_points, atol=1e-6)
 
 
 @given(boxes, aspects, grids, st.integers(1, 4000))
-def test_a_mirrored_box_has_the_mirrored_crop(box, aspect, grid, frame_width):
-    """Column c of the mirrored crop shows what column width - 1 - c of the crop does, in the mirrored frame."""
+def test_crop_regions_of_a_mirrored_box_are_mirrored(box, aspect, grid, frame_width):
+    """Column c of the mirrored crop shows the mirror image of column width - 1 - c of the crop."""
     mirrored_box = box.copy()
     mirrored_box[:, [0, 2]] = frame_width - 1 - box[:, [2, 0]]
     width, height = grid
     columns = np.array([(0.0, 0.0), (width - 1.0, height - 1.0), (1.25, 0.5)])
     mirrored_columns = columns * (-1, 1) + (width - 1, 0)
     count = len(box)
-    here = apply_affine(grid_to_frame(crop_regions(box, aspect), grid), np.tile(columns, (count, 1, 1)))
-    there = apply_affine(
+    in_frame = apply_affine(grid_to_frame(crop_regions(box, aspect), grid), np.tile(columns, (count, 1, 1)))
+    in_mirrored_frame = apply_affine(
         grid_to_frame(crop_regions(mirrored_box, aspect), grid), np.tile(mirrored_columns, (count, 1, 1))
     )
-    np.testing.assert_allclose(here[..., 0], frame_width - 1 - there[..., 0], atol=1e-6)
-    np.testing.assert_allclose(here[..., 1], there[..., 1], atol=1e-6)
+    np.testing.assert_allclose(in_frame[..., 0], frame_width - 1 - in_mirrored_frame[..., 0], atol=1e-6)
+    np.testing.assert_allclose(in_frame[..., 1], in_mirrored_frame[..., 1], atol=1e-6)
 
 
-def test_maps_of_each_box_do_not_mix():
+def test_grid_to_frame_keeps_boxes_apart():
     regions = np.array([[10, 10, 48, 64], [100, 50, 96, 128]], np.float64)
     points = np.zeros((2, 1, 2))
     mapped = apply_affine(grid_to_frame(regions, (48, 64)), points)

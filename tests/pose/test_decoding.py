@@ -1,3 +1,5 @@
+"""The variants of --decoding."""
+
 import numpy as np
 import pytest
 
@@ -7,19 +9,19 @@ from posebatch.pose.decoding import DECODINGS
 from posebatch.pose.heatmaps import decode_heatmaps
 
 
-def test_the_default_changes_nothing_of_what_a_network_wants():
+def test_default_decoding_follows_the_network_record():
     decoding = DECODINGS[EstimatorSettings().decoding]
     assert (decoding.refinement, decoding.box_fit) == ("quarter", "whole")
     assert (decoding.box_padding, decoding.alignment) == (None, None)
 
 
-def test_dark_differs_from_the_default_in_the_refinement_alone():
+def test_dark_decoding_differs_only_in_the_refinement():
     assert DECODINGS["dark"].refinement == "dark"
     assert DECODINGS["dark"].box_padding is DECODINGS["dark"].alignment is None
 
 
-def test_the_threshold_of_the_matlab_demo_is_the_default():
-    """`matlab-demo` need not set it."""
+def test_default_threshold_is_that_of_the_matlab_demo():
+    """So `matlab-demo` does not set it."""
     assert EstimatorSettings().kpt_thr == 0.2
 
 
@@ -33,15 +35,15 @@ def test_the_threshold_of_the_matlab_demo_is_the_default():
         pytest.param((-20, 40, 380, 200), id="wide, over the edge"),
     ],
 )
-def test_matlab_demo_by_its_own_formulas(box):
-    """In MATLAB's coordinates, which count pixels from 1. A box is x, y, width, height. ::
+def test_matlab_demo_decoding_follows_its_own_formulas(box):
+    """The demo's code, in MATLAB's coordinates, which count pixels from 1. A box is x, y, width, height::
 
     scale = targetSize(heightMajor + 1) / maxEdge * 0.9                    targetSize = [192, 256]
     cropped = [x - (192/scale - w)/2, y - (256/scale - h)/2, 192/scale, 256/scale]
-    keypoint = [column, row] * 4                                            of the highest heatmap pixel
+    keypoint = [column, row] * 4                                            at the highest heatmap pixel
     joint = keypoint .* cropped(3:4) ./ targetSize + cropped(1:2)
     """
-    (x1, y1, x2, y2), (column, row) = box, (17, 42)  # of the heatmap, counted from 0 as everywhere here
+    (x1, y1, x2, y2), (column, row) = box, (17, 42)  # of the heatmap, counted from 0
     x, y, w, h = x1 + 1, y1 + 1, x2 - x1, y2 - y1
     per_pixel = max(w, h) / 0.9 / (256 if h > w else 192)  # 1 / scale
     left, top = x - (192 * per_pixel - w) / 2, y - (256 * per_pixel - h) / 2
@@ -53,8 +55,8 @@ def test_matlab_demo_by_its_own_formulas(box):
     regions = crop_regions(np.array([box]), 192 / 256, demo.box_padding, demo.box_fit)
     np.testing.assert_allclose(regions[0, 2:], (192 * per_pixel, 256 * per_pixel))
     peaks = decode_heatmaps(heatmap, demo.refinement)
-    found = apply_affine(grid_to_frame(regions, (48, 64), demo.alignment), peaks[..., :2])
-    np.testing.assert_allclose(found[0, 0], joint, atol=1e-4)
-    # imwarp puts the position left + k / scale of the frame on the crop's k-th pixel, counted from 1
+    decoded = apply_affine(grid_to_frame(regions, (48, 64), demo.alignment), peaks[..., :2])
+    np.testing.assert_allclose(decoded[0, 0], joint, atol=1e-4)
+    # imwarp maps position left + k / scale of the frame to pixel k of the crop, counted from 1
     first = apply_affine(grid_to_frame(regions, (192, 256), demo.alignment), np.zeros((1, 1, 2)))
     np.testing.assert_allclose(first[0, 0], np.array([left + per_pixel, top + per_pixel]) - 1, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The whole estimator on a GPU, fed as a worker feeds it, against the CPU: needs a CUDA device."""
+"""The estimator on a GPU, with the frames and uploads of a worker, compared with the CPU. Needs a CUDA device."""
 
 import math
 
@@ -59,24 +59,24 @@ def reference(video):
 
 
 @pytest.mark.parametrize(("precision", "noticeable"), [("fp32", 0.5), ("fp16", 0.9), ("bf16", 0.95)])
-def test_persons_are_those_of_the_cpu(video, reference, precision, noticeable):
-    found = compare(reference, poses_of(video, "cuda", precision), kpt_thr=0.2)
-    assert found.reference_persons > 0
-    assert found.kept >= 0.95 * found.reference_persons
-    assert found.added <= 0.05 * found.reference_persons
-    assert found.heights.median < 0.02
-    assert found.noticeable < noticeable
+def test_estimator_on_gpu_finds_the_persons_of_the_cpu(video, reference, precision, noticeable):
+    agreement = compare(reference, poses_of(video, "cuda", precision), kpt_thr=0.2)
+    assert agreement.reference_persons > 0
+    assert agreement.kept >= 0.95 * agreement.reference_persons
+    assert agreement.added <= 0.05 * agreement.reference_persons
+    assert agreement.heights.median < 0.02
+    assert agreement.noticeable < noticeable
 
 
-def test_nvdec_gives_the_same_persons(video, reference):
+def test_estimator_with_nvdec_finds_the_persons_of_the_cpu(video, reference):
     if not use_nvdec("auto", "cuda"):
         pytest.skip("FFmpeg cannot open NVDEC here")
-    found = compare(reference, poses_of(video, "cuda", "fp32", decode_on_gpu=True), kpt_thr=0.2)
-    assert found.kept >= 0.95 * found.reference_persons
-    assert found.heights.median < 0.02
+    agreement = compare(reference, poses_of(video, "cuda", "fp32", decode_on_gpu=True), kpt_thr=0.2)
+    assert agreement.kept >= 0.95 * agreement.reference_persons
+    assert agreement.heights.median < 0.02
 
 
-def test_the_same_rows_again(video):
+def test_estimator_on_gpu_is_deterministic(video):
     first, second = (poses_of(video, "cuda", "bf16") for _ in range(2))
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+    for frame, same_frame in zip(first, second, strict=True):
+        np.testing.assert_array_equal(frame.keypoints, same_frame.keypoints)

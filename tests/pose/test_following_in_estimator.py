@@ -1,7 +1,7 @@
-"""Frames without a detector: persons are followed, and what comes of a frame depends on its group alone.
+"""Groups of frames in the estimator: persons are followed, and results depend on the frames of a group alone.
 
-A person is drawn as three soft dots, red above green and blue. The detector finds red dots in each third of the frame;
-the pose network says that a joint is where the crop is brightest in one of the colours.
+A person is drawn as three soft dots, red above green and blue. The fake detector finds the red dots in each third of
+the frame. The fake pose network puts each joint where one of the colours is brightest in the crop.
 """
 
 import io
@@ -42,7 +42,7 @@ RECORD = SimpleNamespace(input_size_wh=(48, 64), box_padding=1.25, grid_alignmen
 
 @lru_cache(maxsize=256)
 def picture(persons):
-    """A frame with persons (x, y, brightness) on black: (height, width, 3) uint8."""
+    """A frame (height, width, 3) uint8 with persons (x, y, brightness) on black."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     light = np.zeros((HEIGHT, WIDTH, 3))
     for centre_x, centre_y, brightness in persons:
@@ -53,7 +53,7 @@ def picture(persons):
 
 
 class RedDots:
-    """Whoever has a red dot, brighter than 60, in a third of the frame."""
+    """A detector of one person in each third of the frame: the brightest red dot above 60. Counts its frames."""
 
     def __init__(self, batch_size=4):
         self.batch_size, self.frames = batch_size, 0
@@ -77,7 +77,7 @@ class RedDots:
 
 
 class BrightestColors:
-    """Joint k lies where color k % 3 of the crop is brightest."""
+    """A pose network that puts joint k where color k % 3 of the crop is brightest. Records its batch sizes."""
 
     heatmap_size_wh = (24, 32)
     record = RECORD
@@ -92,12 +92,12 @@ class BrightestColors:
 
 
 def in_batches(film, cuts, stride=1, damaged=()):
-    """Frames of a film, the unwanted and the damaged ones left out, in batches that end before each of ``cuts``."""
-    wanted = range(0, len(film), stride)
-    statuses = {number: "corrupt" if number in damaged else "ok" for number in wanted}
-    bounds = sorted({0, *(cut for cut in cuts if cut < len(wanted)), len(wanted)})
+    """Every stride-th frame of a film in batches that end before each of ``cuts``; damaged frames have no image."""
+    sampled = range(0, len(film), stride)
+    statuses = {number: "corrupt" if number in damaged else "ok" for number in sampled}
+    bounds = sorted({0, *(cut for cut in cuts if cut < len(sampled)), len(sampled)})
     for first, end in pairwise(bounds):
-        records = tuple(FrameRecord(n, n, False, statuses[n]) for n in wanted[first:end])
+        records = tuple(FrameRecord(n, n, False, statuses[n]) for n in sampled[first:end])
         images = [picture(tuple(film[record.frame_index])) for record in records if record.status == "ok"]
         shape = (len(images), HEIGHT, WIDTH, 3)
         yield FrameBatch(records, np.array(images, np.uint8).reshape(shape))
@@ -117,29 +117,29 @@ def rows(frames):
 
 
 def heads(frames):
-    """Where each frame's persons have their nose, from the left."""
+    """Positions of the noses in each frame, from left to right."""
     return [sorted(frame.keypoints[:, 0, :2].tolist()) for frame in frames]
 
 
-def walk(frames, pixels=4, start=LOW, brightness=1.0):
+def walking_person(frames, pixels=4, start=LOW, brightness=1.0):
     return [(start[0] + pixels * number, start[1], brightness) for number in range(frames)]
 
 
-def test_no_frames():
+def test_batcher_accepts_no_frames():
     assert estimate([], 5) == []
 
 
 @pytest.mark.parametrize("detect_every", [1, 2, 5, 100])
-def test_a_person_who_moves_is_followed(detect_every):
-    path, detector = walk(30), RedDots()
+def test_batcher_follows_a_moving_person(detect_every):
+    path, detector = walking_person(30), RedDots()
     found = estimate(in_batches([[person] for person in path], range(0, 30, 4)), detect_every, detector)
     assert detector.frames == len(range(0, 30, detect_every))
     for (head,), (x, y, _) in zip(heads(found), path, strict=True):
         assert np.abs(np.array(head) - (x, y - 24)).max() < 2
 
 
-def test_between_detections_the_box_is_the_joints_and_its_score_the_detections():
-    film = [[person] for person in walk(2)]
+def test_batcher_gives_followed_persons_the_joints_box_and_the_detection_score():
+    film = [[person] for person in walking_person(2)]
     detected, following = estimate(in_batches(film, [1]), 2)
     assert following.bbox_scores.tolist() == detected.bbox_scores.tolist()
     joints = detected.keypoints[0, :, :2]
@@ -148,29 +148,31 @@ def test_between_detections_the_box_is_the_joints_and_its_score_the_detections()
 
 
 @pytest.mark.parametrize(("detect_every", "seen"), [(1, 2), (2, 2), (3, 3), (5, 5), (9, None)])
-def test_who_comes_later_is_found_at_the_next_detection(detect_every, seen):
+def test_batcher_finds_a_new_person_at_the_next_detection(detect_every, seen):
     film = [[(*HIGH, 1.0)] if number < 2 else [(*LOW, 0.9), (*HIGH, 1.0)] for number in range(7)]
     counts = [len(frame) for frame in estimate(in_batches(film, [3, 5]), detect_every)]
     assert counts == [2 if seen is not None and number >= seen else 1 for number in range(7)]
 
 
-def test_in_an_empty_group_there_is_nobody_until_the_next():
+def test_batcher_detects_an_empty_group_once():
     film = [[] if number % 4 == 0 and number < 8 else [(*LOW, 1.0)] for number in range(12)]
     detector = RedDots()
     assert [len(frame) for frame in estimate(in_batches(film, [5]), 4, detector)] == [0] * 8 + [1] * 4
     assert detector.frames == 3
 
 
-def test_a_long_group_without_anybody():
-    """Each frame begins the next one; there are more of them than Python has room for calls in each other."""
+def test_batcher_handles_a_long_empty_group_without_recursion():
+    """Each frame starts the next one. There are more frames than Python allows nested calls."""
     frame = np.zeros((1, 8, 8, 3), np.uint8)
     film = [FrameBatch((FrameRecord(number, number, False, "ok"),), frame) for number in range(2000)]
-    nobody = SimpleNamespace(batch_size=4, detect=lambda frames: [RedDots()._persons(np.zeros((8, 8)))] * len(frames))
-    assert len(estimate(film, 3000, nobody)) == 2000
+    no_detections = SimpleNamespace(
+        batch_size=4, detect=lambda frames: [RedDots()._persons(np.zeros((8, 8)))] * len(frames)
+    )
+    assert len(estimate(film, 3000, no_detections)) == 2000
 
 
-def test_one_who_is_seen_worse_is_detected_again_once():
-    """From then on the worse sight is what to expect."""
+def test_batcher_redetects_once_when_a_person_becomes_faint():
+    """The confidence at that detection is the new reference."""
     film = [[(*LOW, 1.0 if number < 4 else 0.5)] for number in range(10)]
     detector = RedDots()
     found = estimate(in_batches(film, [5]), 10, detector)
@@ -180,12 +182,12 @@ def test_one_who_is_seen_worse_is_detected_again_once():
     assert found[4].bbox_xyxy.tolist() == estimate(in_batches(film, []), 1)[4].bbox_xyxy.tolist()
 
 
-def test_a_detection_in_between_finds_all_who_are_there():
+def test_batcher_redetection_finds_all_persons():
     film = [[(*LOW, 1.0)]] * 2 + [[(*LOW, 0.5), (*HIGH, 1.0)]] * 3
     assert [len(frame) for frame in estimate(in_batches(film, []), 5)] == [1, 1, 2, 2, 2]
 
 
-def test_who_is_gone_is_not_there():
+def test_batcher_drops_a_person_who_left():
     film = [[(*LOW, 1.0), (*HIGH, 1.0)]] * 2 + [[(*LOW, 1.0)]] * 3
     detector = RedDots()
     assert [len(frame) for frame in estimate(in_batches(film, []), 5, detector)] == [2, 2, 1, 1, 1]
@@ -193,15 +195,15 @@ def test_who_is_gone_is_not_there():
 
 
 @pytest.mark.parametrize("damaged", [[0], [1], [1, 2], [4], [0, 1, 2, 3]])
-def test_persons_are_followed_past_damaged_frames(damaged):
-    film = [[person] for person in walk(6, pixels=2)]
+def test_batcher_follows_persons_past_damaged_frames(damaged):
+    film = [[person] for person in walking_person(6, pixels=2)]
     detector = RedDots()
     found = estimate(in_batches(film, [3], damaged=damaged), 4, detector)
     assert [len(frame) for frame in found] == [number not in damaged for number in range(6)]
     assert detector.frames == (1 if set(damaged) == {0, 1, 2, 3} else 2)
 
 
-def test_another_frame_size_is_a_new_beginning():
+def test_batcher_starts_a_group_at_another_frame_size():
     small = picture(((*LOW, 1.0),))[: HEIGHT - 20]
     first = next(in_batches([[(*LOW, 1.0)]] * 3, []))
     then = FrameBatch(tuple(FrameRecord(n, n, False, "ok") for n in (3, 4)), np.stack([small, small]))
@@ -210,8 +212,8 @@ def test_another_frame_size_is_a_new_beginning():
     assert detector.frames == 2
 
 
-def test_batches_are_full_though_frames_wait_for_each_other():
-    """Ten groups of ten frames with two persons: from end to end nearly as few passes as there can be."""
+def test_batcher_fills_batches_from_several_groups():
+    """Ten groups of ten frames with two persons need at least 40 pose batches of five persons."""
     film = [[(*LOW, 1.0), (*HIGH, 0.9)]] * 100
     detector, pose = RedDots(batch_size=5), BrightestColors(batch_size=5)
     estimate(in_batches(film, range(0, 100, 5)), 10, detector, pose)
@@ -219,26 +221,26 @@ def test_batches_are_full_though_frames_wait_for_each_other():
     assert len(pose.batches) <= 44
 
 
-def test_frames_of_a_lead_in_are_followed_and_not_given():
-    film = [[person] for person in walk(8)]
+def test_batcher_follows_lead_in_frames_without_giving_them():
+    film = [[person] for person in walking_person(8)]
     batches = list(in_batches(film, [5]))
     lead_in = FrameBatch(batches[0].records, batches[0].images, lead_in=True)
     assert rows(estimate([lead_in, batches[1]], 8)) == rows(estimate(batches, 8)[5:])
 
 
-def test_few_frames_are_held_at_once(monkeypatch):
-    """Fifteen groups could be under way, if memory were no matter."""
+def test_batcher_limits_the_images_in_memory(monkeypatch):
+    """Without the limit, the frames of fifteen groups would be in memory."""
     monkeypatch.setitem(HELD_IMAGE_BYTES, "cpu", 6 * HEIGHT * WIDTH * 3)
     images, alive = [], []
 
-    def watched():
+    def recorded_batches():
         for batch in in_batches([[(*LOW, 1.0)]] * 60, range(60)):
             images.append(weakref.ref(batch.images))
-            alive.append(sum(one() is not None for one in images))
+            alive.append(sum(image() is not None for image in images))
             yield batch
 
-    assert len(estimate(watched(), 4)) == 60
-    assert 5 <= max(alive) <= 7  # with the one that has just been read
+    assert len(estimate(recorded_batches(), 4)) == 60
+    assert 5 <= max(alive) <= 7  # including the newest batch
 
 
 persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.7, 1.0])] * LANES).map(
@@ -256,8 +258,10 @@ persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.7, 1.0])] * LANES)
     damaged=st.sets(st.integers(0, 13), max_size=4),
     held_frames=st.integers(1, 8),
 )
-def test_rows_are_those_of_each_group_alone(film, detect_every, stride, batch_sizes, cuts, damaged, held_frames):
-    """Whatever the networks' batches, the batches from the decoder, and the memory; in the order of the frames."""
+def test_batcher_gives_the_rows_of_each_group_alone(
+    film, detect_every, stride, batch_sizes, cuts, damaged, held_frames
+):
+    """For any batch sizes of networks and decoder, and any memory limit, in the order of the frames."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(HELD_IMAGE_BYTES, "cpu", held_frames * HEIGHT * WIDTH * 3)
         together = estimate(
@@ -275,17 +279,17 @@ def test_rows_are_those_of_each_group_alone(film, detect_every, stride, batch_si
     assert rows(together) == rows(alone)
 
 
-def drawn(number):
-    """Two persons who walk, of whom one is away at times and one in the dark."""
-    lights = [(LOW, number, float(number % 11 < 8)), (HIGH, -number, 0.4 if number % 7 == 3 else 1.0)]
-    return picture(tuple((x + 2 * away, y, light) for (x, y), away, light in lights if light))
+def draw_walkers(number):
+    """A frame with two walking persons: one is absent at times, the other dark at times."""
+    walkers = [(LOW, number, float(number % 11 < 8)), (HIGH, -number, 0.4 if number % 7 == 3 else 1.0)]
+    return picture(tuple((x + 2 * steps, y, light) for (x, y), steps, light in walkers if light))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("detect_every", [1, 2, 3, 5])
-def test_rows_do_not_depend_on_the_cut(detect_every, stride):
-    """Through the real decoder: a segment that begins amid a group follows persons from the group's first frame."""
-    video = video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=drawn)
+def test_rows_do_not_depend_on_the_segments(detect_every, stride):
+    """With the real decoder: a segment that starts within a group follows persons from the first frame of the group."""
+    video = video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=draw_walkers)
 
     def decoded(segment, info):
         sampling = SamplingSettings(stride=stride)
@@ -305,10 +309,10 @@ def test_rows_do_not_depend_on_the_cut(detect_every, stride):
     assert rows(cut) == rows(whole)
 
 
-def test_a_workers_segments_begin_with_their_groups(tmp_path):
-    """What is published of a video does not depend on how it was shared out."""
+def test_published_rows_do_not_depend_on_the_segments(tmp_path):
+    """A worker's segments start with their groups, so published rows do not depend on the segments."""
     video = tmp_path / "film.mp4"
-    video.write_bytes(video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=drawn))
+    video.write_bytes(video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=draw_walkers))
     published = []
     for seconds in (0.3, 100.0):
         wanted = Settings(EstimatorSettings(detect_every=5))

@@ -1,3 +1,5 @@
+"""Encoding keypoints as heatmaps and decoding them."""
+
 from typing import get_args
 
 import numpy as np
@@ -14,7 +16,7 @@ WIDTH, HEIGHT = 48, 64
 REFINEMENTS = get_args(Refinement)
 
 
-def decode_one(heatmap, refinement="quarter"):
+def decode_map(heatmap, refinement="quarter"):
     return decode_heatmaps(np.asarray(heatmap, np.float32)[None, None], refinement)[0, 0].tolist()
 
 
@@ -23,13 +25,13 @@ def roundtrip(points, refinement="quarter"):
 
 
 def framed(heatmap, fill=0.0):
-    """A 3 x 3 map in the middle of a 7 x 7 one: its own middle is at (3, 3), away from every edge."""
+    """A 7 x 7 map with a 3 x 3 one in the middle, whose centre at (3, 3) is away from every edge."""
     return np.pad(np.asarray(heatmap, np.float32), 2, constant_values=fill)
 
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)
 @pytest.mark.parametrize(("persons", "joints"), [(0, 17), (0, 0), (2, 0), (1, 17)])
-def test_shapes(persons, joints, refinement):
+def test_encode_and_decode_keep_shapes_and_dtype(persons, joints, refinement):
     points = np.full((persons, joints, 2), 10.0)
     assert encode_heatmaps(points, (WIDTH, HEIGHT)).shape == (persons, joints, HEIGHT, WIDTH)
     assert roundtrip(points, refinement).shape == (persons, joints, 3)
@@ -45,10 +47,10 @@ def test_shapes(persons, joints, refinement):
         pytest.param(framed([[0, 0, 0], [0.3, 1, 0.2], [0, 0, 0]]), (2.75, 3, 1), id="left is higher"),
         pytest.param(framed([[0, 0.1, 0], [0, 1, 0], [0, 0.2, 0]]), (3, 3.25, 1), id="below is higher"),
         pytest.param(framed([[0, 0.2, 0], [0, 1, 0], [0, 0.1, 0]]), (3, 2.75, 1), id="above is higher"),
-        pytest.param(framed([[0, 0.2, 0], [0, 1, 0.3], [0, 0.1, 0]]), (3.25, 2.75, 1), id="both axes"),
-        pytest.param(framed([[0, 0, 0], [0, 1, 1], [0, 0, 0]]), (3.25, 3, 1), id="a tie: a step to the twin"),
-        pytest.param([[0, 2, 0.5], [0, 1, 0], [0, 0, 0]], (1, 0, 2), id="top edge: no step, on x neither"),
-        pytest.param([[0, 0, 0], [2, 1, 0], [1, 0, 0]], (0, 1, 2), id="left edge: no step, on y neither"),
+        pytest.param(framed([[0, 0.2, 0], [0, 1, 0.3], [0, 0.1, 0]]), (3.25, 2.75, 1), id="steps on both axes"),
+        pytest.param(framed([[0, 0, 0], [0, 1, 1], [0, 0, 0]]), (3.25, 3, 1), id="a tie: a step to the other"),
+        pytest.param([[0, 2, 0.5], [0, 1, 0], [0, 0, 0]], (1, 0, 2), id="top edge: no step on both axes"),
+        pytest.param([[0, 0, 0], [2, 1, 0], [1, 0, 0]], (0, 1, 2), id="left edge: no step on both axes"),
         pytest.param([[0, 0, 0], [0, 1, 1], [0, 1, 2]], (2, 2, 2), id="corner: no step"),
         pytest.param(framed([[2, 1, 0], [1, 0, 0], [0, 0, 0]])[:, 1:], (1, 2, 2), id="second column: no step"),
         pytest.param(framed([[2, 1, 0], [1, 0, 0], [0, 0, 0]])[1:], (2, 1, 2), id="second row: no step"),
@@ -62,8 +64,8 @@ def test_shapes(persons, joints, refinement):
         pytest.param(np.full((7, 7), 0.5), (0, 0, 0.5), id="flat: the first"),
     ],
 )
-def test_decode(heatmap, expected):
-    assert decode_one(heatmap) == pytest.approx(list(expected))
+def test_decode_heatmaps_with_quarter_steps(heatmap, expected):
+    assert decode_map(heatmap) == pytest.approx(list(expected))
 
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)
@@ -76,27 +78,27 @@ def test_decode(heatmap, expected):
         pytest.param([[7]], (0, 0, 7), id="one pixel"),
         pytest.param(framed(np.eye(3)[[1, 0, 2]], -1)[:2], (0, 0, -1), id="a strip of two rows"),
         pytest.param(framed([[0, 0, 0], [0, 1, 0], [0, 0, 0]]), (3, 3, 1), id="a spike"),
-        pytest.param(framed([[0, 0, 0], [0, 1e-30, 0], [0, 0, 0]]), (3, 3, 1e-30), id="a spike, hardly above zero"),
+        pytest.param(framed([[0, 0, 0], [0, 1e-30, 0], [0, 0, 0]]), (3, 3, 1e-30), id="a tiny spike"),
         pytest.param(framed([[-1e30] * 3, [-1e30, 1, -1e30], [-1e30] * 3], -1e30), (3, 3, 1), id="in a deep valley"),
     ],
 )
-def test_degenerate_maps(heatmap, expected, refinement):
-    assert decode_one(heatmap, refinement) == pytest.approx(list(expected))
+def test_decode_heatmaps_of_degenerate_maps(heatmap, expected, refinement):
+    assert decode_map(heatmap, refinement) == pytest.approx(list(expected))
 
 
-def test_argmax_takes_no_step():
-    assert decode_one(framed([[0, 0.2, 0], [0, 1, 0.3], [0, 0.1, 0]]), "argmax") == [3, 3, 1]
+def test_decode_heatmaps_argmax_takes_no_step():
+    assert decode_map(framed([[0, 0.2, 0], [0, 1, 0.3], [0, 0.1, 0]]), "argmax") == [3, 3, 1]
 
 
 @pytest.mark.parametrize(("at", "whole"), [((10.3, 20.4), False), ((1.3, 20.4), True), ((10.3, 62.4), True)])
-def test_dark_keeps_the_pixel_within_two_of_the_edge(at, whole):
+def test_dark_takes_no_step_within_two_pixels_of_the_edge(at, whole):
     x, y, _ = roundtrip([[at]], "dark")[0, 0]
     assert (x == round(x) and y == round(y)) == whole
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-1, 1))
-def test_no_refinement_leaves_its_pixel_by_more_than_it_may(seed, offset):
-    """Whatever the map: a quarter, two pixels; and never out of the map."""
+def test_refinement_steps_are_bounded(seed, offset):
+    """At most a quarter pixel, or two pixels with ``dark``, and never beyond the map."""
     heatmaps = (np.random.default_rng(seed).normal(size=(1, 3, 9, 8)) + offset).astype(np.float32)
     coarse = decode_heatmaps(heatmaps, "argmax")
     for refinement, most in (("quarter", 0.25), ("dark", 2)):
@@ -107,7 +109,7 @@ def test_no_refinement_leaves_its_pixel_by_more_than_it_may(seed, offset):
         np.testing.assert_array_equal(fine[..., 2], heatmaps.max(axis=(2, 3)))
 
 
-def test_each_map_is_decoded_alone():
+def test_decode_heatmaps_keeps_maps_apart():
     heatmaps = np.zeros((2, 3, 8, 6), np.float32)
     heatmaps[0, 1, 2, 3], heatmaps[1, 2, 7, 5] = 1, 2
     decoded = decode_heatmaps(heatmaps)
@@ -116,7 +118,7 @@ def test_each_map_is_decoded_alone():
     assert not decoded[0, 0].any()
 
 
-def test_encoding_peaks_at_one_and_falls_as_a_gaussian():
+def test_encode_heatmaps_draws_a_gaussian_with_peak_one():
     (heatmap,) = encode_heatmaps(np.array([[[10, 20]]]), (WIDTH, HEIGHT))[0]
     assert heatmap[20, 10] == 1
     assert heatmap[20, 12] == pytest.approx(np.exp(-(2**2) / (2 * SIGMA**2)))
@@ -124,10 +126,11 @@ def test_encoding_peaks_at_one_and_falls_as_a_gaussian():
 
 
 @given(st.floats(1.501, WIDTH - 1.501), st.floats(1.501, HEIGHT - 1.501))
-def test_inside_decoding_finds_the_point_again_within_a_quarter_pixel(x, y):
-    """The law: for a Gaussian around p = m + d, m the nearest pixel and |d| <= 1/2, the peak is m and its higher
-    neighbour lies on d's side, so the error is | |d| - 1/4 | <= 1/4 on each axis (and |d| where d is too small to
-    make the neighbours differ). A little more where p lies between two pixels, which float32 cannot tell apart.
+def test_quarter_decoding_recovers_inner_points_within_a_quarter_pixel(x, y):
+    """For a Gaussian around p = m + d, with nearest pixel m and |d| <= 1/2, the peak is m.
+
+    The higher neighbour is on the side of d, so the error is | |d| - 1/4 | <= 1/4 on each axis. The error is |d| if d
+    is too small for the neighbours to differ. It is slightly more if p is halfway between two pixels, equal in float32.
     """
     decoded_x, decoded_y, score = roundtrip([[[x, y]]])[0, 0]
     assert abs(decoded_x - x) <= 0.25 + 1e-3
@@ -136,16 +139,18 @@ def test_inside_decoding_finds_the_point_again_within_a_quarter_pixel(x, y):
 
 
 @given(st.floats(5, WIDTH - 6), st.floats(5, HEIGHT - 6))
-def test_dark_finds_the_centre_of_a_gaussian(x, y):
-    """A smoothed Gaussian is a Gaussian and its logarithm a parabola, whose finite differences are exact. What is left
-    comes from cutting the smoothing after five pixels; nearer to the edge, where it misses what lies beyond the map, a
-    quarter pixel and more may be left."""
+def test_dark_recovers_the_centre_of_a_gaussian(x, y):
+    """A smoothed Gaussian is a Gaussian, and its logarithm a parabola, whose finite differences are exact.
+
+    The remaining error comes from the smoothing, which ends after five pixels. Closer to the edge the smoothing also
+    misses the pixels beyond the map; there the error can exceed a quarter pixel.
+    """
     decoded_x, decoded_y, _ = roundtrip([[[x, y]]], "dark")[0, 0]
     assert abs(decoded_x - x) <= 1e-3
     assert abs(decoded_y - y) <= 1e-3
 
 
-def test_dark_does_not_care_how_high_the_peak_is():
+def test_dark_does_not_depend_on_the_height_of_the_peak():
     heatmaps = encode_heatmaps(np.array([[[10.3, 20.4], [30.7, 40.1]]]), (WIDTH, HEIGHT))
     np.testing.assert_allclose(
         decode_heatmaps(heatmaps * 0.01, "dark")[..., :2], decode_heatmaps(heatmaps, "dark")[..., :2], atol=1e-4
@@ -154,8 +159,8 @@ def test_dark_does_not_care_how_high_the_peak_is():
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)
 @given(st.floats(-0.5, WIDTH - 0.5), st.floats(-0.5, HEIGHT - 0.5))
-def test_anywhere_in_the_map_within_half_a_pixel(refinement, x, y):
-    """In the outermost pixels there is no step: half a pixel."""
+def test_decoding_recovers_points_within_half_a_pixel(refinement, x, y):
+    """The outermost pixels take no step, so the error there is up to half a pixel."""
     decoded_x, decoded_y, _ = roundtrip([[[x, y]]], refinement)[0, 0]
     assert abs(decoded_x - x) <= 0.5 + 1e-3
     assert abs(decoded_y - y) <= 0.5 + 1e-3
@@ -165,21 +170,21 @@ def test_anywhere_in_the_map_within_half_a_pixel(refinement, x, y):
     ("point", "nearest"),
     [((-3, 10), (0, 10)), ((10, -3), (10, 0)), ((50, 10), (47, 10)), ((10, 66), (10, 63)), ((-2, -2), (0, 0))],
 )
-def test_a_point_outside_is_found_at_the_nearest_edge(point, nearest):
+def test_decoding_finds_a_point_outside_at_the_nearest_edge(point, nearest):
     x, y, score = roundtrip([[point]])[0, 0]
     assert (x, y) == nearest
     assert score < 1
 
 
 @given(st.floats(-100, 300), st.floats(-100, 300), st.floats(0.3, 0.7), st.floats(0.3, 0.7))
-def test_through_the_crop_and_back_within_one_pixel_of_the_network_input(left, top, at_x, at_y):
-    """A quarter heatmap pixel is one pixel of the network's input, which is four times as large."""
+def test_keypoints_survive_crop_and_heatmap_within_one_input_pixel(left, top, at_x, at_y):
+    """The input of the network is four times as large, so a quarter heatmap pixel is one input pixel."""
     box = np.array([[left, top, left + 90, top + 160]])
     regions = crop_regions(box, WIDTH / HEIGHT)
     truth = np.array([[[left + 90 * at_x, top + 160 * at_y]]])
     to_frame = grid_to_frame(regions, (WIDTH, HEIGHT))
     decoded = roundtrip(apply_affine(invert_affine(to_frame), truth))
     to_input = invert_affine(grid_to_frame(regions, (4 * WIDTH, 4 * HEIGHT)))
-    found = apply_affine(to_frame, decoded[:, :, :2])
-    error = apply_affine(to_input, found) - apply_affine(to_input, truth)
+    joints = apply_affine(to_frame, decoded[:, :, :2])
+    error = apply_affine(to_input, joints) - apply_affine(to_input, truth)
     assert (np.abs(error) <= 1 + 4e-3).all()

@@ -1,4 +1,4 @@
-"""Frames as networks look at them: parts of batches, and parts of several batches together, give the same pixels."""
+"""RGB frames: slices of a batch, and joined parts of several batches, give the pixels of the whole batch."""
 
 from itertools import pairwise
 
@@ -18,20 +18,20 @@ def noise(frames, seed=0):
 
 
 @pytest.mark.parametrize("cuts", [(0, 6), (0, 3, 6), (0, 1, 2, 6), (0, 1, 2, 3, 4, 5, 6)])
-def test_parts_put_together_are_the_whole(cuts):
-    """Bit by bit: neither resizing nor cropping a frame depends on the frames beside it."""
+def test_joined_pixels_equal_one_batch(cuts):
+    """Bit for bit: resizing and cropping a frame do not depend on other frames."""
     whole = to_device(noise(6), "cpu")
     joined = JoinedPixels([whole[a:b] for a, b in pairwise(cuts)])
     assert (len(joined), joined.size_wh) == (6, (WIDTH, HEIGHT))
     assert torch.equal(joined.resized((32, 24)), whole.resized((32, 24)))
     assert torch.equal(joined.rgb(), whole.rgb())
     for numbers in ([0, 0, 5], [5, 1, 2], [3, 3, 3]):
-        asked = numbers, REGIONS, (12, 16), "edges"
-        assert torch.equal(joined.crops(*asked), whole.crops(*asked))
+        request = numbers, REGIONS, (12, 16), "edges"
+        assert torch.equal(joined.crops(*request), whole.crops(*request))
 
 
 @pytest.mark.parametrize(("frames", "shown"), [(slice(0, 0), []), (slice(1, 2), [1]), (slice(2, 9), [2, 3, 4])])
-def test_a_few_of_the_frames(frames, shown):
+def test_pixels_slice_frames(frames, shown):
     images = noise(5)
     whole = to_device(images, "cpu")
     for pixels in (whole, JoinedPixels([whole[:2], whole[2:]])):
@@ -41,6 +41,6 @@ def test_a_few_of_the_frames(frames, shown):
 
 
 @pytest.mark.parametrize("region", [[-50.0, 20.0, 24.0, 32.0], [200.0, 20.0, 24.0, 32.0], [30.0, 99.0, 24.0, 32.0]])
-def test_beside_the_frame_all_is_black(region):
+def test_crops_beside_the_frame_are_black(region):
     crops = to_device(noise(1), "cpu").crops([0], np.array([region]), (12, 16), "edges")
     assert not crops.any()

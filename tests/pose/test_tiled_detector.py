@@ -1,4 +1,4 @@
-"""A detector at two scales, with one that finds bright rectangles, and with the embedded network."""
+"""The detector at two scales, on a fake detector of bright rectangles and on the embedded network."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from posebatch.pose.tiled_detector import AUTO_LONGER_SIDE, TiledDetector, load_
 
 
 class BrightParts:
-    """One box around what is bright in each picture, if anything is; notes the batches that it gets."""
+    """A detector with one box around the bright pixels of each frame; records its batches."""
 
     batch_size = 4
     record = SimpleNamespace(name="bright")
@@ -28,10 +28,10 @@ class BrightParts:
     def detect(self, frames):
         self.batches.append((len(frames), frames.size_wh))
         assert 0 < len(frames) <= self.batch_size
-        return [self._box(picture) for picture in frames.rgb()[:, 0]]
+        return [self._box(red) for red in frames.rgb()[:, 0]]
 
-    def _box(self, picture):
-        y, x = (picture > 128).nonzero(as_tuple=True)
+    def _box(self, red):
+        y, x = (red > 128).nonzero(as_tuple=True)
         if not len(x):
             return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         edges = [x.min() - 0.5, y.min() - 0.5, x.max() + 0.5, y.max() + 0.5]
@@ -39,14 +39,14 @@ class BrightParts:
 
 
 class Blind(BrightParts):
-    """Finds nobody."""
+    """A detector without detections."""
 
     def detect(self, frames):
         return super().detect(RgbPixels(torch.zeros(len(frames), 8, 8, 3, dtype=torch.uint8)))
 
 
 def with_rectangles(*boxes, width=400, height=300):
-    """(1, height, width, 3) uint8, bright from x1, y1 up to x2, y2."""
+    """A frame (1, height, width, 3) uint8 with bright rectangles from x1, y1 up to x2, y2."""
     frame = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     for x1, y1, x2, y2 in boxes:
         frame[:, y1:y2, x1:x2] = 255
@@ -60,54 +60,61 @@ def tiled(grid, fine=None, **settings):
 @pytest.mark.parametrize(
     "box", [(10, 10, 20, 40), (195, 140, 205, 160), (230, 20, 240, 60), (390, 290, 400, 300), (0, 100, 400, 150)]
 )
-def test_a_person_is_found_once_wherever_they_stand(box):
-    """In one tile, where four meet, in the overlap of two, in a corner, across all."""
+def test_tiled_detector_finds_a_person_once_anywhere(box):
+    """In one tile, where four tiles meet, in the overlap of two, in a corner, across all tiles."""
     (found,) = tiled(Grid(2, 2)).detect(RgbPixels(with_rectangles(box)))
     np.testing.assert_array_equal(found.bbox_xyxy, np.array([box], np.float32) - 0.5)
 
 
-def test_tiles_of_all_frames_share_full_batches():
+def test_tiled_detector_fills_batches_with_tiles_of_all_frames():
     fine = BrightParts()
     frames = RgbPixels(torch.cat([with_rectangles((10, 10, 20, 40)), with_rectangles(), with_rectangles()]))
     found = TiledDetector(BrightParts(), fine, Grid(2, 3), DetectorSettings()).detect(frames)
-    assert [len(one) for one in found] == [1, 0, 0]
+    assert [len(detections) for detections in found] == [1, 0, 0]
     assert [size for size, _ in fine.batches] == [4, 4, 4, 4, 2]
     assert len({shape for _, shape in fine.batches}) == 1
 
 
-def test_no_frames_no_tiles():
+def test_tiled_detector_accepts_no_frames():
     assert tiled(Grid(2, 2)).detect(RgbPixels(with_rectangles()[:0])) == []
 
 
-def test_persons_beyond_the_most_are_counted():
+def test_tiled_detector_counts_persons_left_out():
     boxes = [(10, 10, 20, 40), (380, 10, 390, 40), (10, 250, 20, 290)]
     detector = TiledDetector(Blind(), BrightParts(), Grid(2, 2), DetectorSettings(max_persons=2))
     (found,) = detector.detect(RgbPixels(with_rectangles(*boxes)))
     assert (len(found), found.left_out) == (2, 1)
 
 
-def test_small_frames_are_plain_where_the_size_decides():
+def test_tiled_detector_uses_only_the_overview_for_small_frames():
     fine = BrightParts()
     detector = TiledDetector(BrightParts(), fine, Grid(1, 1), DetectorSettings(), AUTO_LONGER_SIDE)
-    for width, looked_at in ((AUTO_LONGER_SIDE, False), (AUTO_LONGER_SIDE + 1, True)):
+    for width, uses_fine in ((AUTO_LONGER_SIDE, False), (AUTO_LONGER_SIDE + 1, True)):
         (found,) = detector.detect(RgbPixels(with_rectangles((10, 10, 20, 40), width=width)))
         assert len(found) == 1
-        assert bool(fine.batches) is looked_at
+        assert bool(fine.batches) is uses_fine
 
 
-def test_nothing_wanted_is_the_plain_detector():
+def test_load_tiled_gives_the_plain_detector_without_tiles():
     assert not isinstance(load_tiled(DETECTOR_NAME, DetectorSettings(), Grid(1, 1), "320"), TiledDetector)
 
 
-def test_another_size_is_refused_before_weights_are_fetched():
+def test_load_tiled_refuses_an_unsupported_size_before_fetching_weights():
     with pytest.raises(SettingsError, match="--detect-size auto: ssdlite320_mobilenet_v3_large chooses its own"):
         load_tiled("ssdlite320_mobilenet_v3_large", DetectorSettings(), Grid(2, 2), "auto")
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-@pytest.mark.parametrize(("grid", "size"), [(Grid(2, 2), "320"), (Grid(1, 1), "640"), (Grid(2, 1), "480")])
-def test_the_network_finds_who_is_small_and_does_not_mind_the_other_frames(grid, size, engine):
-    """Somebody 58 pixels tall in 640 x 480: 39 in the overview's input, 78 in that of the others."""
+@pytest.mark.parametrize(
+    ("grid", "size", "engine"),
+    [
+        (Grid(2, 2), "320", "torch"),
+        (Grid(1, 1), "640", "torch"),
+        (Grid(2, 1), "480", "torch"),
+        pytest.param(Grid(2, 1), "480", "openvino", marks=pytest.mark.slow),
+    ],
+)
+def test_tiled_network_finds_a_small_person_independently_of_other_frames(grid, size, engine):
+    """A person 58 pixels tall in 640 x 480 has 39 pixels in the overview, and 78 in the input of the fine detector."""
     if engine == "openvino":
         pytest.importorskip("openvino")
     settings = DetectorSettings(placement=Placement(engine=engine))
@@ -125,7 +132,7 @@ def test_the_network_finds_who_is_small_and_does_not_mind_the_other_frames(grid,
     np.testing.assert_allclose(detector.detect(joined)[1].bbox_xyxy, alone.bbox_xyxy, atol=0.01)
 
 
-def test_eight_bits_at_another_size():
+def test_tiled_network_in_8_bits_supports_another_size():
     pytest.importorskip("openvino")
     settings = DetectorSettings(placement=Placement("cpu", "int8", "openvino"))
     frame = torch.full((1, 480, 640, 3), 150, dtype=torch.uint8)

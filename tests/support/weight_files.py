@@ -125,4 +125,7 @@ def in_turn(*answers: Answer) -> Answer:
 
 
 def every_file(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Paths of the files below a folder, without the lock files of a cache."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    )

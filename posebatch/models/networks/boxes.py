@@ -13,21 +13,21 @@ from posebatch.core.frames import Detections
 from posebatch.models.networks.ssdlite import INPUT_SIZE, STRIDES
 
 _MAX_CANDIDATES = 400
-"""Boxes of one frame that enter the non-maximum suppression, the best ones: torchvision's default for SSD."""
+"""Most boxes of one frame that enter the non-maximum suppression, the best ones: torchvision's default for SSD."""
 
 
 _MAX_LOG_SCALE = math.log(1000 / 16)
-"""A box's side is at most this times (as a logarithm) its anchor's."""
+"""Logarithm of the greatest ratio between the sides of a box and of its anchor."""
 
 
 _MIN_BOX_SIDE = 1.0
-"""Pixels. A thinner box, clipped at the frame's edge or not, holds nobody."""
+"""Pixels. Thinner boxes are dropped, also when the edge of the frame has made them thin."""
 
 
 def anchor_boxes(ssd: SSD, input_size: int = INPUT_SIZE) -> torch.Tensor:
-    """The default boxes (anchors, 4) as centre x, y, width, height in units of the picture.
+    """The default boxes (anchors, 4) as centre x, y, width, height in units of the frame.
 
-    At a larger input size than the trained one they keep their size in pixels of the input, and there are more of them.
+    At an input size larger than the trained one there are more boxes, of the same sizes in pixels of the input.
     """
     trained, map_sides = trained_boxes(ssd)
     if input_size == INPUT_SIZE:
@@ -37,17 +37,17 @@ def anchor_boxes(ssd: SSD, input_size: int = INPUT_SIZE) -> torch.Tensor:
     for map_side, stride, each in locations:
         sizes = INPUT_SIZE * trained[first : first + each, 2:]  # (each, 2) pixels, the same at every location
         first += map_side**2 * each
-        # Each map looks at every second location of the one before, from the first on. So the first location of the two
-        # coarsest maps looks where that of the map of stride 64 does; there, at 320, the mean of their boxes lies too.
-        places = torch.arange(-(-input_size // stride), device=device) * stride + min(stride, STRIDES[3]) / 2
-        y, x = torch.meshgrid(places, places, indexing="ij")
+        # Each map samples every second location of the finer map, starting at the first. So the first location of the
+        # two coarsest maps is that of the map of stride 64. At 320 the mean of their trained boxes lies there too.
+        positions = torch.arange(-(-input_size // stride), device=device) * stride + min(stride, STRIDES[3]) / 2
+        y, x = torch.meshgrid(positions, positions, indexing="ij")
         centres = torch.stack([x.flatten(), y.flatten()], dim=1)  # (locations, 2)
         larger.append(torch.cat([centres.repeat_interleave(each, dim=0), sizes.repeat(len(centres), 1)], dim=1))
     return torch.cat(larger) / input_size
 
 
 def trained_boxes(ssd: SSD) -> tuple[torch.Tensor, list[int]]:
-    """torchvision's default boxes at the trained size, in units of the picture, and the side of each feature map."""
+    """torchvision's default boxes at the trained size, in units of the frame, and the side of each feature map."""
     blank = torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE, device=next(ssd.parameters()).device)
     with torch.inference_mode():
         maps = list(ssd.backbone.eval()(blank).values())
@@ -57,9 +57,10 @@ def trained_boxes(ssd: SSD) -> tuple[torch.Tensor, list[int]]:
 
 
 def best_candidates(scores: torch.Tensor, bbox_thr: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The boxes above the threshold, at most `_MAX_CANDIDATES` of an image: image, anchor and score of each.
+    """Select the boxes above the threshold, at most `_MAX_CANDIDATES` per image.
 
-    (n, anchors) -> three (candidates,), by image, then by falling score, then by anchor.
+    Scores (n, anchors) -> image, anchor and score of each box, (candidates,) each. They are sorted by image, then by
+    descending score, then by anchor.
     """
     image, anchor = (scores > bbox_thr).nonzero(as_tuple=True)
     score = scores[image, anchor]
@@ -69,7 +70,7 @@ def best_candidates(scores: torch.Tensor, bbox_thr: float) -> tuple[torch.Tensor
 
 
 def decode_boxes(codes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    """Box codes and their anchors, (k, 4) each -> edges x1, y1, x2, y2 in units of the frame.
+    """Decode box codes with their anchors, (k, 4) each -> edges (k, 4) x1, y1, x2, y2 in units of the frame.
 
     Source: torchvision's ``BoxCoder`` with SSD's weights 10, 10, 5, 5, and its limit against overflow.
     """
@@ -79,17 +80,17 @@ def decode_boxes(codes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
 
 
 def clip_to_frame(edges: torch.Tensor, width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clip edges (k, 4) to the frame; the mask (k,) says which are still boxes."""
+    """Clip edges (k, 4) to the frame; the mask (k,) marks the boxes that are not too thin."""
     limit = edges.new_tensor([width, height, width, height])
     clipped = edges.clamp(min=0).minimum(limit)
     return clipped, (clipped[:, 2:] - clipped[:, :2] >= _MIN_BOX_SIDE).all(dim=1)
 
 
 def nms_per_image(edges: torch.Tensor, score: torch.Tensor, image: torch.Tensor, nms_thr: float) -> torch.Tensor:
-    """Indices of the boxes that survive non-maximum suppression among those of their own image, ascending.
+    """Indices of the boxes that survive non-maximum suppression within their own image, ascending.
 
-    All images are laid side by side for one call. In float64 the sums are exact, so a box's place among the others
-    does not change its overlaps; torchvision's ``batched_nms`` does the same in float32, where it can.
+    The images are laid side by side for one call. The sums are exact in float64, so the offset of an image does not
+    change overlaps. torchvision's ``batched_nms`` uses float32, where the offset can change them.
     """
     if len(edges) == 0:
         return image
@@ -98,13 +99,13 @@ def nms_per_image(edges: torch.Tensor, score: torch.Tensor, image: torch.Tensor,
 
 
 def order_by_image_and_score(image: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
-    """The permutation that sorts by image, then by falling score, keeping the order of equals."""
+    """The permutation that sorts by image, then by descending score; equal scores keep their order."""
     by_score = score.argsort(descending=True, stable=True)
     return by_score[image[by_score].argsort(stable=True)]
 
 
 def _rank_in_image(image: torch.Tensor, num_images: int) -> torch.Tensor:
-    """Position of each entry among those of its image, from 0; ``image`` ascends."""
+    """Index of each entry within its image; ``image`` must be ascending."""
     counts = image.bincount(minlength=num_images)
     starts = counts.cumsum(0) - counts
     return torch.arange(len(image), device=image.device) - starts[image]
@@ -113,7 +114,7 @@ def _rank_in_image(image: torch.Tensor, num_images: int) -> torch.Tensor:
 def split_by_image(
     image: torch.Tensor, edges: torch.Tensor, score: torch.Tensor, num_images: int, max_persons: int
 ) -> list[Detections]:
-    """Boxes sorted by image and falling score -> the best of each image, in pixel coordinates."""
+    """Split boxes sorted by image and descending score: the best of each image, in pixel coordinates."""
     kept = _rank_in_image(image, num_images) < max_persons
     counts = image[kept].bincount(minlength=num_images).tolist()
     left_out = image[~kept].bincount(minlength=num_images).tolist()

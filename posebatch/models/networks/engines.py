@@ -1,7 +1,7 @@
-"""Where and how networks run: torch, OpenVINO or a CUDA graph, in batches of one shape.
+"""Engines that run networks: torch, OpenVINO or a CUDA graph, in batches of one shape.
 
-All engines compute the same function; they differ in speed and, by the rounding of the number format, in the last
-digits. Whoever owns a network asks `choose_placement` what this machine is good at and calls the `Engine` that it gets.
+All engines compute the same function. They differ in speed and, by the rounding of the number format, in the last
+digits. `choose_placement` selects an engine for this machine; `start_engine` prepares it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from posebatch.core.errors import SettingsError
 from posebatch.models.networks.preparation import pad_batch, prepare_network
@@ -31,20 +32,21 @@ DTYPES: Final[Mapping[Precision, torch.dtype]] = {
 
 
 _OPENVINO_HINTS: Final[Mapping[Precision, str]] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What OpenVINO calls the number format of whatever is not quantized."""
+"""OpenVINO's name of the number format for the layers that are not quantized."""
 
 
 CPU_BATCH_SIZE: Final = 4
-"""On one Zen 3 thread the embedded pose network does 23, 25, 24 and 20 crops per second at batch 1, 4, 8 and 16 (torch,
-fp32), the detector 30, 29, 26 and 20 frames: larger activations leave the cache."""
+"""Larger activations do not fit into the CPU cache. Figures for batches of 1, 4, 8 and 16 with torch in fp32 on one
+Zen 3 thread: the embedded pose network does 23, 25, 24 and 20 crops per second; the detector does 30, 29, 26 and 20
+frames per second."""
 
 
 CUDA_BATCH_SIZE: Final = 32
-"""Not measured yet: a GPU needs more than a CPU to be busy, and frames of a batch are held together."""
+"""A GPU needs larger batches than a CPU, and all frames of a batch are in memory at once. Not measured yet."""
 
 
 _GRAPH_WARM_UPS: Final = 3
-"""Passes before a CUDA graph is captured, in which libraries choose their kernels and allocate."""
+"""Passes before the capture of a CUDA graph, in which libraries choose kernels and allocate memory."""
 
 
 Outputs = tuple[torch.Tensor, ...]
@@ -52,7 +54,7 @@ Outputs = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how networks run."""
+    """The device, number format, engine and batch size of networks."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "fp32"
@@ -65,18 +67,20 @@ class Placement:
 
 
 PLAIN: Final = Placement()
-"""The reference: torch on the CPU in fp32, which every machine has."""
+"""The reference, which every machine supports: torch on the CPU in fp32."""
 
 
 def choose_placement(device: str = "auto", precision: str = "auto", engine: str = "auto") -> Placement:
-    """The placement for three settings, each of which may be ``auto``: then the fastest that this machine has.
+    """The placement for three settings; ``auto`` selects the fastest that this machine supports.
 
-    That is CUDA where torch sees a device; OpenVINO on a CPU where it is installed; bf16 on CUDA and on processors with
-    AMX, else fp32. AVX-512's bf16 is about twice as fast as its fp32, but moves joints, which is not decided silently
-    for a factor of two. Raises `SettingsError` for what is not to be had.
+    ``auto`` is CUDA if torch sees a device, and OpenVINO on a CPU if it is installed. The number format is bf16 on CUDA
+    and on processors with AMX, else fp32. AVX-512's bf16 is about twice as fast as its fp32, but it moves joints. That
+    gain is too small to change results without being asked. Raises `SettingsError` for an unsupported combination.
     """
     device = resolve_device(device)
-    chosen = cast(Precision, ("bf16" if _made_for_bf16(device) else "fp32") if precision == "auto" else precision)
+    if precision == "auto":
+        precision = "bf16" if _has_fast_bf16(device) else "fp32"
+    chosen = cast(Precision, precision)
     if chosen == "int8" and device != "cpu":
         raise SettingsError("--precision int8 runs on the CPU; use --device cpu, or bf16 on the GPU")
     possible = device == "cpu" and chosen in _OPENVINO_HINTS
@@ -86,8 +90,8 @@ def choose_placement(device: str = "auto", precision: str = "auto", engine: str 
         raise SettingsError("--precision int8 needs --engine openvino or auto")
     installed = importlib.util.find_spec("openvino") is not None
     if not installed and (engine == "openvino" or chosen == "int8"):
-        wanted = "--engine openvino" if engine == "openvino" else "--precision int8"
-        raise SettingsError(f"{wanted}: OpenVINO is not installed here; pip install 'posebatch[openvino]'")
+        flag = "--engine openvino" if engine == "openvino" else "--precision int8"
+        raise SettingsError(f"{flag}: OpenVINO is not installed here; pip install 'posebatch[openvino]'")
     use_openvino = possible and installed and engine != "torch"
     runner: Literal["torch", "openvino"] = "openvino" if use_openvino else "torch"
     if device == "cuda":
@@ -96,7 +100,7 @@ def choose_placement(device: str = "auto", precision: str = "auto", engine: str 
 
 
 def resolve_device(device: str) -> str:
-    """``cpu`` or ``cuda`` for a device setting. Raises `SettingsError` when CUDA is asked for and not there."""
+    """``cpu`` or ``cuda`` for a device setting. Raises `SettingsError` when CUDA is requested and not available."""
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("--device cuda: torch sees no CUDA device on this machine; use --device auto or cpu")
     if device == "auto":
@@ -104,8 +108,8 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _made_for_bf16(device: str) -> bool:
-    """Whether bf16 is many times as fast as fp32; processors that only emulate it are several times slower with it."""
+def _has_fast_bf16(device: str) -> bool:
+    """Whether bf16 is many times faster than fp32. Processors that emulate bf16 are several times slower with it."""
     return device == "cuda" or torch.cpu._is_amx_tile_supported()
 
 
@@ -113,31 +117,31 @@ class Engine(Protocol):
     """A network that is ready to run."""
 
     batch_size: int
-    """Images in every pass; fewer are padded."""
+    """Images in every pass; smaller batches are padded."""
     device: str
 
     def __call__(self, images: torch.Tensor) -> Outputs:
-        """Images (n, 3, h, w) float32, n <= ``batch_size`` -> the network's outputs for them, float32."""
+        """Run images (n, 3, h, w) float32, n <= ``batch_size`` -> the outputs of the network, float32."""
         ...
 
 
 def start_engine(network: nn.Module, input_size_wh: tuple[int, int], placement: Placement) -> Engine:
-    """Make a network with loaded weights ready. It is changed: batch norms are folded, its number format is set."""
+    """Prepare a network with loaded weights. The network is changed: batch norms folded, number format converted."""
     if placement.engine == "torch":
         return TorchEngine(network, input_size_wh, placement)
     return OpenVinoEngine(to_openvino(network, input_size_wh, placement.batch_size), input_size_wh, placement)
 
 
 def start_quantized(network: QuantizedNetwork, input_size_wh: tuple[int, int], placement: Placement) -> Engine:
-    """Make a network that was quantized beforehand ready."""
+    """Prepare a quantized network. ``placement`` must be one of OpenVINO's."""
     import openvino  # noqa: PLC0415 - optional
 
     model = openvino.Core().read_model(model=network.graph, weights=network.weights)
     return OpenVinoEngine(model, input_size_wh, placement)
 
 
-class TorchEngine:
-    """torch's own kernels; on CUDA as one graph, which spares launching kernel after kernel."""
+class TorchEngine(Engine):
+    """torch's own kernels. On CUDA they run as one graph, which avoids the cost of single kernel launches."""
 
     batch_size: int
     device: str
@@ -151,16 +155,16 @@ class TorchEngine:
             blank = torch.zeros(self.batch_size, 3, height, width, device="cuda", dtype=self._dtype)
             self._run = _captured(self._run, blank.to(memory_format=torch.channels_last))
 
+    @override
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> Outputs:
-        """See `Engine`."""
         padded = pad_batch(images.to(self.device), self.batch_size)
         outputs = self._run(padded.to(self._dtype, memory_format=torch.channels_last))
         return tuple(output[: len(images)].float() for output in outputs)
 
 
-class OpenVinoEngine:
-    """OpenVINO's kernels on the CPU, with as many threads as torch has in this process when it starts."""
+class OpenVinoEngine(Engine):
+    """OpenVINO's kernels on the CPU, with the number of threads that torch has at the start of the engine."""
 
     batch_size: int
     device = "cpu"
@@ -175,26 +179,26 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[placement.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # the workers of one machine would all be pinned to its first core
+            "ENABLE_CPU_PINNING": False,  # else all workers of a machine are pinned to its first core
         }
         self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-        self._outputs = len(model.outputs)
+        self._num_outputs = len(model.outputs)
 
+    @override
     def __call__(self, images: torch.Tensor) -> Outputs:
-        """See `Engine`."""
         padded = pad_batch(images, self.batch_size).contiguous().numpy()
-        found = self._request.infer({0: padded}, share_inputs=True)
-        return tuple(torch.from_numpy(found[number])[: len(images)] for number in range(self._outputs))
+        outputs = self._request.infer({0: padded}, share_inputs=True)
+        return tuple(torch.from_numpy(outputs[number])[: len(images)] for number in range(self._num_outputs))
 
 
 def to_openvino(network: nn.Module, input_size_wh: tuple[int, int], batch_size: int) -> Any:
-    """A network with loaded weights as an OpenVINO model; it is changed: batch norms are folded."""
+    """Convert a network with loaded weights to an OpenVINO model. The network is changed: batch norms are folded."""
     import openvino  # noqa: PLC0415 - optional
 
     width, height = input_size_wh
     plain = prepare_network(network, "cpu", torch.float32).to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # OpenVINO traces the network with what newer versions of torch deprecate
+        warnings.simplefilter("ignore")  # OpenVINO traces the network by functions that newer torch deprecates
         return openvino.convert_model(plain, example_input=torch.zeros(batch_size, 3, height, width))
 
 
@@ -208,7 +212,7 @@ def _as_tuple(network: nn.Module) -> Callable[[torch.Tensor], Outputs]:
 
 @torch.inference_mode()
 def _captured(run: Callable[[torch.Tensor], Outputs], images: torch.Tensor) -> Callable[[torch.Tensor], Outputs]:
-    """The same function as a CUDA graph for inputs like ``images``.
+    """Capture a function as a CUDA graph for inputs of the shape and format of ``images``.
 
     Source: PyTorch's documentation, "CUDA semantics": warm up on a side stream, capture, replay on the same memory.
     """
@@ -222,8 +226,8 @@ def _captured(run: Callable[[torch.Tensor], Outputs], images: torch.Tensor) -> C
     with torch.cuda.graph(graph):
         outputs = run(images)
 
-    def replay(given: torch.Tensor) -> Outputs:
-        images.copy_(given)
+    def replay(new_images: torch.Tensor) -> Outputs:
+        images.copy_(new_images)
         graph.replay()
         return tuple(output.clone() for output in outputs)  # the next replay overwrites them
 

@@ -1,4 +1,4 @@
-"""Which detectors can be told the size of their input. Imports no torch, so that a run can say it before it begins."""
+"""Which detectors support another input size. Does not import torch, so that a run can check before it starts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from posebatch.models.weights.records import SSDLITE_ARCHITECTURES
 
 
 def check_detect_size(detect_size: str, detector: str, architecture: str) -> None:
-    """Raises `SettingsError` for a size that is not the default, and a detector that chooses its own."""
+    """Raise `SettingsError` if the size is not the default and the detector chooses its own input size."""
     if detect_size == DETECT_SIZE or architecture in SSDLITE_ARCHITECTURES:
         return
-    known = ", ".join(SSDLITE_ARCHITECTURES)
+    supported = ", ".join(SSDLITE_ARCHITECTURES)
     raise SettingsError(
-        f"--detect-size {detect_size}: {detector} chooses its own input size; only detectors of the kinds {known} take "
-        "another. --tiles works with every detector"
+        f"--detect-size {detect_size}: {detector} chooses its own input size; only detectors of the kinds {supported} "
+        "take another. --tiles works with every detector"
     )

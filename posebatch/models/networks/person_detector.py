@@ -1,7 +1,7 @@
-"""Finding the persons in frames: the embedded SSDLite on a fast path of our own, and torchvision's detectors.
+"""Person detectors: the embedded SSDLite on a fast path of our own, and torchvision's detectors.
 
-Networks give boxes by their edges, with 0 at a frame's left edge. Here integer is a pixel's centre, so half a pixel is
-taken off: a frame of width W spans -0.5 to W - 0.5.
+In a network's boxes, 0 is the left edge of the frame. Here integers are pixel centres and a frame of width W spans -0.5
+to W - 0.5, so half a pixel is subtracted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model_builder
 from torchvision.models.detection.ssd import SSD
+from typing_extensions import override
 
 from posebatch.core.frames import Detections
 from posebatch.models.networks.boxes import (
@@ -35,22 +36,22 @@ from posebatch.models.weights.quantized import load_quantized
 from posebatch.models.weights.records import SSDLITE_ARCHITECTURES, DetectorRecord
 
 _BACKGROUND, _PERSON = 0, 1
-"""Labels in the embedded network; a person's is that of COCO too."""
+"""Labels of the embedded network. COCO has the same label for persons."""
 
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What of a detector's output is kept, and where it runs."""
+    """Thresholds of a detector, its device and its input size."""
 
     bbox_thr: float = 0.3
-    """Boxes score more than this."""
+    """Boxes with a score up to this are dropped."""
     nms_thr: float = 0.5
-    """Of two boxes that overlap more than this (IoU), the one with the lower score is dropped."""
+    """Of two boxes with a greater IoU, the one with the lower score is dropped."""
     max_persons: int = 20
-    """Boxes kept in one frame, the best ones."""
+    """Most boxes kept in one frame, the best ones."""
     placement: Placement = PLAIN
     input_size: int = INPUT_SIZE
-    """Side of the square to which our SSDLite resizes every picture, pixels; a multiple of 160 from `INPUT_SIZE` on."""
+    """Side of the square input of our SSDLite, pixels: a multiple of 160, at least `INPUT_SIZE`."""
 
 
 class PersonDetector(Protocol):
@@ -60,23 +61,23 @@ class PersonDetector(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Most frames of one call; the network always runs this many."""
+        """Most frames in one call. The network always runs this many."""
         ...
 
     def detect(self, frames: Pixels) -> list[Detections]:
-        """Frames, at most ``batch_size`` of them -> the persons of each.
+        """The persons in each of at most ``batch_size`` frames.
 
-        A frame's persons do not depend on the other frames. Of equal scores the network's own order of boxes decides.
+        The persons of a frame do not depend on the other frames. Equal scores keep the network's own order of boxes.
         """
         ...
 
 
 def load_detector(name_or_path: str, settings: DetectorSettings) -> PersonDetector:
-    """A detector ready to run, by registered name or weight file.
+    """Load a detector by registered name or weight file.
 
-    Raises `WeightsError` when the name is unknown, the file does not hold exactly this network's weights, or
-    torchvision's weights cannot be downloaded, or an 8-bit version is asked for and not there; `SettingsError` when the
-    network does not take the input size.
+    Raises `WeightsError` when the name is unknown, when the file does not hold exactly this network's weights, when a
+    download fails, or when there is no 8-bit version and the placement needs one. Raises `SettingsError` when the
+    network does not support the input size.
     """
     if settings.placement.precision == "int8":
         return _load_quantized_detector(name_or_path, settings)
@@ -100,10 +101,10 @@ def _load_quantized_detector(name_or_path: str, settings: DetectorSettings) -> P
     return SSDLitePersonDetector(record, engine, anchors, settings)
 
 
-class SSDLitePersonDetector:
-    """The embedded detector. Everything is done once for the whole batch; the only loop over frames is the last split.
+class SSDLitePersonDetector(PersonDetector):
+    """The embedded detector, with operations on whole batches: only the last split loops over frames.
 
-    Gives the boxes of torchvision's own ``SSD.forward`` on equally resized input.
+    The boxes are those of torchvision's own ``SSD.forward`` on equally resized input.
     """
 
     def __init__(
@@ -117,25 +118,26 @@ class SSDLitePersonDetector:
 
     @classmethod
     def of(cls, record: DetectorRecord, ssd: SSD, settings: DetectorSettings) -> SSDLitePersonDetector:
-        """With the network of a torchvision SSD, which is changed: it is made ready to run."""
+        """A detector with the network of a torchvision SSD. The network is changed: it is prepared to run."""
         size = settings.input_size
         anchors = anchor_boxes(ssd, size)
         engine = start_engine(BoxNetwork(ssd), (size, size), settings.placement)
         return cls(record, engine, anchors, settings)
 
     @property
+    @override
     def batch_size(self) -> int:
-        """See `PersonDetector.batch_size`."""
         return self._engine.batch_size
 
+    @override
     @torch.inference_mode()
     def detect(self, frames: Pixels) -> list[Detections]:
-        """See `PersonDetector.detect`."""
         n, (width, height) = len(frames), frames.size_wh
         if n == 0:
             return []
         logits, codes = self._engine(self._preprocess(frames))  # (batch, anchors, 2), (batch, anchors, 4)
-        # The softmax of two classes, which as such takes 50 times as long: 2.5 ms for a batch of 4 on one Zen 4 thread.
+        # This is the softmax of two classes. torch's softmax takes 50 times as long: 2.5 ms for 4 frames on one Zen 4
+        # thread.
         scores = (logits[:n, :, _PERSON] - logits[:n, :, _BACKGROUND]).sigmoid()  # (n, anchors)
         image, anchor, score = best_candidates(scores, self._settings.bbox_thr)  # (candidates,) each
         edges = decode_boxes(codes[image, anchor], self._anchors[anchor])  # (candidates, 4) in units of the frame
@@ -145,45 +147,47 @@ class SSDLitePersonDetector:
         return split_by_image(image[kept], edges[kept], score[kept], n, self._settings.max_persons)
 
     def _preprocess(self, frames: Pixels) -> torch.Tensor:
-        """-> (n, 3, side, side) normalised."""
-        # Antialiased, because boxes should not depend on how large the frame is, and because it is the cheap one.
-        # Against torchvision's plain bilinear resize, on 178 images of COCO val2017 (388 persons): AP50 .731 / .735
-        # and recall at score .3 .755 / .747; on the same images enlarged 3 times, as large as HD video, AP50
-        # .729 / .726 and recall .753 / .727.
+        """Resize and normalise frames -> (n, 3, side, side) float32."""
+        # With antialiasing boxes depend less on the size of the frame, and on uint8 it is the faster way. Antialiased
+        # against torchvision's plain bilinear resize, on 178 images of COCO val2017 (388 persons): AP50 .731 / .735,
+        # recall at score .3 .755 / .747. On the same images enlarged 3 times, the size of HD video: AP50 .729 / .726,
+        # recall .753 / .727.
         resized = frames.resized(self._size_wh).to(self._engine.device)
         return resized.sub_(self._mean).div_(self._std)
 
 
 class BoxNetwork(nn.Module):
-    """What of an SSD is a network: (n, 3, side, side) -> class logits (n, anchors, 2), box codes (n, anchors, 4)."""
+    """Backbone and head of an SSD: (n, 3, side, side) -> class logits (n, anchors, 2), box codes (n, anchors, 4)."""
 
     def __init__(self, ssd: SSD) -> None:
         super().__init__()
         self.backbone, self.head = ssd.backbone, ssd.head
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and codes."""
+        """Class logits and box codes of normalised images."""
         output = self.head(list(self.backbone(x).values()))
         return output["cls_logits"], output["bbox_regression"]
 
 
-class TorchvisionDetector:
-    """One of torchvision's detectors; it resizes and normalises by itself."""
-
-    record: DetectorRecord
-    batch_size: int
+class TorchvisionDetector(PersonDetector):
+    """One of torchvision's detectors, which resizes and normalises by itself."""
 
     def __init__(self, record: DetectorRecord, network: nn.Module, settings: DetectorSettings) -> None:
         self.record = record
-        # Faster R-CNN puts the proposals of all images into one matrix, whose size, and with it the rounding, would
-        # depend on the neighbours. The others keep images apart.
-        self.batch_size = 1 if record.architecture.startswith("fasterrcnn") else settings.placement.batch_size
+        # Faster R-CNN puts the proposals of all images into one matrix. Its size, and with it the rounding, would
+        # depend on the other images of the batch. The other detectors keep images apart.
+        self._batch_size = 1 if record.architecture.startswith("fasterrcnn") else settings.placement.batch_size
         self._settings = settings
         self._network = network.eval().requires_grad_(False).to(settings.placement.device)
 
+    @property
+    @override
+    def batch_size(self) -> int:
+        return self._batch_size
+
+    @override
     @torch.inference_mode()
     def detect(self, frames: Pixels) -> list[Detections]:
-        """See `PersonDetector.detect`."""
         n, (width, height) = len(frames), frames.size_wh
         if n == 0:
             return []
@@ -204,7 +208,7 @@ class TorchvisionDetector:
 
 
 def build_torchvision_detector(architecture: str, settings: DetectorSettings) -> nn.Module:
-    """One of torchvision's detectors with COCO's 91 labels, freshly initialised; nothing is downloaded."""
+    """Build one of torchvision's detectors with COCO's 91 labels and random weights; nothing is downloaded."""
     prefix = "box_" if architecture.startswith("fasterrcnn") else ""
     thresholds = {f"{prefix}score_thresh": settings.bbox_thr, f"{prefix}nms_thresh": settings.nms_thr}
     network: nn.Module = get_model_builder(architecture)(weights=None, weights_backbone=None, **thresholds)

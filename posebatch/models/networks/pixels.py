@@ -1,4 +1,4 @@
-"""The interface through which networks ask frames for pixels."""
+"""The interface between networks and frames: resized frames, crops, RGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posebatch.core.tiling import Tile
 
 
 class Pixels(Protocol):
-    """Frames of one size, as they are displayed."""
+    """Frames of one size on the device of the networks, rotated as displayed."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -26,26 +26,26 @@ class Pixels(Protocol):
         ...
 
     def __getitem__(self, frames: slice) -> Pixels:
-        """A few of the frames, in the same memory."""
+        """A slice of the frames; shares their memory."""
         ...
 
     def cut(self, tile: Tile) -> Pixels:
-        """The same part of every frame, in the same memory, as frames of the part's size."""
+        """One tile of every frame, as frames of the tile's size; shares their memory."""
         ...
 
     def resized(self, size_wh: tuple[int, int]) -> torch.Tensor:
-        """Every whole frame at another size, the aspect not kept: (n, 3, h, w) float32 RGB, 0..255, antialiased."""
+        """Resize all frames without keeping the aspect: (n, 3, h, w) float32 RGB, 0..255, antialiased."""
         ...
 
     def crops(
         self, numbers: Sequence[int], regions: NDArray[np.float64], size_wh: tuple[int, int], alignment: GridAlignment
     ) -> torch.Tensor:
-        """Rectangles resampled to one size: (k, 3, h, w) float32 RGB, 0..255; black outside the frame.
+        """Resample regions to one size: (k, 3, h, w) float32 RGB, 0..255; black outside the frame.
 
-        The i-th is ``regions[i]``, (centre x, y, width, height) in the frame, of frame ``numbers[i]``.
+        Crop i shows ``regions[i]``, centre x, y, width, height in the frame, of frame ``numbers[i]``.
         """
         ...
 
     def rgb(self) -> torch.Tensor:
-        """Every whole frame: (n, 3, height, width) float32 RGB, 0..255."""
+        """All frames: (n, 3, height, width) float32 RGB, 0..255."""
         ...

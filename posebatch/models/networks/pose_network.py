@@ -1,4 +1,4 @@
-"""Running a pose network: crops in, heatmaps out, in batches of one shape."""
+"""The pose network at work: crops to heatmaps, in batches of one shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posebatch.models.weights.records import PoseRecord
 
 
 class PoseNetwork:
-    """A SimpleBaseline network with the preprocessing that its weights want."""
+    """A SimpleBaseline network with the preprocessing that its weights were trained with."""
 
     record: PoseRecord
     heatmap_size_wh: tuple[int, int]
@@ -29,15 +29,15 @@ class PoseNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Most crops of one call."""
+        """Most crops in one call."""
         return self._engine.batch_size
 
     @torch.inference_mode()
     def heatmaps(self, crops: torch.Tensor, flip_test: bool = False) -> torch.Tensor:
         """Crops (n, 3, h, w) float32 RGB in 0..255, n <= ``batch_size`` -> (n, 17, h/4, w/4) float32.
 
-        ``flip_test`` takes the mean with the maps of the mirrored crops, mirrored back. Raises ``ValueError`` when the
-        crops are not of the record's size, or too many.
+        ``flip_test`` averages them with the maps of the mirrored crops. Raises ``ValueError`` for crops of another size
+        than the record's, and for more than ``batch_size`` crops.
         """
         width, height = self.record.input_size_wh
         if crops.shape[1:] != (3, height, width):
@@ -62,10 +62,10 @@ class PoseNetwork:
 
 
 def load_pose_network(name_or_path: str, placement: Placement = PLAIN) -> PoseNetwork:
-    """A pose network ready to run, by registered name or weight file.
+    """Load a pose network by registered name or weight file.
 
-    Raises `WeightsError` when the name is unknown, the file does not hold exactly this network's weights, or an 8-bit
-    version is asked for and not there.
+    Raises `WeightsError` when the name is unknown, when the file does not hold exactly this network's weights, or when
+    there is no 8-bit version and the placement needs one.
     """
     if placement.precision == "int8":
         record = resolve("pose", name_or_path)

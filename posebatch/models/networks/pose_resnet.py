@@ -1,8 +1,8 @@
-"""SimpleBaseline: a backbone, three deconvolutions, one 1x1 convolution that gives a heatmap for each joint.
+"""SimpleBaseline: a backbone, three deconvolutions, and a 1x1 convolution to one heatmap for each joint.
 
 Source: B. Xiao, H. Wu, Y. Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, and its code,
-microsoft/human-pose-estimation.pytorch. Parameter names of the ResNet variants are those of that code, so its
-checkpoints fit. Shapes at the ends of the lines are for a 192 x 256 (w x h) input.
+microsoft/human-pose-estimation.pytorch. The ResNet variants have the parameter names of that code, so its checkpoints
+fit. Shapes at the ends of the lines are for a 192 x 256 (w x h) input.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ PAPER_WIDTH: Final = 256
 
 @dataclass(frozen=True)
 class MobileNetShape:
-    """What distinguishes one `PoseMobileNet` from another.
+    """The variants of `PoseMobileNet`.
 
-    The deconvolutions of the paper's width are four fifths of the work behind a backbone of width 1, those of 128
-    channels two thirds of it.
+    With a backbone of width 1, deconvolutions of the paper's width are four fifths of the network's work, and those of
+    128 channels two thirds.
     """
 
     deconv_width: int = PAPER_WIDTH
     """Channels of each deconvolution."""
     last_convolution: bool = False
-    """Whether MobileNetV2's last convolution, which widens 320 channels to 1280, is kept, as in mmpose's."""
+    """Whether the backbone includes MobileNetV2's last convolution, from 320 to 1280 channels, as in mmpose."""
     backbone_width: float = 1.0
-    """Channels of the backbone, times those of MobileNetV2."""
+    """Channels of the backbone relative to MobileNetV2's."""
     centred: bool = False
-    """Whether the last convolution of stride 2 pads on the right and bottom alone; see `RightBottomPadding`."""
+    """Whether the last convolution of stride 2 is a `RightBottomPadding`."""
 
 
 _MOBILENETS: Final = {
@@ -59,7 +59,7 @@ _RESNETS: Final[dict[str, Callable[..., ResNet]]] = {
 
 
 HEATMAP_STRIDE: Final = 4
-"""Input pixels per heatmap pixel: the backbone divides by 32, the three deconvolutions give back 8."""
+"""Input pixels per heatmap pixel: the backbone divides by 32, and three deconvolutions multiply by 8."""
 
 
 _NUM_DECONVS = 3
@@ -70,9 +70,9 @@ _LAST_STRIDE_BLOCK = 14
 
 
 class PoseResNet(nn.Module):
-    """SimpleBaseline on a ResNet; (n, 3, h, w) normalised image -> (n, 17, h/4, w/4) heatmaps.
+    """SimpleBaseline on a ResNet: (n, 3, h, w) normalised images -> (n, 17, h/4, w/4) heatmaps.
 
-    torchvision's blocks put the stride of a bottleneck on its 3x3 convolution, as the paper's code does.
+    torchvision puts the stride of a bottleneck on its 3x3 convolution, as the paper's code does.
     """
 
     def __init__(self, architecture: str) -> None:
@@ -103,15 +103,15 @@ class PoseResNet(nn.Module):
 
 
 class RightBottomPadding(nn.Conv2d):
-    """A 3x3 convolution of stride 2 that pads one column on the right and one row at the bottom, as TensorFlow does.
+    """A 3x3 convolution of stride 2 with padding on the right and bottom only, one pixel each, as in TensorFlow.
 
-    Symmetric padding centres output cell i on input cell 2i, this padding on 2i + 1. In the last convolution of stride
-    2 that puts a feature of the backbone on input pixel 32i + 16, near the 32i + 15.5 that the deconvolutions expect.
-    Height and width of the input must be even.
+    Symmetric padding centres output cell i on input cell 2i; this padding centres it on 2i + 1. In the last convolution
+    of stride 2 a feature of the backbone then lies on input pixel 32i + 16, near the 32i + 15.5 that the deconvolutions
+    expect. Height and width of the input must be even.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        """A convolution like ``convolution``, with fresh weights."""
+        """A convolution with the channels and groups of ``convolution`` and random weights."""
         channels, groups = convolution.in_channels, convolution.groups
         super().__init__(channels, convolution.out_channels, 3, stride=2, padding=0, groups=groups, bias=False)
 
@@ -121,7 +121,10 @@ class RightBottomPadding(nn.Conv2d):
 
 
 class PoseMobileNet(nn.Module):
-    """SimpleBaseline on MobileNetV2; feature shapes as in `PoseResNet`, with ``shape.deconv_width`` for 256."""
+    """SimpleBaseline on MobileNetV2: (n, 3, h, w) normalised images -> (n, 17, h/4, w/4) heatmaps.
+
+    The deconvolutions have ``shape.deconv_width`` channels instead of 256.
+    """
 
     def __init__(self, shape: MobileNetShape) -> None:
         super().__init__()
@@ -144,7 +147,7 @@ class PoseMobileNet(nn.Module):
 
 
 def _deconv_layers(in_channels: int, width: int = PAPER_WIDTH) -> nn.Sequential:
-    """Three times twice the size: (n, in_channels, h, w) -> (n, width, 8h, 8w)."""
+    """Three deconvolutions, each of which doubles the size: (n, in_channels, h, w) -> (n, width, 8h, 8w)."""
     layers: list[nn.Module] = []
     for channels in (in_channels, *[width] * (_NUM_DECONVS - 1)):
         deconv = nn.ConvTranspose2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False)
@@ -163,9 +166,9 @@ def _final_layer(width: int = PAPER_WIDTH) -> nn.Conv2d:
 
 
 def build_pose_network(architecture: str) -> nn.Module:
-    """A freshly initialised network, one of `POSE_ARCHITECTURES`; nothing is downloaded.
+    """Build one of `POSE_ARCHITECTURES` with random weights; nothing is downloaded.
 
-    Raises ``ValueError`` for any other architecture.
+    Raises ``ValueError`` for an unknown architecture.
     """
     if architecture not in POSE_ARCHITECTURES:
         raise ValueError(f"unknown pose architecture {architecture!r}; known: {', '.join(POSE_ARCHITECTURES)}")

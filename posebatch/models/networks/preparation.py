@@ -1,4 +1,4 @@
-"""What both networks need to run fast and repeatably: folded batch norms, the right memory format, constant batches."""
+"""Preparation of networks for fast and repeatable inference: folded batch norms, memory format, constant batches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def prepare_network(network: nn.Module, device: str, precision: torch.dtype) -> nn.Module:
-    """Ready a network with loaded weights for inference: eval mode, batch norms folded, on ``device``.
+    """Prepare a network with loaded weights for inference: eval mode, batch norms folded, on ``device``.
 
-    The network is changed and returned. Crops per second of the embedded pose network in fp32 on one Zen 3 thread, as
-    loaded / folded / folded and channels last: 19 / 21 / 25 at batch 4; the detector: 16 / 23 / 29.
+    The network is changed and returned. Images per second on one Zen 3 thread in fp32 at batch 4, for the network as
+    loaded / folded / folded and channels last: 19 / 21 / 25 crops of the embedded pose network, 16 / 23 / 29 frames of
+    the detector.
     """
     network.eval().requires_grad_(False).float()
     fold_batch_norms(network)
@@ -22,18 +23,17 @@ def prepare_network(network: nn.Module, device: str, precision: torch.dtype) -> 
 
 
 def fold_batch_norms(module: nn.Module, besides: Collection[str] = ()) -> None:
-    """Fold each batch norm into the convolution before it, leaving an identity in its place.
+    """Fold each batch norm into the convolution before it, and replace it by an identity.
 
-    Children of ``module`` whose names are in ``besides`` stay as they are.
-
-    A pair is a convolution and a batch norm that follow each other among the children of one module; that is the order
-    in which they run in every network here. All of them must be in eval mode.
+    A pair is a convolution and a batch norm that follow each other among the children of one module. In every network
+    here the children run in this order. All must be in eval mode. Children of ``module`` named in ``besides`` are not
+    changed.
     """
     for (name, child), (norm_name, norm) in pairwise(list(module.named_children())):
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(child, norm, transpose=isinstance(child, nn.ConvTranspose2d))
             assert fused.bias is not None
-            fused.bias.requires_grad_(child.weight.requires_grad)  # torch leaves a bias that is new out of training
+            fused.bias.requires_grad_(child.weight.requires_grad)  # torch excludes a new bias from training
             setattr(module, name, fused)
             setattr(module, norm_name, nn.Identity())
     for name, child in module.named_children():
@@ -42,9 +42,9 @@ def fold_batch_norms(module: nn.Module, besides: Collection[str] = ()) -> None:
 
 
 def unfold_batch_norms(plain: nn.Module, folded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The inverse of `fold_batch_norms` on a state dict: weights that fit ``plain``, a network with its batch norms.
+    """Invert `fold_batch_norms` on a state dict: weights that fit ``plain``, a network with batch norms.
 
-    Each batch norm that was folded is left to add the bias and do nothing else. Others keep their weights.
+    A batch norm that was folded then only adds the bias. The others keep their weights.
     """
     state = {key: folded.get(key, value) for key, value in plain.state_dict().items()}
     for prefix, module in plain.named_modules():
@@ -64,8 +64,8 @@ def unfold_batch_norms(plain: nn.Module, folded: dict[str, torch.Tensor]) -> dic
 def pad_batch(batch: torch.Tensor, size: int) -> torch.Tensor:
     """Append zeros until the first dimension is ``size``: (n, ...) -> (size, ...).
 
-    A kernel's rounding depends on the shape of the batch, not on the neighbours in it; so a constant shape makes each
-    result a function of its own input alone. Raises ``ValueError`` when the batch is larger than ``size``.
+    The rounding of a kernel depends on the shape of the batch, but not on the other images in it. With a constant shape
+    each result depends on its own input alone. Raises ``ValueError`` when the batch is larger than ``size``.
     """
     missing = size - len(batch)
     if missing < 0:

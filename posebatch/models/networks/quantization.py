@@ -1,8 +1,8 @@
-"""Networks in 8-bit integers, made from full ones: where a processor has VNNI or AMX, several times faster.
+"""Post-training quantization of networks to 8-bit integers, several times faster on processors with VNNI or AMX.
 
-Post-training quantization by NNCF: the ranges of activations are measured on real inputs, weights get a scale for each
-channel, and the bias that rounding brings is corrected. Source: B. Jacob et al., "Quantization and Training of Neural
-Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+NNCF measures the ranges of activations on real inputs, gives weights a scale for each channel, and corrects the bias
+that rounding causes. Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from posebatch.models.weights.quantized import QuantizedNetwork, QuantizedRecord
 def quantize_network(
     network: nn.Module, inputs: Sequence[torch.Tensor], original: str, calibration: str
 ) -> QuantizedNetwork:
-    """A network with loaded weights in 8-bit integers; it is changed.
+    """Quantize a network with loaded weights; the network is changed.
 
-    ``inputs`` are batches of one size (n, 3, h, w) float32, as the network gets them at work. ``original`` is the
-    identity of its weights, ``calibration`` says what the inputs show. Raises `SettingsError` without NNCF.
+    ``inputs`` are batches of one size (n, 3, h, w) float32, preprocessed as for inference. ``original`` is the identity
+    of the weights; ``calibration`` describes the inputs. Raises `SettingsError` without NNCF.
     """
     try:
         import nncf  # noqa: PLC0415 - optional

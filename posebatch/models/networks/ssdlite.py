@@ -1,9 +1,9 @@
 """The embedded person detector's network: SSDLite on MobileNetV2, 320 x 320, from torchvision's building blocks.
 
 Sources: W. Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016; M. Sandler et al., "MobileNetV2", CVPR 2018.
-It differs from torchvision's own SSDLite in its first feature map, which has stride 8 instead of 16: a person in a
-wide frame is often under 30 pixels tall after resizing to 320. With a top-down path (T.-Y. Lin et al., "Feature Pyramid
-Networks", CVPR 2017) the two finest maps also know what the coarser ones have seen.
+The first feature map has stride 8, and 16 in torchvision's own SSDLite: a person in a wide frame is often under 30
+pixels tall after resizing to 320. With a top-down path (T.-Y. Lin et al., "Feature Pyramid Networks", CVPR 2017) the
+two finest maps also receive the features of the coarser ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - everybody's name for it
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import nn
 from torchvision.models import mobilenet_v2
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
@@ -22,7 +22,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops.misc import Conv2dNormActivation
 
 INPUT_SIZE: Final = 320
-"""Pixels, both ways; the frame's aspect is not kept. For this size the network is trained."""
+"""Width and height for which the network is trained, pixels. The aspect of the frame is not kept."""
 
 
 NUM_CLASSES: Final = 2
@@ -30,14 +30,15 @@ NUM_CLASSES: Final = 2
 
 
 STRIDES: Final = (8, 16, 32, 64, 128, 256)
-"""Pixels of the input from one location of a feature map to the next, of each map."""
+"""Distance between neighbouring locations of each feature map, pixels of the input."""
 
 
 _STEPS = [8, 16, 32, 64, 107, 160]
-"""Where the default boxes lie at 320: those of the two coarsest maps are spread evenly over the picture."""
+"""Distance between the default boxes of each map at 320, pixels. Those of the two coarsest maps are spread evenly."""
 
 
 _SCALES = [0.06, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
+"""Sizes of the default boxes of each map, in units of the frame. A map also has boxes between its size and the next."""
 
 
 _MAP_CHANNELS = [32, 576, 320, 256, 256, 128]
@@ -47,12 +48,12 @@ _TOP_DOWN_CHANNELS = 96
 
 
 class SSDLiteBackbone(nn.Module):
-    """(n, 3, 320, 320) normalised image -> six feature maps of strides 8 to 160."""
+    """MobileNetV2 and extra blocks: (n, 3, 320, 320) normalised images -> six feature maps."""
 
     def __init__(self, top_down: bool) -> None:
         super().__init__()
         features = mobilenet_v2(weights=None).features
-        expand, *project = features[14].conv  # the block that goes from stride 16 to 32 is cut at its widest point
+        expand, *project = features[14].conv  # the block from stride 16 to 32 is split where it has most channels
         self.stage0 = nn.Sequential(*features[:7])
         self.stage1 = nn.Sequential(*features[7:14], expand)
         self.stage2 = nn.Sequential(nn.Sequential(*project), *features[15:18])
@@ -60,7 +61,7 @@ class SSDLiteBackbone(nn.Module):
         self.top_down = TopDown() if top_down else None
 
     def forward(self, x: torch.Tensor) -> OrderedDict[str, torch.Tensor]:  # (n, 3, 320, 320)
-        """Feature maps of normalised images, from fine to coarse."""
+        """Feature maps of normalised images, finest first."""
         maps = [self.stage0(x)]  # (n, 32, 40, 40)
         maps.append(self.stage1(maps[-1]))  # (n, 576, 20, 20)
         maps.append(self.stage2(maps[-1]))  # (n, 320, 10, 10)
@@ -73,7 +74,7 @@ class SSDLiteBackbone(nn.Module):
 
 
 class TopDown(nn.Module):
-    """Carries what the coarser maps have seen to the finer ones: 96 more channels for the maps of stride 8 and 16."""
+    """Passes features of coarser maps to finer ones: 96 more channels for the maps of stride 8 and 16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ _layer = partial(Conv2dNormActivation, norm_layer=_norm_layer, activation_layer=
 
 
 def _separable(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Depthwise 3x3, then pointwise."""
+    """A depthwise 3x3 convolution, then a pointwise one."""
     return nn.Sequential(
         _layer(in_channels, in_channels, kernel_size=3, stride=stride, groups=in_channels),
         _layer(in_channels, out_channels, kernel_size=1),
@@ -103,15 +104,15 @@ def _separable(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seque
 
 
 def _extra_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Half the size: pointwise to half the channels, depthwise with stride 2, pointwise to all channels."""
+    """Halve the map: pointwise to half the channels, depthwise with stride 2, pointwise to all channels."""
     half = out_channels // 2
     return nn.Sequential(_layer(in_channels, half, kernel_size=1), *_separable(half, out_channels, stride=2))
 
 
 def build_person_ssd(architecture: str = "ssdlite_mobilenet_v2") -> SSD:
-    """The network as a freshly initialised torchvision SSD; label 1 is a person, nothing is downloaded.
+    """Build the network as a torchvision SSD with random weights; label 1 is a person. Nothing is downloaded.
 
-    ``ssdlite_mobilenet_v2`` is plain, ``ssdlite_mobilenet_v2_fpn`` has the top-down path.
+    ``ssdlite_mobilenet_v2_fpn`` has the top-down path; ``ssdlite_mobilenet_v2`` has none.
     """
     top_down = architecture.endswith("_fpn")
     channels = [*_MAP_CHANNELS]

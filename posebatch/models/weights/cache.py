@@ -1,27 +1,26 @@
-"""Weight files of others, brought to this node once: cache, mirror, download, hash.
+"""The cache of weight files on this node: mirror, download, hash check.
 
-A file appears in the cache whole and checked, or not at all: it is written beside its place and renamed. Processes of
-one node wait for each other, so that one of them fetches and the others find.
+A file enters the cache complete and checked, or not at all: it is written to a temporary file and renamed. A lock makes
+the processes of one node take turns, so that one of them downloads and the others find the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
-import http.client
 import os
-import random
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
+
+import requests
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+from urllib3.util import Retry
 
 from posebatch.core.errors import StorageError, StorageUnavailableError, WeightsError
 from posebatch.core.redaction import redacted
@@ -31,24 +30,21 @@ from posebatch.storage.open import open_source, open_store
 from posebatch.storage.spool import write_atomically
 
 CACHE_VARIABLE: Final = "POSEBATCH_CACHE"
-"""Names the folder of the cache."""
+"""Environment variable with the folder of the cache."""
 
 
 MIRROR_VARIABLE: Final = "POSEBATCH_WEIGHTS"
-"""Names a folder, an s3:// prefix or an http(s) address that holds published files under their own names."""
+"""Environment variable with a folder, an s3:// prefix or an http(s) address that holds published files by name."""
 
 
-RETRY_PAUSES_S: Final = (1.0, 4.0, 10.0)
-"""Before each further attempt, when a server does not answer or breaks off."""
+RETRIES: Final = Retry(3, backoff_factor=2.5, backoff_jitter=1, status_forcelist=(408, 425, 429, *range(500, 600)))
+"""Further attempts after a transient error, with pauses of 0, 5 and 10 s and up to 1 s of jitter."""
 
 
 _TIMEOUT_S = 30.0
 
 
 _BLOCK_BYTES = 1 << 20
-
-
-_TRANSIENT_STATUS = (408, 425, 429)
 
 
 def cache_folder() -> Path:
@@ -60,12 +56,12 @@ def cache_folder() -> Path:
 
 
 def cached_path(file: PublishedFile) -> Path:
-    """Where the file lies once it is fetched."""
+    """The path of a published file in the cache."""
     return cache_folder() / "weights" / file.file_name
 
 
 def fetch_published(file: PublishedFile) -> Path:
-    """The file in the cache, downloaded at the first call. Raises `WeightsError`."""
+    """The path of a published file in the cache; the first call downloads it. Raises `WeightsError`."""
     path = cached_path(file)
     if not path.exists():
         _fill(path, _address(file), file.sha256_prefix)
@@ -74,18 +70,18 @@ def fetch_published(file: PublishedFile) -> Path:
 
 
 def fetch_object(uri: str) -> Path:
-    """An ``s3://`` object in the cache, one file for each of its versions.
+    """The path of an ``s3://`` object in the cache, which keeps each version of the object in a file of its own.
 
     Raises `WeightsError`, and `StorageUnavailableError` when the store does not answer.
     """
     root, _, key = uri.rpartition("/")
     try:
-        found = open_store(root).head(key)
+        stored = open_store(root).head(key)
     except StorageUnavailableError:
         raise
     except StorageError as error:
         raise WeightsError(f"weights: {error}") from error
-    version = hashlib.sha256(f"{uri} {found.etag}".encode()).hexdigest()[:16]
+    version = hashlib.sha256(f"{uri} {stored.etag}".encode()).hexdigest()[:16]
     path = cache_folder() / "objects" / version / key
     if not path.exists():
         _fill(path, uri, "")
@@ -93,16 +89,16 @@ def fetch_object(uri: str) -> Path:
 
 
 def check_hash(path: Path, sha256_prefix: str) -> None:
-    """Raise `WeightsError` when the file's sha256 does not begin like that."""
+    """Raise `WeightsError` unless the sha256 of the file begins with ``sha256_prefix``."""
     if sha256_prefix and not sha256_of(path).startswith(sha256_prefix):
         raise WeightsError(
-            f"{path}: its name promises a sha256 that begins with {sha256_prefix}, its content has another: it is "
-            "damaged or not what its name says; delete it and fetch it again"
+            f"{path}: its name promises a sha256 that begins with {sha256_prefix}, its content has another: the file "
+            "is damaged or not what its name says; delete it and fetch it again"
         )
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256, 64 hexadecimal digits. Raises `WeightsError` when it cannot be read."""
+    """The sha256 of a file, 64 hexadecimal digits. Raises `WeightsError` when the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -124,23 +120,25 @@ def _address(file: PublishedFile) -> str:
     )
 
 
-class _BrokenOffError(Exception):
-    """A download did not come to its end; another attempt may."""
+class _TransientError(Exception):
+    """A download failed, and another attempt may succeed."""
 
 
 @dataclass(frozen=True)
-class _Stream:
+class _Source:
+    """A file that is being received."""
+
     blocks: Iterator[bytes]
     size_bytes: int | None
-    """None when the server does not say."""
+    """None when the server does not state it."""
 
 
 def _fill(path: Path, address: str, sha256_prefix: str) -> None:
-    """Put what lies at the address into ``path``; raises `WeightsError` and leaves nothing when that fails."""
+    """Download ``address`` to ``path``. Raises `WeightsError`, and then leaves nothing behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
-            if not path.exists():  # another process was faster
+            if not path.exists():  # another process may have downloaded it meanwhile
                 _download(path, address, sha256_prefix)
     except OSError as error:
         raise WeightsError(
@@ -150,48 +148,55 @@ def _fill(path: Path, address: str, sha256_prefix: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process of this node at a time; the lock goes with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Hold the lock of a folder, which one process of this node has at a time. The lock ends with its process."""
+    lock = FileLock(folder / ".lock", mode=0o666)  # users may share a cache
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that downloads into {folder}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        print(f"waiting for another process that downloads into {folder}", file=sys.stderr)
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _download(path: Path, address: str, sha256_prefix: str) -> None:
-    for left_over in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed: we hold the lock
+    for left_over in path.parent.glob(f".{path.name}.*.part"):  # from a killed process: this one holds the lock
         left_over.unlink()
-    for pause_s in (*RETRY_PAUSES_S, None):
+    retries = RETRIES
+    while True:
         try:
             write_atomically(path, functools.partial(_copy, address, sha256_prefix))
-        except _BrokenOffError as error:
-            if pause_s is None:
-                raise WeightsError(
-                    f"{address} could not be fetched in {len(RETRY_PAUSES_S) + 1} attempts: {error}. Where there is no "
-                    f"network, fetch it elsewhere and put it at {path}, or let {MIRROR_VARIABLE} name a mirror"
-                ) from error
-            print(redacted(f"{address}: {error}; trying again in {pause_s:g} s"), file=sys.stderr)
-            time.sleep(pause_s * random.uniform(0.8, 1.2))
-        else:
             return
+        except _TransientError as error:
+            if not retries.total:
+                raise WeightsError(
+                    f"{address} could not be fetched in {len(retries.history) + 1} attempts: {error}. Where there is "
+                    f"no network, fetch it elsewhere and put it at {path}, or let {MIRROR_VARIABLE} name a mirror"
+                ) from error
+            retries = retries.increment(error=error)
+            pause_s = retries.get_backoff_time()
+            print(redacted(f"{address}: {error}; trying again in {pause_s:.0f} s"), file=sys.stderr)
+            time.sleep(pause_s)
 
 
 def _copy(address: str, sha256_prefix: str, file: IO[bytes]) -> None:
-    """Write what lies at the address. Raises `_BrokenOffError`, and `WeightsError` when its sha256 is another."""
-    digest, received = hashlib.sha256(), 0
-    with _opened(address) as stream, _Progress(address, stream.size_bytes) as progress:
-        for block in stream.blocks:
-            digest.update(block)
-            file.write(block)
-            received += len(block)
-            progress.show(received)
-    if stream.size_bytes is not None and received != stream.size_bytes:
-        raise _BrokenOffError(f"{received} of {stream.size_bytes} bytes came")
+    """Write the content of ``address`` to ``file``.
+
+    Raises `_TransientError`, and `WeightsError` for content with another sha256.
+    """
+    digest, received, name = hashlib.sha256(), 0, address.rsplit("/", 1)[-1]
+    with _opened(address) as source:
+        size = "" if source.size_bytes is None else f", {source.size_bytes / 1e6:.1f} MB"
+        print(f"fetching {name}{size}", file=sys.stderr)
+        # Only a terminal gets the bar, which is removed at the end.
+        with tqdm(desc=name, total=source.size_bytes, unit="B", unit_scale=True, leave=False, disable=None) as progress:
+            for block in source.blocks:
+                digest.update(block)
+                file.write(block)
+                received += len(block)
+                progress.update(len(block))
+    if source.size_bytes is not None and received != source.size_bytes:
+        raise _TransientError(f"{received} of {source.size_bytes} bytes came")
     sha256 = digest.hexdigest()
     if not sha256.startswith(sha256_prefix):
         raise WeightsError(
@@ -203,79 +208,44 @@ def _copy(address: str, sha256_prefix: str, file: IO[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _opened(address: str) -> Iterator[_Stream]:
-    if urllib.parse.urlsplit(address).scheme in ("http", "https"):
-        with _opened_http(address) as stream:
-            yield stream
+def _opened(address: str) -> Iterator[_Source]:
+    if address.lower().startswith(("http://", "https://")):
+        with _opened_http(address) as source:
+            yield source
         return
     try:
         root, _, key = address.rpartition("/")
         store = open_store(root)
-        found = store.head(key)
-        with open_source(store.uri(key), found.etag) as source:
-            yield _Stream(_storage_blocks(source), found.size_bytes)
+        stored = store.head(key)
+        with open_source(store.uri(key), stored.etag) as file:
+            yield _Source(iter(lambda: file.read(_BLOCK_BYTES), b""), stored.size_bytes)
     except StorageUnavailableError as error:
-        raise _BrokenOffError(str(error)) from error
+        raise _TransientError(str(error)) from error
     except StorageError as error:
         raise WeightsError(f"weights: {error}") from error
 
 
-def _storage_blocks(source: IO[bytes]) -> Iterator[bytes]:
-    while block := source.read(_BLOCK_BYTES):
-        yield block
-
-
 @contextlib.contextmanager
-def _opened_http(url: str) -> Iterator[_Stream]:
-    request = urllib.request.Request(url, headers={"User-Agent": f"posebatch/{__version__}"})
+def _opened_http(url: str) -> Iterator[_Source]:
+    headers = {"User-Agent": f"posebatch/{__version__}", "Accept-Encoding": "identity"}
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code >= 500 or error.code in _TRANSIENT_STATUS:
-            raise _BrokenOffError(f"the server said {error.code} {error.reason}") from error
-        raise WeightsError(f"{url}: the server said {error.code} {error.reason}; is the address right?") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(str(getattr(error, "reason", error)) or type(error).__name__) from error
-    with response:
-        length = response.headers.get("Content-Length")
-        yield _Stream(_http_blocks(response), int(length) if length else None)
+        with requests.get(url, headers=headers, timeout=_TIMEOUT_S, stream=True) as response:
+            if not response.ok:
+                answer = f"the server said {response.status_code} {response.reason}"
+                if RETRIES.is_retry("GET", response.status_code):
+                    raise _TransientError(answer)
+                raise WeightsError(f"{url}: {answer}; is the address right?")
+            response.raw.enforce_content_length = False  # the size is checked for every kind of source, in _copy
+            length = response.headers.get("Content-Length")
+            yield _Source(response.iter_content(_BLOCK_BYTES), int(length) if length else None)
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise _TransientError(_root_cause(error)) from error
+    except requests.RequestException as error:
+        raise WeightsError(f"{url}: {_root_cause(error)}; is the address right?") from error
 
 
-def _http_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    while True:
-        try:
-            block = response.read(_BLOCK_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            raise _BrokenOffError(str(error) or type(error).__name__) from error
-        if not block:
-            return
-        yield block
-
-
-class _Progress:
-    """Says on stderr how far a download is: a line that is redrawn on a terminal, else a line every few seconds."""
-
-    def __init__(self, address: str, size_bytes: int | None) -> None:
-        self._name = address.rsplit("/", 1)[-1]
-        self._size_bytes = size_bytes
-        self._terminal = sys.stderr.isatty()
-        self._every_s = 0.2 if self._terminal else 5.0
-        self._last = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        size = "" if self._size_bytes is None else f", {self._size_bytes / 1e6:.1f} MB"
-        print(f"fetching {self._name}{size}", file=sys.stderr)
-        return self
-
-    def show(self, received: int) -> None:
-        """Say it when it is time."""
-        if time.monotonic() - self._last < self._every_s:
-            return
-        self._last = time.monotonic()
-        share = f" ({received / self._size_bytes:.0%})" if self._size_bytes else ""
-        end = "\r" if self._terminal else "\n"
-        print(f"  {self._name}: {received / 1e6:.1f} MB{share}  ", end=end, file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+def _root_cause(error: BaseException) -> str:
+    """The message of the innermost error: requests and urllib3 wrap those of the socket several times."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return str(error) or type(error).__name__

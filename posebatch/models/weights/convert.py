@@ -1,4 +1,4 @@
-"""Weights of others into a file of ours: ``posebatch models convert``."""
+"""Conversion of other projects' weights to a file of ours: ``posebatch models convert``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def convert(
     input_size_wh: tuple[int, int] | None = None,
     channel_order: Literal["RGB", "BGR"] | None = None,
 ) -> PoseRecord:
-    """Write a pose network's weights, under a name or at a path, as a file of ours; returns its record.
+    """Write the weights of a pose network to a file of ours, and return its record. ``source`` is a name or a path.
 
-    What is not given comes from the registry when the file is a published one; else the architecture from the keys,
-    the input size from the file's name (height x width, as the paper's and mmpose's are), and the order of channels
-    from the layout: BGR for the paper's, RGB for mmpose's. Raises `WeightsError` when the input size is nowhere to be
-    found, and when keys or shapes do not fit.
+    For a published file the registry fills in the arguments that are not given. For other files the architecture comes
+    from the keys, and the channel order from the layout: BGR for the paper's, RGB for mmpose's. The input size comes
+    from the file name (height x width, as in the names of both). Raises `WeightsError` when the input size is unknown,
+    and when keys or shapes do not fit.
     """
     if target.suffix != ".safetensors":
         raise WeightsError(f"{target}: weight files of ours end in .safetensors")
@@ -60,7 +60,7 @@ def _guessed_record(path: Path, state: StateDict, layout: Layout, input_size_wh:
         raise WeightsError("these are the weights of none of the networks that posebatch builds")
     size = input_size_wh or _size_in_name(path)
     if size is None:
-        raise WeightsError("for which input size it was trained is not in it, nor in its name; give --input-size WxH")
+        raise WeightsError("neither the file nor its name gives the input size; give --input-size WxH")
     return PoseRecord(
         name=path.name.split(".")[0],
         architecture=architecture,

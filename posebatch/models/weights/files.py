@@ -1,9 +1,9 @@
-"""Loading weights without surprises, and writing them.
+"""Reading and writing weight files.
 
-Our own weight files are safetensors files that carry their record (see `posebatch.models.weights.records`) in the
-header. The files of others are torch pickles under keys of their own (see `posebatch.models.weights.layouts`): they are
-only ever read with ``weights_only``, which builds tensors and plain values and runs nothing. Reading is strict: every
-key must be there, none may be left over, every shape must fit.
+Our own files are safetensors files with their record (`posebatch.models.weights.records`) in the header. Those of other
+projects are torch pickles with keys of their own (`posebatch.models.weights.layouts`). Pickles are only read with
+``weights_only``, which builds tensors and plain values and runs no code. Loading is strict: no key may be missing or
+left over, and every shape must fit.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _NUMPY_CONSTRUCTORS: Final[list[Any]] = [
     *((np.empty(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
-"""What arrays of numbers are made of in a pickle: mmpose 1.x leaves some beside the weights. They run nothing; arrays
-of objects stay refused, as their type is not among these. Under the names of numpy 1 and 2."""
+"""Constructors of numeric arrays in a pickle, under the names of numpy 1 and 2. mmpose 1.x has such arrays beside the
+weights. The constructors run no code. Arrays of objects are refused, because their type is not in this list."""
 
 
 @overload
@@ -63,10 +63,14 @@ def load_weights(kind: Literal["detector"], name_or_path: str) -> tuple[Detector
 
 
 def load_weights(kind: Kind, name_or_path: str) -> tuple[AnyRecord, StateDict]:
-    """The record and the tensors of a registered name or of a weight file; `load_into` puts them into a network.
+    """Load the record and the tensors of a registered name or of a weight file, by the keys of our networks.
 
-    The tensors stand under the keys of our networks, whatever the file's layout. Published weights are downloaded
-    unless the cache has them. Raises `WeightsError` as `resolve` does, and when a download or reading fails.
+    Published weights are downloaded unless the cache has them. `load_into` copies the tensors into a network. Raises
+    `WeightsError` as `resolve` does, and when a download or reading fails::
+
+        >>> record, state = load_weights("pose", "simplebaseline_mobilenet_v2_256x192")
+        >>> network = build_pose_network(record.architecture)
+        >>> load_into(network, state, record.name)
     """
     record = resolve(kind, name_or_path)
     path = weight_file(kind, name_or_path)
@@ -78,9 +82,9 @@ def load_weights(kind: Kind, name_or_path: str) -> tuple[AnyRecord, StateDict]:
 
 
 def read_tensors(path: Path) -> StateDict:
-    """The tensors of a safetensors file or of a torch pickle, under the file's own keys.
+    """Read the tensors of a safetensors file or of a torch pickle, by the file's own keys.
 
-    Raises `WeightsError` for a file that cannot be read, and a pickle that holds more than tensors and plain values.
+    Raises `WeightsError` for an unreadable file, and for a pickle with more than tensors and plain values.
     """
     if is_pickle(path):
         return _read_pickle(path)
@@ -89,27 +93,26 @@ def read_tensors(path: Path) -> StateDict:
 
 
 def load_backbone(network: nn.Module, name_or_path: str) -> None:
-    """Copy a backbone's weights into a pose network, as a start for training; its head stays as it is.
+    """Copy the weights of a backbone into a pose network, as a start for training; the head is not changed.
 
     ``name_or_path`` is one of torchvision's classifiers (``resnet50``), a pose network, or a file of either, with or
-    without a record of ours. MobileNetV2's last convolution is left behind where the network has none. Raises
-    `WeightsError` when the backbone is otherwise not exactly this network's.
+    without a record. MobileNetV2's last convolution is left out if the network has none. Raises `WeightsError` when the
+    other keys or shapes do not fit exactly.
     """
     path = _backbone_file(name_or_path)
     tensors = read_tensors(path)
     expected = {key: tensor for key, tensor in network.state_dict().items() if not layouts.is_head(key)}
-    with _named(path):
+    with _errors_name(path):
         given = {name: tensors[key] for key, name in layouts.backbone_keys(tensors, expected).items()}
     check_fit(expected, given, name_or_path)
     network.load_state_dict({**network.state_dict(), **given}, strict=False)
 
 
 def load_into(network: nn.Module, state: StateDict, label: str) -> None:
-    """Copy ``state`` into ``network``, converting number formats; keys and shapes must agree exactly.
+    """Copy ``state`` into ``network`` and convert number formats; keys and shapes must agree exactly.
 
-    Only batch norms' ``num_batches_tracked`` may be absent or left over: inference does not use it, and checkpoints
-    from before it existed are otherwise complete. Raises `WeightsError`, which names ``label`` and the first keys that
-    do not fit.
+    Only ``num_batches_tracked`` of batch norms may be missing or left over: inference does not use it, and old
+    checkpoints do not have it. Raises `WeightsError` with ``label`` and the first keys that do not fit.
     """
     expected: StateDict = network.state_dict()
     check_fit(expected, state, label)
@@ -134,7 +137,7 @@ def check_fit(expected: StateDict, state: StateDict, label: str) -> None:
 
 
 def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
-    """Write a weight file, and return the record with the file's sha256.
+    """Write a weight file, and return the record with the sha256 of the file.
 
     Tensors keep their number format. Equal arguments give equal bytes.
     """
@@ -167,39 +170,37 @@ def _read_pickle(path: Path) -> StateDict:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: refused, because it holds more than tensors and plain values, and reading such a pickle can run "
-            f"code: {_first_line(error)}. If you trust it, load it with its own library and save its state_dict alone"
+            f"code: {_summary(error)}. If you trust it, load it with its own library and save its state_dict alone"
         ) from error
-    except Exception as error:  # damaged bytes lead the unpickler anywhere
-        raise WeightsError(
-            f"{path}: not a readable torch file ({_first_line(error)}); fetch or copy it again"
-        ) from error
+    except Exception as error:  # the unpickler can raise anything on damaged bytes
+        raise WeightsError(f"{path}: not a readable torch file ({_summary(error)}); fetch or copy it again") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: holds no state_dict: names and tensors are wanted, at the top or below that key")
+        raise WeightsError(f"{path}: holds no state_dict: expected tensors by name, at the top or under that key")
     return dict(content)
 
 
-def _first_line(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
-    return (telling or lines or [type(error).__name__])[0]
+    explaining = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (explaining or lines or [type(error).__name__])[0]
 
 
 def _under_our_keys(path: Path, tensors: StateDict) -> StateDict:
-    with _named(path):
+    with _errors_name(path):
         return {name: tensors[key] for key, name in layouts.pose_keys(tensors).items()}
 
 
 def _check_architecture(path: Path, state: StateDict, architecture: str) -> None:
-    found = layouts.find_architecture({key: tuple(tensor.shape) for key, tensor in state.items()})
-    if found not in (None, architecture):  # what fits none at all is named key by key later
-        raise WeightsError(f"{path}: these are the weights of {found}, where {architecture} is wanted")
+    actual = layouts.find_architecture({key: tuple(tensor.shape) for key, tensor in state.items()})
+    if actual not in (None, architecture):  # load_into names the keys of an unknown architecture
+        raise WeightsError(f"{path}: these are the weights of {actual}, where {architecture} is wanted")
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say in which file it was."""
+def _errors_name(path: Path) -> Iterator[None]:
+    """Put the path in front of a `WeightsError`'s message."""
     try:
         yield
     except WeightsError as error:
@@ -210,7 +211,7 @@ def _is_counter(key: str) -> bool:
     return key.endswith("num_batches_tracked")
 
 
-def _list_keys(what: str, keys: list[str]) -> str:
+def _list_keys(problem: str, keys: list[str]) -> str:
     if not keys:
         return ""
-    return f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+    return f"{len(keys)} {problem} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"

@@ -1,9 +1,9 @@
-"""How others name the tensors of the same networks, from the names alone.
+"""Layouts of checkpoints: other projects' names for the tensors of the same networks.
 
-A checkpoint's layout is recognised by its keys, and each key gets the name that our networks give it:
+The keys of a checkpoint show its layout. Each key is mapped to the name in our networks:
 
 ===================  ==============================================  =====================================
-layout               keys                                            whose
+layout               keys                                            source
 ===================  ==============================================  =====================================
 ``plain``            ``conv1.weight``, ``deconv_layers.0.weight``    the paper's code, and ours
 ``mmpose 0.x``       ``backbone.conv1.weight``, ``keypoint_head.``   mmpose before 1.0
@@ -11,13 +11,13 @@ layout               keys                                            whose
 ``classifier``       ``conv1.weight`` or ``features.0.0.weight``     torchvision; the convolutions only
 ===================  ==============================================  =====================================
 
-All may stand below ``module.``, as training on several GPUs leaves it.
+All keys may have the prefix ``module.`` of training on several GPUs.
 
 mmpose's ResNet has the paper's names below ``backbone.``. Its MobileNetV2 (``mmpose/models/backbones/mobilenet_v2.py``,
-the same in 0.29 and 1.3) has names of its own and torchvision's order, which is ours. Compared and found equal:
-channels, repetitions and strides of the stages, the widening in each block (none in the first), residuals (stride 1
-and equal channels), paddings, no bias before a batch norm, its eps of 1e-5, ReLU6 after all but a block's last
-convolution, and the last convolution of 1280 channels, on which mmpose's head stands.
+the same in 0.29 and 1.3) has names of its own in torchvision's order, which is ours. These properties were compared and
+are equal: channels, repetitions and strides of the stages; the expansion in each block (none in the first); residuals
+(stride 1 and equal channels); paddings; no bias before a batch norm, whose eps is 1e-5; ReLU6 after all but the last
+convolution of a block; the last convolution of 1280 channels, on which mmpose's head is built.
 
 ==================================  ===========================================
 mmpose                              ours
@@ -28,7 +28,7 @@ mmpose                              ours
 ``conv2.conv``, ``conv2.bn``        ``backbone.18.0``, ``backbone.18.1``
 ==================================  ===========================================
 
-Blocks are counted through all layers, and a block's last convolution and batch norm stand by themselves.
+Blocks are numbered through all layers. The last convolution and batch norm of a block have names of their own.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _MOBILENETS: Mapping[tuple[int, ...], str] = {
 
 
 _MOBILENET_STAGES = (1, 2, 3, 4, 3, 3, 1)
-"""Blocks in each of mmpose's ``layer1`` to ``layer7``; they are 1 to 17 of torchvision's ``features``."""
+"""Number of blocks in each of mmpose's ``layer1`` to ``layer7``. They are 1 to 17 of torchvision's ``features``."""
 
 
 _FIRST_CONVOLUTION = "backbone.0."
@@ -90,7 +90,7 @@ _MMPOSE_CONVOLUTION = re.compile(r"conv([12])\.(conv|bn)\.(\w+)")
 
 
 def find_layout(keys: Collection[str]) -> Layout:
-    """The layout of a checkpoint with these keys. Raises `WeightsError` that names the first few when it is none."""
+    """The layout of a checkpoint with these keys. Raises `WeightsError` with the first keys if it is unknown."""
     bare = set(_unwrapped(keys).values())
     if "deconv_layers.0.weight" in bare:
         return "plain"
@@ -110,9 +110,9 @@ def find_layout(keys: Collection[str]) -> Layout:
 
 
 def pose_keys(keys: Collection[str]) -> dict[str, str]:
-    """From each key of a pose network's checkpoint to our name for it; keys without a counterpart keep theirs.
+    """Map each key of a pose network's checkpoint to our name; a key without a counterpart keeps its name.
 
-    Raises `WeightsError` when the layout is not known, or is that of a classifier.
+    Raises `WeightsError` when the layout is unknown, or is that of a classifier.
     """
     layout = find_layout(keys)
     if layout == "classifier":
@@ -131,10 +131,10 @@ def pose_keys(keys: Collection[str]) -> dict[str, str]:
 
 
 def backbone_keys(keys: Collection[str], wanted: Collection[str]) -> dict[str, str]:
-    """From each key of a backbone's tensors to our name for it, from a pose network or a classifier of any layout.
+    """Map each key of the backbone in a pose network or classifier of any layout to our name.
 
-    What else the checkpoint holds (heads, classifiers) is left out, and so is MobileNetV2's last convolution unless it
-    is among ``wanted``, the keys of the network to fill. Raises `WeightsError` when the layout is not known.
+    Heads and classifiers are left out. MobileNetV2's last convolution is left out unless it is among ``wanted``, the
+    keys of the network to fill. Raises `WeightsError` when the layout is unknown.
     """
     if find_layout(keys) == "classifier":
         names = {key: _classifier_name(name) for key, name in _unwrapped(keys).items()}
@@ -146,12 +146,12 @@ def backbone_keys(keys: Collection[str], wanted: Collection[str]) -> dict[str, s
 
 
 def is_head(key: str) -> bool:
-    """Whether one of our keys belongs to what follows the backbone."""
+    """Whether one of our keys belongs to the head, the layers after the backbone."""
     return key.startswith(_HEAD)
 
 
 def find_architecture(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The architecture of a pose network from its shapes by our keys; None when it is none of ours."""
+    """The architecture of a pose network with these shapes by our keys; None when it is unknown."""
     if "backbone.0.0.weight" in shapes:
         return _MOBILENETS.get(shapes.get("deconv_layers.0.weight", ()))
     blocks = {key.split(".")[1] for key in shapes if key.startswith("layer3.")}
@@ -173,19 +173,19 @@ def _classifier_name(name: str) -> str:
 
 
 def _mobilenet_name(name: str) -> str:
-    """Our name for one of mmpose's MobileNetV2; what is none of its own stays."""
+    """Our name for a key of mmpose's MobileNetV2; other keys are not changed."""
     if match := _MMPOSE_CONVOLUTION.fullmatch(name):
         number, part, rest = match.groups()
         return f"{_FIRST_CONVOLUTION if number == '1' else _LAST_CONVOLUTION}{'0' if part == 'conv' else '1'}.{rest}"
     match = _MMPOSE_BLOCK.fullmatch(name)
     if match is None:
         return name
-    stage, repetition, place = (int(digit) for digit in match.groups()[:3])
+    stage, repetition, layer = (int(digit) for digit in match.groups()[:3])
     part, rest = match.groups()[3:]
     if repetition >= _MOBILENET_STAGES[stage - 1]:
         return name
     block = 1 + sum(_MOBILENET_STAGES[: stage - 1]) + repetition
-    alone = place == (1 if block == 1 else 2)  # the first block does not widen, so it has a convolution less
-    if alone:
-        return f"backbone.{block}.conv.{place + (part == 'bn')}.{rest}"
-    return f"backbone.{block}.conv.{place}.{'0' if part == 'conv' else '1'}.{rest}"
+    last_layer = 1 if block == 1 else 2  # the first block does not expand, so it has a convolution less
+    if layer == last_layer:
+        return f"backbone.{block}.conv.{layer if part == 'conv' else layer + 1}.{rest}"
+    return f"backbone.{block}.conv.{layer}.{'0' if part == 'conv' else '1'}.{rest}"

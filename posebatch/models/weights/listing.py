@@ -1,4 +1,4 @@
-"""What networks there are to choose from, as a table: ``posebatch models``. Loads none of them."""
+"""The table of the available networks: ``posebatch models``. Loads none of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from posebatch.core.text_table import text_table
 from posebatch.models.weights.cache import cache_folder, cached_path
 from posebatch.models.weights.names import EMBEDDED, describe, known_names, published_file
 from posebatch.models.weights.published import (
@@ -18,47 +19,52 @@ from posebatch.models.weights.published import (
 from posebatch.models.weights.records import AnyRecord, Kind, PoseRecord
 
 _LONGEST_LICENCE = 18
-"""Characters; longer ones stand below the table."""
+"""Characters. Longer ones become footnotes."""
 
 
 _HEADINGS: Final = ("input", "GFLOPs", "params", "AP publ.", "AP here", "licence", "weights")
 
 
+_ALIGNMENT: Final = "<<>>><<<>"
+"""Of the network's name, `_HEADINGS`, and the measured speed: numbers right, words left."""
+
+
 @dataclass(frozen=True)
 class ModelRow:
-    """One network that has a name."""
+    """One registered network."""
 
     kind: Kind
     name: str
     input_size: str
-    """Width x height in pixels, or how it follows from the frame."""
+    """Width x height in pixels, or ``follows the frame``."""
     gflops: float
-    """Of one crop or frame; a multiplication and an addition counted as two."""
+    """For one crop or frame; a multiplication and an addition count as two."""
     parameters: int
     ap_published: float | None
-    """By its makers: OKS AP of a pose network, box AP over 80 classes of a detector, on COCO val2017."""
+    """Of its authors, on COCO val2017: OKS AP of a pose network, box AP over 80 classes of a detector."""
     ap_here: str
-    """Measured by us; which AP it is, and how much."""
+    """Our measurement: the kind of AP, and its value."""
     accuracy: str
-    """All figures, and on what they were measured."""
+    """All figures, and the data of the measurement."""
     measured_on: str
     licence: str
     weights: str
-    """``package``, ``cached``, ``download``, or ``by hand`` where nobody offers an address to download from."""
+    """``package``, ``cached``, ``download``, or ``by hand`` if there is no address to download from."""
     source: str
-    """Where the weights come from."""
+    """Origin of the weights."""
 
 
 def list_models() -> list[ModelRow]:
-    """Every name that ``--pose`` and ``--detector`` know, pose networks first, embedded ones first among each."""
+    """All networks for ``--pose`` and ``--detector``: pose networks first, and embedded ones first of each kind."""
     return [_row(kind, name) for kind in EMBEDDED for name in known_names(kind)]
 
 
 def models_table(rows: Sequence[ModelRow], speeds: Mapping[str, str]) -> str:
-    """The table as text; ``speeds`` by name add a column."""
-    notes: list[str] = []
-    blocks = [_block(kind, [row for row in rows if row.kind == kind], speeds, notes) for kind in EMBEDDED]
-    notes += [
+    """The table as text. ``speeds`` by name add a column."""
+    footnotes: list[str] = []
+    blocks = [_block(kind, [row for row in rows if row.kind == kind], speeds, footnotes) for kind in EMBEDDED]
+    notes = [
+        *(f"[{number}] {text}" for number, text in enumerate(footnotes, 1)),
         "GFLOPs: of one crop or frame, a multiplication and an addition counted as two.",
         "AP publ.: by its makers, on COCO val2017; OKS AP of pose networks (boxes of person AP 0.564, flip test), "
         "box AP over 80 classes of detectors.",
@@ -68,15 +74,14 @@ def models_table(rows: Sequence[ModelRow], speeds: Mapping[str, str]) -> str:
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
-def _block(kind: Kind, rows: Sequence[ModelRow], speeds: Mapping[str, str], notes: list[str]) -> str:
+def _block(kind: Kind, rows: Sequence[ModelRow], speeds: Mapping[str, str], footnotes: list[str]) -> str:
     title = f"{kind} network" if kind == "pose" else kind
     headings = [title, *_HEADINGS, *(["crops/s" if kind == "pose" else "frames/s"] if speeds else [])]
-    lines = [headings, *(_cells(row, notes) + ([speeds.get(row.name, "")] if speeds else []) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+    cells = [_cells(row, footnotes) + ([speeds.get(row.name, "")] if speeds else []) for row in rows]
+    return text_table(headings, cells, _ALIGNMENT[: len(headings)])
 
 
-def _cells(row: ModelRow, notes: list[str]) -> list[str]:
+def _cells(row: ModelRow, footnotes: list[str]) -> list[str]:
     return [
         row.name,
         row.input_size,
@@ -84,26 +89,16 @@ def _cells(row: ModelRow, notes: list[str]) -> list[str]:
         f"{row.parameters / 1e6:.1f} M",
         "" if row.ap_published is None else f"{row.ap_published:.3f}",
         row.ap_here,
-        row.licence if len(row.licence) <= _LONGEST_LICENCE else _note(row.licence, notes),
+        row.licence if len(row.licence) <= _LONGEST_LICENCE else _footnote(row.licence, footnotes),
         row.weights,
     ]
 
 
-def _note(text: str, notes: list[str]) -> str:
-    known = [note.partition(" ")[2] for note in notes]
-    if text not in known:
-        notes.append(f"[{len(notes) + 1}] {text}")
-        return f"[{len(notes)}]"
-    return f"[{known.index(text) + 1}]"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Numbers to the right, words to the left."""
-    numbers = (2, 3, 4, 8)
-    return [
-        text.rjust(width) if column in numbers else text.ljust(width)
-        for column, (text, width) in enumerate(zip(line, widths, strict=True))
-    ]
+def _footnote(text: str, footnotes: list[str]) -> str:
+    """The mark of a footnote, which is added unless it is there."""
+    if text not in footnotes:
+        footnotes.append(text)
+    return f"[{footnotes.index(text) + 1}]"
 
 
 def _row(kind: Kind, name: str) -> ModelRow:
@@ -124,13 +119,13 @@ def _row(kind: Kind, name: str) -> ModelRow:
         accuracy=", ".join(f"{key} {value}" for key, value in record.accuracy.items()),
         measured_on=str(record.accuracy.get("measured on", "")),
         licence=record.licence,
-        weights="package" if embedded else _where(name),
+        weights="package" if embedded else _where_weights_are(name),
         source=record.source,
     )
 
 
 def network_cost(record: AnyRecord) -> tuple[float, int]:
-    """GFLOPs of one image (a multiplication and an addition counted as two) and parameters."""
+    """GFLOPs for one image, where a multiplication and an addition count as two, and the number of parameters."""
     if isinstance(record, PoseRecord):
         return pose_gflops(record.architecture, record.input_size_wh), POSE_PARAMETERS[record.architecture]
     if record.architecture in TORCHVISION_DETECTORS:
@@ -139,7 +134,7 @@ def network_cost(record: AnyRecord) -> tuple[float, int]:
     return EMBEDDED_DETECTOR_GFLOPS, EMBEDDED_DETECTOR_PARAMETERS
 
 
-def _where(name: str) -> str:
+def _where_weights_are(name: str) -> str:
     file = published_file(name)
     if cached_path(file).exists():
         return "cached"

@@ -1,4 +1,4 @@
-"""Names of networks, resolved to a record and a file."""
+"""From the name of a network to its record and its file."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "pose": ("simplebaseline_mobilenet_v2_256x192_relabelled", "simplebaseline_mobilenet_v2_256x192"),
     "detector": ("ssdlite_mobilenet_v2_320",),
 }
-"""Names of the weights that are part of the package, the default first. Former defaults stay, so that a run can go on
-with a dataset that was made with them."""
+"""Names of the weights in the package, the default first. Former defaults stay, so that a run can continue a dataset
+that was made with them."""
 
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".ckpt", ".bin")
@@ -53,9 +53,12 @@ def resolve(kind: Literal["detector"], name_or_path: str) -> DetectorRecord: ...
 def resolve(kind: Kind, name_or_path: str) -> AnyRecord:
     """The record of a registered name or of a weight file, without building the network.
 
-    Nothing is downloaded for a name whose weights are pinned by a hash in the registry. Where their makers give none,
-    the content itself is the identity, so those files are fetched here; so are ``s3://`` addresses. Raises
-    `WeightsError` for an unknown name (with the nearest known one) and for a file of which nothing is known.
+    Nothing is downloaded for a name whose weights are pinned by a hash in the registry. Published files without a hash
+    and ``s3://`` objects are downloaded, because their content is their identity. Raises `WeightsError` for an unknown
+    name, with the nearest known one, and for a pickle that is no published file::
+
+        >>> resolve("pose", "mmpose_resnet50_256x192").input_size_wh
+        (192, 256)
     """
     published = _published(kind).get(name_or_path)
     if published is not None and published.file.sha256_prefix:
@@ -76,15 +79,15 @@ def resolve(kind: Kind, name_or_path: str) -> AnyRecord:
 
 
 def describe(kind: Kind, name: str) -> AnyRecord:
-    """The record of a registered name, without the hash of content that was never fetched; downloads nothing."""
+    """The record of a registered name. Downloads nothing, so the hash of a file that is not pinned stays empty."""
     published = _published(kind).get(name)
     return resolve(kind, name) if published is None else _published_record(published)
 
 
 def weight_file(kind: Kind, name_or_path: str) -> Path:
-    """The file that a name or path stands for, fetched into the cache where it has to be.
+    """The path of the weight file behind a name or path; published files and objects are fetched into the cache.
 
-    Raises `WeightsError` for an unknown name, a download that fails, and a file that is not what its name promises.
+    Raises `WeightsError` for an unknown name, for a failed download, and for a file whose hash is not that of its name.
     """
     if name_or_path in EMBEDDED[kind]:
         return Path(__file__).parent / "embedded" / f"{name_or_path}.safetensors"
@@ -109,12 +112,12 @@ def weight_file(kind: Kind, name_or_path: str) -> Path:
 
 
 def known_names(kind: Kind) -> list[str]:
-    """Every name that `resolve` knows: the embedded weights first."""
+    """All registered names of a kind, the embedded weights first."""
     return [*EMBEDDED[kind], *_published(kind)]
 
 
 def published_file(name: str) -> PublishedFile:
-    """The file behind a registered name of any kind. Raises `WeightsError` for an unknown name."""
+    """The published file of a registered name of any kind. Raises `WeightsError` for an unknown name."""
     files = {
         **{name: pose.file for name, pose in PUBLISHED_POSES.items()},
         **{name: detector.file for name, detector in TORCHVISION_DETECTORS.items()},
@@ -129,12 +132,12 @@ def published_file(name: str) -> PublishedFile:
 
 
 def published_as(kind: Kind, path: Path) -> PublishedPose | PublishedDetector | None:
-    """The published weights whose file name this is."""
+    """The published weights with this file name, if there are any."""
     return next((item for item in _published(kind).values() if item.file.file_name == path.name), None)
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether the file's name is one that torch's pickles have."""
+    """Whether the suffix of the file is one of torch's pickles."""
     return path.suffix.lower() in _PICKLE_SUFFIXES
 
 

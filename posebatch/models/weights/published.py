@@ -1,10 +1,10 @@
-"""The weight files that others publish: where they are, what pins them, what their makers measured. Data, no code.
+"""Published weight files of other projects: their addresses, hashes and accuracy. Data only.
 
-Read on 2026-11-23 from microsoft/human-pose-estimation.pytorch (README.md), open-mmlab/mmpose (the ``.md`` and ``.yml``
-of ``resnet*_coco`` and ``mobilenetv2_coco`` in its versions 0.x and 1.x) and torchvision 0.26. Nothing is listed whose
-address or figure was not read there. Left out: mmpose 1.x's ResNet-101 at 384x288, whose published address is that of
-the 256x192 file; mmpose's networks with yet another backbone or head (ResNeXt, SE-ResNet, ResNet-v1d, visibility head).
-No zoo was found that publishes ResNet-18 or ResNet-34 on COCO as torch files.
+The sources were read on 2026-11-23: microsoft/human-pose-estimation.pytorch (README.md), open-mmlab/mmpose (the ``.md``
+and ``.yml`` of ``resnet*_coco`` and ``mobilenetv2_coco`` in versions 0.x and 1.x) and torchvision 0.26. All addresses
+and figures are from there. Two groups are left out: mmpose 1.x's ResNet-101 at 384x288, whose published address is that
+of the 256x192 file; and mmpose's networks with other backbones or heads (ResNeXt, SE-ResNet, ResNet-v1d, visibility
+head). No model zoo was found that publishes ResNet-18 or ResNet-34 on COCO as torch files.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})(?:_\d{8})?\.pth$")
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One weight file of somebody else."""
+    """One published weight file."""
 
     file_name: str
-    """As published; the same in every cache and mirror."""
+    """The published name, which caches and mirrors keep."""
     url: str
-    """Where it can be fetched without a browser; empty when its makers offer no such address."""
+    """Address for a download without a browser; empty if there is none."""
     page: str
-    """Where its makers offer it, for people."""
+    """The authors' download page."""
 
     @property
     def sha256_prefix(self) -> str:
-        """The first 8 digits of its sha256, which torchvision and mmpose put into the name; empty when it has none."""
+        """The first 8 digits of the sha256, which torchvision and mmpose put into the file name; empty without them."""
         match = _HASH_IN_NAME.search(self.file_name)
         return match[1] if match else ""
 
@@ -45,28 +45,28 @@ class PublishedPose:
     """One of `posebatch.models.weights.records.POSE_ARCHITECTURES`."""
     input_size_wh: tuple[int, int]
     recipe: Literal["paper", "mmpose"]
-    """Whose code trained it: the paper's reads images as BGR, mmpose's as RGB; all else is the same."""
+    """The code of the training: the paper's reads images as BGR, mmpose's as RGB. All else is equal."""
     ap: float
-    """OKS AP on COCO val2017 by its makers: flip test, boxes of a detector with person AP 56.4."""
+    """The authors' OKS AP on COCO val2017: flip test, boxes of a detector with person AP 0.564."""
     training: str
     file: PublishedFile
 
 
 @dataclass(frozen=True)
 class PublishedDetector:
-    """A detector of COCO's 80 classes that torchvision builds and publishes."""
+    """One of torchvision's detectors for COCO's 80 classes."""
 
     name: str
     box_ap: float
-    """On COCO val2017, 80 classes."""
+    """Box AP on COCO val2017, 80 classes."""
     parameters: int
     gflops: float
-    """Of torchvision's own example, a multiplication and an addition counted as two."""
+    """For torchvision's own example; a multiplication and an addition count as two."""
     file: PublishedFile
 
 
 _PAPER_FOLDER = "https://drive.google.com/drive/folders/13_wJ6nC7my1KKouMkQMqyr9r1ZnLnukP"
-"""What the paper's repository links to, besides the same on OneDrive."""
+"""Linked in the paper's repository, which also links to a copy on OneDrive."""
 
 
 _MMPOSE_0 = "https://download.openmmlab.com/mmpose/top_down"
@@ -76,7 +76,7 @@ _MMPOSE_1 = "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_h
 
 
 _SIZES_WH: Final = {"256x192": (192, 256), "384x288": (288, 384)}
-"""Both sources write height x width."""
+"""Width and height by the sources' notation, height x width."""
 
 
 def _paper(depth: int, size: str, ap: float) -> PublishedPose:
@@ -146,7 +146,7 @@ PUBLISHED_POSES: Final[Mapping[str, PublishedPose]] = {
         _paper(152, "384x288", 0.743),
     )
 }
-"""By name. mmpose retrained all networks for its version 1.x; the ones of 0.x are other weights, as good."""
+"""By name. mmpose retrained all networks for its version 1.x; those of 0.x are other weights of equal accuracy."""
 
 
 def _torchvision(name: str, file_suffix: str) -> PublishedFile:
@@ -179,7 +179,7 @@ TORCHVISION_BACKBONES: Final[Mapping[str, PublishedFile]] = {
     "resnet152": _torchvision("resnet152", "-394f9c45.pth"),
     "mobilenet_v2": _torchvision("mobilenet_v2", "-b0353104.pth"),
 }
-"""Classifiers of ImageNet whose convolutions are a start for training, by architecture; the paper's start too."""
+"""ImageNet classifiers by architecture: initial weights for training a backbone, also in the paper."""
 
 
 POSE_PARAMETERS: Final[Mapping[str, int]] = {
@@ -193,7 +193,7 @@ POSE_PARAMETERS: Final[Mapping[str, int]] = {
     "mobilenet_v2_1280": 9_569_809,
     "mobilenet_v2_w175_d128_centred": 7_094_321,
 }
-"""Of SimpleBaseline, by architecture."""
+"""Number of parameters of SimpleBaseline, by architecture."""
 
 
 POSE_GFLOPS_256X192: Final[Mapping[str, float]] = {
@@ -207,16 +207,16 @@ POSE_GFLOPS_256X192: Final[Mapping[str, float]] = {
     "mobilenet_v2_1280": 3.130,
     "mobilenet_v2_w175_d128_centred": 2.250,
 }
-"""Of one crop of 192 x 256 (w x h), a multiplication and an addition counted as two. Proportional to the area."""
+"""GFLOPs of SimpleBaseline for one crop of 192 x 256 pixels (w x h); a multiplication and an addition count as two."""
 
 
 EMBEDDED_DETECTOR_PARAMETERS: Final = 2_072_152
 
 
 EMBEDDED_DETECTOR_GFLOPS: Final = 1.188
-"""Of one frame, counted in the same way."""
+"""For one frame; a multiplication and an addition count as two."""
 
 
 def pose_gflops(architecture: str, input_size_wh: tuple[int, int]) -> float:
-    """Of one crop, a multiplication and an addition counted as two; SimpleBaseline's are proportional to the area."""
+    """GFLOPs of SimpleBaseline for one crop, which are proportional to the area of the input."""
     return POSE_GFLOPS_256X192[architecture] * math.prod(input_size_wh) / (192 * 256)

@@ -1,8 +1,8 @@
-"""Networks in 8-bit integers: files beside those of the weights that they were made from.
+"""Files of networks in 8-bit integers, beside the files of the original weights.
 
-A file ``NAME.int8.safetensors`` holds OpenVINO's graph and its constants as plain bytes, and in its header a record of
-what it was made from. How its input must be prepared stands in the record of the original weights, which must be there
-too. Imports neither torch nor OpenVINO, so that whoever only plans work need not wait for them.
+A file ``NAME.int8.safetensors`` holds OpenVINO's graph and constants as plain bytes, and a record of its origin in the
+header. The preprocessing is in the record of the original weights, so their file must be there too. This module imports
+neither torch nor OpenVINO, which take seconds to load, because planning needs it.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ _GRAPH, _WEIGHTS = "graph", "weights"
 
 @dataclass(frozen=True)
 class QuantizedRecord:
-    """Where a quantized network comes from."""
+    """The origin of a quantized network."""
 
     original: str
-    """Identity of the weights that it was made from."""
+    """Identity of the original weights."""
     calibration: str
-    """On what its ranges were measured."""
+    """The data on which the ranges of activations were measured."""
     made_with: str
     """Libraries and their versions."""
     accuracy: Mapping[str, float | str]
-    """Measured figures in 0..1, and on what they were measured."""
+    """Measured figures in 0..1, and the data of the measurement."""
 
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
-    """A quantized network as OpenVINO reads it."""
+    """A quantized network in the form that OpenVINO reads."""
 
     record: QuantizedRecord
     graph: bytes
     """OpenVINO's XML."""
     weights: bytes
-    """The constants that the graph refers to."""
+    """The constants of the graph."""
 
     def measured(self, accuracy: Mapping[str, float | str]) -> QuantizedNetwork:
-        """The same with figures in its record."""
+        """A copy with these figures in its record."""
         return replace(self, record=replace(self.record, accuracy=accuracy))
 
 
 def quantized_file(kind: Kind, name_or_path: str) -> Path:
-    """Where the quantized form of some weights lies: beside them. Raises `WeightsError` as `weight_file` does."""
+    """The path of the 8-bit version of weights, beside their file. Raises `WeightsError` as `weight_file` does."""
     path = weight_file(kind, name_or_path)
     return path.with_name(path.name.removesuffix(".safetensors") + SUFFIX)
 
 
 def quantized_identity(kind: Kind, name_or_path: str) -> str:
-    """The name and what pins the quantized weights. Raises `WeightsError` when there are none."""
+    """The name and the sha256 of the 8-bit version of weights. Raises `WeightsError` when there is none."""
     name = resolve(kind, name_or_path).name
     path = quantized_file(kind, name_or_path)
     _read_record(kind, name_or_path, path)
@@ -74,7 +74,7 @@ def quantized_identity(kind: Kind, name_or_path: str) -> str:
 
 
 def load_quantized(kind: Kind, name_or_path: str) -> QuantizedNetwork:
-    """The quantized form of some weights. Raises `WeightsError` when there is none, or it is of other weights."""
+    """Load the 8-bit version of weights. Raises `WeightsError` when there is none, or when it is of other weights."""
     path = quantized_file(kind, name_or_path)
     record = _read_record(kind, name_or_path, path)
     with open_weights(path) as file:
@@ -103,9 +103,9 @@ def _read_record(kind: Kind, name_or_path: str, path: Path) -> QuantizedRecord:
         record = QuantizedRecord(**json.loads(header or ""))
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: no record of a quantized network in its header; make the file again") from error
-    wanted = resolve(kind, name_or_path).identity
-    if record.original != wanted:
+    original = resolve(kind, name_or_path).identity
+    if record.original != original:
         raise WeightsError(
-            f"{path}: was made from {record.original}, not from {wanted}; make it again with jobs/quantize.py"
+            f"{path}: was made from {record.original}, not from {original}; make it again with jobs/quantize.py"
         )
     return record

@@ -1,4 +1,4 @@
-"""Records of weight files: what must be known to use one."""
+"""Records of weight files: architecture, preprocessing and origin of the weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from posebatch.core.errors import WeightsError
 from posebatch.core.images import GridAlignment
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.models.weights.cache import sha256_of
-from posebatch.models.weights.published import (
-    TORCHVISION_DETECTORS,
-)
+from posebatch.models.weights.published import TORCHVISION_DETECTORS
 
 Kind = Literal["pose", "detector"]
 
 
 FORMAT_VERSION: Final = 1
-"""Of the record in a file's header."""
+"""Version of the record in the header of a file."""
 
 
 METADATA_KEY: Final = "posebatch"
-"""Under which a file's header holds its record, as JSON."""
+"""Key of the record, as JSON, in the header of a file."""
 
 
 POSE_ARCHITECTURES: Final = (
@@ -40,10 +38,9 @@ POSE_ARCHITECTURES: Final = (
     "mobilenet_v2_1280",
     "mobilenet_v2_w175_d128_centred",
 )
-"""Backbones of SimpleBaseline. ``w175``: 1.75 times as many channels in the backbone. ``d128``: deconvolutions of 128
-channels instead of the paper's 256. ``1280``: on MobileNetV2's last convolution, of 1280 channels, which the others
-leave out. ``centred``: padding on the right and bottom alone at the last convolution of stride 2, see
-`posebatch.models.networks.pose_resnet.RightBottomPadding`."""
+"""Backbones of SimpleBaseline. ``w175``: a backbone of 1.75 times as many channels. ``d128``: deconvolutions of 128
+channels instead of the paper's 256. ``1280``: with MobileNetV2's last convolution, of 1280 channels. ``centred``: with
+`posebatch.models.networks.pose_resnet.RightBottomPadding` in the last convolution of stride 2."""
 
 
 SSDLITE_ARCHITECTURES: Final = ("ssdlite_mobilenet_v2", "ssdlite_mobilenet_v2_fpn")
@@ -57,7 +54,7 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 
 
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-"""Of values in 0..1. The paper's code gives them in this order to images that are BGR."""
+"""For values in 0..1, in the order RGB. The paper's code applies this order to BGR images too."""
 
 
 PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
@@ -68,12 +65,28 @@ PAPER_PREPROCESSING: Final[Mapping[str, Any]] = {
     "shift_flipped": True,
     "keypoint_names": KEYPOINT_NAMES,
 }
-"""What the paper's code and mmpose have in common; fields of `PoseRecord`."""
+"""Fields of `PoseRecord` that are equal for the paper's code and mmpose."""
+
+
+class _Identified:
+    """The identity of a record."""
+
+    name: str
+    source: str
+    sha256: str
+
+    @property
+    def identity(self) -> str:
+        """The name with the sha256, or with the published file name that holds a part of it.
+
+        Equal identities mean equal weights.
+        """
+        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
 
 
 @dataclass(frozen=True)
-class PoseRecord:
-    """What must be known to use a pose network's weights."""
+class PoseRecord(_Identified):
+    """Architecture, preprocessing and origin of the weights of a pose network."""
 
     name: str
     architecture: str
@@ -85,24 +98,26 @@ class PoseRecord:
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"]
     box_padding: float
-    """The crop is the person's box, widened to the input's aspect, times this."""
+    """Size of the crop relative to the person's box after widening to the input's aspect."""
     grid_alignment: GridAlignment
-    """How the network was taught that crop and heatmap lie on each other; see `posebatch.pose.crops.grid_to_frame`."""
+    """Alignment of crop and heatmap in the network's training; see `posebatch.pose.crops.grid_to_frame`."""
     shift_flipped: bool
-    """Flip test: whether the mirrored map moves one column right before the mean (``SHIFT_HEATMAP`` in the paper's
-    code). True for weights trained with heatmap column c on input column 4c, where mirroring costs 3/4 column; False
-    for weights trained with both grids laid edge on edge, as `posebatch.geometry` lays them."""
+    """Whether the flip test shifts the mirrored map one column right (``SHIFT_HEATMAP`` in the paper's code).
+
+    True for weights trained with heatmap column c on input column 4c, where mirroring shifts the map by 3/4 column.
+    False for weights trained with both grids aligned at their edges.
+    """
     keypoint_names: tuple[str, ...]
     """Order of the heatmaps."""
     licence: str
     source: str
-    """Where the initial weights came from; for published ones, the URL of the weight file."""
+    """Origin of the initial weights; for published ones, the URL of the weight file."""
     training: str
     accuracy: Mapping[str, float | str]
-    """Measured figures in 0..1, and on what they were measured."""
+    """Measured figures in 0..1, and the data of the measurement."""
     sha256: str = ""
-    """Of the weight file, 64 hexadecimal digits; empty until it is one, and where the published file's name holds a
-    part of the hash."""
+    """Hash of the weight file, 64 hexadecimal digits; empty before it is written, and for published files whose name
+    holds a part of the hash."""
 
     def __post_init__(self) -> None:
         _check_architecture(self.architecture, POSE_ARCHITECTURES)
@@ -115,42 +130,32 @@ class PoseRecord:
         if self.keypoint_names != KEYPOINT_NAMES:
             raise ValueError(f"keypoint_names must be the {len(KEYPOINT_NAMES)} of COCO, got {self.keypoint_names}")
 
-    @property
-    def identity(self) -> str:
-        """The name and what pins the weights: equal identities mean equal weights."""
-        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
-
 
 @dataclass(frozen=True)
-class DetectorRecord:
-    """What must be known to use a person detector's weights."""
+class DetectorRecord(_Identified):
+    """Architecture, preprocessing and origin of the weights of a person detector."""
 
     name: str
     architecture: str
     """One of `DETECTOR_ARCHITECTURES`."""
     input_size_wh: tuple[int, int] | None
-    """Width and height to which every frame is resized, pixels; None when the frame's aspect is kept."""
+    """Width and height to which every frame is resized, pixels; None if the aspect of the frame is kept."""
     mean: tuple[float, float, float]
     """Subtracted from values in 0..1, in ``channel_order``."""
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"]
     licence: str
     source: str
-    """Where the initial weights came from; for torchvision's, the URL of the weight file."""
+    """Origin of the initial weights; for torchvision's, the URL of the weight file."""
     training: str
     accuracy: Mapping[str, float | str]
-    """Measured figures in 0..1, and on what they were measured."""
+    """Measured figures in 0..1, and the data of the measurement."""
     sha256: str = ""
-    """Of the weight file, 64 hexadecimal digits; empty for torchvision's, whose file name holds a part of the hash."""
+    """Hash of the weight file, 64 hexadecimal digits; empty for torchvision's, whose file name holds a part of it."""
 
     def __post_init__(self) -> None:
         _check_architecture(self.architecture, DETECTOR_ARCHITECTURES)
         _check_preprocessing(self.mean, self.std, self.channel_order)
-
-    @property
-    def identity(self) -> str:
-        """The name and what pins the weights: equal identities mean equal weights."""
-        return f"{self.name}@{self.sha256 or self.source.rsplit('/', 1)[-1]}"
 
 
 AnyRecord = PoseRecord | DetectorRecord
@@ -160,9 +165,9 @@ _Record = TypeVar("_Record", PoseRecord, DetectorRecord)
 
 
 def read_record(path: Path, record_type: type[_Record]) -> _Record:
-    """The record in a weight file's header, with the file's sha256.
+    """Read the record in the header of a weight file, and add the sha256 of the file.
 
-    Raises `WeightsError` for a file that cannot be read, is no safetensors file, has no record, or one of another kind.
+    Raises `WeightsError` if the file is not a readable safetensors file, has no record, or one of another kind.
     """
     kind: Kind = "pose" if record_type is PoseRecord else "detector"
     with open_weights(path) as file:
@@ -174,11 +179,11 @@ def read_record(path: Path, record_type: type[_Record]) -> _Record:
         )
     try:
         body = json.loads(header)
-        version, found_kind = body.pop("format_version"), body.pop("kind")
+        version, kind_in_file = body.pop("format_version"), body.pop("kind")
         if version != FORMAT_VERSION:
             raise ValueError(f"format version {version}, this posebatch reads {FORMAT_VERSION}")
-        if found_kind != kind:
-            raise ValueError(f"weights of kind {found_kind!r} where {kind!r} is wanted")
+        if kind_in_file != kind:
+            raise ValueError(f"weights of kind {kind_in_file!r} where {kind!r} is wanted")
         return _record_from_json(body, record_type, sha256_of(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path}: its posebatch record does not fit: {error}; save the file again") from error
@@ -193,7 +198,7 @@ def _record_from_json(body: dict[str, Any], record_type: type[_Record], sha256: 
 
 
 def open_weights(path: Path, framework: str = "np") -> Any:
-    """Open a safetensors file; it is a context manager. Raises `WeightsError`."""
+    """Open a safetensors file, as a context manager. Raises `WeightsError`."""
     try:
         return safe_open(path, framework=framework)
     except FileNotFoundError as error:
