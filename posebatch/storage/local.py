@@ -147,7 +147,7 @@ def _walk(folder: str, retry_policy: RetryPolicy) -> Iterator[str]:
 
 
 def _inode(stat: os.stat_result) -> tuple[int, int]:
-    """Identifies a folder, whatever path leads to it."""
+    """Identifies a folder, by any path that leads to it."""
     return stat.st_dev, stat.st_ino
 
 

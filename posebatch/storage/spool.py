@@ -47,8 +47,8 @@ def write_atomically(path: Path, write: Write, scratch: Path | None = None) -> o
     """Write a file beside its place, sync it, and rename it; returns the status of the new file.
 
     Readers see the old file or the new one, never a part. After an error the old file is still there. ``scratch`` must
-    lie on the same file system; by default it is a hidden ``*.part`` file in the same folder. Raises `OSError`, and
-    whatever ``write`` raises::
+    lie on the same file system; by default it is a hidden ``*.part`` file in the same folder. Raises `OSError` and
+    the errors of ``write``::
 
         write_atomically(Path("report.json"), lambda file: file.write(b"{}"))
     """

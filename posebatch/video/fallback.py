@@ -42,9 +42,9 @@ class SampledFrames:
     Strategies in order: GPU; sparse decode; full decode in several threads; full decode in one thread. The first sign
     of damage aborts a strategy. The next one restarts the segment and skips the frames that were already yielded.
 
-    Only one thread decodes damage reproducibly. Several threads lose good frames around a bad one, and conceal it with
-    whatever neighbouring threads have decoded by then. Before the first damage their frames are the same. So several
-    threads need a codec that reports damage; the decoder is told to be strict, and an error in FFmpeg's log counts too.
+    Only one thread decodes damage reproducibly. Several threads lose good frames around a bad one, and fill it from
+    frames that other threads happen to have decoded. Before the first damage their frames are the same. So several
+    threads need a codec that reports damage. The decoder is set to be strict, and an error in FFmpeg's log counts too.
     """
 
     def __init__(

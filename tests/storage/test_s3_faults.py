@@ -192,7 +192,7 @@ def test_s3_store_requests_a_repeated_page_again(
 def test_s3_store_list_cannot_see_a_missing_page(
     proxy: Proxy, s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The docstring of `S3Store.list` says what follows from that."""
+    """The docstring of `S3Store.list` names the consequence."""
     monkeypatch.setattr(s3, "PAGE_KEYS", 2)
     for number in range(5):
         s3_store.put(f"k{number}", b"")

@@ -138,7 +138,7 @@ LIMITED, FULL = 1, 2
 
 
 def solid(rgb: tuple[int, int, int], weights: tuple[float, float], full: bool, size: tuple[int, int]) -> VideoFrame:
-    """One colour, coded by the standard's own formula, so that encoding shares no code with what is tested."""
+    """One colour, coded by the standard's own formula, so that it shares no code with the conversion under test."""
     (kr, kb), (r, g, b) = weights, np.array(rgb) / 255
     y = kr * r + (1 - kr - kb) * g + kb * b
     pb, pr = (b - y) / (1 - kb) / 2, (r - y) / (1 - kr) / 2
