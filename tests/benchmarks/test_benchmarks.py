@@ -26,7 +26,7 @@ from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.plain_loop import PlainNetworks
 from benchmarks.plots import core_ms
 from benchmarks.rendered_scenes import RESOLUTIONS, Scene, render_scene, write_scene
-from benchmarks.report import as_json, engines_text
+from benchmarks.report import as_json, engines_text, scenario_text, summary_text
 from benchmarks.scaling import Scaling
 
 from posebatch.core.errors import RunAbortedError, SettingsError
@@ -113,6 +113,15 @@ def test_core_ms_adds_up_to_the_time_of_a_frame():
     })  # fmt: skip
     assert sum(bars["plain loop"].values()) == pytest.approx(2 * 125)
     assert bars["Ray Data"] == pytest.approx({"all stages": 100.0})
+
+
+def test_report_tables():
+    assert summary_text([]) == "nothing was measured"
+    text = summary_text([SCENARIO, replace(SCENARIO, on_ray=(), peers=())])
+    assert "job / Ray Data" in text
+    assert "0.80" in text
+    for fact in ("25% of a float32 GEMM", "2.00 persons", "job / plain loop 5.00", "12.0"):
+        assert fact in scenario_text(SCENARIO)
 
 
 def test_as_json_includes_properties():
