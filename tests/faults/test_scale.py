@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.child_process import in_child
-from benchmarks.nightly_planning import NightFigures, plan_a_night
+from benchmarks.nightly_planning import NightFigures, plan_night
 from faults.suite import FULL, note_figure
 
 from posebatch.core.settings import settings_from
@@ -22,7 +22,7 @@ MEMORY_MB = 1000
 
 
 def night(name: str, folder: Path, videos: int, published: int, goal: str = "") -> NightFigures:
-    found = in_child(plan_a_night, name, str(folder), settings_from({}), videos, published, then_publish=True)
+    found = in_child(plan_night, name, str(folder), settings_from({}), videos, published, then_publish=True)
     assert (found.to_do, found.passed) == (videos - published, published)
     assert found.peak_mb < MEMORY_MB
     measured = (
