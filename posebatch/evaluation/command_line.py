@@ -1,4 +1,4 @@
-"""What the scripts of evaluation and training share: exit codes, messages, a progress bar."""
+"""Shared parts of the scripts of evaluation and training: exit codes, error messages, a progress bar."""
 
 from __future__ import annotations
 
