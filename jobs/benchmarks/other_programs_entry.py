@@ -35,6 +35,7 @@ def keypoint_rcnn(threads: int, videos: Sequence[str]) -> tuple[Process, Iterabl
     from torchvision.models.detection import keypointrcnn_resnet50_fpn  # noqa: PLC0415
 
     torch.set_num_threads(threads)
+    torch.manual_seed(0)  # some random weights give fewer boxes
     network = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_detections_per_img=PERSONS).eval()
 
     def process(image: Any) -> int:
