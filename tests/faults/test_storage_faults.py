@@ -279,7 +279,7 @@ def test_denied_prefix_fails_only_its_video(world: World, name: str) -> None:
 
 def test_expired_credentials_end_the_run_with_a_remedy(world: World) -> None:
     nights = world.nights()
-    world.inject([Fault("expired", skip=40)])
+    world.inject([Fault("expired", skip=20)])
     with pytest.raises(PosebatchError, match=r"credentials.*expired"):
         nights.run()
     world.calm_down()
