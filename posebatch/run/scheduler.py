@@ -1,7 +1,7 @@
 """The scheduler: which videos are in flight, which task comes next, and how the end of each task is handled.
 
-Independent of Ray: tasks go to a `Pool`, which returns how each ended. Memory holds the videos in flight and counters,
-nothing that grows with the archive.
+Independent of Ray: tasks go to a `Pool`, which returns how each ended. The scheduler holds the videos in flight and
+counters; of its parts, only the commit index grows with the archive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pool in this process that runs tasks in a fixed order and fails as scripted, and an archive to run it on."""
+"""A fake pool that runs tasks in this process, in a fixed order, with scripted faults; and an archive to run it on."""
 
 import io
 import threading
@@ -161,7 +161,7 @@ class FakePool:
 
 
 class Archive:
-    """A folder of videos, an output, and runs over them, night after night."""
+    """A folder of videos, an output, and runs over them."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.store = root / "in", LocalStore(root / "out")
@@ -233,7 +233,7 @@ class Archive:
         return [task for task in self.pools[-1].submitted if isinstance(task, kinds)]
 
     def tries(self, name: str) -> Counter:
-        """How often each segment of a video was given to a worker in the last run."""
+        """How often each segment of a video was submitted in the last run, by index."""
         return Counter(task.segment.index for task in self.submitted(SegmentTask) if task.video.output_path == name)
 
     def left_behind(self) -> list[str]:
@@ -241,7 +241,7 @@ class Archive:
 
 
 class Times:
-    """A fault that happens to one kind of task on one video, so many times."""
+    """A fault in one kind of task on one video, a number of times."""
 
     def __init__(
         self, error: Callable[[str], PosebatchError], kind: type, name: str = "", times: int = 1, segment=None
