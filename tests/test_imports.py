@@ -42,9 +42,9 @@ OWNERS = {
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.settings", "run.run_folder"},
-    "requests": {"models.weights.cache"},
-    "filelock": {"models.weights.cache"},
-    "tqdm": {"models.weights.cache", "evaluation.progress_bar"},
+    "requests": {"models.weights.download"},
+    "filelock": {"models.weights.download"},
+    "tqdm": {"models.weights.download", "evaluation.progress_bar"},
     "argparse": {"cli", "evaluation.commands", "training.options"},
 }
 

@@ -25,8 +25,9 @@ from support.weight_files import PAPER, PAPER_FILE, content, running_weight_serv
 from posebatch.cli.entry import main
 from posebatch.core.errors import TrainingError, WeightsError
 from posebatch.models.networks.pose_resnet import build_pose_network
-from posebatch.models.weights import cache
+from posebatch.models.weights import download
 from posebatch.models.weights.convert import convert
+from posebatch.models.weights.environment import MIRROR_VARIABLE
 from posebatch.models.weights.files import load_backbone, load_weights, read_tensors
 from posebatch.models.weights.quantized import load_quantized
 from posebatch.storage import s3
@@ -178,8 +179,8 @@ def test_training_refuses_malicious_start_weights(
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
-    monkeypatch.delenv(cache.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=0))
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
 
 
 @pytest.mark.usefixtures("empty_cache")
@@ -187,7 +188,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_from_a_mirror_run_no_code(canary: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     with running_weight_server() as server:
         server.files[PAPER_FILE] = content(CHECKPOINTS[form](Evil(canary)))
-        monkeypatch.setenv(cache.MIRROR_VARIABLE, server.url)
+        monkeypatch.setenv(MIRROR_VARIABLE, server.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with pytest.raises(WeightsError):
             load_weights("pose", PAPER)

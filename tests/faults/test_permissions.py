@@ -20,7 +20,8 @@ from support.tiny_video import write_tiny_video
 
 from posebatch import read_poses
 from posebatch.core.errors import PosebatchError, StorageError, StorageUnavailableError
-from posebatch.models.weights.cache import MIRROR_VARIABLE, fetch_object
+from posebatch.models.weights.cache import fetch_object
+from posebatch.models.weights.environment import MIRROR_VARIABLE
 from posebatch.run.tasks import SegmentTask
 from posebatch.storage import retry, s3
 from posebatch.storage.s3 import S3Store

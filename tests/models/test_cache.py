@@ -25,7 +25,7 @@ from support.weight_files import (
 )
 
 from posebatch.core.errors import WeightsError
-from posebatch.models.weights import cache
+from posebatch.models.weights import download
 from posebatch.models.weights.cache import cache_folder, cached_path, fetch_object, fetch_published
 from posebatch.models.weights.published import (
     PUBLISHED_POSES,
@@ -48,7 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=2, backoff_factor=0, backoff_jitter=0))
+        monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=2, backoff_factor=0, backoff_jitter=0))
         yield running
 
 

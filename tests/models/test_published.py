@@ -29,7 +29,7 @@ from posebatch.core.errors import WeightsError
 from posebatch.models.networks.person_detector import DetectorSettings, build_torchvision_detector, load_detector
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.networks.pose_resnet import build_pose_network
-from posebatch.models.weights import cache
+from posebatch.models.weights import download, published
 from posebatch.models.weights.cache import cache_folder, sha256_of
 from posebatch.models.weights.files import load_backbone, load_into, load_weights, read_tensors, save_weights
 from posebatch.models.weights.names import resolve
@@ -61,7 +61,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightSe
         monkeypatch.setenv("POSEBATCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("POSEBATCH_WEIGHTS", running.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(cache, "RETRIES", cache.RETRIES.new(total=0))
+        monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=0))
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         yield running
@@ -73,7 +73,7 @@ def publish(server: WeightServer, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def serve(registry: Any, name: str, body: bytes, **changes: Any) -> str:
         entry = registry[name]
-        if isinstance(entry, cache.PublishedFile):
+        if isinstance(entry, published.PublishedFile):
             entry = renamed_by_hash(entry, body)
             file = entry
         else:

@@ -14,7 +14,7 @@ import ray.exceptions
 
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.settings import ExecutionSettings
-from posebatch.models.weights.cache import MIRROR_VARIABLE
+from posebatch.models.weights.environment import MIRROR_VARIABLE
 
 ACTORS_PER_GPU: Final = 2
 """While one decodes or waits, the networks of the other keep the GPU busy."""
