@@ -5,8 +5,8 @@ Each video also gets its *output path*, which mirrors its path in the archive; s
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +74,7 @@ class VideoList:
         self._unpacked.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
         self.size_bytes += video.size_bytes
         if len(self._unpacked) == PACKED_VIDEOS:
-            self._packed.append(zlib.compress(pickle.dumps(self._unpacked), level=1))
+            self._packed.append(zlib.compress(json.dumps(self._unpacked).encode(), level=1))
             self._unpacked = []
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class VideoList:
 
     def __iter__(self) -> Iterator[SourceVideo]:
         for packed in self._packed:
-            yield from (SourceVideo(*row) for row in pickle.loads(zlib.decompress(packed)))
+            yield from (SourceVideo(*row) for row in json.loads(zlib.decompress(packed)))
         yield from (SourceVideo(*row) for row in self._unpacked)
 
 
