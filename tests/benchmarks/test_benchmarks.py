@@ -352,7 +352,7 @@ def test_benchmark_reports_errors(in_process, tmp_path, capsys):
     (tmp_path / "no.mp4").write_text("not a video")
     assert run("--video", tmp_path / "no.mp4") == 1
     assert "no.mp4" in capsys.readouterr().err
-    assert run("--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 1
+    assert run("--no-ray", "--networks", "nothing", *TINY, "--resolution", "270p") == 2
     assert "'nothing'" in capsys.readouterr().err
 
 

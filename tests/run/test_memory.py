@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -109,6 +110,15 @@ def repeat(content: bytes, times: int, target: Path) -> None:
             output.mux(packet)
 
 
+def run_in_child(*videos: Path) -> subprocess.CompletedProcess[str]:
+    """Run this file on the videos, with the folders of the tests and of the benchmarks on its path."""
+    root = Path(__file__).parents[2]
+    paths = [str(root / "jobs"), str(root / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, __file__, *map(str, videos)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
     videos = []
     for seconds in (SHORT_SECONDS, LONG_SECONDS):
@@ -119,7 +129,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
             video_bytes(frames=GOP, gop=GOP, fps=FPS, container="mkv", size=(64, 48)), FPS * seconds // GOP, videos[-1]
         )
     # In a process of its own and the short video first, because a peak cannot be reset.
-    ended = subprocess.run([sys.executable, __file__, *map(str, videos)], capture_output=True, text=True, check=False)
+    ended = run_in_child(*videos)
     assert ended.returncode == 0, ended.stderr
     _, long = json.loads(ended.stdout)
     assert long["rows"] == 2 * FPS * LONG_SECONDS
@@ -130,7 +140,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
 def test_memory_is_bounded_for_two_segments_of_large_frames(tmp_path: Path) -> None:
     path = tmp_path / "hd.mp4"
     repeat(video_bytes(frames=4, gop=4, size=(1920, 1080)), HD_FRAMES // 4, path)
-    ended = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, text=True, check=False)
+    ended = run_in_child(path)
     assert ended.returncode == 0, ended.stderr
     (hd,) = json.loads(ended.stdout)
     assert hd["rows"] == 2 * 2 * HD_FRAMES
