@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from posebatch.core.skeleton import NUM_KEYPOINTS
 
 FrameStatus = Literal["ok", "corrupt", "missing"]
+TimeStatus = Literal["ok", "repaired", "made_up"]
+"""Where a frame's time comes from: from the stream, from its neighbours because the stream's was wrong, or because it
+had none."""
 
 
 def check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape: Sequence[int | None]) -> None:
