@@ -23,6 +23,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
 from posebatch.core.frames import TimeStatus
@@ -111,7 +112,7 @@ class TimestampRepair(Generic[T]):
         if known:
             return max(1.0, statistics.median(known))
         stamps = sorted({raw.pts for raw in self._held if raw.pts is not None})
-        steps = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(stamps)]
         return max(1.0, statistics.median(steps)) if steps else 1.0
 
     def _settle(self, count: int, at_end: bool = False) -> list[Timed[T]]:
@@ -155,9 +156,9 @@ class TimestampRepair(Generic[T]):
                 return frozenset(order[at:])
             if at_end and len(order) - at <= STRAY_FRAMES:
                 return frozenset(order[:at])
-        if at_end and self._last is not None and 0 < len(order) <= STRAY_FRAMES and len(self._held) <= STRAY_FRAMES:
-            if stamps[0] - self._last > STRAY_JUMP * interval and self._intervals:
-                return frozenset()
+        alone = at_end and len(self._held) <= STRAY_FRAMES and bool(self._intervals)
+        if alone and order and self._last is not None and stamps[0] - self._last > STRAY_JUMP * interval:
+            return frozenset()
         return kept
 
     def _clock_run(self, kept: frozenset[int]) -> int | None:
