@@ -80,7 +80,7 @@ def far(pts):
 
 @st.composite
 def corrupted_streams(draw):
-    """A stream, and where its timestamps are wrong, and far from right: at most 5 of any 16 frames, 1 of 4 at its ends."""
+    """A stream, and where its timestamps are wrong by far: at most 5 of any 16 frames, 1 of 4 at its ends."""
     steps = draw(st.one_of(st.just([40] * 79), st.lists(st.integers(20, 80), min_size=79, max_size=79)))
     right = [0]
     for step in steps:
