@@ -41,6 +41,7 @@ class FrameRecord:
     pts: int
     is_keyframe: bool
     status: FrameStatus
+    time_status: TimeStatus = "ok"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ class DecodeReport:
     min_interval: int | None = None
     """Shortest interval between neighbouring frames, ticks, up to the first frame of the next segment if known."""
     max_interval: int | None = None
+    timestamps_repaired: int = 0
+    """Frames whose time the stream states wrongly or not at all, sampled or not."""
+    size_changes: int = 0
+    """Sampled frames of another size than the frame before."""
 
     def __add__(self, other: DecodeReport) -> DecodeReport:
         """Statistics of two segments of one video together."""
@@ -36,6 +40,8 @@ class DecodeReport:
             _max_known(self.last_pts, other.last_pts),
             _min_known(self.min_interval, other.min_interval),
             _max_known(self.max_interval, other.max_interval),
+            self.timestamps_repaired + other.timestamps_repaired,
+            self.size_changes + other.size_changes,
         )
 
 
@@ -116,6 +122,10 @@ class VideoRecord:
     is_vfr: bool | None = None
     frames_decoded: int = 0
     frames_processed: int = 0
+    timestamps_repaired: int = 0
+    """Frames whose time is not the one that the stream states, sampled or not."""
+    size_changes: int = 0
+    """Sampled frames of another size than the frame before."""
     persons: int = 0
     detector: str = ""
     """Identity of the detector: name and SHA-256 of its weights."""

@@ -32,7 +32,8 @@ class VideoInfo:
     height: int
     """Displayed height, pixels."""
     rotation: int
-    """Clockwise rotation of the coded frame for display: 0, 90, 180 or 270 degrees."""
+    """Clockwise rotation of the coded frame for display: 0, 90, 180 or 270 degrees. A mirrored frame is mirrored left
+    to right after that."""
     time_base: Fraction
     """Seconds per tick of ``pts``."""
     start_pts: int
@@ -43,6 +44,17 @@ class VideoInfo:
     """Frames per second, from the header; 0 if unknown."""
     frames_in_header: int
     """Number of frames according to the header; 0 if unknown."""
+    mirrored: bool = False
+    """Whether the display matrix mirrors the frame."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a stored pixel relative to its height. Displayed pixels are square."""
+    coded_width: int = 0
+    """Stored width, pixels, before rotation; 0 if an earlier version published the video."""
+    coded_height: int = 0
+    track: int = 0
+    """Number of the decoded track among all streams of the file, from 0."""
+    tracks_in_file: tuple[str, ...] = ()
+    """All video tracks, as in ``1: h264 640x480, 25 fps``."""
 
 
 @dataclass(frozen=True)

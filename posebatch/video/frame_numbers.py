@@ -17,6 +17,11 @@ from posebatch.core.records import DecodeReport
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import VideoInfo
 from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
+from posebatch.video.timestamps import STRAY_JUMP
+
+MAX_REORDERED_FRAMES: Final = 64
+"""Frames that wait for their number. H.264 and HEVC reorder at most 16, but a stream may present all frames late."""
+
 
 MAX_HELD_PACKETS: Final = 1000
 """Packets buffered until their frame number is known. If the timestamps demand more, fall back to a full decode."""
@@ -75,6 +80,8 @@ class FrameNumbering:
             if in_segment:
                 heapq.heappush(self._unnumbered, (pts, packet.duration or 0))
             self._hold(packet, in_segment)
+            if len(self._unnumbered) > MAX_REORDERED_FRAMES:
+                raise NeedsFullDecodeError  # a timestamp far ahead: no codec reorders so many frames
             while self._unnumbered and self._unnumbered[0][0] <= dts:  # pts >= dts: no later packet is presented before
                 self._number(*heapq.heappop(self._unnumbered))
             yield from self._released()
@@ -122,7 +129,10 @@ class FrameNumbering:
         if ticks <= 0:
             raise NeedsFullDecodeError
         shortest, longest = self._intervals or (ticks, ticks)
-        self._intervals = [min(shortest, ticks), max(longest, ticks)]
+        shortest, longest = min(shortest, ticks), max(longest, ticks)
+        if longest > STRAY_JUMP * shortest:
+            raise NeedsFullDecodeError  # a timestamp may be wrong
+        self._intervals = [shortest, longest]
 
     def _decide(self, until: int) -> None:
         """Decide whether the latest frame is sampled; it stays on screen up to the tick ``until``."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Final
 
 import av.error
@@ -17,10 +18,31 @@ from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment
 from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, logged_errors
 from posebatch.video.frame_numbers import Sampler
+from posebatch.video.packet_kinds import picture_test
 from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
+from posebatch.video.timestamps import WINDOW_FRAMES, Timed, TimestampRepair
 
 MAX_PENDING_PACKETS: Final = 1000
 """Upper bound on packets still inside the decoder; anything older is considered lost."""
+
+
+MAX_PICTURELESS_BYTES: Final = 1 << 16
+"""Larger packets hold a picture: parameter sets and messages are smaller."""
+
+
+OPENING_PACKETS: Final = 32
+"""Packets that show whether a container states presentation times."""
+
+
+COMPOSITION_OFFSET_FORMATS: Final = frozenset({"flv"})
+"""Formats whose writers may leave out the offsets from decode times to presentation times."""
+
+
+MAX_HELD_BYTES: Final = 256 << 20
+"""Decoded frames that wait for their timestamps."""
+
+
+MIN_WINDOW_FRAMES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -34,14 +56,46 @@ class DecodedFrame:
     """Ticks, at least 1."""
 
 
+@dataclass(frozen=True)
+class _Unplaced:
+    """A frame in presentation order, before its place in time is known."""
+
+    frame: VideoFrame | None
+    pts: int | None
+    """As the stream states it."""
+    status: FrameStatus
+    duration: int
+    """Ticks; 0 if unknown."""
+
+
+def _window_frames(pixels: int) -> int:
+    """Frames that may wait for their timestamps: as many as fit into `MAX_HELD_BYTES`."""
+    return max(MIN_WINDOW_FRAMES, min(WINDOW_FRAMES, MAX_HELD_BYTES // max(1, 3 * pixels // 2)))
+
+
 class FullDecode:
     """The sampled frames of one segment, by decoding every packet. Iterate once.
 
     With ``stop_at_damage`` raises `NeedsFullDecodeError` at the first sign of damage.
     """
 
-    def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler, stop_at_damage: bool = False) -> None:
+    def __init__(
+        self,
+        video: OpenVideo,
+        segment: Segment,
+        sampler: Sampler,
+        stop_at_damage: bool = False,
+        max_held_frames: int | None = None,
+    ) -> None:
+        """More than ``max_held_frames`` frames held for their timestamps raise `NeedsFullDecodeError`."""
         self.packets = SegmentPackets(video, segment)
+        stream = video.stream
+        self._shows_picture = picture_test(
+            stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+        )
+        self._times: TimestampRepair[_Unplaced] = TimestampRepair(_window_frames(stream.width * stream.height))
+        self._max_held_frames = max_held_frames
+        self._repaired = 0
         self._video, self._sampler = video, sampler
         self._stop_at_damage = stop_at_damage
         self._logged_errors = logged_errors()
@@ -67,7 +121,8 @@ class FullDecode:
         first, last = self._pts_range or (None, None)
         shortest, longest = self._intervals or (None, None)
         decoded = self._presented - self._damaged
-        return DecodeReport(decoded, self._damaged, self.packets.ends_early, first, last, shortest, longest)
+        damaged, ends_early = self._damaged, self.packets.ends_early
+        return DecodeReport(decoded, damaged, ends_early, first, last, shortest, longest, self._repaired)
 
     def _sampled(self) -> Iterator[DecodedFrame]:
         previous: DecodedFrame | None = None
@@ -84,24 +139,44 @@ class FullDecode:
         return self._sampler.takes(frame.record.frame_index, frame.record.pts, until)
 
     def _all(self) -> Iterator[DecodedFrame]:
+        """All frames with their places in time, in presentation order."""
+        for frame in self._presented_frames():
+            yield from self._number(self._times.push(frame, frame.pts, frame.duration))
+            if self._max_held_frames is not None and self._times.held > self._max_held_frames:
+                raise NeedsFullDecodeError
+        yield from self._number(self._times.flush())
+        self._check_count()
+        if self.packets.end_pts is not None and self._pts_range:
+            self._note_interval(self.packets.end_pts - self._pts_range[1])
+
+    def _presented_frames(self) -> Iterator[_Unplaced]:
+        """All frames with their own timestamps, in presentation order."""
         packets = iter(self.packets)
+        opening = list(islice(packets, OPENING_PACKETS))
+        self._untimed = self._untimed or self._lacks_composition_offsets(opening)
         self._next_index = self.packets.first_index
-        for packet in packets:
+        for packet in chain(opening, packets):
             yield from self._decode(packet)
             if len(self._pending) > MAX_PENDING_PACKETS:
                 yield from self._give_up(before=self._pending[0] + 1)
         yield from self._decode(None)
         yield from self._give_up(before=None)
-        self._check_count()
-        if self.packets.end_pts is not None and self._pts_range:
-            self._note_interval(self.packets.end_pts - self._pts_range[1])
 
-    def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[DecodedFrame]:
+    def _lacks_composition_offsets(self, packets: Sequence[Packet[VideoStream]]) -> bool:
+        """Whether the stream reorders frames, but the container states decode times only, as some FLV writers do."""
+        if self._video.format not in COMPOSITION_OFFSET_FORMATS or not self._video.stream.codec_context.has_b_frames:
+            return False
+        return len(packets) > 2 and all(packet.pts == packet.dts is not None for packet in packets)
+
+    def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[_Unplaced]:
         """Give the decoder a packet, and present the frames that come out; with None, those that it still holds."""
-        pts = self._note_pending(packet)
+        shows_picture = packet is None or packet.size > MAX_PICTURELESS_BYTES or self._shows_picture(bytes(packet))
+        pts = self._note_pending(packet) if shows_picture else None
         try:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
+            if not shows_picture:
+                return  # the decoder has read its parameter sets, and misses the picture
             self._check_damage()
             self._decode_errors += 1
             if pts is not None and self._untimed:
@@ -109,11 +184,20 @@ class FullDecode:
             return
         if logged_errors() != self._logged_errors:
             self._check_damage()
+        if not frames and pts is not None and self._untimed and not self._delays_frames:
+            self._pending.remove(pts)  # a packet that changes nothing: its slot shows no picture of its own
+            heapq.heapify(self._pending)
         for frame in frames:
             self.frames_out += 1
             if frame.is_corrupt:
                 self._check_damage()
             yield from self._present(frame)
+
+    @property
+    def _delays_frames(self) -> bool:
+        """Whether the decoder may give a frame later than with its own packet."""
+        context = self._video.stream.codec_context
+        return bool(context.has_b_frames) or context.thread_count != 1
 
     def _check_damage(self) -> None:
         """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
@@ -128,28 +212,23 @@ class FullDecode:
         heapq.heappush(self._pending, pts)
         return pts
 
-    def _present(self, frame: VideoFrame) -> Iterator[DecodedFrame]:
-        pts = self._pts_of(frame)
-        if not self.packets.contains(pts) or frame.pts in self._given_up:
+    def _present(self, frame: VideoFrame) -> Iterator[_Unplaced]:
+        pts = frame.pts
+        if self._untimed:
+            pts = min((slot for slot in self._pending if slot not in self._lost_slots), default=None)
+            if pts is None and not self._decode_errors:
+                return  # FFmpeg repeats the last picture where the stream ends with a slot without one
+        if frame.pts in self._given_up or (pts is not None and not self.packets.contains(pts)):
             return
-        yield from self._give_up(before=pts)
-        if self._pending and self._pending[0] == pts:
-            heapq.heappop(self._pending)
-        yield self._number(pts, "corrupt" if frame.is_corrupt else "ok", frame)
+        if pts is not None:
+            if self._times.is_near(pts):  # a pts that jumps far ahead is doubtful: it proves no frame lost
+                yield from self._give_up(before=pts)
+            if pts in self._pending:
+                self._pending.remove(pts)
+                heapq.heapify(self._pending)
+        yield _Unplaced(frame, pts, "corrupt" if frame.is_corrupt else "ok", max(0, frame.duration or 0))
 
-    def _pts_of(self, frame: VideoFrame) -> int:
-        """The frame's own pts. Where it is missing or runs backwards, the nearest pts that keeps the order."""
-        pts = (
-            min((slot for slot in self._pending if slot not in self._lost_slots), default=None)
-            if self._untimed
-            else frame.pts
-        )
-        last = self._pts_range[1] if self._pts_range else None
-        if pts is not None and (last is None or pts > last):
-            return pts
-        return 0 if last is None else last + max(1, frame.duration or 0)
-
-    def _give_up(self, before: int | None) -> Iterator[DecodedFrame]:
+    def _give_up(self, before: int | None) -> Iterator[_Unplaced]:
         """Present as missing the frames of pending packets before a pts, or of all of them.
 
         Without any error those are frames that the stream does not present; they get no number.
@@ -157,21 +236,31 @@ class FullDecode:
         while self._pending and (before is None or self._pending[0] < before):
             self._check_damage()
             pts = heapq.heappop(self._pending)
-            last = self._pts_range[1] if self._pts_range else None
-            if (self._decode_errors or self.packets.failures) and (last is None or pts > last):
+            if (self._decode_errors or self.packets.failures) and self._times.is_ahead(pts):
                 self._given_up.add(pts)
-                yield self._number(pts, "missing", None)
+                yield _Unplaced(None, pts, "missing", 0)
 
-    def _number(self, pts: int, status: FrameStatus, frame: VideoFrame | None) -> DecodedFrame:
-        """The next frame in presentation order."""
-        self._video.check_frame(self._next_index, pts)
-        record = FrameRecord(self._next_index, pts, bool(frame and frame.key_frame), status)
-        self._next_index += 1
-        self._presented += 1
-        if self._pts_range:
-            self._note_interval(pts - self._pts_range[1])
-        self._pts_range = [self._pts_range[0] if self._pts_range else pts, pts]
-        return DecodedFrame(record, frame if status == "ok" else None, max(1, (frame and frame.duration) or 0))
+    def _number(self, frames: Sequence[Timed[_Unplaced]]) -> Iterator[DecodedFrame]:
+        """Give the next frames in presentation order their numbers."""
+        for timed in frames:
+            unplaced, pts = timed.item, timed.pts
+            if timed.status != "ok":
+                self._check_whole_video()
+                self._repaired += 1
+            self._video.check_frame(self._next_index, pts)
+            is_keyframe = bool(unplaced.frame and unplaced.frame.key_frame)
+            record = FrameRecord(self._next_index, pts, is_keyframe, unplaced.status, timed.status)
+            self._next_index += 1
+            self._presented += 1
+            if self._pts_range:
+                self._note_interval(pts - self._pts_range[1])
+            self._pts_range = [self._pts_range[0] if self._pts_range else pts, pts]
+            yield DecodedFrame(record, unplaced.frame if unplaced.status == "ok" else None, max(1, unplaced.duration))
+
+    def _check_whole_video(self) -> None:
+        """Neighbours on both sides decide on a timestamp, so a video with a wrong one is not cut into segments."""
+        if not self.packets.is_whole_video:
+            raise self.packets.index_error("its timestamps contradict each other")
 
     def _note_interval(self, ticks: int) -> None:
         shortest, longest = self._intervals or (ticks, ticks)

@@ -62,11 +62,15 @@ class SegmentPackets:
         """Number of the segment's first frame, once a packet has been read."""
         return self._segment.first_packet + self._leading
 
+    @property
+    def is_whole_video(self) -> bool:
+        """Whether the segment is the whole video."""
+        return self._segment.start_dts is None and self._segment.end_dts is None
+
     def frames_in_index(self) -> int | None:
         """Frames of the segment by the index; None without an index, or when the stream ends early."""
         segment = self._segment
-        whole_video = segment.start_dts is None and segment.end_dts is None
-        if whole_video or segment.num_packets is None or self.ends_early:
+        if self.is_whole_video or segment.num_packets is None or self.ends_early:
             return None
         return segment.num_packets - self._leading + self._next_leading
 

@@ -133,6 +133,8 @@ class _PacketSelector:
 
     def _add(self, numbered: NumberedPacket) -> Iterator[NeededPacket]:
         kind = self._kind_of(bytes(numbered.packet), numbered.packet.is_keyframe)
+        if not kind.shows_picture:
+            raise NeedsFullDecodeError
         if self._start_pts is None:
             if not kind.can_start:
                 raise NeedsFullDecodeError

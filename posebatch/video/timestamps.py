@@ -45,6 +45,9 @@ STRAY_JUMP: Final = 250
 KNOWN_INTERVALS: Final = 65
 """Latest intervals whose median is the usual interval."""
 
+OPENING_ITEMS: Final = 4
+"""First items that are placed at once when their intervals agree."""
+
 USUAL: Final = 1.5
 """An interval of up to so many usual ones raises no doubt."""
 
@@ -80,8 +83,24 @@ class TimestampRepair(Generic[T]):
         self._window_frames = window_frames
         self._held: list[_Raw[T]] = []
         self._last: int | None = None
+        self._last_duration = 0
         self._intervals: deque[int] = deque(maxlen=KNOWN_INTERVALS)
         self._clock = 0  # ticks to add to the stream's own timestamps
+
+    @property
+    def held(self) -> int:
+        """Items whose place is not known yet."""
+        return len(self._held)
+
+    def is_ahead(self, pts: int) -> bool:
+        """Whether a timestamp lies behind that of the last item, as far as that is known."""
+        latest = next((raw.pts for raw in reversed(self._held) if raw.pts is not None), self._last)
+        return latest is None or pts + self._clock > latest
+
+    def is_near(self, pts: int) -> bool:
+        """Whether a timestamp is no jump from that of the last item."""
+        latest = next((raw.pts for raw in reversed(self._held) if raw.pts is not None), self._last)
+        return latest is None or pts + self._clock - latest <= STRAY_JUMP * self._interval()
 
     def push(self, item: T, pts: int | None, duration: int) -> list[Timed[T]]:
         """Take the next item; returns those whose place is known now."""
@@ -90,6 +109,9 @@ class TimestampRepair(Generic[T]):
             assert raw.pts is not None
             return [self._place(raw, raw.pts, "ok")]
         self._held.append(raw)
+        if self._opens_regularly():
+            held, self._held = self._held, []
+            return [self._place(one, one.pts or 0, "ok") for one in held]
         if len(self._held) < self._window_frames:
             return []
         return self._settle(len(self._held) // 2)
@@ -105,6 +127,14 @@ class TimestampRepair(Generic[T]):
         if raw.pts is None or self._last is None or not self._intervals:
             return False
         return 0 < raw.pts - self._last <= USUAL * self._interval()
+
+    def _opens_regularly(self) -> bool:
+        """Whether the first items, `OPENING_ITEMS` of them, raise no doubt."""
+        stamps = [raw.pts for raw in self._held]
+        if self._last is not None or len(stamps) != OPENING_ITEMS or None in stamps:
+            return False
+        steps = [after - before for before, after in pairwise(stamp for stamp in stamps if stamp is not None)]
+        return min(steps) > 0 and max(steps) <= USUAL * min(steps)
 
     def _interval(self) -> float:
         """The usual interval, ticks."""
@@ -140,7 +170,7 @@ class TimestampRepair(Generic[T]):
     def _place(self, raw: _Raw[T], pts: int, status: TimeStatus) -> Timed[T]:
         if self._last is not None and status == "ok":
             self._intervals.append(pts - self._last)
-        self._last = pts
+        self._last, self._last_duration = pts, raw.duration
         return Timed(raw.item, pts, "repaired" if status == "ok" and self._clock else status)
 
     def _without_strays(self, kept: frozenset[int], interval: float, at_end: bool) -> frozenset[int]:
@@ -157,8 +187,10 @@ class TimestampRepair(Generic[T]):
             if at_end and len(order) - at <= STRAY_FRAMES:
                 return frozenset(order[:at])
         alone = at_end and len(self._held) <= STRAY_FRAMES and bool(self._intervals)
-        if alone and order and self._last is not None and stamps[0] - self._last > STRAY_JUMP * interval:
-            return frozenset()
+        if alone and order and self._last is not None:
+            jump = stamps[0] - self._last
+            if jump > STRAY_JUMP * interval and self._last_duration <= jump / 2:
+                return frozenset()
         return kept
 
     def _clock_run(self, kept: frozenset[int]) -> int | None:

@@ -28,6 +28,7 @@ from support.decoding import (
     plan_of,
 )
 from support.factories import corrupt_middle, truncate, video_bytes
+from support.odd_videos import NOT_CODED_VOP
 
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoPlan
@@ -366,7 +367,7 @@ def packed(*units: bytes) -> bytes:
     ("codec", "header", "content", "keyframe", "expected"),
     [
         ("h264", AVCC, b"", True, UNREADABLE),
-        ("h264", AVCC, packed(SEI), True, UNREADABLE),
+        ("h264", AVCC, packed(SEI), True, PacketKind(False, True, shows_picture=False)),
         ("h264", AVCC, packed(SEI, IDR, IDR), True, PacketKind(True, True)),
         ("h264", AVCC, packed(IDR), False, PacketKind(False, True)),
         ("h264", AVCC, packed(SLICE), True, PacketKind(False, True)),  # a keyframe of an open GOP
@@ -383,10 +384,11 @@ def packed(*units: bytes) -> bytes:
         ("hevc", HVCC_3_LAYERS, packed(UNNEEDED_2, OTHER_VIEW), False, PacketKind(False, False)),
         ("mpeg4", b"", b"", True, UNREADABLE),
         ("mpeg4", b"", b"\x00\x00\x01\xb6", True, UNREADABLE),
-        ("mpeg4", b"", b"\x00\x00\x01\xb6\x10", True, PacketKind(True, True)),
-        ("mpeg4", b"", b"\x00\x00\x01\xb6\x50", False, PacketKind(False, True)),
-        ("mpeg4", b"", b"\x00\x00\x01\xb6\x90", False, PacketKind(False, False)),
+        ("mpeg4", b"", b"\x00\x00\x01\xb6\x10" + bytes(9), True, PacketKind(True, True)),
+        ("mpeg4", b"", b"\x00\x00\x01\xb6\x50" + bytes(9), False, PacketKind(False, True)),
+        ("mpeg4", b"", b"\x00\x00\x01\xb6\x90" + bytes(9), False, PacketKind(False, False)),
         ("mpeg4", b"", b"\x00\x00\x01\xb6\x50\x00\x00\x01\xb6\x90", False, UNREADABLE),  # two frames in one packet
+        ("mpeg4", b"", NOT_CODED_VOP, False, PacketKind(False, True, shows_picture=False)),
         ("vp9", b"", b"", True, PacketKind(True, True)),
         ("vp9", b"", b"", False, PacketKind(False, True)),
     ],

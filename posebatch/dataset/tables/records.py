@@ -36,6 +36,8 @@ def record_to_row(record: VideoRecord) -> dict[str, Any]:
         "is_vfr": record.is_vfr,
         "frames_decoded": record.frames_decoded,
         "frames_processed": record.frames_processed,
+        "timestamps_repaired": record.timestamps_repaired,
+        "size_changes": record.size_changes,
         "persons": record.persons,
         "detector": record.detector,
         "pose": record.pose,
@@ -67,6 +69,8 @@ def record_from_row(row: Mapping[str, Any]) -> VideoRecord:
         is_vfr=row["is_vfr"],
         frames_decoded=row["frames_decoded"],
         frames_processed=row["frames_processed"],
+        timestamps_repaired=row.get("timestamps_repaired") or 0,
+        size_changes=row.get("size_changes") or 0,
         persons=row["persons"],
         detector=row["detector"],
         pose=row["pose"],
@@ -88,6 +92,7 @@ def record_from_row(row: Mapping[str, Any]) -> VideoRecord:
 _INFO_COLUMNS: Final = (
     *("width", "height", "rotation", "codec", "pixel_format"),
     *("time_base", "start_pts", "duration_s", "avg_fps", "frames_in_header"),
+    *("mirrored", "sample_aspect_ratio", "coded_width", "coded_height", "track", "tracks_in_file"),
 )
 """Columns that are null for a video that could not be opened."""
 
@@ -104,6 +109,12 @@ def _info_to_columns(info: VideoInfo) -> dict[str, Any]:
         "duration_s": info.duration_s,
         "avg_fps": info.avg_fps,
         "frames_in_header": info.frames_in_header,
+        "mirrored": info.mirrored,
+        "sample_aspect_ratio": str(info.sample_aspect_ratio),
+        "coded_width": info.coded_width,
+        "coded_height": info.coded_height,
+        "track": info.track,
+        "tracks_in_file": utf8_text("; ".join(info.tracks_in_file)),
     }
 
 
@@ -119,6 +130,12 @@ def _info_from_row(row: Mapping[str, Any]) -> VideoInfo:
         duration_s=row["duration_s"],
         avg_fps=row["avg_fps"],
         frames_in_header=row["frames_in_header"],
+        mirrored=bool(row.get("mirrored")),
+        sample_aspect_ratio=Fraction(row.get("sample_aspect_ratio") or 1),
+        coded_width=row.get("coded_width") or 0,
+        coded_height=row.get("coded_height") or 0,
+        track=row.get("track") or 0,
+        tracks_in_file=tuple(filter(None, (row.get("tracks_in_file") or "").split("; "))),
     )
 
 

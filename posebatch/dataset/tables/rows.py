@@ -74,6 +74,7 @@ def frames_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) 
         *_timing(frames, time_base),
         pa.array([frame.record.is_keyframe for frame in frames], pa.bool_()),
         pa.array([frame.record.status for frame in frames], pa.string()),
+        pa.array([frame.record.time_status for frame in frames], pa.string()),
         pa.array([len(frame) for frame in frames], pa.int32()),
     ]
     return pa.table(columns, schema=FRAMES_SCHEMA)
@@ -93,8 +94,10 @@ def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[Fr
     """
     persons_of_frames = _persons_by_frame(open_parquet(poses_content))
     pending = next(persons_of_frames, None)
-    names = ["frame_index", "pts", "is_keyframe", "status"]
-    for batch in open_parquet(frames_content).iter_batches(ROW_GROUP_ROWS, columns=names):
+    file = open_parquet(frames_content)
+    stored = ("frame_index", "pts", "is_keyframe", "status", "time_status")
+    names = [name for name in stored if name in file.schema_arrow.names]  # version 2 has no time_status
+    for batch in file.iter_batches(ROW_GROUP_ROWS, columns=names):
         for row in batch.to_pylist():
             record = FrameRecord(**row)
             if pending is None or pending[0] != record.frame_index:

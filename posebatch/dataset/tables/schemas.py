@@ -13,7 +13,7 @@ Schema = pa.Schema
 """The type, for modules that do not import pyarrow."""
 
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised with every change of a table's columns. Files of earlier versions stay readable (`VIDEOS_SCHEMAS`); files of
 later versions are refused."""
 
@@ -63,6 +63,7 @@ FRAMES_SCHEMA: Final = pa.schema(
         *_TIMING,
         pa.field("is_keyframe", pa.bool_()),
         pa.field("status", pa.string()),
+        pa.field("time_status", pa.string()),
         pa.field("num_persons", pa.int32()),
     ],
     metadata=_SHARED_METADATA,
@@ -95,6 +96,12 @@ VIDEOS_SCHEMA: Final = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("rotation", pa.int32()),
+        pa.field("mirrored", pa.bool_()),
+        pa.field("sample_aspect_ratio", pa.string()),
+        pa.field("coded_width", pa.int32()),
+        pa.field("coded_height", pa.int32()),
+        pa.field("track", pa.int32()),
+        pa.field("tracks_in_file", pa.string()),
         pa.field("codec", pa.string()),
         pa.field("pixel_format", pa.string()),
         pa.field("time_base", pa.string()),
@@ -105,6 +112,8 @@ VIDEOS_SCHEMA: Final = pa.schema(
         pa.field("frames_in_header", pa.int64()),
         pa.field("frames_decoded", pa.int64()),
         pa.field("frames_processed", pa.int64()),
+        pa.field("timestamps_repaired", pa.int64()),
+        pa.field("size_changes", pa.int64()),
         pa.field("persons", pa.int64()),
         pa.field("detector", pa.string()),
         pa.field("pose", pa.string()),
@@ -124,26 +133,40 @@ VIDEOS_SCHEMA: Final = pa.schema(
 """One row per video: the commit record."""
 
 
-_OBJECTS_COLUMN: Final = VIDEOS_SCHEMA.get_field_index("objects")
+_SINCE_VERSION_3: Final = (
+    *("mirrored", "sample_aspect_ratio", "coded_width", "coded_height", "track", "tracks_in_file"),
+    *("timestamps_repaired", "size_changes", "time_status"),
+)
 
 
-_VIDEOS_WITHOUT_SHA256: Final = VIDEOS_SCHEMA.set(
+def _version_2(schema: pa.Schema) -> pa.Schema:
+    kept = [column for column in schema if column.name not in _SINCE_VERSION_3]
+    return pa.schema(kept, metadata=schema.metadata)
+
+
+_VIDEOS_VERSION_2: Final = _version_2(VIDEOS_SCHEMA)
+
+
+_OBJECTS_COLUMN: Final = _VIDEOS_VERSION_2.get_field_index("objects")
+
+
+_VIDEOS_WITHOUT_SHA256: Final = _VIDEOS_VERSION_2.set(
     _OBJECTS_COLUMN, pa.field("objects", pa.list_(pa.struct([part for part in _OBJECT if part.name != "sha256"])))
 )
 
 
-_VIDEOS_WITHOUT_WAIT: Final = _VIDEOS_WITHOUT_SHA256.remove(VIDEOS_SCHEMA.get_field_index("wait_seconds"))
+_VIDEOS_WITHOUT_WAIT: Final = _VIDEOS_WITHOUT_SHA256.remove(_VIDEOS_VERSION_2.get_field_index("wait_seconds"))
 
 
 POSES_SCHEMAS: Final = (POSES_SCHEMA,)
 """Schemas of poses tables that can be read: today's, then those of earlier versions, the latest first."""
 
 
-FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA,)
+FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA, _version_2(FRAMES_SCHEMA))
 """The same for frames tables."""
 
 
-VIDEOS_SCHEMAS: Final = (VIDEOS_SCHEMA, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT)
+VIDEOS_SCHEMAS: Final = (VIDEOS_SCHEMA, _VIDEOS_VERSION_2, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT)
 """The same for commit records."""
 
 
@@ -167,6 +190,7 @@ STAGED_SCHEMA: Final = pa.schema(
         pa.field("pts", pa.int64()),
         pa.field("is_keyframe", pa.bool_()),
         pa.field("status", pa.string()),
+        pa.field("time_status", pa.string()),
         pa.field("persons", pa.list_(PERSON)),
     ]
 )

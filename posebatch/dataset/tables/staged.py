@@ -68,6 +68,7 @@ def _staged_batch(frames: Sequence[FramePoses]) -> pa.RecordBatch:
         pa.array([frame.record.pts for frame in frames], pa.int64()),
         pa.array([frame.record.is_keyframe for frame in frames], pa.bool_()),
         pa.array([frame.record.status for frame in frames], pa.string()),
+        pa.array([frame.record.time_status for frame in frames], pa.string()),
         _persons(frames),
     ]
     return pa.record_batch(columns, schema=STAGED_SCHEMA)

@@ -152,6 +152,8 @@ def _record(
         is_vfr=_is_vfr(decode, presented),
         frames_decoded=decode.frames_decoded,
         frames_processed=totals.frames_processed,
+        timestamps_repaired=decode.timestamps_repaired,
+        size_changes=decode.size_changes,
         persons=totals.persons,
         detector=context.detector,
         pose=context.pose,
