@@ -14,6 +14,7 @@
     ├── VideoError                the video is faulty; the same bytes would fail again
     │   ├── NotAVideoError        not a container that posebatch reads, or an empty file
     │   ├── NoVideoStreamError    a container without a video stream
+    │   ├── EncryptedVideoError   the video stream is encrypted
     │   ├── LimitError            larger or longer than the limits in the settings
     │   ├── DamagedVideoError     the container's index or the stream cannot be read
     │   └── IndexDisagreesError   the container's index lists other frames than the stream holds
@@ -121,6 +122,12 @@ class NoVideoStreamError(VideoError):
     """The container holds no video stream."""
 
     kind = "no_video_stream"
+
+
+class EncryptedVideoError(VideoError):
+    """The video stream is encrypted (DRM). Without its key a decoder gives noise, or nothing."""
+
+    kind = "encrypted"
 
 
 class LimitError(VideoError):

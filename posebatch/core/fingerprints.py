@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from posebatch.core.settings import EstimatorSettings, Settings
+from posebatch.core.settings import EstimatorSettings, SamplingSettings, Settings
 
 PIPELINE_VERSION: Final = 1
 """Raise it whenever a change of the code changes published rows, so that older results are recomputed."""
@@ -30,9 +30,17 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
         "detector": detector_identity,
         "pose": pose_identity,
         "estimator": estimator,
-        "sampling": dataclasses.asdict(settings.sampling),
+        "sampling": sampling_identity(settings.sampling),
     }
     return _digest(identity)
+
+
+def sampling_identity(sampling: SamplingSettings) -> dict[str, Any]:
+    """The sampling settings as fingerprints and tables state them: without the track, where that is the default one."""
+    values = dataclasses.asdict(sampling)
+    if sampling.video_track == SamplingSettings.video_track:
+        del values["video_track"]
+    return values
 
 
 def preview_fingerprint(settings: Settings) -> str:

@@ -27,8 +27,8 @@ class DecodeReport:
     max_interval: int | None = None
     timestamps_repaired: int = 0
     """Frames whose time the stream states wrongly or not at all, sampled or not."""
-    size_changes: int = 0
-    """Sampled frames of another size than the frame before."""
+    frames_resized: int = 0
+    """Sampled frames of another stored size than the first frame, scaled to its size."""
 
     def __add__(self, other: DecodeReport) -> DecodeReport:
         """Statistics of two segments of one video together."""
@@ -41,7 +41,7 @@ class DecodeReport:
             _min_known(self.min_interval, other.min_interval),
             _max_known(self.max_interval, other.max_interval),
             self.timestamps_repaired + other.timestamps_repaired,
-            self.size_changes + other.size_changes,
+            self.frames_resized + other.frames_resized,
         )
 
 
@@ -124,8 +124,8 @@ class VideoRecord:
     frames_processed: int = 0
     timestamps_repaired: int = 0
     """Frames whose time is not the one that the stream states, sampled or not."""
-    size_changes: int = 0
-    """Sampled frames of another size than the frame before."""
+    frames_resized: int = 0
+    """Sampled frames of another stored size than the first frame, scaled to its size."""
     persons: int = 0
     detector: str = ""
     """Identity of the detector: name and SHA-256 of its weights."""

@@ -108,6 +108,12 @@ class SamplingSettings:
 
     stride: int = option(1, "process every N-th frame", low=1, metavar="N")
     fps: float | None = option(None, "process F frames per second of video, instead of --stride", low=1e-6, metavar="F")
+    video_track: str = option(
+        "default",
+        "track to process in a file with several: a number as `videos.tracks_in_file` lists it, the largest, or the "
+        "one that players show",
+        metavar="N|largest|default",
+    )
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,9 @@ class Settings:
             raise SettingsError(
                 f"stride {self.sampling.stride} and fps {self.sampling.fps:g} both choose frames: give one of them"
             )
+        track = self.sampling.video_track
+        if track not in ("default", "largest") and not track.isdecimal():
+            raise SettingsError(f"video_track must be default, largest or the number of a track, got {track!r}")
         workers = self.execution.workers
         if workers != "auto" and not (workers.isdecimal() and int(workers) > 0):
             raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")

@@ -51,10 +51,12 @@ class VideoInfo:
     coded_width: int = 0
     """Stored width, pixels, before rotation; 0 if an earlier version published the video."""
     coded_height: int = 0
-    track: int = 0
-    """Number of the decoded track among all streams of the file, from 0."""
+    track: int | None = None
+    """Number of the decoded track among all streams of the file, from 0; None if an earlier version published it."""
     tracks_in_file: tuple[str, ...] = ()
     """All video tracks, as in ``1: h264 640x480, 25 fps``."""
+    matrix_ignored: bool = False
+    """The display matrix is none of the eight orientations: the nearest one was applied."""
 
 
 @dataclass(frozen=True)

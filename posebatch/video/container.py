@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from posebatch.core.errors import DamagedVideoError, NotAVideoError, NoVideoStreamError
 from posebatch.video.limits import Limits
+from posebatch.video.tracks import VideoTrack, choose_track
 
 CONTAINER_FORMATS: Final = "asf,avi,dv,flv,matroska,mov,mpeg,mpegts,mxf,ogg"
 """The demuxers that may open an input. Playlists (HLS, DASH, concat) are left out, because they make FFmpeg open other
@@ -54,6 +55,8 @@ class OpenVideo:
     limits: Limits
     on_frame: Callable[[], None]
     """Called after each decoded frame, as a heartbeat."""
+    tracks: tuple[VideoTrack, ...]
+    """All video tracks of the file."""
 
     @property
     def name(self) -> str:
@@ -92,9 +95,13 @@ class OpenVideo:
 
 @contextlib.contextmanager
 def open_video(
-    file: IO[bytes], limits: Limits, accelerator: HWAccel | None = None, on_frame: Callable[[], None] = do_nothing
+    file: IO[bytes],
+    limits: Limits,
+    accelerator: HWAccel | None = None,
+    on_frame: Callable[[], None] = do_nothing,
+    video_track: str = "default",
 ) -> Iterator[OpenVideo]:
-    """Open a container and its main video stream; the ``accelerator`` decodes it, if there is one.
+    """Open a container and one video track, see `choose_track`; the ``accelerator`` decodes it, if there is one.
 
     ``on_frame`` is called after each decoded frame. Raises `NotAVideoError`, `NoVideoStreamError`, `DamagedVideoError`
     or `LimitError`. With an accelerator, errors of FFmpeg pass: the caller tries again without one.
@@ -114,11 +121,11 @@ def open_video(
         raise _open_error(error, limits) from error
     with container:
         limits.check_streams(len(container.streams))
-        stream = _video_stream(container, limits.name)
+        stream, tracks = _video_stream(container, limits.name, video_track)
         limits.check_index(len(stream.index_entries), size)
         stream.codec_context.options = limits.decoder_options
         try:
-            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame)
+            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame, tracks)
         finally:
             # Waits for the decoder's threads without holding the GIL. PyAV frees a decoder while it holds the GIL, and
             # a decoder thread that meets damage needs the GIL to log that: both would wait for ever.
@@ -177,19 +184,37 @@ def _open_error(error: av.error.FFmpegError, limits: Limits) -> NotAVideoError |
     return NotAVideoError(f"{name}: not a video in a format that is read ({reason})")
 
 
-def _video_stream(container: av.container.InputContainer, name: str) -> VideoStream:
-    """The first stream that is a video, and not a cover picture; the demuxer skips all others."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not streams:
+def _video_stream(
+    container: av.container.InputContainer, name: str, video_track: str
+) -> tuple[VideoStream, tuple[VideoTrack, ...]]:
+    """The stream of the chosen track, and all video tracks; the demuxer skips all other streams."""
+    tracks = tuple(_track_of(stream) for stream in container.streams.video)
+    chosen = choose_track(tracks, video_track, name)
+    if chosen is None:
         types = {"cover picture" if stream.type == "video" else stream.type for stream in container.streams}
         kinds = ", ".join(sorted(types)) or "nothing"
         raise NoVideoStreamError(f"{name}: no video stream in it, only {kinds}")
     for stream in container.streams:
-        if stream.index != streams[0].index:
+        if stream.index != chosen.number:
             stream.discard = Discard.all
-    if streams[0].codec_context is None:
+    stream = next(stream for stream in container.streams.video if stream.index == chosen.number)
+    if stream.codec_context is None:
         raise DamagedVideoError(f"{name}: no decoder for its video codec")
-    return streams[0]
+    return stream, tracks
+
+
+def _track_of(stream: VideoStream) -> VideoTrack:
+    context, rate = stream.codec_context, stream.average_rate
+    return VideoTrack(
+        number=stream.index,
+        codec=context.name if context is not None else "unknown codec",
+        width=context.width if context is not None else 0,
+        height=context.height if context is not None else 0,
+        rate=round(float(rate), 3) if rate else 0.0,
+        frames=stream.frames,
+        is_default=bool(stream.disposition & Disposition.default),
+        is_cover=bool(stream.disposition & Disposition.attached_pic),
+    )
 
 
 def _time_base(stream: VideoStream, name: str) -> Fraction:

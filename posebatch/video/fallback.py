@@ -11,7 +11,7 @@ from av.codec.context import ThreadType
 
 from posebatch.core.errors import StorageError
 from posebatch.core.records import DecodeReport
-from posebatch.core.videos import Segment
+from posebatch.core.videos import Segment, VideoInfo
 from posebatch.video.container import open_video
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.full_decode import DecodedFrame, FullDecode
@@ -24,6 +24,10 @@ from posebatch.video.sparse_decode import SparseDecode
 THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1"})
 """Codecs that several threads may decode. In other codecs FFmpeg's threads hide damage (VP8, MJPEG, MPEG-2, MPEG-4), or
 crash at it (VP9)."""
+
+
+MAX_FRAMES_HELD_ON_GPU: Final = 4
+"""Frames that may wait for their timestamps in the memory of NVDEC, which has few surfaces."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,18 @@ class SampledFrames:
     """
 
     def __init__(
-        self, file: IO[bytes], limits: Limits, segment: Segment, codec: str, sampler: Sampler, options: DecodeOptions
+        self,
+        file: IO[bytes],
+        limits: Limits,
+        segment: Segment,
+        info: VideoInfo,
+        sampler: Sampler,
+        options: DecodeOptions,
     ) -> None:
         self._file, self._limits, self._segment = file, limits, segment
-        self._codec, self._sampler, self._options = codec, sampler, options
-        self._threads = options.threads if codec in THREADED_CODECS else 1
+        self._codec, self._sampler, self._options = info.codec, sampler, options
+        self._track = "default" if info.track is None else str(info.track)
+        self._threads = options.threads if info.codec in THREADED_CODECS else 1
         self._decodes: list[FullDecode | SparseDecode] = []  # one for each strategy so far
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -88,7 +99,7 @@ class SampledFrames:
 
     def _decode(self, strategy: _Strategy) -> Iterator[DecodedFrame]:
         accelerator = nvdec() if strategy.on_gpu else None
-        with open_video(self._file, self._limits, accelerator, self._options.on_frame) as video:
+        with open_video(self._file, self._limits, accelerator, self._options.on_frame, self._track) as video:
             context = video.stream.codec_context
             if strategy.threads > 1:
                 context.options = context.options | {"err_detect": "explode"}
@@ -99,7 +110,8 @@ class SampledFrames:
                 decode = SparseDecode(video, self._segment, self._sampler)
             else:
                 stop_at_damage = strategy.on_gpu or strategy.threads > 1
-                decode = FullDecode(video, self._segment, self._sampler, stop_at_damage)
+                held = MAX_FRAMES_HELD_ON_GPU if strategy.on_gpu else None
+                decode = FullDecode(video, self._segment, self._sampler, stop_at_damage, held)
             self._decodes.append(decode)
             yield from decode
 

@@ -43,6 +43,31 @@ class Orientation:
             return cls(True, c < 0, b < 0)
         return None
 
+    @classmethod
+    def nearest(cls, matrix: bytes) -> Orientation:
+        """The orientation that comes nearest to a display matrix."""
+        a, b, _, c, d, *_ = (np.frombuffer(matrix, np.int32) / FIXED_POINT).tolist()
+        transposed = abs(b) + abs(c) > abs(a) + abs(d)
+        return cls(True, c < 0, b < 0) if transposed else cls(False, a < 0, d < 0)
+
+    @classmethod
+    def of_rotation(cls, degrees: int, mirrored: bool = False) -> Orientation:
+        """The orientation with this `rotation`, mirrored left to right after it or not."""
+        turned = {0: cls(), 90: cls(True, True, False), 180: cls(False, True, True), 270: cls(True, False, True)}
+        base = turned[degrees % 360]
+        return cls(base.transposed, base.mirrored_x != mirrored, base.mirrored_y)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether left and right of the stored picture are exchanged in the displayed one."""
+        return self.quarter_turns is None
+
+    @property
+    def rotation(self) -> int:
+        """Clockwise rotation for display, degrees; of a mirrored picture before it is mirrored left to right."""
+        unmirrored = Orientation(self.transposed, self.mirrored_x != self.is_mirrored, self.mirrored_y)
+        return -90 * (unmirrored.quarter_turns or 0) % 360
+
     @property
     def quarter_turns(self) -> int | None:
         """Counter-clockwise quarter turns, as `numpy.rot90` counts them; None for a mirrored picture."""

@@ -10,7 +10,7 @@ import av.error
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from posebatch.core.errors import IndexDisagreesError
+from posebatch.core.errors import EncryptedVideoError, IndexDisagreesError
 from posebatch.core.videos import Segment
 from posebatch.video.container import INDEXED_FORMATS, OpenVideo
 
@@ -136,6 +136,8 @@ class SegmentPackets:
                 for packet in self._video.container.demux(self._video.stream):
                     packets_read += 1
                     self._video.limits.check_frames(packets_read // 2)  # some packets hold no frame, but not half
+                    if packet.has_sidedata("encryption_info"):
+                        raise EncryptedVideoError(f"{self._video.name}: its video is encrypted (DRM)")
                     if packet.size:  # the last packet is empty and only flushes the decoder
                         failures = 0
                         yield packet

@@ -10,12 +10,13 @@ from typing import IO, Final
 import av
 import av.error
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from posebatch.core.errors import DamagedVideoError
 from posebatch.core.settings import LimitSettings
 from posebatch.core.videos import Segment, VideoInfo, VideoPlan
 from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, keyframes, open_video
-from posebatch.video.frame_images import quarter_turns
+from posebatch.video.frame_images import orientation_of
 from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packets import SegmentPackets
 
@@ -23,11 +24,25 @@ AV_TICK: Final = Fraction(1, av.time_base)
 """Seconds per tick of a container's own duration."""
 
 
+MAX_ASPECT_RATIO: Final = 10
+"""A more extreme shape of pixels is an error of the header."""
+
+
+MIN_BYTES_PER_SECOND: Final = 500
+"""A video of fewer bytes a second has a wrong duration. Stills of 320x240 take more."""
+
+
 MAX_PROBE_PACKETS: Final = 1000
 """Packets in which the probe looks for a first frame that can be decoded."""
 
 
-def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSettings = DEFAULT_LIMITS) -> VideoPlan:
+def probe(
+    file: IO[bytes],
+    name: str,
+    segment_seconds: float,
+    limits: LimitSettings = DEFAULT_LIMITS,
+    video_track: str = "default",
+) -> VideoPlan:
     """Read a video's header and first frame, and cut it at keyframes into segments of about ``segment_seconds``.
 
     Reads only the header and the first frames. Raises `NotAVideoError`, `NoVideoStreamError`, `LimitError` or
@@ -36,35 +51,48 @@ def probe(file: IO[bytes], name: str, segment_seconds: float, limits: LimitSetti
         with open("clip.mp4", "rb") as file:
             plan = probe(file, "clip.mp4", segment_seconds=60)
     """
-    with open_video(file, Limits(name, limits)) as video:
+    with open_video(file, Limits(name, limits), video_track=video_track) as video:
         stream, tick = video.stream, video.time_base
         duration_s = _duration_in_header(video)
         segments = _segments(video, segment_seconds)
         frame = _first_frame(video)
-        rotation = -quarter_turns(frame) % 4 * 90
-        width, height = (frame.width, frame.height)[:: -1 if rotation in (90, 270) else 1]
+        orientation, matrix_fits = orientation_of(frame)
+        aspect_ratio = _sample_aspect_ratio(stream)
+        width, height = max(1, round(frame.width * aspect_ratio)), frame.height
+        video.limits.check_picture(width, height)
+        if orientation.transposed:
+            width, height = height, width
         rate = stream.average_rate
         info = VideoInfo(
             codec=stream.codec_context.codec.canonical_name,
             pixel_format=frame.format.name,
             width=width,
             height=height,
-            rotation=rotation,
+            rotation=orientation.rotation,
             time_base=tick,
             start_pts=0 if video.format in UNTIMED_FORMATS else (frame.pts or 0),
             duration_s=duration_s,
             avg_fps=float(rate) if rate else 0.0,
             frames_in_header=stream.frames,
+            mirrored=orientation.is_mirrored,
+            sample_aspect_ratio=aspect_ratio,
+            coded_width=frame.width,
+            coded_height=frame.height,
+            track=stream.index,
+            tracks_in_file=tuple(map(str, video.tracks)),
+            matrix_ignored=not matrix_fits,
         )
         return VideoPlan(info, segments)
 
 
-def lead_in_candidates(file: IO[bytes], limits: Limits, segment: Segment, frame_index: int) -> list[Segment]:
+def lead_in_candidates(
+    file: IO[bytes], limits: Limits, segment: Segment, frame_index: int, video_track: str = "default"
+) -> list[Segment]:
     """Segments that end at ``segment`` and may contain frame ``frame_index``: one per earlier keyframe, nearest first.
 
     The last one begins at the beginning of the video.
     """
-    with open_video(file, limits) as video:
+    with open_video(file, limits, video_track=video_track) as video:
         starts = [(first, dts) for first, dts in keyframes(video.stream.index_entries) if first <= frame_index]
     return [
         Segment(segment.index, first, segment.first_packet - first, dts if first else None, segment.start_dts)
@@ -73,11 +101,23 @@ def lead_in_candidates(file: IO[bytes], limits: Limits, segment: Segment, frame_
     ]
 
 
+def _sample_aspect_ratio(stream: VideoStream) -> Fraction:
+    """Width of a stored pixel relative to its height; 1 where the stream states none, or nonsense."""
+    stated = stream.sample_aspect_ratio
+    return stated if stated and 1 / MAX_ASPECT_RATIO <= stated <= MAX_ASPECT_RATIO else Fraction(1)
+
+
 def _duration_in_header(video: OpenVideo) -> float:
-    """The video's duration by its header, seconds; 0 without one. Raises `LimitError` for one beyond the limits."""
+    """The video's duration by its header, seconds; 0 without one. Raises `LimitError` for one beyond the limits.
+
+    A container without an index takes its duration from its timestamps, of which one may be wrong. So a duration that
+    the size of the file cannot fill counts as unknown.
+    """
     stream, tick = video.stream, video.time_base
     duration, tick = (stream.duration, tick) if stream.duration else (video.container.duration or 0, AV_TICK)
     video.limits.check_frames(stream.frames)
+    if video.format not in INDEXED_FORMATS and video.container.size < MIN_BYTES_PER_SECOND * duration * tick:
+        return 0.0
     video.limits.check_time(duration, tick)
     return max(0.0, float(duration * tick))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import IO, Final
 
@@ -20,6 +21,7 @@ from posebatch.video.frame_numbers import Sampler
 from posebatch.video.full_decode import DecodedFrame
 from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
+from posebatch.video.orientation import Orientation
 from posebatch.video.probe import lead_in_candidates
 
 MAX_BATCH_PIXELS: Final = 300_000_000
@@ -49,6 +51,9 @@ class SegmentDecoder:
         self.name, self.info = name, info
         self._file, self._segment, self._options = file, segment, options
         self._limits = Limits(name, options.limits)
+        orientation = Orientation.of_rotation(info.rotation, info.mirrored)
+        self._format = replace(options.frame_format, size_wh=(info.width, info.height), orientation=orientation)
+        self._frames_resized = 0
         self.report, self.seconds, self.frames_out = DecodeReport(), 0.0, 0
 
     def __iter__(self) -> Generator[FrameBatch, None, None]:
@@ -69,7 +74,7 @@ class SegmentDecoder:
             lead_in = self._lead_in(first.record.frame_index, sampled.first_index)
             yield from self._batched(lead_in, lead_in=True)
             yield from self._batched(chain([first], frames))
-        self.report = sampled.report()
+        self.report = replace(sampled.report(), frames_resized=self._frames_resized)
         self.frames_out = sampled.frames_out
 
     def _lead_in(self, first_sampled: int, first_own: int) -> Iterator[DecodedFrame]:
@@ -82,7 +87,7 @@ class SegmentDecoder:
         latest = first_own - 1 if sampling.fps is not None else first_sampled - sampling.stride
         if latest < group_start:
             return
-        for candidate in lead_in_candidates(self._file, self._limits, self._segment, group_start):
+        for candidate in lead_in_candidates(self._file, self._limits, self._segment, group_start, self._track):
             sampled = self._sampled_frames(candidate)
             frames = iter(sampled)
             first = next(frames, None)
@@ -93,16 +98,20 @@ class SegmentDecoder:
                         yield frame
                 return
 
+    @property
+    def _track(self) -> str:
+        return "default" if self.info.track is None else str(self.info.track)
+
     def _sampled_frames(self, segment: Segment) -> SampledFrames:
         sampler = Sampler.of(self._options.sampling, self.info)
-        return SampledFrames(self._file, self._limits, segment, self.info.codec, sampler, self._options)
+        return SampledFrames(self._file, self._limits, segment, self.info, sampler, self._options)
 
     def _batched(self, frames: Iterable[DecodedFrame], lead_in: bool = False) -> Iterator[FrameBatch]:
         """Batches of frames with one `FrameFormat.batch_key`.
 
         A batch is full with ``options.batch_frames`` frames, or with more than `MAX_BATCH_PIXELS`.
         """
-        batch_key = self._options.frame_format.batch_key
+        batch_key, info = self._format.batch_key, self.info
         records: list[FrameRecord] = []
         pictures: list[VideoFrame] = []  # of those records whose frame came out
         for frame in frames:
@@ -112,6 +121,11 @@ class SegmentDecoder:
                     yield self._batch(records, pictures, lead_in)
                     records, pictures = [], []
                 pictures.append(picture)
+                is_resized = info.coded_width and (picture.width, picture.height) != (
+                    info.coded_width,
+                    info.coded_height,
+                )
+                self._frames_resized += bool(is_resized and not lead_in)
             records.append(frame.record)
             pixels = sum(picture.width * picture.height for picture in pictures)
             if len(records) == self._options.batch_frames or pixels > MAX_BATCH_PIXELS:
@@ -122,7 +136,7 @@ class SegmentDecoder:
 
     def _batch(self, records: list[FrameRecord], pictures: list[VideoFrame], lead_in: bool) -> FrameBatch:
         try:
-            images = self._options.frame_format.pack(pictures)
+            images = self._format.pack(pictures)
         except av.error.FFmpegError as error:
             raise DamagedVideoError(f"{self.name}: its frames cannot be converted ({error.strerror})") from error
         return FrameBatch(tuple(records), images, lead_in)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from posebatch.core.errors import InputError
+from posebatch.core.errors import NoVideoStreamError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def choose_track(tracks: Sequence[VideoTrack], wanted: str, name: str) -> VideoT
     """The track to decode; None when there is none but attached pictures.
 
     ``wanted`` is ``default``, ``largest``, or the number of a track. ``default``: no still beside a video, then the
-    tracks that the container marks, then the largest, then the first. Raises `InputError` for a number of no track.
+    tracks that the container marks, then the largest, then the first. Raises `NoVideoStreamError` for a number of no
+    track.
     """
     if wanted.isdecimal():
         return _numbered(tracks, int(wanted), name)
@@ -52,4 +53,4 @@ def _numbered(tracks: Sequence[VideoTrack], number: int, name: str) -> VideoTrac
         if track.number == number:
             return track
     known = "; ".join(map(str, tracks)) or "none"
-    raise InputError(f"{name}: no video track {number} (--video-track); the tracks are {known}")
+    raise NoVideoStreamError(f"{name}: no video track {number} (--video-track); the tracks are {known}")

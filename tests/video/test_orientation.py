@@ -35,6 +35,13 @@ def test_quarter_turns_are_those_of_numpy(entries):
         assert np.rot90(PICTURE, turns).tolist() == orientation.displayed(PICTURE).tolist()
 
 
+@pytest.mark.parametrize("entries", EIGHT)
+def test_orientation_follows_from_rotation_and_mirroring(entries):
+    orientation = Orientation.of_matrix(matrix(*entries))
+    assert Orientation.of_rotation(orientation.rotation, orientation.is_mirrored) == orientation
+    assert Orientation.nearest(matrix(*entries)) == orientation
+
+
 @pytest.mark.parametrize("entries", [(2, 0, 0, 2), (0.7, 0.7, -0.7, 0.7), (1, 0.2, 0, 1), (0, 0, 0, 0)])
 def test_orientation_of_other_matrices_is_none(entries):
     assert Orientation.of_matrix(matrix(*entries)) is None

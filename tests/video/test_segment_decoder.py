@@ -309,17 +309,17 @@ def test_batch_holds_at_most_batch_frames_in_order(batch_frames: int) -> None:
     assert Decoded().add(batches).indices == list(range(30))
 
 
-def test_batch_ends_where_the_frame_size_changes() -> None:
+def test_frames_of_another_size_are_scaled_to_that_of_the_first() -> None:
     small = video_bytes(frames=10, container="mpegts")
     large = video_bytes(frames=10, container="mpegts", size=(192, 112), pts=tuple(range(10, 20)), first_number=10)
     plan = plan_of(small + large)
-    batches, _ = batches_of(small + large, plan, plan.segments[0], batch_frames=8)
+    batches, report = batches_of(small + large, plan, plan.segments[0], batch_frames=8)
     assert [(len(batch.records), batch.images.shape[1:3]) for batch in batches] == [
         (8, (96, 128)),
-        (2, (96, 128)),
-        (8, (112, 192)),
-        (2, (112, 192)),
+        (8, (96, 128)),
+        (4, (96, 128)),
     ]
+    assert report.frames_resized == 10
     assert [frame_number(image) for batch in batches for image in batch.images] == list(range(20))
 
 

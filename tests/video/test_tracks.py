@@ -1,6 +1,6 @@
 import pytest
 
-from posebatch.core.errors import InputError
+from posebatch.core.errors import NoVideoStreamError
 from posebatch.video.tracks import VideoTrack, choose_track
 
 
@@ -31,5 +31,7 @@ def test_choose_track(tracks, wanted, chosen):
 
 
 def test_choose_track_names_the_tracks_that_there_are():
-    with pytest.raises(InputError, match=r"clip.mp4: no video track 7 .*; the tracks are 0: h264 640x480, 25 fps"):
+    with pytest.raises(
+        NoVideoStreamError, match=r"clip.mp4: no video track 7 .*; the tracks are 0: h264 640x480, 25 fps"
+    ):
         choose_track([track(0)], "7", "clip.mp4")

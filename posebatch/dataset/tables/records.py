@@ -37,7 +37,7 @@ def record_to_row(record: VideoRecord) -> dict[str, Any]:
         "frames_decoded": record.frames_decoded,
         "frames_processed": record.frames_processed,
         "timestamps_repaired": record.timestamps_repaired,
-        "size_changes": record.size_changes,
+        "frames_resized": record.frames_resized,
         "persons": record.persons,
         "detector": record.detector,
         "pose": record.pose,
@@ -70,7 +70,7 @@ def record_from_row(row: Mapping[str, Any]) -> VideoRecord:
         frames_decoded=row["frames_decoded"],
         frames_processed=row["frames_processed"],
         timestamps_repaired=row.get("timestamps_repaired") or 0,
-        size_changes=row.get("size_changes") or 0,
+        frames_resized=row.get("frames_resized") or 0,
         persons=row["persons"],
         detector=row["detector"],
         pose=row["pose"],
@@ -134,7 +134,7 @@ def _info_from_row(row: Mapping[str, Any]) -> VideoInfo:
         sample_aspect_ratio=Fraction(row.get("sample_aspect_ratio") or 1),
         coded_width=row.get("coded_width") or 0,
         coded_height=row.get("coded_height") or 0,
-        track=row.get("track") or 0,
+        track=row.get("track"),
         tracks_in_file=tuple(filter(None, (row.get("tracks_in_file") or "").split("; "))),
     )
 

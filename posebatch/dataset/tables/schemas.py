@@ -113,7 +113,7 @@ VIDEOS_SCHEMA: Final = pa.schema(
         pa.field("frames_decoded", pa.int64()),
         pa.field("frames_processed", pa.int64()),
         pa.field("timestamps_repaired", pa.int64()),
-        pa.field("size_changes", pa.int64()),
+        pa.field("frames_resized", pa.int64()),
         pa.field("persons", pa.int64()),
         pa.field("detector", pa.string()),
         pa.field("pose", pa.string()),
@@ -135,7 +135,7 @@ VIDEOS_SCHEMA: Final = pa.schema(
 
 _SINCE_VERSION_3: Final = (
     *("mirrored", "sample_aspect_ratio", "coded_width", "coded_height", "track", "tracks_in_file"),
-    *("timestamps_repaired", "size_changes", "time_status"),
+    *("timestamps_repaired", "frames_resized", "time_status"),
 )
 
 

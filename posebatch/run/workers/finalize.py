@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import TypeAlias
 
 from posebatch.core.errors import StorageUnavailableError
+from posebatch.core.fingerprints import sampling_identity
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
@@ -91,7 +92,10 @@ def _write_tables(
 ) -> Totals:
     """Write both tables in one pass over the staged segments."""
     info = task.plan.info
-    sampling, models = asdict(context.settings.sampling), {"detector": context.detector, "pose": context.pose}
+    sampling, models = (
+        sampling_identity(context.settings.sampling),
+        {"detector": context.detector, "pose": context.pose},
+    )
     metadata = provenance(task.video, info, sampling, models, context.data_fingerprint)
     (poses_rows, poses_schema), (frames_rows, frames_schema) = DATA_TABLES[POSES.kind], DATA_TABLES[FRAMES.kind]
     decode, seconds, device = DecodeReport(), StageSeconds(), ""
@@ -144,16 +148,20 @@ def _record(
         etag=task.video.etag,
         size_bytes=task.video.size_bytes,
         last_modified=task.video.last_modified,
-        status="partial" if decode.frames_damaged or decode.ends_early else "ok",
+        status="partial" if decode.frames_damaged or decode.ends_early or info.matrix_ignored else "ok",
         error_kind=error_kind,
         error=error,
         attempts=task.attempts,
-        info=replace(info, avg_fps=(presented - 1) / span_s if span_s else info.avg_fps),
+        info=replace(
+            info,
+            avg_fps=(presented - 1) / span_s if span_s else info.avg_fps,
+            duration_s=info.duration_s or span_s,
+        ),
         is_vfr=_is_vfr(decode, presented),
         frames_decoded=decode.frames_decoded,
         frames_processed=totals.frames_processed,
         timestamps_repaired=decode.timestamps_repaired,
-        size_changes=decode.size_changes,
+        frames_resized=decode.frames_resized,
         persons=totals.persons,
         detector=context.detector,
         pose=context.pose,
@@ -175,6 +183,8 @@ def _problem(task: FinalizeTask, totals: Totals) -> tuple[str | None, str | None
         in_header = task.plan.info.frames_in_header
         promised = f", {in_header} promised by its header" if in_header else ""
         problems.append(f"the file ends early: {decode.frames_decoded} frames decoded{promised}")
+    if task.plan.info.matrix_ignored:
+        problems.append("its display matrix shears or zooms the picture, which was not done")
     if problems:
         return "damaged", f"{task.video.uri}: {'; '.join(problems)}"
     return ("preview", task.preview.error) if task.preview and task.preview.error else (None, None)

@@ -43,7 +43,13 @@ def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
     """Open a video, plan its segments, and look which of them are staged already."""
     video = relist(task.video, context.endpoint_url) if task.relist else task.video
     with open_source(video.uri, video.etag, context.endpoint_url) as file:
-        plan = probe(file, video.uri, context.settings.execution.segment_seconds, context.settings.limits)
+        plan = probe(
+            file,
+            video.uri,
+            context.settings.execution.segment_seconds,
+            context.settings.limits,
+            context.settings.sampling.video_track,
+        )
     staging = context.staging(video)
     keys = staging.staged_keys()
     staged = frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
