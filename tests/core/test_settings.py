@@ -42,7 +42,7 @@ DOCUMENTED = {
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
-    *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles"),
+    *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
 }
 
 
@@ -64,6 +64,7 @@ def another(item: Option) -> typing.Any:
 SPECIAL: dict[str, typing.Any] = {
     "workers": "3",
     "tiles": "2x4",
+    "video_track": "largest",
     "preview": ["gif"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],

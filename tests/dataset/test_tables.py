@@ -197,6 +197,7 @@ FRAMES_COLUMNS = [
     "time_s:double",
     "is_keyframe:bool",
     "status:string",
+    "time_status:string",
     "num_persons:int32",
 ]
 VIDEOS_COLUMNS = [
@@ -211,6 +212,7 @@ VIDEOS_COLUMNS = [
     "width",
     "height",
     "rotation",
+    *("mirrored", "sample_aspect_ratio", "coded_width", "coded_height", "track", "tracks_in_file"),
     "codec",
     "pixel_format",
     "time_base",
@@ -221,6 +223,7 @@ VIDEOS_COLUMNS = [
     "frames_in_header",
     "frames_decoded",
     "frames_processed",
+    *("timestamps_repaired", "frames_resized"),
     "persons",
     "detector",
     "pose",
@@ -265,7 +268,7 @@ def test_published_files_have_schema_and_metadata(kind, counts):
     assert json.loads(metadata.pop("posebatch.units"))["time_s"] == "seconds"
     assert "displayed frame" in metadata.pop("posebatch.coordinates")
     assert metadata == {
-        "posebatch.schema_version": "2",
+        "posebatch.schema_version": "3",
         "posebatch.video": VIDEO.uri,
         "posebatch.etag": "etag-1",
         "posebatch.settings_fingerprint": "abc",
@@ -296,9 +299,9 @@ def test_poses_table_has_a_row_per_person():
 def test_frames_table_has_a_row_per_frame():
     table = frames_table([frame(0, 2), frame(1, 0, "missing"), frame(12, 1)], "a.mp4", Fraction(1, 512)).to_pandas()
     assert table.drop(columns="video").to_numpy().tolist() == [
-        [0, 0, 0.0, True, "ok", 2],
-        [1, 512, 1.0, False, "missing", 0],
-        [12, 6144, 12.0, True, "ok", 1],
+        [0, 0, 0.0, True, "ok", "ok", 2],
+        [1, 512, 1.0, False, "missing", "ok", 0],
+        [12, 6144, 12.0, True, "ok", "ok", 1],
     ]
 
 
@@ -427,10 +430,20 @@ EVERYTHING = VideoRecord(
     error_kind="damaged",
     error="3 frames",
     attempts=3,
-    info=VideoInfo("h264", "yuv420p", 64, 48, 90, TIME_BASE, 5, 4.0, 25.0, 100),
+    info=VideoInfo(
+        *("h264", "yuv420p", 64, 48, 90, TIME_BASE, 5, 4.0, 25.0, 100),
+        mirrored=True,
+        sample_aspect_ratio=Fraction(4, 3),
+        coded_width=48,
+        coded_height=48,
+        track=1,
+        tracks_in_file=("0: mjpeg 16x16", "1: h264 48x48, 25 fps"),
+    ),
     is_vfr=True,
     frames_decoded=4,
     frames_processed=6,
+    timestamps_repaired=2,
+    frames_resized=1,
     persons=7,
     detector="d@1",
     pose="p@1",
@@ -593,10 +606,11 @@ def test_check_frames_finds_gaps_and_duplicates(indices, stride, fps, problem):
     assert problem is None or problem in problems[0]
 
 
-def test_check_frames_finds_equal_pts():
-    frames = [replace(frame(i), record=FrameRecord(i, 5, False, "ok")) for i in range(2)]
+@pytest.mark.parametrize(("later", "found"), [(6, []), (5, []), (4, ["pts falls from one row to the next"])])
+def test_check_frames_finds_falling_pts(later, found):
+    frames = [replace(frame(i), record=FrameRecord(i, pts, False, "ok")) for i, pts in enumerate([5, later])]
     problems, _ = check_frames(parquet("frames", [frames], origin_of()), 2)
-    assert problems == ["pts does not rise from row to row"]
+    assert problems == found
 
 
 @pytest.mark.parametrize(

@@ -490,7 +490,7 @@ def test_verify_accepts_earlier_versions(full: LocalStore, columns):
 @pytest.mark.parametrize("deep", [False, True])
 def test_verify_refuses_a_later_version(full: LocalStore, deep: bool):
     full.put(A_RECORD, with_version(full.read(A_RECORD), schemas.SCHEMA_VERSION + 1))
-    with pytest.raises(NewerOutputError, match=rf"{A_RECORD}: written by a newer posebatch, as schema version 3"):
+    with pytest.raises(NewerOutputError, match=rf"{A_RECORD}: written by a newer posebatch, as schema version 4"):
         verify(full, deep)
 
 
@@ -499,4 +499,4 @@ def test_verify_reports_a_later_table_under_an_older_record(root: Path):
     store = LocalStore(root)
     rewrite(store, "poses", described("schema_version", str(schemas.SCHEMA_VERSION + 1)))
     (problem,) = verify(store).problems
-    assert problem.startswith(f"{A_POSES}: written by a newer posebatch, as schema version 3; this is posebatch ")
+    assert problem.startswith(f"{A_POSES}: written by a newer posebatch, as schema version 4; this is posebatch ")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from support.factories import video_bytes
 
@@ -126,3 +128,43 @@ def _remuxed(content: bytes, container: str, rate: int, samples: Callable[[bytes
                 output.mux(packet)
                 number += 1
     return buffer.getvalue()
+
+
+def two_tracks(still_frames: int) -> bytes:
+    """Track 0: a small MJPEG with so many frames; track 1: ten frames of H.264. Neither is marked as the default."""
+    buffer = io.BytesIO()
+    small = video_bytes(frames=still_frames, codec="mjpeg", container="mov", size=(64, 48), pixel_format="yuvj420p")
+    with (
+        av.open(buffer, "w", format="mov") as output,
+        av.open(io.BytesIO(small)) as first,
+        av.open(io.BytesIO(video_bytes(frames=10))) as second,
+    ):
+        sources = [file.streams.video[0] for file in (first, second)]
+        tracks = [output.add_stream_from_template(source) for source in sources]
+        for track in tracks:
+            track.disposition = Disposition(0)
+        for file, source, track in zip((first, second), sources, tracks, strict=True):
+            for packet in file.demux(source):
+                if packet.size:
+                    packet.stream = track
+                    output.mux(packet)
+    return buffer.getvalue()
+
+
+def with_display_matrix(content: bytes, entries: tuple[float, float, float, float]) -> bytes:
+    """An MP4 with another display matrix in its track header: x' = a x + c y, y' = b x + d y."""
+    a, b, c, d = (round(entry * 65536) for entry in entries)
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    upright = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    header = content.index(b"tkhd")
+    at = content.index(upright, header)
+    return content[:at] + matrix + content[at + len(matrix) :]
+
+
+def with_late_picture(content: bytes, entry: int) -> bytes:
+    """An MP4 in which one picture is .4 s late: the first from ``entry`` on with a composition offset (ctts)."""
+    at = content.index(b"ctts") + 12 + 8 * entry
+    while struct.unpack_from(">I", content, at)[0] != 1:
+        at += 8
+    count, offset = struct.unpack_from(">Ii", content, at)
+    return content[:at] + struct.pack(">Ii", count, offset + 5000) + content[at + 8 :]
