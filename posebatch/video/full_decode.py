@@ -38,6 +38,10 @@ COMPOSITION_OFFSET_FORMATS: Final = frozenset({"flv"})
 """Formats whose writers may leave out the offsets from decode times to presentation times."""
 
 
+DEEPLY_REORDERED_CODECS: Final = frozenset({"h264", "hevc", "av1", "vvc"})
+"""Codecs that reorder more than one frame. Older ones hold back one frame for B-frames, or none."""
+
+
 MAX_HELD_BYTES: Final = 256 << 20
 """Decoded frames that wait for their timestamps."""
 
@@ -89,10 +93,11 @@ class FullDecode:
     ) -> None:
         """More than ``max_held_frames`` frames held for their timestamps raise `NeedsFullDecodeError`."""
         self.packets = SegmentPackets(video, segment)
-        stream = video.stream
-        self._shows_picture = picture_test(
-            stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
-        )
+        stream, context = video.stream, video.stream.codec_context
+        codec = context.codec.canonical_name
+        # In AVI the slot of a "not coded" VOP may belong to a picture that was packed into the packet before.
+        is_packed = video.format in UNTIMED_FORMATS and codec == "mpeg4"
+        self._shows_picture = picture_test("" if is_packed else codec, context.extradata or b"")
         self._times: TimestampRepair[_Unplaced] = TimestampRepair(_window_frames(stream.width * stream.height))
         self._max_held_frames = max_held_frames
         self._repaired = 0
@@ -184,7 +189,7 @@ class FullDecode:
             return
         if logged_errors() != self._logged_errors:
             self._check_damage()
-        if not frames and pts is not None and self._untimed and not self._delays_frames:
+        if not frames and pts is not None and self._untimed and len(self._pending) > self._most_delayed_frames:
             self._pending.remove(pts)  # a packet that changes nothing: its slot shows no picture of its own
             heapq.heapify(self._pending)
         for frame in frames:
@@ -194,10 +199,12 @@ class FullDecode:
             yield from self._present(frame)
 
     @property
-    def _delays_frames(self) -> bool:
-        """Whether the decoder may give a frame later than with its own packet."""
+    def _most_delayed_frames(self) -> int:
+        """Frames that the decoder may hold back for reordering, in formats without presentation times."""
         context = self._video.stream.codec_context
-        return bool(context.has_b_frames) or context.thread_count != 1
+        if context.codec.canonical_name in DEEPLY_REORDERED_CODECS or context.thread_count != 1:
+            return MAX_PENDING_PACKETS
+        return int(context.has_b_frames)
 
     def _check_damage(self) -> None:
         """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
