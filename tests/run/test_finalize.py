@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +12,7 @@ from support.factories import staged_file
 from support.upkeep_factories import PLAN
 
 from posebatch.core.errors import ObjectNotFoundError
+from posebatch.core.fingerprints import sampling_identity
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport
 from posebatch.core.settings import settings_from
@@ -119,7 +119,9 @@ def test_tables_of_one_pass_are_those_written_alone(store: LoggingStore, persons
     ]
     frames = [frame for number in range(2) for frame in random_frames(number * each, each, persons)]
     models = {"detector": CONTEXT.detector, "pose": CONTEXT.pose}
-    metadata = provenance(VIDEO, PLAN.info, asdict(CONTEXT.settings.sampling), models, CONTEXT.data_fingerprint)
+    metadata = provenance(
+        VIDEO, PLAN.info, sampling_identity(CONTEXT.settings.sampling), models, CONTEXT.data_fingerprint
+    )
     for kind in TABLES:
         rows_of, schema = DATA_TABLES[kind]
         alone = io.BytesIO()
