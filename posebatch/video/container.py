@@ -172,16 +172,13 @@ def _open_error(error: av.error.FFmpegError, limits: Limits, head: bytes) -> Not
     if "max_streams" in _log_of(error):
         limits.check_streams(limits.settings.max_streams + 1)
     reason = _log_of(error) or error.strerror or "unknown data"
+    refused = re.match(r"\[([^]]+)\] Format not on whitelist", reason)
+    # the content comes first: FFmpeg's log is that of the whole process, and may be about another file
+    if described := describe(head, refused[1] if refused else "", name):
+        return NotAVideoError(f"{name}: {described}")
     if "moov" in reason:
         return DamagedVideoError(
             f"{name}: this MP4/MOV has no index (moov): the recording was not finished or the file was cut off"
-        )
-    refused = re.match(r"\[([^]]+)\] Format not on whitelist", reason)
-    if described := describe(head, refused[1] if refused else "", name):
-        return NotAVideoError(f"{name}: {described}")
-    if "whitelist" in reason or "hls" in reason:
-        return NotAVideoError(
-            f"{name}: a playlist or another format that is not read ({reason}); give the video itself"
         )
     return NotAVideoError(f"{name}: not a video in a format that is read ({reason})")
 

@@ -39,8 +39,9 @@ class Remedy:
         return self.command.format(**names) + self.note
 
 
-_ENCODE: Final = "-c:v libx264 -crf 12 -pix_fmt yuv420p {stem}.mp4"
-"""Copying a raw stream instead would save time, but FFmpeg's tools then lose its first frames or all its times."""
+_ENCODE: Final = "-fps_mode passthrough -c:v libx264 -crf 12 -pix_fmt yuv420p {stem}.mp4"
+"""Keeps every frame and, where there are times, these. Copying a raw stream would take less time, but FFmpeg's tools
+then lose its first frames or all its times."""
 
 
 _RAW: Final = Remedy(
@@ -85,8 +86,6 @@ _BY_DEMUXER: Final[Mapping[str, Remedy]] = {
     "apng": _ANIMATED_PNG,
     **_all("jpeg_pipe png_pipe", _COPIED_PICTURES),
 }
-_PLAYLISTS: Final = frozenset({"concat", "dash", "hls", "imf", "sdp"})
-
 
 _BY_EXTENSION: Final[Mapping[str, Remedy]] = {
     **_all(".264 .265 .266 .avc .h261 .h263 .h264 .h265 .hevc .m1v .m2v .mjpeg .mjpg .obu", _RAW),
@@ -100,16 +99,15 @@ _BY_EXTENSION: Final[Mapping[str, Remedy]] = {
 
 
 _FETCHED_WRONGLY: Final = "not the video itself; download it again"
+_PLAYLIST: Final = "a playlist, which names other files; give the videos themselves"
 _TEXTS: Final[Mapping[str, str]] = {
     r"version https://git-lfs\.github\.com/spec/": "a Git LFS pointer, not the video itself; `git lfs pull` fetches it",
     r"(/|[./\\]*\.git/)annex/objects/": "a git-annex pointer, not the video itself; `git annex get` fetches it",
     r"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)\b": f"an HTML page, as servers send on errors, {_FETCHED_WRONGLY}",
+    r"\s*(#EXTM3U|ffconcat version|file '|\[playlist\]|v=0\s+o=|(<\?xml[^>]*>\s*)?<(mpd|asx|smil)\b)": _PLAYLIST,
     r"\s*<\?xml[^>]*>\s*<Error>": f"an error message of an S3 store, {_FETCHED_WRONGLY}",
 }
 """Beginnings of texts that stand for a video, and what they are."""
-
-
-_PLAYLIST_TEXT: Final = re.compile(r"\s*(#EXTM3U|ffconcat version|\[playlist\]|<(asx|smil)\b)", re.IGNORECASE)
 
 
 _MAGIC: Final[Mapping[bytes, str]] = {
@@ -135,32 +133,30 @@ def describe(head: bytes, demuxer: str, name: str) -> str | None:
 
         describe(b"<!DOCTYPE html>", "", "clip.mp4")  # an HTML page, ...
     """
-    if demuxer in _PLAYLISTS:
+    text = _decoded_text(head)
+    if text is not None:
+        return _stand_in(text) or "a text, not a video"
+    if magic := next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None):
+        return magic
+    if not demuxer:
         return None
     remedy = _ANIMATED_WEBP if _is_animated_webp(head) else _BY_DEMUXER.get(demuxer)
     if remedy is None and demuxer.endswith("_pipe"):
         remedy = _OTHER_PICTURES
-    file = _plain(name)
     if remedy is not None:
-        return remedy.text(file)
-    text = _decoded_text(head)
-    if text is not None:
-        return _stand_in(text) or (None if _PLAYLIST_TEXT.match(text) else "a text, not a video")
-    magic = next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None)
-    if magic is None and demuxer:
-        return f"a file in the format {demuxer}, which is not read. If it is a video: {_OTHER_FORMAT.advice(file)}"
-    return magic
+        return remedy.text(_plain(name))
+    return f"a file in the format {demuxer}, which is not read. If it is a video: {_OTHER_FORMAT.advice(_plain(name))}"
 
 
 def other_content(head: bytes) -> str | None:
     """What a file is that merely shares its extension with videos: a text, or music. None for all others.
 
-    TypeScript is called ``.ts``, and Go's modules ``.mod``. A text that stands for a video, such as a Git LFS pointer
-    or an error page, is not among these.
+    TypeScript is called ``.ts``, and Go's modules ``.mod``. A text that stands for a video, such as a Git LFS pointer,
+    a playlist or an error page, is not among these.
     """
     text = _decoded_text(head)
     if text is not None:
-        return None if _stand_in(text) or _PLAYLIST_TEXT.match(text) else "a text"
+        return None if _stand_in(text) else "a text"
     return "music of a tracker" if _TRACKER_MUSIC.match(head, _TRACKER_OFFSET) else None
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -88,7 +88,7 @@ class InputListing:
     """The videos in the inputs, listed before any work begins."""
 
     videos: VideoList
-    passed_over: PassedOverFiles
+    passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
     """The other files. Each file of the inputs is either among these or a video."""
     warnings: tuple[str, ...] = ()
     """What readers of the output have to know about the folders of this archive."""
