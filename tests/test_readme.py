@@ -36,6 +36,7 @@ from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA
 from posebatch.dataset.verify import verify
 from posebatch.models.weights.listing import ModelRow, list_models
 from posebatch.models.weights.published import PUBLISHED_POSES
+from posebatch.run.planning.names import EXTENSIONS_BY_DEMUXER
 from posebatch.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +73,14 @@ def _meaning(item: Option) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def names_table() -> str:
+    rows = [
+        f"| `{demuxer}` | {' '.join(f'`{extension}`' for extension in extensions.split())} |"
+        for demuxer, extensions in EXTENSIONS_BY_DEMUXER.items()
+    ]
+    return "\n".join(["| FFmpeg's demuxer | names of videos |", "|---|---|", *rows])
 
 
 def models_table() -> str:
@@ -123,7 +132,7 @@ def paper_table() -> str:
 GENERATED: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"presets": presets_table},
     MODELS: {"models": models_table, "paper": paper_table},
-    OPTIONS: {"options": options_table},
+    OPTIONS: {"options": options_table, "names": names_table},
 }
 
 

@@ -84,7 +84,9 @@ def _schedule(
 ) -> RunOutcome:
     """Process the videos; the summary and the ledger are written however that ends."""
     context, videos = prepared.context, prepared.listing.videos
-    progress = Progress(Tally(videos_total=len(videos), bytes_total=videos.size_bytes))
+    listing = prepared.listing
+    tally = Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings)
+    progress = Progress(tally)
     outcome = None
     try:
         with _load_index(prepared, progress, stop) as index:

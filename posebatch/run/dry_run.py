@@ -15,6 +15,7 @@ from posebatch.core.videos import VideoPlan
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
 from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changed_networks
+from posebatch.run.planning.names import passed_over_by_content
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
 from posebatch.run.progress import duration_text
@@ -35,6 +36,7 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
     prepared = prepare(named, output, settings)
     store, context, index = prepared.store, prepared.context, prepared.load_index()
     counts = dict.fromkeys(Action, 0)
+    others = prepared.listing.passed_over
     seconds = frames = 0.0
     if index.notice:
         print(index.notice, file=sys.stderr)
@@ -46,11 +48,17 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
             for planned, probed in zip(batch, probes, strict=True):
                 video, decision = planned.video, planned.decision
                 counts[decision.action] += 1
+                if decision.action is Action.PASSED_OVER:
+                    others.add(passed_over_by_content(video, decision.reason))
                 reason = visible(decision.reason)
                 print(f"{decision.action.value:<11} {visible(video.uri)}  ({reason}){_probe_text(probed)}")
                 if isinstance(probed, VideoPlan):
                     seconds += probed.info.duration_s
                     frames += _frames_to_process(probed, settings)
+    for line in others.lines():
+        print(visible(line))
+    for warning in prepared.listing.warnings:
+        print(f"note: {visible(warning)}")
     print("\n" + ", ".join(f"{count} {action.value}" for action, count in counts.items() if count))
     print(f"{seconds / 3600:.2f} hours of video to do, {frames:.0f} frames; {_estimate(store, context, frames)}")
 

@@ -51,6 +51,9 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
         "pose": context.pose,
         "elapsed_s": round(elapsed_s, 3),
         **{name: value for name, value in vars(tally).items() if not name.startswith("bytes_")},
+        "videos_left": tally.videos_total - tally.videos_done,
+        "passed_over": tally.passed_over.rows(),
+        "files_total": tally.videos_total - tally.no_videos + tally.passed_over.files,
         "complaints": [vars(problem) for problem in outcome.problems] if outcome else [],
     }
 
@@ -66,6 +69,10 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
     if tally.frames_cut:
         most = settings.estimator.max_persons
         print(f"  cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}")
+    for line in tally.passed_over.lines():
+        print(f"  {visible(line)}")
+    for warning in tally.warnings:
+        print(f"  note: {visible(warning)}")
     for problem in outcome.problems:
         address = "" if problem.video in problem.reason else f"{problem.video}: "
         print(f"  {problem.status}: {visible(address + problem.reason)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from posebatch.core.redaction import visible
+from posebatch.run.planning.names import PassedOverFiles
 
 LINE_SECONDS = 0.3
 """Between two updates of the line on a terminal."""
@@ -23,7 +24,7 @@ class Tally:
     """The counts of a run so far. The names are those in ``summary.json``."""
 
     videos_total: int = 0
-    """Videos in the inputs."""
+    """Files with the name of a video in the inputs."""
     bytes_total: int = 0
     up_to_date: int = 0
     quarantined: int = 0
@@ -32,6 +33,8 @@ class Tally:
     """Among those published or up to date: damaged, and published in part."""
     failed: int = 0
     """In this run."""
+    no_videos: int = 0
+    """Among ``videos_total``: texts and the like, told by their content; passed over."""
     frames: int = 0
     """Frames processed in this run."""
     persons: int = 0
@@ -43,11 +46,15 @@ class Tally:
     """Bytes of videos, and of their segments, that need no work."""
     bytes_done: float = 0.0
     """Bytes of video processed in this run."""
+    passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
+    """All files that are passed over, by name or by content."""
+    warnings: tuple[str, ...] = ()
+    """What readers of the output have to know about the folders of the archive."""
 
     @property
     def videos_done(self) -> int:
-        """Videos with a commit record, or reported as failed."""
-        return self.up_to_date + self.quarantined + self.published + self.failed
+        """Videos with a commit record, or reported as failed, and files that turned out to be none."""
+        return self.up_to_date + self.quarantined + self.published + self.failed + self.no_videos
 
 
 class Progress:

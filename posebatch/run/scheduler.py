@@ -132,10 +132,7 @@ class Scheduler:
                 self._queue.add(ProbeTask(video))
 
     def _skip(self, skipped: SkippedVideos) -> None:
-        self._tally.up_to_date += skipped.up_to_date
-        self._tally.quarantined += skipped.quarantined
-        self._tally.partial += skipped.partial
-        self._tally.bytes_passed += skipped.size_bytes
+        skipped.count_in(self._tally)
         for planned in skipped.problems:
             if planned.decision.action is Action.QUARANTINED:
                 self._add_problem(planned.video, "failed before", planned.decision.reason)

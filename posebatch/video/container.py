@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from posebatch.core.errors import DamagedVideoError, NotAVideoError, NoVideoStreamError
+from posebatch.video.content import HEAD_BYTES, describe
 from posebatch.video.limits import Limits
 from posebatch.video.tracks import VideoTrack, choose_track
 
@@ -118,7 +120,8 @@ def open_video(
     except av.error.FFmpegError as error:
         if accelerator is not None:
             raise
-        raise _open_error(error, limits) from error
+        file.seek(0)
+        raise _open_error(error, limits, file.read(HEAD_BYTES)) from error
     with container:
         limits.check_streams(len(container.streams))
         stream, tracks = _video_stream(container, limits.name, video_track)
@@ -167,19 +170,22 @@ def _log_of(error: av.error.FFmpegError) -> str:
     return str(error).partition("last error log: ")[2].strip()
 
 
-def _open_error(error: av.error.FFmpegError, limits: Limits) -> NotAVideoError | DamagedVideoError:
-    """The error for a file that cannot be opened. Raises `LimitError` where FFmpeg stopped at a limit."""
+def _open_error(error: av.error.FFmpegError, limits: Limits, head: bytes) -> NotAVideoError | DamagedVideoError:
+    """The error for a file that cannot be opened and begins with ``head``.
+
+    Raises `LimitError` where FFmpeg stopped at a limit.
+    """
     name = limits.name
     if "max_streams" in _log_of(error):
         limits.check_streams(limits.settings.max_streams + 1)
     reason = _log_of(error) or error.strerror or "unknown data"
+    refused = re.match(r"\[([^]]+)\] Format not on whitelist", reason)
+    # the content comes first: FFmpeg's log is that of the whole process, and may be about another file
+    if described := describe(head, refused[1] if refused else "", name):
+        return NotAVideoError(f"{name}: {described}")
     if "moov" in reason:
         return DamagedVideoError(
             f"{name}: this MP4/MOV has no index (moov): the recording was not finished or the file was cut off"
-        )
-    if "whitelist" in reason or "hls" in reason:
-        return NotAVideoError(
-            f"{name}: a playlist or another format that is not read ({reason}); give the video itself"
         )
     return NotAVideoError(f"{name}: not a video in a format that is read ({reason})")
 

@@ -81,9 +81,7 @@ USAGE = [
         ["run", "in", "--output", "out", "--config", "none.yaml"], ["--config none.yaml"], id="no settings file"
     ),
     pytest.param(["run", "empty", "--output", "out"], ["no video in empty", ".mp4"], id="empty folder"),
-    pytest.param(
-        ["run", "notes", "--output", "out"], ["no video in notes; 1 other files are not named like"], id="other files"
-    ),
+    pytest.param(["run", "notes", "--output", "out"], ["no video in notes\n", "passed over: 1 file"], id="other files"),
     pytest.param(["run", "nowhere", "--output", "out"], ["nowhere: no such file or folder"], id="missing input"),
     pytest.param(["run", "gs://b/x", "--output", "out"], ["gs:// is not supported"], id="other store"),
     pytest.param(["run", "--inputs-from", "none.txt", "--output", "out"], ["--inputs-from none.txt"], id="no list"),
@@ -187,7 +185,7 @@ def test_plan_command_writes_nothing(archive: Path, capsys: pytest.CaptureFixtur
     lines = printed.splitlines()
     assert re.fullmatch(r"compute +\S+/in/a\.mp4  \(new\)  mpeg4 64x48, 1 s, 1 segments", lines[0])
     assert re.search(r"in/broken\.mp4", lines[1])
-    assert re.search(r"will fail: .*/in/broken\.mp4: not a video", lines[2])
+    assert re.search(r"will fail: .*/in/broken\.mp4: a text, not a video", lines[2])
     assert re.search(r"in/dt=1/b\.mov  \(new\)  mpeg4 64x48, 3 s, [23] segments", lines[3])
     assert "3 compute" in printed
     assert "36 frames" in printed

@@ -230,14 +230,14 @@ def test_listing_skips_appledouble_files(archive: Path, named: str, selection: S
     assert "%2E_a.mp4" not in paths
 
 
-def test_list_inputs_counts_videos_bytes_and_skipped_files(archive: Path) -> None:
+def test_list_inputs_counts_videos_bytes_and_other_files(archive: Path) -> None:
     inputs = parse_inputs([str(archive)])
     assert counts(list_inputs(inputs, ALL)) == (8, 10 + 20 + 6 + 1 + 2 + 3 + 4 + 8, 3)
     assert counts(list_inputs(inputs, SelectionSettings(include=("x.mp4",)))) == (2, 5, 9)
 
 
 def counts(listing: InputListing) -> tuple[int, int, int]:
-    return len(listing.videos), listing.videos.size_bytes, listing.skipped_files
+    return len(listing.videos), listing.videos.size_bytes, listing.passed_over.files
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000, 2500])
@@ -249,6 +249,26 @@ def test_video_list_returns_its_videos_in_order(count: int) -> None:
     assert (len(listed), listed.size_bytes) == (count, sum(range(count)))
     first, second = iter(listed), iter(listed)
     assert list(zip(first, second, strict=True)) == list(zip(videos, videos, strict=True))
+
+
+def test_file_of_several_inputs_is_counted_once(archive: Path) -> None:
+    for named, others in (
+        ([""], [".bin", ".txt", "._*"]),
+        (["", ""], [".bin", ".txt", "._*"]),
+        (["", "cam2"], [".bin", ".txt", "._*"]),
+        (["", "notes.txt"], [".bin", "._*"]),
+        (["notes.txt", "", "cam2/*.bin"], ["._*"]),
+        (["*.mp4", "notes.txt"], ["._*"]),
+    ):
+        listing = list_inputs(parse_inputs([f"{archive}/{name}" for name in named]), ALL)
+        found = {reason.what: files for reason, files in listing.passed_over.by_reason()}
+        assert found == dict.fromkeys(others, 1), named
+
+
+@pytest.mark.parametrize("named", ["seq/%04d.png", "seq/frame_%d.jpg", "%05d.tif"])
+def test_parse_inputs_says_how_numbered_pictures_become_a_video(archive: Path, named: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"ffmpeg -framerate 25 -i {archive}/{named} -c")):
+        parse_inputs([f"{archive}/{named}"])
 
 
 def test_list_inputs_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +284,7 @@ def test_list_inputs_lists_once(archive: Path, monkeypatch: pytest.MonkeyPatch) 
 
 NO_VIDEO: dict[str, tuple[list[str], str]] = {
     "an empty folder": ([], "no video in .*empty"),
-    "a folder of other files": (["a.txt", "b/c.jpg"], "2 other files are not named like a video"),
+    "a folder of other files": (["a.txt", "b/c.jpg"], r"(?s)passed over: 2 files .*\.jpg .*ffmpeg .*\.txt "),
 }
 
 

@@ -38,9 +38,9 @@ BROKEN: dict[str, tuple[bytes, type[VideoError], str]] = {
     "empty": (b"", NotAVideoError, "empty"),
     "one byte": (b"\x00", NotAVideoError, "not a video"),
     "text": (b"Dear diary,\n" * 100, NotAVideoError, "not a video"),
-    "zeros": (bytes(10_000), NotAVideoError, "not a video"),
+    "zeros": (bytes(10_000), NotAVideoError, "a file of zero bytes"),
     "noise": (np.random.default_rng(0).bytes(5_000), NotAVideoError, "not a video"),
-    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(500), NotAVideoError, "format that is not read"),
+    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(500), NotAVideoError, "a picture"),
     "MP4 without its index": (truncate(video_bytes(frames=60), 0.5), DamagedVideoError, "moov"),
     "only sound": (audio_only(), NoVideoStreamError, "only audio$"),
     "only sound, MKV": (audio_only("mkv"), NoVideoStreamError, "only audio$"),
@@ -105,8 +105,7 @@ def test_probe_refuses_a_playlist_and_opens_nothing(
     for uri in ("real.mp4", str(tmp_path / "real.mp4"), f"http://127.0.0.1:{port}/a.mp4", f"tcp://127.0.0.1:{port}"):
         path = tmp_path / name
         path.write_text(playlist.format(uri=uri, port=port))
-        recognised = "playlist" if playlist in (HLS, CONCAT) else "format"
-        with path.open("rb") as file, pytest.raises(NotAVideoError, match=f"clip: .*{recognised}"):
+        with path.open("rb") as file, pytest.raises(NotAVideoError, match="clip: a playlist"):
             probe(file, "clip", WHOLE)
     assert_no_client(listener)
 

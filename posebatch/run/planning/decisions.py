@@ -25,6 +25,8 @@ class Action(Enum):
     """Nothing: it is published and up to date."""
     QUARANTINED = "quarantined"
     """Nothing: it failed before, and its source is the same."""
+    PASSED_OVER = "passed over"
+    """Nothing: it is named like a video, but is a text or the like."""
 
 
 SETTINGS_CHANGED: Final = "settings or weights have changed"

@@ -6,12 +6,8 @@ import fnmatch
 import os
 import re
 from collections.abc import Sequence
-from typing import Final
 
 from posebatch.core.errors import InputError
-
-APPLE_DOUBLE: Final = "._"
-"""Prefix of the metadata files that macOS writes beside others on foreign disks: ``._clip.mp4`` is no video."""
 
 
 def is_glob(path: str) -> bool:
@@ -34,14 +30,14 @@ def spells_extension(pattern: str) -> bool:
 def glob_regex(pattern: str) -> re.Pattern[str]:
     """A glob as a regular expression. ``*``, ``?`` and ``[ab]`` stay within a folder, ``**`` crosses folders.
 
-    AppleDouble files never match. Raises `InputError` if the glob is malformed.
+    Raises `InputError` if the glob is malformed.
     """
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
     rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     rules |= {part: _character_class(part) for part in parts if part.startswith("[")}
     translated = [rules.get(part, re.escape(part)) for part in parts]
     try:
-        return re.compile(rf"(?!(?:.*/)?{re.escape(APPLE_DOUBLE)}[^/]*\Z)" + "".join(translated), re.DOTALL)
+        return re.compile("".join(translated), re.DOTALL)
     except re.error as error:
         raise InputError(f"{pattern}: no valid glob: {error}") from error
 

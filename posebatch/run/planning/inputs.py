@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,18 +19,15 @@ from posebatch.core.fingerprints import digest
 from posebatch.core.settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.output_paths import encode_output_path
-from posebatch.run.planning.globs import APPLE_DOUBLE, glob_regex, is_glob, matches, spells_extension, split_glob
+from posebatch.run.planning.archive_shape import ArchiveShape
+from posebatch.run.planning.globs import glob_regex, is_glob, spells_extension, split_glob
+from posebatch.run.planning.names import VIDEO_EXTENSIONS, PassedOver, PassedOverFiles, passed_over
 from posebatch.storage.addresses import is_s3, local_path, split_s3
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import open_store
 from posebatch.storage.s3 import S3Store
 from posebatch.storage.store import Store, StoredObject
-
-VIDEO_EXTENSIONS: Final = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
-    | {".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
-"""Extensions of the videos in a folder or prefix. A file that the user names may have any extension."""
+from posebatch.video.content import numbered_pictures
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,9 @@ class Input:
     """Precedes a key in its output path: the bucket, for S3."""
 
     def objects(self) -> Iterator[StoredObject]:
-        """The selected objects, in the order of the listing."""
+        """The selected objects, in the order of the listing. Keys that consoles write for folders are none."""
         for stored in self.store.list(self.prefix):
-            if self.pattern is None or self.pattern.fullmatch(stored.key):
+            if not stored.key.endswith("/") and (self.pattern is None or self.pattern.fullmatch(stored.key)):
                 yield stored
 
 
@@ -91,8 +88,10 @@ class InputListing:
     """The videos in the inputs, listed before any work begins."""
 
     videos: VideoList
-    skipped_files: int = 0
-    """Files without the name of a video, or excluded."""
+    passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
+    """The other files. Each file of the inputs is either among these or a video."""
+    warnings: tuple[str, ...] = ()
+    """What readers of the output have to know about the folders of this archive."""
 
 
 def parse_inputs(named: Sequence[str], endpoint_url: str | None = None) -> list[Input]:
@@ -119,37 +118,53 @@ def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterat
 
     Raises `InputError` if two different videos map to one output path.
     """
-    return (video for video in _each_once(inputs, selection) if video is not None)
+    return (listed for listed in _each_once(inputs, selection) if isinstance(listed, SourceVideo))
 
 
-def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
-    """Each video once, and None for each file that is skipped."""
+@dataclass(frozen=True)
+class _SkippedFile:
+    uri: str
+    reason: PassedOver
+
+
+def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | PassedOver]:
+    """Each video once, and the reason of each file that is passed over. A video of one input is passed over by none."""
     if len(inputs) == 1:  # keys of one input differ, and so do their output paths
-        yield from _list_files(inputs, selection)
+        for listed in _list_files(inputs, selection):
+            yield listed if isinstance(listed, SourceVideo) else listed.reason
         return
     owners: dict[bytes, bytes] = {}  # output path -> address, as digests: 200 bytes for each video
-    for video in _list_files(inputs, selection):
-        if video is None:
-            yield None
+    skipped: dict[bytes, PassedOver] = {}  # by digest of the address
+    for listed in _list_files(inputs, selection):
+        uri = digest(listed.uri)
+        if isinstance(listed, _SkippedFile):
+            skipped[uri] = listed.reason
             continue
-        path, uri = digest(video.output_path), digest(video.uri)
+        path = digest(listed.output_path)
         if path not in owners:
             owners[path] = uri
-            yield video
+            yield listed
         elif owners[path] != uri:
-            raise _collision(inputs, selection, video)
+            raise _collision(inputs, selection, listed)
+    for uri in owners.values():
+        skipped.pop(uri, None)
+    yield from skipped.values()
 
 
-def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | None]:
+def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | _SkippedFile]:
     for source in inputs:
         for stored in source.objects():
-            yield _source_video(source, stored) if _is_selected(source, stored, selection) else None
+            reason = passed_over(stored.key, selection, source.pattern, source.any_name, len(source.prefix))
+            if reason is None:
+                yield _source_video(source, stored)
+            else:
+                yield _SkippedFile(source.store.uri(stored.key), reason)
 
 
 def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: SourceVideo) -> InputError:
     """The error about two videos with one output path. Lists again to name the first, whose address was not kept."""
-    others = (other for other in _list_files(inputs, selection) if other and other.output_path == video.output_path)
-    owner = next((other.uri for other in others), "another video")
+    others = (other for other in _list_files(inputs, selection) if isinstance(other, SourceVideo))
+    owner = next((other.uri for other in others if other.output_path == video.output_path), "another video")
     return InputError(
         f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
         "name a folder above both, or give each an --output of its own"
@@ -168,17 +183,18 @@ def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputL
 
     Raises `InputError` if two different videos map to one output path, or if there is no video.
     """
-    videos, skipped_files = VideoList(), 0
-    for video in _each_once(inputs, selection):
-        if video is None:
-            skipped_files += 1
+    videos, others, shape = VideoList(), PassedOverFiles(), ArchiveShape()
+    for listed in _each_once(inputs, selection):
+        if isinstance(listed, PassedOver):
+            others.add(listed)
         else:
-            videos.add(video)
+            videos.add(listed)
+            shape.add(listed.output_path)
     if not videos:
         names = ", ".join(source.named for source in inputs)
-        others = f"; {skipped_files} other files are not named like a video or not included" if skipped_files else ""
-        raise InputError(f"no video in {names}{others}. A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
-    return InputListing(videos, skipped_files)
+        left = "\n".join(["", *others.lines(), ""]) if others.files else ". "
+        raise InputError(f"no video in {names}{left}A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
+    return InputListing(videos, others, shape.warnings(video.output_path for video in videos))
 
 
 def check_output_outside_inputs(inputs: Iterable[Input], output: str) -> None:
@@ -200,6 +216,10 @@ def _parse_local(named: str) -> Input:
     if os.path.exists(path):
         folder, name = os.path.split(path)
         return Input(named, LocalStore(folder), name, re.compile(re.escape(name)), True, "")
+    if re.search(r"%0?\d*d", os.path.basename(path)):
+        raise InputError(
+            f"{named}: numbered pictures are not read. This makes a video of them: {numbered_pictures(named)}"
+        )
     if not is_glob(path):
         raise InputError(f"{named}: no such file or folder")
     root, pattern = split_glob(path)
@@ -232,13 +252,3 @@ def _exists(store: Store, key: str) -> bool:
 def _source_video(source: Input, stored: StoredObject) -> SourceVideo:
     path = encode_output_path(source.output_prefix + stored.key)
     return SourceVideo(source.store.uri(stored.key), path, stored.etag, stored.size_bytes, stored.last_modified)
-
-
-def _is_selected(source: Input, stored: StoredObject, selection: SelectionSettings) -> bool:
-    name = stored.key.rsplit("/", 1)[-1]
-    named_like_a_video = bool(selection.include) or os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
-    if not source.any_name and (name.startswith(APPLE_DOUBLE) or not named_like_a_video):
-        return False
-    if selection.include and not matches(stored.key, selection.include):
-        return False
-    return not matches(stored.key, selection.exclude)

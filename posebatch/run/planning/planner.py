@@ -15,6 +15,9 @@ from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
+from posebatch.run.planning.names import PassedOverFiles, passed_over_by_content
+from posebatch.run.planning.other_content import other_content_of
+from posebatch.run.progress import Tally
 
 PLANNED_AHEAD: Final = 64
 """Items that wait for the scheduler at most."""
@@ -48,28 +51,46 @@ class SkippedVideos:
     partial: int = 0
     """Among those that are up to date."""
     size_bytes: int = 0
+    passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
+    """Files that are named like videos, but are none."""
     problems: list[Planned] = field(default_factory=list)
     """The quarantined and the partial videos."""
 
     @property
     def videos(self) -> int:
         """Their number."""
-        return self.up_to_date + self.quarantined
+        return self.up_to_date + self.quarantined + self.passed_over.files
 
     def add(self, planned: Planned) -> None:
         """Add a video that needs no work."""
+        self.size_bytes += planned.video.size_bytes
+        if planned.decision.action is Action.PASSED_OVER:
+            self.passed_over.add(passed_over_by_content(planned.video, planned.decision.reason))
+            return
         quarantined, partial = planned.decision.action is Action.QUARANTINED, planned.decision.partial is not None
         self.quarantined += quarantined
         self.up_to_date += not quarantined
         self.partial += partial
-        self.size_bytes += planned.video.size_bytes
         if quarantined or partial:
             self.problems.append(planned)
+
+    def count_in(self, tally: Tally) -> None:
+        """Add the counts to those of a run."""
+        tally.up_to_date += self.up_to_date
+        tally.quarantined += self.quarantined
+        tally.partial += self.partial
+        tally.no_videos += self.passed_over.files
+        tally.passed_over.update(self.passed_over)
+        tally.bytes_passed += self.size_bytes
 
 
 def decisions(videos: Iterable[SourceVideo], index: CommitIndex, context: RunContext) -> Iterator[Planned]:
     """Each video with the decision about it, in order; failed attempts are not looked up."""
-    return (Planned(video, decide(video, summary, context)) for video, summary in index.summaries(videos))
+    for video, summary in index.summaries(videos):
+        decision = decide(video, summary, context)
+        if decision.action is Action.COMPUTE and (content := other_content_of(video, context.endpoint_url)):
+            decision = Decision(Action.PASSED_OVER, content)
+        yield Planned(video, decision)
 
 
 class Planner:
