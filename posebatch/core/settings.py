@@ -178,6 +178,20 @@ class SelectionSettings:
     max_attempts: int = option(
         3, "maximum attempts per video, over all runs, when workers die or storage fails", low=1, metavar="N"
     )
+    fail_on: str = option(
+        "new",
+        "failed and partial videos for which a finished run exits with code 3; new: those of this run, any: also those "
+        "of earlier runs",
+        choices=("new", "any", "never"),
+    )
+    max_failed_share: float | None = option(
+        None,
+        "exit with code 3 only if more than this share of the videos failed or is partial, 0 to 1; with --fail-on "
+        "never, too",
+        low=0,
+        high=1,
+        metavar="S",
+    )
     wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
     endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
 
