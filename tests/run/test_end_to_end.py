@@ -197,7 +197,7 @@ def test_second_run_computes_and_writes_nothing(run: Command, archive: Path, ref
 
     before = state()
     finished = run("run", str(archive), "--output", str(reference), "--preview", "gif", "--segment-seconds", "7")
-    assert finished.code == 3
+    assert finished.code == 0, "nothing failed in this run"
     assert f"0 published, {len(PLAYABLE)} up to date, 0 failed, {len(FAILING)} failed before" in finished.output
     assert all(name in finished.output for name in FAILING)
     assert state() == before
@@ -303,7 +303,7 @@ def test_run_survives_killed_drivers(
 ) -> None:
     chance = random.Random(1)
     command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--preview", "gif",
-               "--workers", "1")  # fmt: skip
+               "--workers", "1", "--fail-on", "any")  # fmt: skip
     for _ in range(KILLS):
         process = start(ray_head, command)
         wait_for(lambda process=process: bool(ray_head.workers()) or process.poll() is not None)
@@ -334,7 +334,8 @@ def test_run_survives_killed_actors(ray_head: RayHead, archive: Path, reference:
 def test_terminated_run_stops_cleanly_and_resumes(
     ray_head: RayHead, run: Command, archive: Path, reference: Path, tmp_path: Path
 ) -> None:
-    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--workers", "1")
+    command = ("run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--workers", "1",
+               "--fail-on", "any")  # fmt: skip
     process = start(ray_head, command)
     wait_for(lambda: any(tmp_path.rglob("*.arrow")))
     process.terminate()
