@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -341,6 +342,9 @@ def test_terminated_run_stops_cleanly_and_resumes(
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, "stopped by SIGTERM" in output, "Traceback" in output) == (1, True, False), output
+    (summary,) = (json.loads(path.read_bytes()) for path in tmp_path.glob("runs/*/summary.json"))
+    (lease,) = (json.loads(path.read_bytes()) for path in tmp_path.glob("_state/leases/*.json"))
+    assert (summary["finished"], lease["ended"]) == (False, True)
     assert run(*command).code == 3
     assert tables(tmp_path) == tables(reference)
 
