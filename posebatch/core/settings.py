@@ -152,7 +152,13 @@ class LimitSettings:
     max_streams: int = option(100, "maximum number of streams in a file", low=1, metavar="N")
     max_frames: int = option(50_000_000, "maximum number of frames in a video", low=1, metavar="N")
     max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
-    max_memory_gb: float = option(16.0, "maximum memory of a worker process, GB", low=0.1, metavar="GB")
+    max_memory_gb: float | None = option(
+        None,
+        "maximum memory of a worker process, GB; default: 16, or less in a container: 80 % of its limit divided among "
+        "its workers, at least 4",
+        low=0.1,
+        metavar="GB",
+    )
     max_seconds_per_frame: float = option(
         600.0,
         "maximum time for one frame or other step before the worker is ended, seconds",

@@ -56,7 +56,7 @@ def run(tmp_path: Path, action: str, seconds: float = 60.0, memory: float = 1e12
         ("while True: pass", {"seconds": 0.3}, EXIT_CODE, MADE_NO_PROGRESS),
         (HOLD_THE_LOCK, {"seconds": 0.3}, 1, r"stopped responding \(--max-seconds-per-frame\)"),
         (
-            "memory = bytes(100 << 20); time.sleep(100)",
+            "memory = b'x' * (100 << 20); time.sleep(100)",
             {"memory": 60e6},
             EXIT_CODE,
             USED_MEMORY,
