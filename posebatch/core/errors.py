@@ -6,7 +6,7 @@
     ├── UsageError                the command cannot be carried out as given: exit code 2
     │   ├── SettingsError         an option or a settings file is wrong
     │   ├── InputError            an input is wrong, or conflicts with another or with the output
-    │   ├── OutputError           the output cannot be written
+    │   ├── OutputError           the output cannot be written, or is none of posebatch
     │   │   └── NewerOutputError  a newer version of posebatch wrote something that this one does not know
     │   ├── OutputHeldError       another run holds the output
     │   ├── WeightsError          a weight file is missing, damaged, or of another network
@@ -21,6 +21,7 @@
     ├── PreviewError              a preview could not be drawn; the tables are not affected
     ├── StorageError              an object could not be read or written
     │   ├── ObjectNotFoundError   no such bucket, key or file
+    │   │   └── BucketNotFoundError  no such bucket: exit code 2, if a command ends with it
     │   ├── StagedError           a staged segment was not written by this version, or is damaged
     │   ├── AccessDeniedError     the credentials or permissions do not suffice
     │   ├── UnsupportedError      the store does not support the operation
@@ -77,7 +78,7 @@ class InputError(UsageError):
 
 
 class OutputError(UsageError):
-    """The output cannot be written."""
+    """The output cannot be written, or is no output of posebatch."""
 
     kind = "output"
 
@@ -164,6 +165,12 @@ class ObjectNotFoundError(StorageError):
     """No such bucket, key or file."""
 
     kind = "not_found"
+
+
+class BucketNotFoundError(ObjectNotFoundError):
+    """No such bucket. A command that ends with this error was given a wrong address."""
+
+    kind = "bucket_not_found"
 
 
 class StagedError(StorageError):

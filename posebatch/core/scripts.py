@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-from posebatch.core.errors import PosebatchError, UsageError
+from posebatch.core.errors import BucketNotFoundError, PosebatchError, UsageError
 from posebatch.core.redaction import redacted, visible
 
 EXIT_OK: Final = 0
@@ -21,8 +21,8 @@ EXIT_SOME_FAILED: Final = 3
 def run_script(name: str, action: Callable[[], int | None]) -> int:
     """Run the body of a command or script; returns its exit code, and turns errors into a message on stderr.
 
-    ``action`` returns an exit code, or None for 0. Errors give 2 (`UsageError`) or 1 (anything else). Messages are
-    printed after ``name``, without credentials and control characters.
+    ``action`` returns an exit code, or None for 0. Errors give 2 (`UsageError`, `BucketNotFoundError`) or 1 (anything
+    else). Messages are printed after ``name``, without credentials and control characters.
 
     Example::
 
@@ -34,7 +34,7 @@ def run_script(name: str, action: Callable[[], int | None]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot encode is no error
     try:
         return action() or EXIT_OK
-    except UsageError as error:
+    except (UsageError, BucketNotFoundError) as error:
         return _print_error(name, error, EXIT_USAGE)
     except PosebatchError as error:
         return _print_error(name, error, EXIT_CANNOT_GO_ON)

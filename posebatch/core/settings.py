@@ -158,7 +158,13 @@ class LimitSettings:
     max_streams: int = option(100, "maximum number of streams in a file", low=1, metavar="N")
     max_frames: int = option(50_000_000, "maximum number of frames in a video", low=1, metavar="N")
     max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
-    max_memory_gb: float = option(16.0, "maximum memory of a worker process, GB", low=0.1, metavar="GB")
+    max_memory_gb: float | None = option(
+        None,
+        "maximum memory of a worker process, GB; default: 16, or less in a container: 80 % of its limit divided among "
+        "its workers, at least 4",
+        low=0.1,
+        metavar="GB",
+    )
     max_seconds_per_frame: float = option(
         600.0,
         "maximum time for one frame or other step before the worker is ended, seconds",
@@ -183,6 +189,20 @@ class SelectionSettings:
     retry_failed: bool = option(False, "process videos again that failed before")
     max_attempts: int = option(
         3, "maximum attempts per video, over all runs, when workers die or storage fails", low=1, metavar="N"
+    )
+    fail_on: str = option(
+        "new",
+        "failed and partial videos for which a finished run exits with code 3; new: those of this run, any: also those "
+        "of earlier runs",
+        choices=("new", "any", "never"),
+    )
+    max_failed_share: float | None = option(
+        None,
+        "exit with code 3 only if more than this share of the videos failed or is partial, 0 to 1; with --fail-on "
+        "never, too",
+        low=0,
+        high=1,
+        metavar="S",
     )
     wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
     endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")

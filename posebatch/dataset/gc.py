@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from typing import Final
 
-from posebatch.core.errors import ObjectNotFoundError, SettingsError, StorageError
-from posebatch.dataset.layout import ATTEMPTS, STAGING, artifact_keys, data_folders, output_path_of
+from posebatch.core.errors import ObjectNotFoundError, OutputError, SettingsError, StorageError
+from posebatch.dataset.layout import ATTEMPTS, RECORDS, STAGING, artifact_keys, data_folders, output_path_of
+from posebatch.dataset.lease import FOLDER as LEASES
 from posebatch.dataset.publication import list_records, read_record
 from posebatch.storage.local import SCRATCH_FOLDER
 from posebatch.storage.store import Store, StoredObject
@@ -77,6 +78,16 @@ class AgeLimit:
     def is_past(self, stored: StoredObject) -> bool:
         """Whether an object is older than the limit."""
         return self.age_s(stored) > self.seconds
+
+
+def check_is_output(store: Store) -> None:
+    """Raise `OutputError` if no run has ever written to this store, as when its address names another folder."""
+    traces = ((LEASES, ".json"), (RECORDS, ".parquet"), ("runs/", "/settings.yaml"))
+    if not any(stored.key.endswith(suffix) for folder, suffix in traces for stored in store.list(folder)):
+        raise OutputError(
+            f"--output {store.root}: no output of posebatch: it holds neither a run nor a commit record. Give the "
+            "address that `posebatch run --output` was given"
+        )
 
 
 def age_limit(store: Store, older_than_days: float) -> AgeLimit:

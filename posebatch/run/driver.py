@@ -69,29 +69,38 @@ def run_job(
     folder = RunFolder(store, context)
     stop = StopRequest()
     lease = hold_lease(store, context.run_id, settings.selection.wait, _say, on_lost=stop.request)
-    with ExitStack() as pools, lease:
+    # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
+    # and the ledger and the workers, which nobody misses, come last.
+    with ExitStack() as pools, ExitStack() as indexes, lease:
         folder.open(named)
         check_case_collisions(store, prepared.videos)
         _print_heading(prepared)
         _stop_on_signals(stop)
-        outcome = _schedule(prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)), limits)
+        outcome = _schedule(
+            prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)), indexes, limits
+        )
         print_outcome(outcome, store, folder.key, settings)
         return outcome
 
 
 def _schedule(
-    prepared: Prepared, folder: RunFolder, stop: StopRequest, start_pool: Callable[[], Pool], limits: SchedulerLimits
+    prepared: Prepared,
+    folder: RunFolder,
+    stop: StopRequest,
+    start_pool: Callable[[], Pool],
+    indexes: ExitStack,
+    limits: SchedulerLimits,
 ) -> RunOutcome:
-    """Process the videos; the summary and the ledger are written however that ends."""
+    """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
     context, videos = prepared.context, prepared.listing.videos
     listing = prepared.listing
     tally = Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings)
     progress = Progress(tally)
     outcome = None
     try:
-        with _load_index(prepared, progress, stop) as index:
-            scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
-            outcome = scheduler.run(videos, start_pool)
+        index = indexes.enter_context(_load_index(prepared, progress, stop))
+        scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
+        outcome = scheduler.run(videos, start_pool)
         return outcome
     finally:
         progress.close()

@@ -12,6 +12,7 @@ from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.videos import VideoPlan
+from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
 from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changed_networks
@@ -34,7 +35,9 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
     ``named``: inputs as the user gave them. Raises `UsageError` if the run would be refused, and `StorageError`.
     """
     prepared = prepare(named, output, settings)
-    store, context, index = prepared.store, prepared.context, prepared.load_index()
+    store, context = prepared.store, prepared.context
+    next(store.list(RECORDS), None)  # raises if the bucket does not exist; reading a record there finds none
+    index = prepared.load_index()
     counts = dict.fromkeys(Action, 0)
     others = prepared.listing.passed_over
     seconds = frames = 0.0

@@ -48,7 +48,7 @@ class SchedulerLimits:
     look_ahead_videos: int = 4
     """Videos in flight beyond these: enough to probe the next ones while the last ones finish."""
     max_problems: int = 1000
-    """Problems that are kept for the report; the videos table holds all of them."""
+    """Problems of this run, and as many of earlier runs, that are kept for the report; ``videos/`` holds all."""
 
 
 DEFAULT_LIMITS: Final = SchedulerLimits()

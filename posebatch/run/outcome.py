@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from posebatch.core.redaction import visible
-from posebatch.core.settings import Settings
+from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
+from posebatch.core.settings import SelectionSettings, Settings
 from posebatch.core.version import __version__
 from posebatch.run.context import RunContext
 from posebatch.run.progress import Tally, duration_text
 from posebatch.storage.store import Store
 
-ProblemStatus = Literal["failed", "failed before", "partial"]
+ProblemStatus = Literal["failed", "partial", "failed before", "partial before"]
+
+
+PROBLEMS_PRINTED_BEFORE: Final = 20
+"""Problems of earlier runs that a run prints. Its summary names more: a nightly log must not repeat them all."""
 
 
 @dataclass(frozen=True)
 class VideoProblem:
-    """A video that failed, in this run or before, or that is published only in part."""
+    """A video that failed or is published only in part, in this run or before."""
 
     video: str
     """Its address."""
     status: ProblemStatus
     reason: str
+
+    @property
+    def is_from_before(self) -> bool:
+        """Whether an earlier run met it, and this run did not try again."""
+        return self.status in ("failed before", "partial before")
+
+
+class Problems:
+    """The problems of a run, and those of earlier runs, each up to a limit: many old ones never hide a new one."""
+
+    def __init__(self, most: int) -> None:
+        """``most``: problems that are kept of this run, and as many of earlier runs."""
+        self._most = most
+        self._new: list[VideoProblem] = []
+        self._before: list[VideoProblem] = []
+
+    def add(self, video: str, status: ProblemStatus, reason: str) -> None:
+        """Add a problem, unless there are too many. ``video``: its address."""
+        problem = VideoProblem(video, status, reason)
+        problems = self._before if problem.is_from_before else self._new
+        if len(problems) < self._most:
+            problems.append(problem)
+
+    def in_order(self) -> tuple[VideoProblem, ...]:
+        """Those of this run, then those of earlier runs, each in order of occurrence."""
+        return (*self._new, *self._before)
 
 
 @dataclass(frozen=True)
@@ -32,12 +63,39 @@ class RunOutcome:
     tally: Tally
     elapsed_s: float
     problems: tuple[VideoProblem, ...]
-    """In order of occurrence; at most `SchedulerLimits.max_problems`."""
+    """As `Problems.in_order` returns them, with `SchedulerLimits.max_problems` as the limit."""
+    exit_code: int
+    """See `exit_code`."""
 
-    @property
-    def exit_code(self) -> int:
-        """0 if every video is published whole, 3 if a video failed or is partial."""
-        return 3 if self.tally.failed or self.tally.quarantined or self.tally.partial else 0
+
+@dataclass(frozen=True)
+class CountedVideos:
+    """The videos that decide the exit code."""
+
+    bad: int
+    """Failed, or published only in part."""
+    all: int
+
+    @classmethod
+    def of(cls, tally: Tally, fail_on: str) -> CountedVideos:
+        """For ``any``, all videos of the inputs, else those on which this run worked."""
+        if fail_on == "any":
+            return cls(tally.failed + tally.quarantined + tally.partial, tally.videos_done)
+        return cls(tally.failed + tally.partial - tally.partial_before, tally.published + tally.failed)
+
+
+def exit_code(tally: Tally, selection: SelectionSettings) -> int:
+    """The exit code of a finished run: 0 if its result is as wanted, 3 if too many videos failed or are partial.
+
+    ``--fail-on`` says which videos count (`CountedVideos`). Without ``--max-failed-share`` one bad video is too many,
+    or with ``never`` none is. With it, more than this share of the counted videos is too many, whatever ``--fail-on``.
+    """
+    counted = CountedVideos.of(tally, selection.fail_on)
+    if selection.max_failed_share is not None:
+        too_many = counted.bad > 0 and counted.bad / counted.all > selection.max_failed_share
+    else:
+        too_many = counted.bad > 0 and selection.fail_on != "never"
+    return EXIT_SOME_FAILED if too_many else EXIT_OK
 
 
 def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOutcome | None) -> dict[str, Any]:
@@ -46,6 +104,7 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
         "run_id": context.run_id,
         "posebatch_version": __version__,
         "finished": outcome is not None,
+        "exit_code": outcome.exit_code if outcome else None,
         "settings_fingerprint": context.data_fingerprint,
         "detector": context.detector,
         "pose": context.pose,
@@ -63,8 +122,8 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
     tally = outcome.tally
     print(
         f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "
-        f"{tally.quarantined} failed before, {tally.partial} partial; {tally.frames} frames, {tally.persons} persons "
-        f"in {duration_text(outcome.elapsed_s)}"
+        f"{tally.quarantined} failed before, {tally.partial} partial{_of_them_before(tally)}; {tally.frames} frames, "
+        f"{tally.persons} persons in {duration_text(outcome.elapsed_s)}"
     )
     if tally.frames_cut:
         most = settings.estimator.max_persons
@@ -73,10 +132,34 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
         print(f"  {visible(line)}")
     for warning in tally.warnings:
         print(f"  note: {visible(warning)}")
-    for problem in outcome.problems:
-        address = "" if problem.video in problem.reason else f"{problem.video}: "
-        print(f"  {problem.status}: {visible(address + problem.reason)}")
+    _print_problems(outcome, f"{store.uri(run_key)}/summary.json")
     print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")
     print(f"this run {store.uri(run_key)}/", flush=True)
+    print(_exit_code_text(outcome, settings.selection), flush=True)
+
+
+def _of_them_before(tally: Tally) -> str:
+    return f" ({tally.partial_before} of them before)" if tally.partial_before else ""
+
+
+def _print_problems(outcome: RunOutcome, summary_uri: str) -> None:
+    before = [problem for problem in outcome.problems if problem.is_from_before]
+    for problem in [*outcome.problems[: len(outcome.problems) - len(before)], *before[:PROBLEMS_PRINTED_BEFORE]]:
+        address = "" if problem.video in problem.reason else f"{problem.video}: "
+        print(f"  {problem.status}: {visible(address + problem.reason)}")
+    unprinted = outcome.tally.quarantined + outcome.tally.partial_before - min(len(before), PROBLEMS_PRINTED_BEFORE)
+    if unprinted:
+        print(f"  and {unprinted} more that failed or were partial before: see {summary_uri}")
+
+
+def _exit_code_text(outcome: RunOutcome, selection: SelectionSettings) -> str:
+    """The last line of a finished run: the exit code and, if a video failed or is partial, why it is that one."""
+    tally, counted = outcome.tally, CountedVideos.of(outcome.tally, selection.fail_on)
+    if not tally.failed and not tally.quarantined and not tally.partial:
+        return f"exit code {outcome.exit_code}"
+    whose = "" if selection.fail_on == "any" else " of this run"
+    share = selection.max_failed_share
+    rule = f"--fail-on {selection.fail_on}" + ("" if share is None else f" --max-failed-share {share:g}")
+    return f"exit code {outcome.exit_code}: {counted.bad} of {counted.all} videos{whose} failed or partial ({rule})"

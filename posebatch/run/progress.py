@@ -31,6 +31,8 @@ class Tally:
     published: int = 0
     partial: int = 0
     """Among those published or up to date: damaged, and published in part."""
+    partial_before: int = 0
+    """Among those partial: published by an earlier run."""
     failed: int = 0
     """In this run."""
     no_videos: int = 0

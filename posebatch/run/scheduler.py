@@ -24,7 +24,7 @@ from posebatch.run.failure_policy import (
     retry_pause_s,
 )
 from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, step_of
-from posebatch.run.outcome import ProblemStatus, RunOutcome, VideoProblem
+from posebatch.run.outcome import Problems, RunOutcome, exit_code
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action
 from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
@@ -69,7 +69,7 @@ class Scheduler:
         self._outage = StorageOutage(limits)
         self._idle = IdleTimeout(context.settings.limits.max_idle_minutes, clock)
         self._events = 0  # planned items taken and tasks ended
-        self._problems: list[VideoProblem] = []
+        self._problems = Problems(limits.max_problems)
 
     def run(self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool]) -> RunOutcome:
         """Process every video until it has a commit record; ``start_pool`` is called once there is work.
@@ -83,7 +83,8 @@ class Scheduler:
                 self._work(planner, start_pool())
         finally:
             planner.close()
-        return RunOutcome(self._tally, self._progress.elapsed_s, tuple(self._problems))
+        code = exit_code(self._tally, self._context.settings.selection)
+        return RunOutcome(self._tally, self._progress.elapsed_s, self._problems.in_order(), code)
 
     def _find_work(self, planner: Planner) -> bool:
         """Skip the videos that need no work, up to the first that does: without any, no worker is started."""
@@ -135,9 +136,9 @@ class Scheduler:
         skipped.count_in(self._tally)
         for planned in skipped.problems:
             if planned.decision.action is Action.QUARANTINED:
-                self._add_problem(planned.video, "failed before", planned.decision.reason)
+                self._problems.add(planned.video.uri, "failed before", planned.decision.reason)
             else:
-                self._add_problem(planned.video, "partial", str(planned.decision.partial))
+                self._problems.add(planned.video.uri, "partial before", str(planned.decision.partial))
 
     # --- completions ----------------------------------------------------------------------------------------------
 
@@ -201,7 +202,7 @@ class Scheduler:
         self._on_record(record)
         if record.status == "failed":
             self._tally.failed += 1
-            self._add_problem(flight.video, "failed", str(record.error))
+            self._problems.add(flight.video.uri, "failed", str(record.error))
             return
         self._tally.published += 1
         if flight.frames_cut:
@@ -212,7 +213,7 @@ class Scheduler:
             )
         if record.status == "partial":
             self._tally.partial += 1
-            self._add_problem(flight.video, "partial", str(record.error))
+            self._problems.add(flight.video.uri, "partial", str(record.error))
 
     # --- errors: failure_policy decides, these carry it out -------------------------------------------------------
 
@@ -290,8 +291,4 @@ class Scheduler:
         self._queue.drop_segments(flight.video.uri)
         del self._flights[flight.video.uri]
         self._tally.failed += 1
-        self._add_problem(flight.video, "failed", str(error))
-
-    def _add_problem(self, video: SourceVideo, status: ProblemStatus, reason: str) -> None:
-        if len(self._problems) < self._limits.max_problems:
-            self._problems.append(VideoProblem(video.uri, status, reason))
+        self._problems.add(flight.video.uri, "failed", str(error))

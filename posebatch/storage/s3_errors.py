@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    BucketNotFoundError,
     InputError,
     ObjectNotFoundError,
     StorageError,
@@ -19,7 +20,7 @@ from posebatch.storage.store import changed_error, refused_error
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-_NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"}
+_NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}
 
 
 _EXPIRED: Final = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
@@ -109,8 +110,12 @@ def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 
     code, status = code_and_status(error)
     if code in {"PreconditionFailed", "412"} or status == "412":
         return changed_error(uri)
+    if code == "NoSuchBucket":
+        return BucketNotFoundError(
+            f"{uri}: no such bucket; check its name and, for a store other than AWS, --endpoint-url"
+        )
     if code in _NOT_FOUND or status == "404":
-        return ObjectNotFoundError(f"{uri}: no such {'bucket' if code == 'NoSuchBucket' else 'bucket or key'}")
+        return ObjectNotFoundError(f"{uri}: no such bucket or key")
     if code in _EXPIRED:
         return AccessDeniedError(f"{uri}: the credentials have expired; renew them, and the same command goes on")
     if code == "RequestTimeTooSkewed":

@@ -31,7 +31,15 @@ from posebatch.cli.entry import build_parser, main
 from posebatch.core import fingerprints
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.gc import SECONDS_PER_DAY, AgeLimit, Unreferenced, age_limit, remove, unreferenced
+from posebatch.dataset.gc import (
+    SECONDS_PER_DAY,
+    AgeLimit,
+    Unreferenced,
+    age_limit,
+    check_is_output,
+    remove,
+    unreferenced,
+)
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import FOLDER, hold_lease
 from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
@@ -373,6 +381,72 @@ def test_gc_command_refuses_a_short_limit(out: LocalStore, days: str, capsys: py
     assert main(["gc", "--output", out.root, f"--older-than-days={days}", "--delete"]) == 2
     assert "--older-than-days must be at least 0.042 (an hour)" in capsys.readouterr().err
     assert tree(Path(out.root)) == before
+
+
+FOREIGN = [
+    pytest.param([], id="an empty folder"),
+    pytest.param(["videos/a.mp4", "videos/b.mp4", "notes.parquet"], id="an archive"),
+    pytest.param(["dt=1/a.mp4.parquet"], id="a folder of an output"),
+    pytest.param(["out/videos/a.mp4.parquet", "out/_state/leases/0000000001.json"], id="a folder above an output"),
+    pytest.param(["poses/a.mp4.parquet", "frames/a.mp4.parquet"], id="tables without any record"),
+    pytest.param(["runs/exp-1/loss.csv", "_state/notes.json"], id="names that others use, too"),
+]
+
+
+@pytest.mark.parametrize("command", [["gc"], ["gc", "--delete"]], ids=" ".join)
+@pytest.mark.parametrize("there", FOREIGN)
+def test_gc_command_refuses_what_is_no_output(
+    tmp_path: Path, there: list[str], command: list[str], capsys: pytest.CaptureFixture[str]
+):
+    store = LocalStore(tmp_path / "other")
+    for key in there:
+        store.put(key, b"mine")
+    age(store, 9, "")
+    before = {stored.key for stored in store.list()}
+    assert main([*command, "--output", store.root]) == 2
+    printed = capsys.readouterr()
+    assert f"--output {store.root}: no output of posebatch" in printed.err
+    assert printed.out == ""
+    assert {stored.key for stored in store.list()} == before, "no lease is left behind"
+
+
+@pytest.mark.parametrize("trace", ["videos/a.mp4.parquet", "runs/1/settings.yaml", f"{FOLDER}0000000001.json"])
+def test_check_is_output_accepts_any_trace_of_a_run(tmp_path: Path, trace: str):
+    store = LocalStore(tmp_path)
+    store.put(trace, b"ours")
+    check_is_output(store)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    "command", [["gc", "--delete"], ["verify"], ["plan", "s3://{bucket}-none/v"], ["run", "s3://{bucket}-none/v"]]
+)
+def test_commands_refuse_a_missing_bucket(
+    command: list[str], s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As input or as output: a wrong address, like a wrong prefix."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    words = [word.format(bucket="gc-missing") for word in command]
+    arguments = ["--output", "s3://gc-missing-none/out", "--endpoint-url", s3_server.endpoint_url]
+    assert main([*words, *arguments]) == 2
+    assert re.search(r"s3://gc-missing-none/\S*: no such bucket; check its name", capsys.readouterr().err)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_run_and_plan_refuse_an_output_in_a_missing_bucket(
+    archive: Archive,
+    command: str,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--output", "s3://gc-missing-none/out", "--endpoint-url", s3_server.endpoint_url]
+    assert main([command, str(archive.root), *arguments]) == 2
+    assert "no such bucket" in capsys.readouterr().err
 
 
 def test_gc_command_mentions_incomplete_uploads_of_s3(store: Store, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,8 @@ import dataclasses
 import io
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
@@ -574,6 +576,22 @@ def test_record_log_writes_all_records(monkeypatch):
         table = pq.read_table(io.BytesIO(sink.getvalue()))
         assert table.schema.equals(VIDEOS_SCHEMA)
         assert table["attempts"].to_pylist() == list(range(count))
+
+
+def test_record_log_writes_at_once_when_a_run_is_stopped():
+    """Arrow imports pandas for the first rows that it makes, which takes longer than a stopped run may have."""
+    script = (
+        "import io, sys\n"
+        "from posebatch.dataset.tables.records import RecordLog\n"
+        "RecordLog().write(io.BytesIO())\n"
+        "print('pandas' in sys.modules)\n"
+        "from posebatch.core.records import VideoRecord\n"
+        "log = RecordLog()\n"
+        "log.add(VideoRecord('/in/a.mp4', 'e', 1, 1.0, 'failed', 'f', 'run-1', '0', 'damaged', 'no frame'))\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"], "none for no rows; for others it is there before the end"
 
 
 # --- checks --------------------------------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class Nights:
 
     def start(self, *options: str, command: str = "run") -> subprocess.Popen[str]:
         """Start a command in a process."""
-        run_options = (*self.options, *options) if command == "run" else options
+        # a resumed run must not look better than an undisturbed one, so what failed before it counts as well
+        run_options = (*self.options, "--fail-on", "any", *options) if command == "run" else options
         inputs = (self.archive,) if command in ("run", "plan") else ()
         plan = {"marks": str(self.marks), "faults": self._faults, "seconds_per_frame": self.seconds_per_frame}
         self._plan_file.write_text(json.dumps(plan))

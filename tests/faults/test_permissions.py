@@ -153,7 +153,7 @@ def _run_the_job(
     upload("good.mp4", video(2))  # a new version
     assert posebatch("run", named, *job, "--preview", "gif", "--retry-failed") == 3
     assert posebatch("run", f"{named}good.mp4", "--output", output, "--on-existing", "error") == 2
-    assert posebatch("run", f"{named}*.mp4", *job, "--stride", "2") == 3
+    assert posebatch("run", f"{named}*.mp4", *job, "--stride", "2", "--fail-on", "any") == 3
     assert posebatch("verify", "--output", output) == 0
     assert posebatch("gc", "--output", output, "--delete") == 0
     assert len(read_poses(output))

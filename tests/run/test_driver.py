@@ -1,22 +1,29 @@
 """The driver: a run that ends early still leaves a summary, and the ledger as it was."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
+from support.fake_pool import FAST, FakePool, Task, no_fault
 from support.memory_store import MemoryStore
+from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import RunAbortedError, StorageUnavailableError
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
-from posebatch.run.driver import _schedule
+from posebatch.run.driver import _schedule, run_job
 from posebatch.run.failure_policy import SchedulerLimits
-from posebatch.run.planning.commit_index import FEW_VIDEOS
+from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.inputs import InputListing, VideoList
 from posebatch.run.preparation import Prepared
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.stop_request import StopRequest
+from posebatch.storage.local import LocalStore
 from posebatch.storage.store import StoredObject
 
 
@@ -31,8 +38,8 @@ def prepared_on(store: MemoryStore) -> Prepared:
 def run_that_ends_early(store: MemoryStore, stop: StopRequest, message: str) -> None:
     prepared = prepared_on(store)
     folder = RunFolder(store, prepared.context)
-    with pytest.raises(RunAbortedError, match=message):
-        _schedule(prepared, folder, stop, lambda: pytest.fail("no pool"), SchedulerLimits())
+    with pytest.raises(RunAbortedError, match=message), ExitStack() as indexes:
+        _schedule(prepared, folder, stop, lambda: pytest.fail("no pool"), indexes, SchedulerLimits())
     written = set(store.contents) - {"videos/0.mp4.parquet"}
     assert written == {f"{folder.key}/summary.json", f"{folder.key}/videos.parquet"}
     assert json.loads(store.contents[f"{folder.key}/summary.json"])["finished"] is False
@@ -51,3 +58,47 @@ def test_driver_stops_while_the_commit_records_are_listed():
     store.put("videos/0.mp4.parquet", b"a record")
     stop.request("SIGTERM")
     run_that_ends_early(store, stop, "stopped by SIGTERM")
+
+
+@contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A cluster kills it soon after SIGTERM: only the ledger and the workers may still be open then."""
+    write_tiny_video(tmp_path / "a.mp4")
+    output = LocalStore(tmp_path / "out")
+    left: dict[str, tuple[bool, bool]] = {}
+
+    def note(step: str) -> None:
+        (summary,) = (json.loads(output.read(one.key)) for one in output.list("runs/") if "summary" in one.key)
+        (lease,) = (json.loads(output.read(one.key)) for one in output.list("_state/leases/"))
+        left[step] = (summary["finished"], lease["ended"])
+
+    def terminated(_: Task) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RunAbortedError("the scheduler goes on until it looks at the stop")
+
+    @contextmanager
+    def pool(context: RunContext, _: StopRequest) -> Iterator[FakePool]:
+        try:
+            yield FakePool(context, no_fault, lambda _: False, terminated)
+        finally:
+            note("workers")
+
+    def save(index: CommitIndex, *_: object) -> None:
+        note("ledger")
+
+    monkeypatch.setattr(CommitIndex, "__exit__", save)
+    with kept_signal_handlers(), pytest.raises(RunAbortedError):
+        run_job([str(tmp_path / "a.mp4")], output.root, settings_from({}), pool, FAST)
+    assert left == {"ledger": (False, True), "workers": (False, True)}
+    assert [*left] == ["ledger", "workers"]

@@ -24,6 +24,7 @@ from posebatch.run.workers.crash_reports import CrashReport
 from posebatch.run.workers.diagnosis import attribute_deaths
 from posebatch.run.workers.ray_activity import ACTIVITY_SECONDS
 from posebatch.run.workers.ray_diagnoses import CRASH_REPORT_SECONDS
+from posebatch.run.workers.ray_helpers import nodes_for_helpers
 from posebatch.run.workers.ray_pool import RayPool
 from posebatch.run.workers.ray_session import cores_of_gpu_worker
 from posebatch.run.workers.ray_workers import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS
@@ -41,6 +42,11 @@ def segment(index: int, alone: bool = False) -> SegmentTask:
 
 def cpu_task(name: str) -> ProbeTask:
     return ProbeTask(SourceVideo(f"/in/{name}", name, "e", 1, 1.0))
+
+
+def node(node_id: str, alive: bool = True, **resources: float) -> dict[str, Any]:
+    """A node as ``ray.nodes()`` names it."""
+    return {"NodeID": node_id, "Alive": alive, "Resources": {"memory": 8e9, **resources}}
 
 
 @dataclass(eq=False)
@@ -87,11 +93,19 @@ class ScriptedRay:
         self.actors: list[ScriptedActor] = []
         self.options: dict[str, Any] = {}
         """Options of the actor that was started last."""
+        self.strategies: list[Any] = []
+        """The scheduling strategies of the actors, in order of their start; None for the default."""
+        self.cluster: list[dict[str, Any]] = [node("e0" * 28, CPU=4.0)]
+        """The answer of ``ray.nodes()``."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.cluster
 
     def put(self, value: Any) -> Any:
         return value
 
-    def remote(self, **_: Any) -> Any:
+    def remote(self, **options: Any) -> Any:
+        self.strategies.append(options.get("scheduling_strategy"))
         return lambda _: SimpleNamespace(options=self._options, remote=self._start)
 
     def _options(self, **options: Any) -> Any:
@@ -125,7 +139,7 @@ class ScriptedRay:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedRay:
     scripted = ScriptedRay()
-    for name in ("put", "remote", "wait", "get", "get_runtime_context", "kill"):
+    for name in ("put", "nodes", "remote", "wait", "get", "get_runtime_context", "kill"):
         monkeypatch.setattr(ray, name, getattr(scripted, name))
     return scripted
 
@@ -424,6 +438,52 @@ def test_cpu_tasks_need_no_worker_and_reuse_helpers(scripted: ScriptedRay) -> No
     (completion,) = pool.wait(0)
     assert (completion.task, type(completion.error)) == (cpu_task("a"), DamagedVideoError)
     assert (pool.capacity().task_slots, len(scripted.actors)) == (2, workers + 2)
+
+
+HEAD = node("ead0" * 14)
+"""A head node that takes no workers: started with ``--num-cpus 0 --num-gpus 0``."""
+FIRST, SECOND = (node(letter * 56, CPU=6.0, GPU=1.0) for letter in "12")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([], []),
+        ([HEAD], []),
+        ([node("one machine", CPU=2.0)], ["one machine"]),
+        ([HEAD, FIRST, SECOND], ["1" * 56, "2" * 56]),
+        ([HEAD, node("lost", alive=False, CPU=6.0), SECOND], ["2" * 56]),
+        ([HEAD, node("GPU alone", GPU=1.0)], ["GPU alone"]),
+        ([node("no core left", CPU=0.0)], []),
+    ],
+)
+def test_nodes_for_helpers_are_those_that_take_workers(nodes: list[dict[str, Any]], expected: list[str]) -> None:
+    assert nodes_for_helpers(nodes) == expected
+
+
+def helper_nodes(scripted: ScriptedRay) -> list[tuple[str, bool]]:
+    return [(one.node_id, one.soft) for one in scripted.strategies if one is not None]
+
+
+def test_helpers_are_spread_over_the_nodes_that_take_workers(scripted: ScriptedRay) -> None:
+    scripted.cluster = [HEAD, FIRST, SECOND]
+    pool = start_pool(workers=4)
+    for name in "abcd":
+        pool.submit(cpu_task(name))
+    assert sorted(helper_nodes(scripted)) == [("1" * 56, True)] * 2 + [("2" * 56, True)] * 2
+
+
+def test_helpers_wait_for_the_first_node_that_takes_workers(scripted: ScriptedRay) -> None:
+    """An autoscaler starts with a head alone."""
+    scripted.cluster = [HEAD]
+    pool = start_pool()
+    assert pool.capacity().task_slots == 0
+    scripted.cluster = [HEAD, FIRST]
+    assert pool.capacity().task_slots == 2
+    pool.submit(cpu_task("a"))
+    scripted.cluster = [HEAD, node(FIRST["NodeID"], alive=False, CPU=6.0), SECOND]
+    pool.submit(cpu_task("b"))
+    assert helper_nodes(scripted) == [("1" * 56, True), ("2" * 56, True)]
 
 
 def test_helper_gets_its_task_only_after_it_named_its_crash_folder(scripted: ScriptedRay) -> None:

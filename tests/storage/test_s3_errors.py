@@ -12,6 +12,7 @@ import urllib3
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    BucketNotFoundError,
     InputError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -46,6 +47,7 @@ def translation(error: Exception, conditional: bool = False) -> type[Exception]:
         ("RequestTimeTooSkewed", 403, StorageUnavailableError),
         ("", 429, StorageUnavailableError),
         ("NoSuchKey", 404, ObjectNotFoundError),
+        ("NoSuchBucket", 404, BucketNotFoundError),
         ("", 404, ObjectNotFoundError),
         ("AccessDenied", 403, AccessDeniedError),
         ("ExpiredToken", 400, AccessDeniedError),
@@ -64,7 +66,7 @@ def test_translated_s3_errors_by_code_and_status(code: str, status: int, expecte
         ("PreconditionFailed", 412, PutRefusedError),
         ("ConditionalRequestConflict", 409, PutRefusedError),
         ("NoSuchKey", 404, PutRefusedError),
-        ("NoSuchBucket", 404, ObjectNotFoundError),
+        ("NoSuchBucket", 404, BucketNotFoundError),
         ("NotImplemented", 501, UnsupportedError),
         ("SlowDown", 503, StorageUnavailableError),
     ],

@@ -197,15 +197,21 @@ class RecordLog:
         self._waiting: list[VideoRecord] = []
 
     def add(self, record: VideoRecord) -> None:
-        """Append a record."""
+        """Append a record.
+
+        The first one is packed at once: Arrow then imports pandas, for up to seconds that a run has when it begins but
+        not when it is stopped.
+        """
         self._waiting.append(record)
-        if len(self._waiting) == RECORDS_PER_PIECE:
+        if not self._pieces or len(self._waiting) == RECORDS_PER_PIECE:
             self._pack()
 
     def write(self, sink: IO[bytes]) -> None:
         """Write all records."""
-        self._pack()
-        write_parquet(sink, VIDEOS_SCHEMA, self._pieces, {})
+        if self._waiting:
+            self._pack()
+        no_rows = pa.Table.from_batches([], schema=VIDEOS_SCHEMA)  # `empty_table` would import pandas, too
+        write_parquet(sink, VIDEOS_SCHEMA, self._pieces or [no_rows], {})
 
     def _pack(self) -> None:
         self._pieces.append(videos_table(self._waiting))

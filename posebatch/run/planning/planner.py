@@ -79,6 +79,7 @@ class SkippedVideos:
         tally.up_to_date += self.up_to_date
         tally.quarantined += self.quarantined
         tally.partial += self.partial
+        tally.partial_before += self.partial
         tally.no_videos += self.passed_over.files
         tally.passed_over.update(self.passed_over)
         tally.bytes_passed += self.size_bytes

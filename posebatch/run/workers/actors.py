@@ -9,14 +9,17 @@ import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from posebatch.core.errors import InternalError, PosebatchError
+from posebatch.core.settings import Settings
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.memory_limit import container_memory_bytes, default_memory_bytes, workers_on_node
 from posebatch.run.workers.video_tasks import perform
 
 
@@ -107,6 +110,14 @@ class SegmentWorker:
 
 
 def _start_heartbeat(context: RunContext) -> ProcessHandle:
-    limits = context.settings.limits
-    crash_dir = heartbeat.start(limits.max_seconds_per_frame, limits.max_memory_gb * 1e9)
-    return ProcessHandle(ray.get_runtime_context().get_node_id(), crash_dir)
+    settings, node_id = context.settings, ray.get_runtime_context().get_node_id()
+    crash_dir = heartbeat.start(settings.limits.max_seconds_per_frame, _max_memory_bytes(settings, node_id))
+    return ProcessHandle(node_id, crash_dir)
+
+
+def _max_memory_bytes(settings: Settings, node_id: str) -> float:
+    if settings.limits.max_memory_gb is not None:
+        return settings.limits.max_memory_gb * 1e9
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = next((node["Resources"] for node in nodes if node["NodeID"] == node_id), {})
+    return default_memory_bytes(container_memory_bytes(), workers_on_node(resources, settings.execution))

@@ -133,7 +133,8 @@ class Heartbeat:
             time.sleep(tick_seconds)
             now, memory = time.monotonic(), resident_bytes()
             if memory > max_memory_bytes:
-                self._end(f"used {memory / 1e9:.1f} GB of memory, more than --max-memory-gb allows", None, stack)
+                used, most = memory / 1e9, max_memory_bytes / 1e9
+                self._end(f"used {used:.1f} GB of memory, more than --max-memory-gb allows ({most:.1f})", None, stack)
             for thread, step in list(self._steps.items()):
                 if now - step.since > max_step_seconds:
                     seconds = now - step.since

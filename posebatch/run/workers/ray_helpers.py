@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from posebatch.core.errors import EvictedError, WorkerDiedError
 from posebatch.run.pool import Completion
@@ -13,6 +15,12 @@ from posebatch.run.tasks import VideoTask
 from posebatch.run.workers.actors import ProcessHandle, TaskHelper
 from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completion_of, summary_of
 from posebatch.run.workers.ray_diagnoses import Diagnoses
+
+
+def nodes_for_helpers(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Ids of the nodes that take workers: alive, and with cores or GPUs. ``nodes`` is the answer of ``ray.nodes()``."""
+    alive = (node for node in nodes if node["Alive"])
+    return [node["NodeID"] for node in alive if node["Resources"].get("CPU") or node["Resources"].get("GPU")]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,9 @@ class Helpers:
 
     They claim no CPU, so that workers on every core cannot keep them from starting; ``slots`` bounds their number. They
     stay after a task: Ray ends an idle process after a second, so plain Ray tasks would each start a new one.
+
+    They start only on nodes that take workers. A head node without cores has memory for Ray and the driver, not for
+    videos. While an autoscaler has not added the first node, there is no slot.
     """
 
     def __init__(self, shared_context: Ref, diagnoses: Diagnoses, slots: int) -> None:
@@ -35,10 +46,13 @@ class Helpers:
         self._starting: dict[Ref, tuple[VideoTask, Actor]] = {}  # by the ref of handle(), with the first task
         self._idle: list[_Helper] = []
         self._busy: dict[Ref, tuple[VideoTask, _Helper]] = {}  # by the ref of perform()
+        self._nodes: list[str] = []
+        self._started = 0
 
     def idle_slots(self) -> int:
         """How many more tasks may be submitted."""
-        return self._slots - len(self._busy) - len(self._starting)
+        self._nodes = self._nodes or nodes_for_helpers(ray.nodes())  # type: ignore[no-untyped-call]
+        return self._slots - len(self._busy) - len(self._starting) if self._nodes else 0
 
     def submit(self, task: VideoTask) -> None:
         """Begin a task."""
@@ -68,7 +82,11 @@ class Helpers:
 
     def _start_helper(self, first: VideoTask) -> None:
         """Start a helper. It gets its first task once its crash folder is known: that task may kill it at once."""
-        helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy="SPREAD")(TaskHelper)
+        self._nodes = nodes_for_helpers(ray.nodes()) or self._nodes  # type: ignore[no-untyped-call]
+        self._started += 1
+        # soft: if the node is lost before the helper runs there, the helper must start elsewhere
+        node = NodeAffinitySchedulingStrategy(self._nodes[self._started % len(self._nodes)], soft=True)
+        helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy=node)(TaskHelper)
         actor = helper.options(max_concurrency=2).remote(self._shared_context)  # a task, and a call of activity()
         self._starting[actor.handle.remote()] = first, actor
 

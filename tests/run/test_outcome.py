@@ -1,0 +1,132 @@
+"""How a run ended: its exit code by the rule of the settings, its report on the terminal, its summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posebatch.core.settings import settings_from
+from posebatch.run.context import RunContext
+from posebatch.run.outcome import (
+    PROBLEMS_PRINTED_BEFORE,
+    Problems,
+    RunOutcome,
+    exit_code,
+    print_outcome,
+    summary,
+)
+from posebatch.run.progress import Tally
+from posebatch.storage.local import LocalStore
+
+NOTHING = Tally()
+WHOLE = Tally(published=2, up_to_date=1)
+FAILED = Tally(published=8, up_to_date=90, failed=1, partial=1)
+BEFORE = Tally(published=10, up_to_date=80, quarantined=10, partial=5, partial_before=5)
+BOTH = Tally(published=9, failed=1, quarantined=90)
+
+
+@pytest.mark.parametrize(
+    ("tally", "chosen", "code"),
+    [
+        (NOTHING, {}, 0),
+        (NOTHING, {"fail_on": "any"}, 0),
+        (NOTHING, {"max_failed_share": 0.0}, 0),
+        (WHOLE, {}, 0),
+        (WHOLE, {"fail_on": "any", "max_failed_share": 0.0}, 0),
+        (Tally(failed=1), {}, 3),
+        (Tally(published=1, partial=1), {}, 3),
+        (FAILED, {}, 3),
+        (FAILED, {"fail_on": "any"}, 3),
+        (FAILED, {"fail_on": "never"}, 0),
+        (BEFORE, {}, 0),
+        (BEFORE, {"fail_on": "any"}, 3),
+        (BEFORE, {"fail_on": "never"}, 0),
+        (Tally(up_to_date=1, partial=1, partial_before=1), {}, 0),
+        (Tally(up_to_date=1, partial=1, partial_before=1), {"fail_on": "any"}, 3),
+        # two of the nine videos that this run worked on
+        (FAILED, {"max_failed_share": 0.2}, 3),
+        (FAILED, {"max_failed_share": 0.23}, 0),
+        (FAILED, {"fail_on": "never", "max_failed_share": 0.2}, 3),
+        (FAILED, {"fail_on": "never", "max_failed_share": 0.23}, 0),
+        # two of the 99 videos of the inputs
+        (FAILED, {"fail_on": "any", "max_failed_share": 0.03}, 0),
+        (FAILED, {"fail_on": "any", "max_failed_share": 0.02}, 3),
+        (BEFORE, {"max_failed_share": 0.0}, 0),
+        (BEFORE, {"fail_on": "any", "max_failed_share": 0.15}, 0),
+        (BOTH, {"max_failed_share": 0.1}, 0),
+        (BOTH, {"fail_on": "any", "max_failed_share": 0.1}, 3),
+        (Tally(failed=7), {"max_failed_share": 1.0}, 0),
+        (Tally(failed=29, published=71), {"max_failed_share": 0.29}, 0),
+    ],
+)
+def test_exit_code_counts_the_videos_that_the_settings_name(tally: Tally, chosen: dict[str, Any], code: int):
+    assert exit_code(tally, settings_from(chosen).selection) == code
+
+
+def test_problems_of_earlier_runs_never_hide_those_of_this_run():
+    problems = Problems(most=2)
+    assert problems.in_order() == ()
+    for i in range(4):
+        problems.add(f"old-{i}", "failed before" if i % 2 else "partial before", "why")
+    for i in range(4):
+        problems.add(f"new-{i}", "partial" if i % 2 else "failed", "why")
+    assert [problem.video for problem in problems.in_order()] == ["new-0", "new-1", "old-0", "old-1"]
+
+
+def outcome_of(tally: Tally, problems: Problems, **chosen: Any) -> RunOutcome:
+    return RunOutcome(tally, 61.0, problems.in_order(), exit_code(tally, settings_from(chosen).selection))
+
+
+def printed(outcome: RunOutcome, capsys: pytest.CaptureFixture[str], **chosen: Any) -> list[str]:
+    print_outcome(outcome, LocalStore("/out"), "runs/1", settings_from(chosen))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_report_of_a_whole_run_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]):
+    lines = printed(outcome_of(WHOLE, Problems(9)), capsys)
+    assert lines[1] == (
+        "2 published, 1 up to date, 0 failed, 0 failed before, 0 partial; 0 frames, 0 persons in 1 min 01 s"
+    )
+    assert lines[-2:] == ["this run /out/runs/1/", "exit code 0"]
+
+
+def test_report_names_failures_of_this_run_and_of_earlier_ones(capsys: pytest.CaptureFixture[str]):
+    problems = Problems(99)
+    for i in range(30):
+        problems.add(f"/in/old-{i}", "failed before", "damaged: no frame")
+    problems.add("/in/new", "failed", "/in/new: no container")
+    lines = printed(outcome_of(Tally(failed=1, quarantined=35), problems), capsys)
+    named = [line for line in lines if line.startswith("  ")]
+    assert named[:2] == ["  failed: /in/new: no container", "  failed before: /in/old-0: damaged: no frame"]
+    assert len(named) == 1 + PROBLEMS_PRINTED_BEFORE + 1
+    assert named[-1] == "  and 15 more that failed or were partial before: see /out/runs/1/summary.json"
+    assert lines[-1] == "exit code 3: 1 of 1 videos of this run failed or partial (--fail-on new)"
+
+
+def test_report_says_why_earlier_failures_do_not_count(capsys: pytest.CaptureFixture[str]):
+    problems = Problems(9)
+    problems.add("/in/old", "partial before", "3 frames are damaged")
+    lines = printed(outcome_of(BEFORE, problems), capsys)
+    assert "10 failed before, 5 partial (5 of them before); " in lines[1]
+    assert lines[-1] == "exit code 0: 0 of 10 videos of this run failed or partial (--fail-on new)"
+
+
+def test_report_names_the_share(capsys: pytest.CaptureFixture[str]):
+    chosen = {"fail_on": "any", "max_failed_share": 0.5}
+    lines = printed(outcome_of(BOTH, Problems(0), **chosen), capsys, **chosen)
+    assert lines[-1] == "exit code 3: 91 of 100 videos failed or partial (--fail-on any --max-failed-share 0.5)"
+
+
+def test_summary_holds_exit_code_counts_and_problems(tmp_path: Path):
+    context = RunContext("run-1", settings_from({}), str(tmp_path), "d@1", "p@1")
+    problems = Problems(9)
+    problems.add("/in/old", "failed before", "why")
+    written = summary(context, BEFORE, 1.0, outcome_of(BEFORE, problems))
+    assert (written["finished"], written["exit_code"], written["quarantined"]) == (True, 0, 10)
+    assert (written["partial"], written["partial_before"]) == (5, 5)
+    assert written["complaints"] == [asdict(problem) for problem in problems.in_order()]
+    stopped = summary(context, BEFORE, 1.0, None)
+    assert (stopped["finished"], stopped["exit_code"], stopped["complaints"]) == (False, None, [])
