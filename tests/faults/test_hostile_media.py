@@ -269,7 +269,7 @@ def test_hostile_files_do_not_affect_other_videos(tmp_path: Path):
         name.replace(" ", "_") + ".mp4": make() for name, (make, verdict, *_) in BOMBS.items() if "failed" in verdict
     }
     hostile |= {
-        f"{name}.ts": content for name, content in playlists("http://127.0.0.1:9/x.ts", "/etc/hostname").items()
+        f"{name}.mp4": content for name, content in playlists("http://127.0.0.1:9/x.ts", "/etc/hostname").items()
     }
     written(archive.root, {name: content for name, content in hostile.items() if "reference" not in name})
     outcome = archive.run()
