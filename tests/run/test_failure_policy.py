@@ -52,15 +52,16 @@ TABLE = {
     "NewerOutputError": [ABORT, ABORT, OMIT, ABORT, ABORT, ABORT],
     "IndexDisagreesError": [FAIL, ONE, OMIT, FAIL, FAIL, REPORT],
     "ObjectNotFoundError": [REPORT, REPORT, OMIT, PROBE, PROBE, REPORT],
+    "BucketNotFoundError": [REPORT, REPORT, OMIT, PROBE, PROBE, REPORT],
     "ObjectChangedError": [PROBE, PROBE, PROBE, PROBE, PROBE, REPORT],
     "EvictedError": [UNCOUNTED, UNCOUNTED, UNCOUNTED, UNCOUNTED, UNCOUNTED, REPORT],
     "AccessDeniedError": [RETRY, RETRY, OMIT, RETRY, RETRY, REPORT],
     **dict.fromkeys(["StorageUnavailableError", "PutRefusedError", "WorkerDiedError", "WorkerCrashError"], TRANSIENT),
-    **dict.fromkeys(["VideoError", "NotAVideoError", "NoVideoStreamError", "LimitError"], PERMANENT),
+    **dict.fromkeys(["VideoError", "NotAVideoError", "NoVideoStreamError", "EncryptedVideoError"], PERMANENT),
     **dict.fromkeys(["DamagedVideoError", "PreviewError", "StorageError", "StagedError"], PERMANENT),
     **dict.fromkeys(["UnsupportedError", "InternalError", "RunAbortedError", "UsageError"], PERMANENT),
     **dict.fromkeys(["SettingsError", "InputError", "OutputError", "OutputHeldError"], PERMANENT),
-    **dict.fromkeys(["WeightsError", "TrainingError"], PERMANENT),
+    **dict.fromkeys(["LimitError", "WeightsError", "TrainingError"], PERMANENT),
 }
 
 

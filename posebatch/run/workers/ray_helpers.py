@@ -86,8 +86,10 @@ class Helpers:
         self._started += 1
         # soft: if the node is lost before the helper runs there, the helper must start elsewhere
         node = NodeAffinitySchedulingStrategy(self._nodes[self._started % len(self._nodes)], soft=True)
-        helper: Any = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy=node)(TaskHelper)
-        actor = helper.options(max_concurrency=2).remote(self._shared_context)  # a task, and a call of activity()
+        helper: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
+        actor = helper.options(max_concurrency=2, scheduling_strategy=node).remote(
+            self._shared_context
+        )  # a task, and a call of activity()
         self._starting[actor.handle.remote()] = first, actor
 
     def _begin(self, task: VideoTask, helper: _Helper) -> None:
