@@ -48,6 +48,7 @@ class RayPool(Pool):
             shareable=self._workers.shareable(),
             task_slots=self._helpers.idle_slots(),
             workers=self._workers.wanted,
+            ready=self._workers.ready(),
         )
 
     @override

@@ -2,7 +2,7 @@
 
 On a machine whose cores are all busy a start takes minutes, and three limits of Ray end it before: a node must register
 within 30 s; its agents must name their ports within 15 s; and other limits, which Ray reads from the environment. The
-first is raised by `_patient_registration`. The second does not exist for ports that are chosen before the start, see
+first is raised by `_patient_registration`. The second has no effect on ports that are known before the start, see
 `_own_node`. Names of Ray that are not public are used only if they exist; without them Ray's own limits hold.
 """
 
@@ -195,7 +195,7 @@ def _command_line(process: int) -> list[bytes]:
 def _own_node() -> Iterator[None]:
     """Choose the ports of the node's agents before its start, and end its processes if the start fails.
 
-    For an agent without a port a raylet waits 15 s, then it crashes. Processes of a failed start Ray leaves until this
+    A raylet that does not know the port of an agent after 15 s crashes. Processes of a failed start Ray leaves until this
     process ends.
     """
     original = ray._private.node.Node
@@ -204,8 +204,12 @@ def _own_node() -> Iterator[None]:
     class OwnNode(original):  # type: ignore[misc, valid-type]
         def __init__(self, ray_params: Any, *arguments: Any, **named: Any) -> None:
             nodes.append(self)
-            _set_ports(ray_params)
+            self._chosen_ports = _set_ports(ray_params)
             super().__init__(ray_params, *arguments, **named)
+
+        def start_ray_processes(self) -> None:
+            _write_port_files(self, self._chosen_ports)
+            super().start_ray_processes()
 
     ray._private.node.Node = OwnNode
     try:
@@ -219,13 +223,25 @@ def _own_node() -> Iterator[None]:
         ray._private.node.Node = original
 
 
-def _set_ports(ray_params: Any) -> None:
+def _set_ports(ray_params: Any) -> dict[str, int]:
+    """Set free ports for the agents, where none is given; returns them by name."""
     wanted = [name for name in AGENT_PORTS if hasattr(ray_params, name) and not getattr(ray_params, name)]
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in wanted]  # all at once, so that the ports differ
         for name, probe in zip(wanted, probes, strict=True):
             probe.bind(("", 0))
             setattr(ray_params, name, probe.getsockname()[1])
+    return {name: getattr(ray_params, name) for name in wanted}
+
+
+def _write_port_files(node: Any, ports: Mapping[str, int]) -> None:
+    """Write the files in which an agent tells its port. A raylet waits for some of them even if the port is given."""
+    folder, node_id = getattr(node, "_session_dir", None), getattr(node, "_node_id", None)
+    if folder is None or node_id is None:
+        return
+    for name, port in ports.items():
+        with open(os.path.join(folder, f"{name}_{node_id}"), "x", encoding="ascii") as file:
+            file.write(str(port))
 
 
 def _end_processes(node: Any) -> None:

@@ -74,6 +74,10 @@ class Workers:
             )
         return sum(not worker.tasks for worker in self._ready)
 
+    def ready(self) -> int:
+        """Workers whose networks are loaded, with segments or without."""
+        return len(self._ready)
+
     def shareable(self) -> int:
         """Workers with one segment that may get a second."""
         return sum(worker.is_shareable for worker in self._ready)
