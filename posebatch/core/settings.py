@@ -162,6 +162,12 @@ class LimitSettings:
     max_idle_minutes: float = option(
         60.0, "maximum time without any progress before the run is aborted, minutes", low=0.01, metavar="M"
     )
+    first_worker_minutes: float = option(
+        10.0,
+        "maximum time without a ready worker before the run is aborted, minutes: a cluster may have to add nodes",
+        low=0.01,
+        metavar="M",
+    )
 
 
 @dataclass(frozen=True)

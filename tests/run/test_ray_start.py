@@ -96,11 +96,10 @@ def test_start_chooses_the_ports_of_the_agents(scripted: ScriptedStart) -> None:
     files = {path.name: path.read_text() for path in scripted.folder.iterdir()}
     assert files.keys() == {f"{name}_node1" for name in AGENT_PORTS}
     assert files["metrics_agent_port_node1"] == str(scripted.ports[0])
-    params = SimpleNamespace(metrics_agent_port=None, metrics_export_port=9000, dashboard_agent_listen_port=0)
-    ray_start._set_ports(params)
-    assert params.metrics_export_port == 9000, "a chosen port stays"
-    assert params.metrics_agent_port
-    assert params.dashboard_agent_listen_port not in (0, params.metrics_agent_port)
+    params = SimpleNamespace(metrics_agent_port=None, dashboard_agent_listen_port=52365)
+    ports = ray_start._set_ports(params)
+    assert ports == vars(params)
+    assert len({*ports.values(), None, 52365}) == 4, "a fixed port would belong to one Ray of this machine alone"
     assert not hasattr(params, "runtime_env_agent_port"), "another version of Ray has no such port"
 
 

@@ -195,8 +195,8 @@ def _command_line(process: int) -> list[bytes]:
 def _own_node() -> Iterator[None]:
     """Choose the ports of the node's agents before its start, and end its processes if the start fails.
 
-    A raylet that does not know the port of an agent after 15 s crashes. Processes of a failed start Ray leaves until this
-    process ends.
+    A raylet that does not know the port of an agent after 15 s crashes. Ray leaves the processes of a failed start
+    until this process ends.
     """
     original = ray._private.node.Node
     nodes: list[Any] = []
@@ -224,8 +224,8 @@ def _own_node() -> Iterator[None]:
 
 
 def _set_ports(ray_params: Any) -> dict[str, int]:
-    """Set free ports for the agents, where none is given; returns them by name."""
-    wanted = [name for name in AGENT_PORTS if hasattr(ray_params, name) and not getattr(ray_params, name)]
+    """Set free ports for the agents; returns them by name. Ray's default is 0, or one port for all Rays of a machine."""
+    wanted = [name for name in AGENT_PORTS if hasattr(ray_params, name)]
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in wanted]  # all at once, so that the ports differ
         for name, probe in zip(wanted, probes, strict=True):
