@@ -13,12 +13,13 @@ from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo, VideoPlan
+from posebatch.core.wording import counted
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
 from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changed_networks
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
-from posebatch.run.progress import counted, duration_text
+from posebatch.run.progress import duration_text
 from posebatch.run.run_folder import last_summary
 from posebatch.storage.open import open_source
 from posebatch.storage.store import Store

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TextIO
 
 from posebatch.core.redaction import visible
+from posebatch.core.wording import counted
 from posebatch.run.speed import SpeedMeter
 
 LINE_SECONDS = 0.3
@@ -188,11 +189,6 @@ def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "")
         remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
         parts.append(f"about {duration_text(speed.steady_s * remaining / tally.bytes_done)} left")
     return " | ".join(parts)
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun: ``1 frame``, ``2 frames``."""
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def duration_text(seconds: float) -> str:

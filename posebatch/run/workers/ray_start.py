@@ -224,7 +224,10 @@ def _own_node() -> Iterator[None]:
 
 
 def _set_ports(ray_params: Any) -> dict[str, int]:
-    """Set free ports for the agents; returns them by name. Ray's default is 0, or one port for all Rays of a machine."""
+    """Set free ports for the agents, and return them by name.
+
+    Ray's default for one of them is a fixed port, which a second Ray on the machine cannot have.
+    """
     wanted = [name for name in AGENT_PORTS if hasattr(ray_params, name)]
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in wanted]  # all at once, so that the ports differ
