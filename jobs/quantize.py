@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from posebatch.core.errors import OutputError, UsageError
+from posebatch.core.extras import need
 from posebatch.core.scripts import run_script
 from posebatch.evaluation.labels import LabelledDataset
 from posebatch.evaluation.readers import read_dataset
@@ -52,6 +53,7 @@ def quantize(chosen: argparse.Namespace) -> None:
         raise UsageError("nothing to quantize: name a --pose network, a --detector, or both")
     if chosen.count < 1:
         raise UsageError(f"--count must be at least 1, got {chosen.count}")
+    need("nncf", "openvino", *(["pycocotools"] if chosen.validate else []))
     data = some_images(read_dataset(chosen.data, chosen.images), chosen.count)
     validation = read_dataset(chosen.validate, chosen.validate_images) if chosen.validate else None
     wanted: list[tuple[Kind, str | None, Quantize]] = [

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posebatch.core.errors import UsageError
+from posebatch.core.extras import need
 from posebatch.core.scripts import run_script
 from posebatch.models.networks.engines import resolve_device
 from posebatch.training.background import (
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def start(chosen: argparse.Namespace) -> None:
     """Start or resume in the background."""
+    need("matplotlib", "pycocotools")
     remember_files(chosen.output, _files(chosen))
     process = running_process(chosen.output)
     if process is None:
@@ -81,6 +83,7 @@ def start(chosen: argparse.Namespace) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Start or resume in this process."""
+    need("matplotlib", "pycocotools")
     files = remember_files(chosen.output, _files(chosen))
     with sole_process(chosen.output):
         train_stages(files, chosen.output, resolve_device(chosen.device))

@@ -82,7 +82,7 @@ class StubPool(Pool):
     def capacity(self) -> Capacity:
         segments = sum(isinstance(task, SegmentTask) for task in self._tasks)
         cpu_tasks = len(self._tasks) - segments
-        return Capacity(self._workers - segments, 0, max(2, self._workers) - cpu_tasks, self._workers)
+        return Capacity(self._workers - segments, 0, max(2, self._workers) - cpu_tasks, self._workers, self._workers)
 
     @override
     def submit(self, task: SegmentTask | VideoTask) -> None:

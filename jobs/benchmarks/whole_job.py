@@ -117,7 +117,7 @@ class ThreadPool(Pool):
     @override
     def capacity(self) -> Capacity:
         segments = sum(isinstance(task, SegmentTask) for task in self._running.values())
-        return Capacity(int(segments == 0), int(segments == 1), 2 - (len(self._running) - segments), 1)
+        return Capacity(int(segments == 0), int(segments == 1), 2 - (len(self._running) - segments), 1, 1)
 
     @override
     def submit(self, task: SegmentTask | VideoTask) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
-from posebatch.cli.run import add_run, plan_command, run_command
+from posebatch.cli.run import add_plan, add_run, run_command
 from posebatch.cli.upkeep import add_gc, add_verify
 from posebatch.core.scripts import run_script
 from posebatch.core.version import __version__
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"posebatch {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     add_run(commands, "run", run_command, "process an archive: write poses, frames and a commit record of every video")
-    add_run(commands, "plan", plan_command, "dry run: show what `run` would do with each video, and why")
+    add_plan(commands, "dry run: show what `run` would do with each video, and why")
     add_verify(commands)
     add_gc(commands)
     add_models(commands)

@@ -13,11 +13,11 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that suggests the nearest flag for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise `UsageError` with the usage and, for an unknown flag, the nearest known one."""
+        """Raise `UsageError` that names the help and, for an unknown flag, the nearest known one."""
         flags = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ").split()
         hint = nearest(unknown[0].split("=")[0], flags) if message.startswith("unrecognized arguments: -") else ""
-        raise UsageError(f"{message}{hint}\n{self.format_usage().strip()}")
+        raise UsageError(f"{message}{hint or ';'} see {self.prog} --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments. The parser of the chosen command reports unknown ones, with its own usage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from posebatch.cli.groups import GROUPS, WHAT, WHERE, group_of
 from posebatch.cli.parser import add_command
 from posebatch.core.options import Option
 from posebatch.core.scripts import EXIT_OK
@@ -14,18 +15,34 @@ from posebatch.run.dry_run import dry_run
 from posebatch.run.planning.inputs import read_input_list
 
 
-def add_run(commands: Any, name: str, command: Any, help_text: str) -> None:
-    """Add the command ``run`` or ``plan``, which take inputs, an output and a flag for each setting."""
+def add_run(commands: Any, name: str, command: Any, help_text: str) -> argparse.ArgumentParser:
+    """Add the command ``run`` or ``plan``, which take inputs, an output and a flag for each setting; returns it."""
     parser = add_command(commands, name, command, help_text)
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or s3://bucket/key-or-prefix")
-    parser.add_argument("--inputs-from", metavar="FILE", help="file with more inputs, one per line")
-    parser.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix for the dataset")
-    parser.add_argument("--config", metavar="FILE.yaml", help="file of settings, named like these flags; flags win")
+    parser.usage = f"{parser.prog} INPUT... --output URI [OPTION...]"
+    groups = {
+        group: parser.add_argument_group(group.title, f"example: {parser.prog} {group.example}") for group in GROUPS
+    }
+    what, where = groups[WHAT], groups[WHERE]
+    what.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or s3://bucket/key-or-prefix")
+    what.add_argument("--inputs-from", metavar="FILE", help="file with more inputs, one per line")
+    where.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix for the dataset")
+    where.add_argument("--config", metavar="FILE.yaml", help="file of settings, named like these flags; flags win")
     for item in options():
-        _add_option(parser, item)
+        _add_option(groups[group_of(item)], item)
+    return parser
 
 
-def _add_option(parser: argparse.ArgumentParser, item: Option) -> None:
+def add_plan(commands: Any, help_text: str) -> None:
+    """Add the command ``plan``."""
+    parser = add_run(commands, "plan", plan_command, help_text)
+    parser.add_argument(
+        "--probe-speed",
+        action="store_true",
+        help="estimate the time from ten seconds of real work on one of the videos, on this machine",
+    )
+
+
+def _add_option(parser: argparse._ArgumentGroup, item: Option) -> None:
     default = "" if item.default in (None, (), False) else f" (default: {item.default})"
     common: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": item.help + default}
     if item.value_type is bool:
@@ -53,7 +70,7 @@ def run_command(chosen: argparse.Namespace) -> int:
 
 def plan_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch plan``; returns the exit code."""
-    dry_run(_named_inputs(chosen), chosen.output, _settings(chosen))
+    dry_run(_named_inputs(chosen), chosen.output, _settings(chosen), chosen.probe_speed)
     return EXIT_OK
 
 

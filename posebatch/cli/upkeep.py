@@ -13,6 +13,7 @@ from posebatch.cli.parser import add_command
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
+from posebatch.core.wording import counted
 from posebatch.dataset.gc import (
     DEFAULT_LIMIT_DAYS,
     SECONDS_PER_DAY,
@@ -66,9 +67,10 @@ def verify_command(chosen: argparse.Namespace) -> int:
     verdict = verify(open_store(chosen.output, chosen.endpoint_url), chosen.deep, on_progress)
     for problem in verdict.problems:
         print(f"problem: {visible(problem)}")
-    state = f"{len(verdict.problems)} problems" if verdict.problems else "clean"
-    print(f"{state}: {verdict.videos} videos ({verdict.failed} failed), {verdict.frames} frames, ", end="")
-    print(f"{verdict.persons} persons" + (f"; {_megabytes(verdict.bytes_read)} read" if chosen.deep else ""))
+    state = counted(len(verdict.problems), "problem") if verdict.problems else "clean"
+    videos, frames = counted(verdict.videos, "video"), counted(verdict.frames, "frame")
+    print(f"{state}: {videos} ({verdict.failed} failed), {frames}, {counted(verdict.persons, 'person')}", end="")
+    print(f"; {_megabytes(verdict.bytes_read)} read" if chosen.deep else "")
     if verdict.without_checksum:
         print(
             f"not proven: {verdict.without_checksum} objects have no checksum, because an older version published "
@@ -92,7 +94,8 @@ def _throttled(report: Callable[[Verdict], None]) -> Callable[[Verdict], None]:
 
 def _print_progress(verdict: Verdict) -> None:
     read = f", {_megabytes(verdict.bytes_read)} read" if verdict.bytes_read else ""
-    print(f"{verdict.videos} videos, {verdict.frames} frames so far{read}", file=sys.stderr, flush=True)
+    videos, frames = counted(verdict.videos, "video"), counted(verdict.frames, "frame")
+    print(f"{videos}, {frames} so far{read}", file=sys.stderr, flush=True)
 
 
 def gc_command(chosen: argparse.Namespace) -> int:
@@ -107,7 +110,7 @@ def gc_command(chosen: argparse.Namespace) -> int:
     if is_s3(store.root):
         print("not checked: incomplete multipart uploads; a lifecycle rule of the bucket removes those")
     hint = "" if chosen.delete or not objects else "; nothing was removed, --delete does it"
-    print(f"{objects} objects, {_megabytes(size_bytes)} {'removed' if chosen.delete else 'to remove'}{hint}")
+    print(f"{counted(objects, 'object')}, {_megabytes(size_bytes)} {'removed' if chosen.delete else 'to remove'}{hint}")
     return EXIT_OK
 
 
@@ -126,7 +129,7 @@ def _collect(store: Store, limit: AgeLimit, delete: bool, taken_over: list[str])
 
 
 def _leftover_text(leftover: Unreferenced) -> str:
-    many = f"{leftover.objects} objects, " if leftover.key.endswith("/") else ""
+    many = f"{counted(leftover.objects, 'object')}, " if leftover.key.endswith("/") else ""
     days = leftover.age_s / SECONDS_PER_DAY
     return f"{leftover.key}  ({many}{_megabytes(leftover.size_bytes)}, {days:.1f} days old): {leftover.why}"
 

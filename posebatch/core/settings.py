@@ -160,8 +160,8 @@ class LimitSettings:
     max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
     max_memory_gb: float | None = option(
         None,
-        "maximum memory of a worker process, GB; default: 16, or less in a container: four fifths of its limit divided among "
-        "its workers, at least 4",
+        "maximum memory of a worker process, GB; default: 16, or less in a container: four fifths of its limit divided "
+        "among its workers, at least 4",
         low=0.1,
         metavar="GB",
     )
@@ -173,6 +173,12 @@ class LimitSettings:
     )
     max_idle_minutes: float = option(
         60.0, "maximum time without any progress before the run is aborted, minutes", low=0.01, metavar="M"
+    )
+    first_worker_minutes: float = option(
+        10.0,
+        "maximum time without a ready worker before the run is aborted, minutes: a cluster may have to add nodes",
+        low=0.01,
+        metavar="M",
     )
 
 

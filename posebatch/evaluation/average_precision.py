@@ -6,16 +6,18 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.evaluation.labels import LabelledDataset, xyxy_to_xywh
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """The similarities (OKS or IoU) over which COCO averages."""
@@ -102,6 +104,8 @@ def box_average_precision(
 
 
 def _evaluate(dataset: LabelledDataset, results: list[dict[str, Any]], kind: Literal["keypoints", "bbox"]) -> COCOeval:
+    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - optional
+
     labels = [
         {
             "image_id": number,
@@ -129,6 +133,8 @@ def _evaluate(dataset: LabelledDataset, results: list[dict[str, Any]], kind: Lit
 
 def _coco(num_images: int, annotations: list[dict[str, Any]]) -> COCO:
     """An index over annotations. Ids count from 1: pycocotools reads 0 as "no match"."""
+    from pycocotools.coco import COCO  # noqa: PLC0415 - optional
+
     coco = COCO()
     coco.dataset = {
         "images": [{"id": number} for number in range(num_images)],

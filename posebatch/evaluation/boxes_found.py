@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from posebatch.core.errors import InputError
 from posebatch.core.frames import check_array
@@ -90,6 +89,8 @@ def count_boxes(truth: TrueBoxes, bbox_xyxy: NDArray[np.floating]) -> BoxCounts:
 
     Boxes and persons are paired so that the sum of IoU is largest (Hungarian method).
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - optional
+
     boxes, true = bbox_xyxy.astype(np.float64), truth.bbox_xyxy[~truth.ignored]
     shared, areas, true_areas = _overlaps(boxes, true)
     iou = shared / np.maximum(areas[:, None] + true_areas - shared, 1e-9)

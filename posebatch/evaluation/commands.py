@@ -16,6 +16,7 @@ from typing import Final
 import torch
 
 from posebatch.core.errors import InputError, OutputError, UsageError
+from posebatch.core.extras import need
 from posebatch.core.options import Option
 from posebatch.core.scripts import run_script
 from posebatch.core.settings import options, settings_from
@@ -98,6 +99,7 @@ def pose_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _evaluate_pose(chosen: argparse.Namespace) -> None:
+    need("pycocotools", "matplotlib")
     from posebatch.evaluation.network_evaluation import (  # noqa: PLC0415 - the other commands need no matplotlib
         Evaluation,
         evaluate_networks,
@@ -153,6 +155,7 @@ def boxes_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _evaluate_boxes(chosen: argparse.Namespace) -> None:
+    need("scipy")
     from posebatch.evaluation.box_evaluation import (  # noqa: PLC0415 - the other commands need no SciPy
         TimedDetector,
         count_in_images,
@@ -211,6 +214,7 @@ def comparison_parser(description: str | None = None) -> argparse.ArgumentParser
 
 
 def _compare_settings(chosen: argparse.Namespace) -> None:
+    need("pycocotools")
     names = [option.name for option in _compared_options()]
     settings = variants({name: getattr(chosen, name) for name in names if hasattr(chosen, name)})
     if len(settings) == 1 and not chosen.planes:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from posebatch.evaluation.average_precision import THRESHOLDS
 from posebatch.evaluation.detector_accuracy import WANTED_PRECISION
 from posebatch.evaluation.joints import PCK_TORSO
 from posebatch.evaluation.report import Report
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def write_plot(report: Report, path: Path) -> None:
     """Draw a PNG of the panels that have figures. Writes nothing for a report without figures."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
     panels = [_joint_bars, _threshold_curves] if report.poses else []
     panels += [_precision_recall] if report.detectors else []
     if not panels:

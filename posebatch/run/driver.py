@@ -28,7 +28,7 @@ from posebatch.run.stop_request import StopRequest
 
 
 @contextmanager
-def ray_pool(context: RunContext, stop: StopRequest) -> Iterator[Pool]:
+def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
     """Connect to Ray and start the workers; both end on exit."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
@@ -38,7 +38,9 @@ def ray_pool(context: RunContext, stop: StopRequest) -> Iterator[Pool]:
     weight_file("detector", context.settings.estimator.detector_name)
     weight_file("pose", context.settings.estimator.pose_name)
     execution = context.settings.execution
-    with connected(execution):
+    with ExitStack() as connection:
+        with progress.during("starting Ray"):
+            connection.enter_context(connected(execution, progress.say, stop.check))
         _stop_on_signals(stop)  # connecting has replaced the signal handlers
         device = choose_device(execution)
         pool = RayPool(context, choose_workers(execution, device), device)
@@ -48,7 +50,7 @@ def ray_pool(context: RunContext, stop: StopRequest) -> Iterator[Pool]:
             pool.close()
 
 
-OpenPool = Callable[[RunContext, StopRequest], AbstractContextManager[Pool]]
+OpenPool = Callable[[RunContext, StopRequest, Progress], AbstractContextManager[Pool]]
 
 
 def run_job(
@@ -77,7 +79,12 @@ def run_job(
         _print_heading(prepared)
         _stop_on_signals(stop)
         outcome = _schedule(
-            prepared, folder, stop, lambda: pools.enter_context(open_pool(context, stop)), indexes, limits
+            prepared,
+            folder,
+            stop,
+            lambda progress: pools.enter_context(open_pool(context, stop, progress)),
+            indexes,
+            limits,
         )
         print_outcome(outcome, store, folder.key, settings)
         return outcome
@@ -87,7 +94,7 @@ def _schedule(
     prepared: Prepared,
     folder: RunFolder,
     stop: StopRequest,
-    start_pool: Callable[[], Pool],
+    start_pool: Callable[[Progress], Pool],
     indexes: ExitStack,
     limits: SchedulerLimits,
 ) -> RunOutcome:
@@ -95,16 +102,17 @@ def _schedule(
     context, videos = prepared.context, prepared.listing.videos
     listing = prepared.listing
     tally = Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings)
-    progress = Progress(tally)
+    progress = Progress(tally, run_id=context.run_id)
     outcome = None
     try:
         index = indexes.enter_context(_load_index(prepared, progress, stop))
         scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
-        outcome = scheduler.run(videos, start_pool)
+        outcome = scheduler.run(videos, lambda: start_pool(progress))
         return outcome
     finally:
         progress.close()
-        _write_summary(folder, summary(context, progress.tally, progress.elapsed_s, outcome))
+        counts = summary(context, progress.tally, progress.elapsed_s, outcome)
+        _write_summary(folder, {**counts, **progress.speed.summary()})
 
 
 def _load_index(prepared: Prepared, progress: Progress, stop: StopRequest) -> CommitIndex:

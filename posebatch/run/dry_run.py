@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
 from posebatch.core.errors import PosebatchError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
-from posebatch.core.videos import VideoPlan
+from posebatch.core.videos import SourceVideo, VideoPlan
+from posebatch.core.wording import counted
 from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
@@ -29,10 +31,11 @@ PROBE_THREADS: Final = 8
 """Videos whose headers are read at once."""
 
 
-def dry_run(named: list[str], output: str, settings: Settings) -> None:
+def dry_run(named: list[str], output: str, settings: Settings, measure: bool = False) -> None:
     """Print a line for each video, then the totals; writes nothing.
 
-    ``named``: inputs as the user gave them. Raises `UsageError` if the run would be refused, and `StorageError`.
+    ``named``: inputs as the user gave them. ``measure``: estimate the time from ten seconds of real work on the longest
+    of the videos, and not from the last run. Raises `UsageError` if the run would be refused, and `StorageError`.
     """
     prepared = prepare(named, output, settings)
     store, context = prepared.store, prepared.context
@@ -41,6 +44,7 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
     counts = dict.fromkeys(Action, 0)
     others = prepared.listing.passed_over
     seconds = frames = 0.0
+    longest: _Probed | None = None
     if index.notice:
         print(index.notice, file=sys.stderr)
     remaining = decisions(prepared.videos(), index, context)
@@ -58,12 +62,26 @@ def dry_run(named: list[str], output: str, settings: Settings) -> None:
                 if isinstance(probed, VideoPlan):
                     seconds += probed.info.duration_s
                     frames += _frames_to_process(probed, settings)
+                    if longest is None or probed.info.duration_s > longest.plan.info.duration_s:
+                        longest = _Probed(video, probed)
     for line in others.lines():
         print(visible(line))
     for warning in prepared.listing.warnings:
         print(f"note: {visible(warning)}")
     print("\n" + ", ".join(f"{count} {action.value}" for action, count in counts.items() if count))
-    print(f"{seconds / 3600:.2f} hours of video to do, {frames:.0f} frames; {_estimate(store, context, frames)}")
+    print(f"{duration_text(seconds)} of video to do, {counted(round(frames), 'frame')}")
+    if longest is None:
+        print("nothing to compute")
+    else:
+        print(_measured(longest, context, frames) if measure else _as_in_the_last_run(store, context, frames))
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """A video whose header is read."""
+
+    video: SourceVideo
+    plan: VideoPlan
 
 
 def _explained(planned: Planned, store: Store, context: RunContext) -> Planned:
@@ -93,9 +111,8 @@ def _probe_text(probed: VideoPlan | PosebatchError | None) -> str:
     if isinstance(probed, PosebatchError):
         return f"\n             will fail: {visible(str(probed))}"
     info = probed.info
-    return (
-        f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {len(probed.segments)} segments"
-    )
+    segments = counted(len(probed.segments), "segment")
+    return f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {segments}"
 
 
 def _frames_to_process(plan: VideoPlan, settings: Settings) -> float:
@@ -105,11 +122,38 @@ def _frames_to_process(plan: VideoPlan, settings: Settings) -> float:
     return total / settings.sampling.stride
 
 
-def _estimate(store: Store, context: RunContext, frames: float) -> str:
-    if not frames:
-        return "nothing to compute"
+def _as_in_the_last_run(store: Store, context: RunContext, frames: float) -> str:
+    """The time by the steady state of the last run."""
     summary = last_summary(store, context.data_fingerprint)
     if summary is None:
-        return "time: unknown until a run with these settings has finished here (try --limit 1)"
-    rate = summary["frames"] / summary["elapsed_s"]
-    return f"about {duration_text(frames / rate)} at the {rate:.1f} frames/s of run {summary['run_id']}"
+        return (
+            "time: unknown, as no run with these settings has worked here; --probe-speed measures it with ten seconds "
+            "of real work"
+        )
+    rate, start_s = summary["frames_per_second"], summary["start_s"] or 0.0
+    return f"about {duration_text(start_s + frames / rate)} at the {rate:.1f} frames/s of run {summary['run_id']}"
+
+
+def _measured(probed: _Probed, context: RunContext, frames: float) -> str:
+    """The time by a measurement on one of the videos."""
+    from posebatch.run.workers.speed_probe import probe_speed  # noqa: PLC0415 - loads torch, which takes seconds
+
+    try:
+        speed = probe_speed(probed.video, probed.plan, context)
+    except PosebatchError as error:
+        return f"time: not measured: {visible(str(error))}"
+    where = visible(probed.video.uri)
+    if not speed.frames_per_second:
+        return f"time: not measured, as {where} is too short"
+    return time_by_probe(speed.frames_per_second, speed.device, context.settings.execution.workers, frames, where)
+
+
+def time_by_probe(rate: float, device: str, workers: str, frames: float, where: str) -> str:
+    """The time for ``frames`` at the ``rate`` of one worker, in frames per second, as text.
+
+    ``workers`` is the setting. For ``auto`` a CPU has one worker for each core; for a GPU the workers that share it are
+    counted as one. ``where``: the video of the measurement.
+    """
+    count = int(workers) if workers != "auto" else (os.cpu_count() or 1) if device == "cpu" else 1
+    each = f"{rate:.1f} frames/s" + (f" with each of {count} workers" if count > 1 else " with one worker")
+    return f"about {duration_text(frames / (rate * count))} at {each}, measured on {where}"

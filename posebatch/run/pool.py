@@ -24,6 +24,8 @@ class Capacity:
     """CPU tasks that may be submitted."""
     workers: int
     """Workers that were requested, ready or not."""
+    ready: int
+    """Workers whose networks are loaded, busy or not."""
 
 
 @dataclass(frozen=True)

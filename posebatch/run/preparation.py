@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from posebatch.core.settings import Settings
+from posebatch.core.settings import ExecutionSettings, Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.models.networks.input_size import check_detect_size
 from posebatch.models.weights.names import resolve
@@ -44,6 +45,7 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
 
     Raises `UsageError` if the run is refused, and `StorageError` if an input cannot be listed.
     """
+    _check_device(settings.execution)
     endpoint_url = settings.selection.endpoint_url
     estimator = settings.estimator
     detector = _identity("detector", estimator.detector_name, settings)
@@ -56,6 +58,15 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     check_output_outside_inputs(inputs, store.root)
     context = RunContext(new_run_id(), settings, store.root, detector, pose)
     return Prepared(context, store, list_inputs(inputs, settings.selection))
+
+
+def _check_device(execution: ExecutionSettings) -> None:
+    """Refuse a GPU that this machine lacks, if the workers run here. Those of a cluster are on other machines."""
+    if execution.device != "cuda" or os.environ.get("RAY_ADDRESS"):
+        return
+    from posebatch.models.networks.engines import resolve_device  # noqa: PLC0415 - loads torch, which takes seconds
+
+    resolve_device("cuda")
 
 
 def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:

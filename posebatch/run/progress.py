@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TextIO
 
 from posebatch.core.redaction import visible
+from posebatch.core.wording import counted
 from posebatch.run.planning.names import PassedOverFiles
+from posebatch.run.speed import SpeedMeter
 
 LINE_SECONDS = 0.3
 """Between two updates of the line on a terminal."""
@@ -60,15 +65,28 @@ class Tally:
 
 
 class Progress:
-    """Prints a `Tally`. `show` may be called at any rate."""
+    """Prints a `Tally`, the stage of a run that has no frames yet, and its speed. `show` may be called at any rate."""
 
-    def __init__(self, tally: Tally, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """``stream``: by default the standard error. ``clock``: seconds, monotonic."""
-        self.tally, self._clock = tally, clock
+    def __init__(
+        self,
+        tally: Tally,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        run_id: str = "",
+        local_time: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """``stream``: by default the standard error. ``clock``: seconds, monotonic.
+
+        ``run_id`` and ``local_time`` begin each line of a log.
+        """
+        self.tally, self._clock, self._run_id, self._local_time = tally, clock, run_id, local_time
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._started = self._shown = clock()
         self._width = 0
+        self._stage, self._stage_since = "", self._started
+        self._lock = threading.RLock()  # `during` prints from a thread
+        self.speed = SpeedMeter(clock)
 
     @property
     def elapsed_s(self) -> float:
@@ -77,53 +95,109 @@ class Progress:
 
     def show(self) -> None:
         """Print the tally, unless the last line is too recent."""
-        now = self._clock()
-        if now - self._shown < (LINE_SECONDS if self._live else LOG_SECONDS):
-            return
-        self._shown = now
-        self._write(describe(self.tally, self.elapsed_s))
+        with self._lock:
+            if self._clock() - self._shown >= (LINE_SECONDS if self._live else LOG_SECONDS):
+                self._show_now()
+
+    def note_workers(self, ready: int, wanted: int) -> None:
+        """Note how many of the wanted workers are ready, for the speed and for the stage before the first frames."""
+        is_first = self.speed.steady_s is None
+        self.speed.note(ready, self.tally.frames)
+        if self.speed.steady_s is not None:
+            self.enter("")
+            if is_first:
+                self._show_now()
+        elif ready:
+            self.enter("first frames")
+        else:
+            self.enter(f"{counted(wanted, 'worker')} {'is' if wanted == 1 else 'are'} loading networks")
+
+    def enter(self, stage: str) -> None:
+        """Name what the run does before it has frames; an empty text names nothing."""
+        with self._lock:
+            if stage == self._stage:
+                return
+            self._stage, self._stage_since = stage, self._clock()
+            if stage:
+                self._show_now()
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Show a stage while the block runs, in which nobody calls `show`."""
+        ended = threading.Event()
+
+        def show_until_ended() -> None:
+            while not ended.wait(LINE_SECONDS):
+                self.show()
+
+        thread = threading.Thread(target=show_until_ended, name="progress", daemon=True)
+        self.enter(stage)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def say(self, message: str) -> None:
         """Print a message on a line of its own, above the live line."""
-        if self._live:
-            self._stream.write(f"\r{' ' * self._width}\r")
-            self._width = 0
-        self._stream.write(f"{visible(message)}\n")
-        self._stream.flush()
+        with self._lock:
+            if self._live:
+                self._stream.write(f"\r{' ' * self._width}\r")
+                self._width = 0
+            self._stream.write(f"{self._heading()}{visible(message)}\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Print the final tally."""
-        self._write(describe(self.tally, self.elapsed_s))
+        self._stage = ""
+        self._show_now()
         if self._live:
             self._stream.write("\n")
         self._stream.flush()
+
+    def _show_now(self) -> None:
+        self._shown = self._clock()
+        stage = f"{self._stage} ({duration_text(self._shown - self._stage_since)})" if self._stage else ""
+        self._write(describe(self.tally, self.elapsed_s, self.speed, stage))
 
     def _write(self, line: str) -> None:
         if self._live:
             self._stream.write(f"\r{line.ljust(self._width)}")
             self._width = len(line)
         else:
-            self._stream.write(f"{line}\n")
+            self._stream.write(f"{self._heading()}{line}\n")
         self._stream.flush()
 
-
-def describe(tally: Tally, elapsed_s: float) -> str:
-    """One line: videos done, failures, frames per second, duration of the video processed, time left."""
-    rate = tally.frames / elapsed_s if elapsed_s > 0 else 0.0
-    failures = f", {tally.failed} failed" if tally.failed else ""
-    return (
-        f"{tally.videos_done}/{tally.videos_total} videos{failures} | {tally.frames} frames, {rate:.1f} frames/s | "
-        f"{duration_text(tally.video_seconds)} of video | {_time_left(tally, elapsed_s)}"
-    )
+    def _heading(self) -> str:
+        return "" if self._live else log_heading(self._run_id, self._local_time)
 
 
-def _time_left(tally: Tally, elapsed_s: float) -> str:
-    remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
-    if tally.videos_done >= tally.videos_total:
-        return f"{duration_text(elapsed_s)} in all"
-    if tally.bytes_done <= 0:
-        return "time left: not known yet"
-    return f"about {duration_text(elapsed_s * remaining / tally.bytes_done)} left"
+def log_heading(run_id: str, local_time: Callable[[], datetime] = datetime.now) -> str:
+    """The begin of a line in a log: local time and run id; empty without a run id."""
+    return f"{local_time():%Y-%m-%d %H:%M:%S} {run_id} " if run_id else ""
+
+
+def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "") -> str:
+    """One line: videos done, failures, and the stage or, once there are frames, their rate and the time left.
+
+    Rate and time left are of the steady state.
+    """
+    parts = [f"{tally.videos_done}/{counted(tally.videos_total, 'video')}"]
+    if tally.failed:
+        parts[0] += f", {tally.failed} failed"
+    if tally.frames:
+        rate = "" if speed.frames_per_second is None else f", {speed.frames_per_second:.1f} frames/s"
+        parts += [f"{counted(tally.frames, 'frame')}{rate}", f"{duration_text(tally.video_seconds)} of video"]
+    if stage:
+        parts.append(stage)
+    elif tally.videos_done >= tally.videos_total:
+        start = "" if speed.start_s is None else f", {duration_text(speed.start_s)} of it to start"
+        parts.append(f"{duration_text(elapsed_s)} in all{start}")
+    elif speed.steady_s is not None and tally.bytes_done > 0:
+        remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
+        parts.append(f"about {duration_text(speed.steady_s * remaining / tally.bytes_done)} left")
+    return " | ".join(parts)
 
 
 def duration_text(seconds: float) -> str:

@@ -61,13 +61,13 @@ class RunFolder:
 
 
 def last_summary(store: Store, data_fingerprint: str) -> dict[str, Any] | None:
-    """The newest summary of a run that processed frames with the same settings and weights; None if there is none."""
+    """The newest summary of a run with the same settings and weights that measured its speed; None if there is none."""
     keys = sorted((stored.key for stored in store.list("runs/") if stored.key.endswith("/summary.json")), reverse=True)
     for key in keys:
         try:
             summary: dict[str, Any] = json.loads(store.read(key))
         except (ValueError, ObjectNotFoundError):
             continue
-        if summary.get("settings_fingerprint") == data_fingerprint and summary.get("frames"):
+        if summary.get("settings_fingerprint") == data_fingerprint and summary.get("frames_per_second"):
             return summary
     return None

@@ -91,8 +91,7 @@ class Scheduler:
         while not self._flights and not planner.exhausted:
             self._stop.check()
             self._idle.check(self._events, self._flights)
-            upcoming = planner.poll(self._limits.poll_seconds)
-            if upcoming is not None:
+            if (upcoming := planner.poll(self._limits.poll_seconds)) is not None:
                 self._take(upcoming)
             self._progress.show()
         return bool(self._flights)
@@ -102,12 +101,13 @@ class Scheduler:
             self._stop.check()
             self._idle.check((self._events, pool.activity()), self._flights)
             self._queue.submit_to(pool)
-            workers = pool.capacity().workers
-            self._admit(planner, self._limits.videos_per_worker * workers + self._limits.look_ahead_videos)
+            capacity = pool.capacity()
+            self._progress.note_workers(capacity.ready, capacity.workers)
+            self._admit(planner, self._limits.videos_per_worker * capacity.workers + self._limits.look_ahead_videos)
             for completion in pool.wait(self._limits.poll_seconds):
                 self._events += 1
                 self._handle(completion)
-                self._outage.check(workers)
+                self._outage.check(capacity.workers)
             self._progress.show()
 
     # --- admission ------------------------------------------------------------------------------------------------

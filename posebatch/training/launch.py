@@ -7,12 +7,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from posebatch.core.errors import TrainingError
 from posebatch.evaluation.progress_bar import progress_bar
@@ -20,7 +17,8 @@ from posebatch.models.weights.records import AnyRecord
 from posebatch.training.loop import Row, Worker, averaged_weights, train
 from posebatch.training.recipes import Recipe
 
-mpl.use("Agg")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 _PLOT_SECONDS: Final = 60.0
@@ -131,6 +129,8 @@ def _write_history(history: list[Row], folder: Path) -> None:
 
 def plot_history(history: Sequence[Row], path: Path) -> None:
     """Draw loss, learning rate and figures of merit over the steps, as a PNG."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _plot_loss(left, history)

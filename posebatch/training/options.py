@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from posebatch.core.errors import OutputError, TrainingError
+from posebatch.core.extras import need
 from posebatch.core.scripts import run_script
 from posebatch.models.networks.engines import resolve_device
 from posebatch.models.weights.names import EMBEDDED, resolve
@@ -247,6 +248,7 @@ def _backbone_settings(chosen: argparse.Namespace, trained_before: bool) -> dict
 
 
 def _train(chosen: argparse.Namespace, recipe_of: Callable[[argparse.Namespace], Recipe]) -> None:
+    need("matplotlib", "pycocotools")
     if chosen.workers < 1:
         raise TrainingError(f"--workers must be at least 1, got {chosen.workers}")
     try:

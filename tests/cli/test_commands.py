@@ -1,12 +1,16 @@
 """Output and exit codes of the commands, without Ray. End-to-end tests cover what `run` does."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from support.tiny_video import write_tiny_video
 
-from posebatch.cli.entry import main
+from posebatch.cli.entry import build_parser, main
+from posebatch.cli.groups import GROUPS, Group
+from posebatch.cli.run import _settings
 from posebatch.core.settings import options
 from posebatch.core.version import __version__
 from posebatch.models.weights.listing import list_models
@@ -31,13 +35,13 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 USAGE = [
-    pytest.param([], ["the following arguments are required: COMMAND", "usage: posebatch"], id="nothing"),
+    pytest.param([], ["the following arguments are required: COMMAND; see posebatch --help"], id="nothing"),
     pytest.param(["rum"], ["invalid choice: 'rum'"], id="unknown command"),
     pytest.param(["run"], ["the following arguments are required: --output"], id="no output"),
     pytest.param(["run", "--output", "out"], ["no input: name a video, a folder"], id="no input"),
     pytest.param(
         ["run", "in", "--output", "out", "--strid", "2"],
-        ["unrecognized arguments: --strid", "did you mean '--stride'?", "usage: posebatch run"],
+        ["unrecognized arguments: --strid 2; did you mean '--stride'? see posebatch run --help"],
         id="nearest flag",
     ),
     pytest.param(
@@ -46,7 +50,7 @@ USAGE = [
     pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
     pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
     pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify, nearest"),
-    pytest.param(["gc"], ["required: --output", "usage: posebatch gc"], id="gc without an output"),
+    pytest.param(["gc"], ["required: --output; see posebatch gc --help"], id="gc without an output"),
     pytest.param(["gc", "--output", "out", "--delet"], ["--delet; did you mean '--delete'?"], id="gc, no abbreviation"),
     pytest.param(
         ["gc", "--output", "out", "--older-than-days", "a week"], ["invalid float value: 'a week'"], id="gc, no number"
@@ -70,7 +74,21 @@ USAGE = [
         ["--input-size: invalid", "'big'"],
         id="convert with a wrong size",
     ),
-    pytest.param(["run", "in", "--output", "out", "--strip", "2"], ["--strip"], id="no abbreviation, no guess"),
+    pytest.param(
+        ["run", "in", "--output", "out", "--strip", "2"],
+        ["--strip 2; did you mean '--stride'? see posebatch run --help"],
+        id="no abbreviation",
+    ),
+    pytest.param(
+        ["run", "in", "--output", "out", "--xyzzy"], ["arguments: --xyzzy; see posebatch run --help"], id="no guess"
+    ),
+    pytest.param(["run", "in", "--output", "out", "--probe-speed"], ["arguments: --probe-speed"], id="flag of plan"),
+    pytest.param(
+        ["run", "in", "--output", "out", "--device", "cuda"],
+        ["--device cuda: torch sees no CUDA device on this machine; use --device auto or cpu"],
+        id="no GPU",
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
+    ),
     pytest.param(["run", "in", "--output", "out", "--stride", "0"], ["stride must be at least 1, got 0"], id="limit"),
     pytest.param(
         ["run", "in", "--output", "out", "--config", "settings.yaml"],
@@ -124,6 +142,8 @@ def test_commands_refuse_wrong_arguments(archive: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("arguments", [case.values[0] for case in USAGE if case.values[0][:1] == ["run"]])
 def test_plan_refuses_what_run_refuses(archive: Path, capsys: pytest.CaptureFixture[str], arguments):
+    if "--probe-speed" in arguments:
+        return  # a flag of plan alone
     cannot_write = any(argument.startswith("file") for argument in arguments)
     assert main(["plan", *arguments[1:]]) == (0 if cannot_write else 2)  # plan writes nothing, so it does not fail
 
@@ -159,6 +179,16 @@ def test_help_lists_usage_and_flags(capsys: pytest.CaptureFixture[str], argument
     assert printed.startswith("usage: posebatch")
     if arguments[0] in ("run", "plan"):
         assert all(item.flag in printed for item in options())
+        assert len(printed.split("\n\n")[0].splitlines()) == 1, "a usage of one line"
+        for group in GROUPS:
+            assert f"\n{group.title}:\n  example: posebatch {arguments[0]} " in printed
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
+def test_examples_of_the_help_are_valid(group: Group):
+    chosen = build_parser().parse_args(["run", *shlex.split(group.example)])
+    assert _settings(chosen)
+    assert chosen.inputs
 
 
 def test_models_command_lists_networks(capsys: pytest.CaptureFixture[str]):
@@ -183,19 +213,20 @@ def test_plan_command_writes_nothing(archive: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert tree(archive) == before
     lines = printed.splitlines()
-    assert re.fullmatch(r"compute +\S+/in/a\.mp4  \(new\)  mpeg4 64x48, 1 s, 1 segments", lines[0])
+    assert re.fullmatch(r"compute +\S+/in/a\.mp4  \(new\)  mpeg4 64x48, 1 s, 1 segment", lines[0])
     assert re.search(r"in/broken\.mp4", lines[1])
     assert re.search(r"will fail: .*/in/broken\.mp4: a text, not a video", lines[2])
     assert re.search(r"in/dt=1/b\.mov  \(new\)  mpeg4 64x48, 3 s, [23] segments", lines[3])
     assert "3 compute" in printed
     assert "36 frames" in printed
-    assert "time: unknown until a run with these settings has finished here" in printed
+    assert "4 s of video to do, 36 frames\ntime: unknown, as no run with these settings has worked here" in printed
+    assert "--probe-speed" in printed
 
 
 def test_plan_command_counts_sampled_frames(archive: Path, capsys: pytest.CaptureFixture[str]):
     for chosen, frames in ((["--stride", "3"], 2), (["--fps", "5"], 3), ([], 6)):
         assert main(["plan", "in", "--output", "out", *chosen]) == 0
-        assert f"0.00 hours of video to do, {frames} frames" in capsys.readouterr().out
+        assert f"1 s of video to do, {frames} frames" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("listed", "videos"), [("in\n", 1), ("# all of it\n\n  in/a.mp4  \n", 1)])
@@ -210,5 +241,5 @@ def test_verify_command_reports_an_empty_output(archive: Path, capsys: pytest.Ca
     assert main(["verify", "--output", "empty"]) == 3
     printed = capsys.readouterr().out
     assert "problem: " in printed
-    assert "1 problems: 0 videos (0 failed), 0 frames, 0 persons" in printed
+    assert "1 problem: 0 videos (0 failed), 0 frames, 0 persons" in printed
     assert tree(archive) == before

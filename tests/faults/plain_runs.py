@@ -14,6 +14,7 @@ from posebatch.cli import run as run_commands
 from posebatch.cli.entry import main
 from posebatch.run.context import RunContext
 from posebatch.run.driver import run_job
+from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
@@ -25,7 +26,7 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
     """``posebatch`` as a function from arguments to the exit code; ``fault`` chooses the tasks that fail."""
 
     @contextmanager
-    def pool(context: RunContext, _: StopRequest) -> Iterator[FakePool]:
+    def pool(context: RunContext, _: StopRequest, __: Progress) -> Iterator[FakePool]:
         def really(task: Task) -> object:
             return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
 

@@ -39,7 +39,7 @@ def run_that_ends_early(store: MemoryStore, stop: StopRequest, message: str) -> 
     prepared = prepared_on(store)
     folder = RunFolder(store, prepared.context)
     with pytest.raises(RunAbortedError, match=message), ExitStack() as indexes:
-        _schedule(prepared, folder, stop, lambda: pytest.fail("no pool"), indexes, SchedulerLimits())
+        _schedule(prepared, folder, stop, lambda _: pytest.fail("no pool"), indexes, SchedulerLimits())
     written = set(store.contents) - {"videos/0.mp4.parquet"}
     assert written == {f"{folder.key}/summary.json", f"{folder.key}/videos.parquet"}
     assert json.loads(store.contents[f"{folder.key}/summary.json"])["finished"] is False

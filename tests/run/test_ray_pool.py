@@ -27,10 +27,11 @@ from posebatch.run.workers.ray_diagnoses import CRASH_REPORT_SECONDS
 from posebatch.run.workers.ray_helpers import nodes_for_helpers
 from posebatch.run.workers.ray_pool import RayPool
 from posebatch.run.workers.ray_session import cores_of_gpu_worker
-from posebatch.run.workers.ray_workers import FAILED_STARTS_TO_ABORT, FIRST_WORKER_SECONDS
+from posebatch.run.workers.ray_workers import FAILED_STARTS_TO_ABORT
 
 INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
-CONTEXT = RunContext("run", settings_from({}), "/out", "d@1", "p@1")
+CONTEXT = RunContext("run", settings_from({"first_worker_minutes": 3}), "/out", "d@1", "p@1")
+FIRST_WORKER_SECONDS = 180
 DONE = SegmentResult(1, 0, 0.1)
 HERE, ELSEWHERE = ProcessHandle("here", "crash"), ProcessHandle("e1" * 28, "crash")
 CRASHED = "crashed (Segmentation fault)"
@@ -264,7 +265,7 @@ def test_wait_for_first_worker_starts_again_when_the_last_one_dies(scripted: Scr
     assert len(pool.wait(0)) == 1
     assert pool.capacity().idle == 0, "no reason to give up yet"
     clock.now += FIRST_WORKER_SECONDS + 1
-    with pytest.raises(RunAbortedError, match="no worker became ready"):
+    with pytest.raises(RunAbortedError, match="no worker became ready within 3 minutes"):
         pool.capacity()
 
 

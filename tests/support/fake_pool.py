@@ -105,6 +105,7 @@ class FakePool:
             shareable=sum(len(tasks) == 1 and not tasks[0].alone for tasks in self.segments),
             task_slots=2 - sum(not isinstance(task, SegmentTask) for task in self.running),
             workers=self.workers,
+            ready=self.workers,
         )
 
     def submit(self, task: Task) -> None:

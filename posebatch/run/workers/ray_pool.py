@@ -38,7 +38,8 @@ class RayPool(Pool):
         shared_context = ray.put(replace(context, environment=environment_for_workers()))
         self._diagnoses = Diagnoses(shared_context, clock)
         self._helpers = Helpers(shared_context, self._diagnoses, slots=max(2, workers))
-        self._workers = Workers(shared_context, self._diagnoses, workers, device, worker_class, clock)
+        minutes = context.settings.limits.first_worker_minutes
+        self._workers = Workers(shared_context, self._diagnoses, workers, device, worker_class, minutes, clock)
         self._activity = ActivityMonitor(clock)
 
     @override
@@ -48,6 +49,7 @@ class RayPool(Pool):
             shareable=self._workers.shareable(),
             task_slots=self._helpers.idle_slots(),
             workers=self._workers.wanted,
+            ready=self._workers.ready(),
         )
 
     @override

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import ray.exceptions
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.settings import ExecutionSettings
 from posebatch.models.weights.environment import MIRROR_VARIABLE
+from posebatch.run.workers.ray_start import start_local_ray
 
 ACTORS_PER_GPU: Final = 2
 """While one decodes or waits, the networks of the other keep the GPU busy."""
@@ -38,41 +38,38 @@ def cores_of_gpu_worker(nodes: Iterable[Mapping[str, Any]]) -> int:
 
 @contextmanager
 def connect_to_ray(
-    num_cpus: int, object_store_bytes: int | None = None, dashboard: bool = False, log_to_driver: bool = True
+    num_cpus: int,
+    object_store_bytes: int | None = None,
+    dashboard: bool = False,
+    log_to_driver: bool = True,
+    say: Callable[[str], None] = print,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), else start a local Ray.
 
-    ``num_cpus``, ``object_store_bytes`` and ``dashboard`` are of the local Ray, which ends with the connection. Raises
-    `RunAbortedError`.
+    All arguments but ``log_to_driver`` are of the local Ray, which ends with the connection; see `start_local_ray`.
+    Raises `RunAbortedError`.
     """
     address = os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
+    if address:
+        try:
             ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
-        else:
-            # without a token Ray writes one into the home folder, and later clusters then ask for it
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                object_store_memory=object_store_bytes,
-                include_dashboard=dashboard,
-                log_to_driver=log_to_driver,
-                logging_level=logging.ERROR,
-            )
-    except Exception as error:  # Ray raises many types here, even a plain Exception
-        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
-        raise RunAbortedError(f"cannot connect to {where}: {error}") from error
+        except Exception as error:  # Ray raises many types here, even a plain Exception
+            raise RunAbortedError(f"cannot connect to the Ray cluster at RAY_ADDRESS={address}: {error}") from error
+    else:
+        start_local_ray(num_cpus, object_store_bytes, dashboard, log_to_driver, say, check)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def connected(execution: ExecutionSettings) -> AbstractContextManager[None]:
+def connected(
+    execution: ExecutionSettings, say: Callable[[str], None] = print, check: Callable[[], None] = lambda: None
+) -> AbstractContextManager[None]:
     """Connect to Ray for a run; see `connect_to_ray`."""
     workers = int(execution.workers) if execution.workers != "auto" else 0
-    return connect_to_ray(max(workers, os.cpu_count() or 1), OBJECT_STORE_BYTES)
+    return connect_to_ray(max(workers, os.cpu_count() or 1), OBJECT_STORE_BYTES, say=say, check=check)
 
 
 def environment_for_workers() -> dict[str, str]:

@@ -18,9 +18,6 @@ from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completio
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker
 
-FIRST_WORKER_SECONDS: Final = 600.0
-"""Longest wait of a run for its first ready worker. An autoscaler may need minutes to add a node."""
-
 FAILED_STARTS_TO_ABORT: Final = 20
 """A run without any worker gives up after so many in a row have died while they loaded: enough to outlast nodes that
 are evicted, few enough to notice that the networks do not fit into memory."""
@@ -53,11 +50,13 @@ class Workers:
         wanted: int,
         device: str,
         worker_class: type,
+        first_worker_minutes: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wanted = wanted
         self._shared_context, self._diagnoses, self._clock = shared_context, diagnoses, clock
         self._device, self._worker_class = device, worker_class
+        self._first_worker_minutes = first_worker_minutes
         self._starting: dict[Ref, Actor] = {}  # by the ref of load()
         self._ready: list[_Worker] = []
         self._failed_starts = 0
@@ -67,12 +66,16 @@ class Workers:
 
     def idle(self) -> int:
         """Ready workers without a segment. Raises `RunAbortedError` if no worker became ready in time."""
-        if not self._ready and self._clock() - self._without_worker_since > FIRST_WORKER_SECONDS:
+        if not self._ready and self._clock() - self._without_worker_since > 60 * self._first_worker_minutes:
             raise RunAbortedError(
-                f"no worker became ready within {FIRST_WORKER_SECONDS:.0f} s: the cluster has no free "
-                f"{'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
+                f"no worker became ready within {self._first_worker_minutes:g} minutes (--first-worker-minutes): the "
+                f"cluster has no free {'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
             )
         return sum(not worker.tasks for worker in self._ready)
+
+    def ready(self) -> int:
+        """Workers whose networks are loaded, with segments or without."""
+        return len(self._ready)
 
     def shareable(self) -> int:
         """Workers with one segment that may get a second."""

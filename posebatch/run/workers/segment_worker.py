@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ import torch
 from posebatch.core.errors import WorkerCrashError, WorkerDiedError
 from posebatch.core.images import FrameBatch
 from posebatch.core.records import SegmentReport, StageSeconds
+from posebatch.core.settings import EstimatorSettings
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.pose.stage_clock import StageClock
@@ -79,11 +80,17 @@ class SegmentProcessor:
         self._networks = ThreadPoolExecutor(1, "networks", torch.set_num_threads, (torch.get_num_threads(),))
 
     @classmethod
-    def load(cls, context: RunContext, device: str = "auto", threads: int = 1) -> SegmentProcessor:
+    def load(
+        cls,
+        context: RunContext,
+        device: str = "auto",
+        threads: int = 1,
+        load_estimator: Callable[[EstimatorSettings, str, str], PoseEstimator] = PoseEstimator.load,
+    ) -> SegmentProcessor:
         """Load the networks. Rounding depends on ``threads``: use the same number in all workers of a run."""
         torch.set_num_threads(threads)
         execution = context.settings.execution
-        estimator = PoseEstimator.load(context.settings.estimator, device, execution.engine)
+        estimator = load_estimator(context.settings.estimator, device, execution.engine)
         decode_on_gpu = use_nvdec(execution.decoder, estimator.placement.device)
         uploads = Uploads() if estimator.placement.device == "cuda" else None
         return cls(context, estimator, threads, uploads=uploads, decode_on_gpu=decode_on_gpu)

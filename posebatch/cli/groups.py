@@ -1,0 +1,46 @@
+"""The groups of flags in ``posebatch run --help`` and ``posebatch plan --help``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from posebatch.core.options import Option
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of flags, with an example."""
+
+    title: str
+    example: str
+    """Inputs and flags of a command."""
+
+
+WHAT: Final = Group("what", "videos/ --output out --exclude '*/drafts/*' --stride 5")
+WHERE: Final = Group("where", "s3://archive/2026 --output s3://poses/out --endpoint-url http://minio:9000")
+QUALITY: Final = Group("quality", "videos/ --output out --preset balanced --flip-test")
+PREVIEWS: Final = Group("previews", "clip.mp4 --output out --preview gif --preview-scale 0.5")
+SPEED: Final = Group("speed", "videos/ --output out --device cuda --workers 4")
+LIMITS: Final = Group("limits", "videos/ --output out --max-memory-gb 8 --max-attempts 2")
+
+GROUPS: Final = (WHAT, WHERE, QUALITY, PREVIEWS, SPEED, LIMITS)
+"""In the order of the help."""
+
+_GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
+    "estimator": QUALITY,
+    "sampling": WHAT,
+    "preview": PREVIEWS,
+    "execution": SPEED,
+    "limits": LIMITS,
+    "selection": WHAT,
+}
+
+_GROUP_OF_OPTION: Final[Mapping[str, Group]] = {"endpoint_url": WHERE, "wait": WHERE, "max_attempts": LIMITS}
+"""Options that belong elsewhere than the rest of their settings."""
+
+
+def group_of(item: Option) -> Group:
+    """The group of an option."""
+    return _GROUP_OF_OPTION.get(item.name) or _GROUP_OF_SETTINGS[item.group]
