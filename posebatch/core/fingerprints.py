@@ -22,6 +22,7 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
     estimator = dataclasses.asdict(settings.estimator)
     for key in ("preset", "detector", "pose"):
         del estimator[key]
+    estimator["oks_nms_thr"] = settings.estimator.same_person_oks
     for key in ("detect_size", "tiles"):  # omitted at their defaults, so that older datasets keep their fingerprint
         if estimator[key] == getattr(EstimatorSettings, key):
             del estimator[key]

@@ -39,6 +39,14 @@ DETECT_SIZE: Final = "320"
 """Input size for which the embedded detector was trained, pixels."""
 
 
+OKS_NMS_THR: Final = 0.7
+"""OKS-NMS threshold of new rows, unless one is given. docs/accuracy.md has the measurement."""
+
+
+OKS_NMS_OFF: Final = 1.0
+"""OKS-NMS threshold that drops nobody. Videos published before `OKS_NMS_THR` became the default have such rows."""
+
+
 @dataclass(frozen=True)
 class EstimatorSettings:
     """How persons are estimated in a frame. Every field changes the published rows."""
@@ -67,7 +75,13 @@ class EstimatorSettings:
     detect_every: int = option(
         1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"
     )
-    oks_nms_thr: float = option(1.0, "poses more similar than this OKS are the same person; 1: keep all", low=0, high=1)
+    oks_nms_thr: float | None = option(
+        None,
+        f"poses more similar than this OKS are the same person; 1: keep all; without it {OKS_NMS_THR} for new rows, "
+        "and videos published before this default stay as they are",
+        low=0,
+        high=1,
+    )
     decoding: str = option(
         "quarter",
         "how keypoints are read from heatmaps; matlab-demo: also changes how boxes are cropped",
@@ -90,6 +104,11 @@ class EstimatorSettings:
     def grid(self) -> Grid:
         """The tiles in which to detect."""
         return Grid.parse(self.tiles)
+
+    @property
+    def same_person_oks(self) -> float:
+        """The OKS above which two poses are the same person: the given threshold, or `OKS_NMS_THR`."""
+        return OKS_NMS_THR if self.oks_nms_thr is None else self.oks_nms_thr
 
     @property
     def detector_name(self) -> str:

@@ -320,9 +320,23 @@ def other_value(item: Option) -> typing.Any:
 
 def test_fingerprints_are_pinned():
     """Fingerprints decide what is recomputed. A change must be deliberate and needs a new PIPELINE_VERSION."""
-    assert fingerprint(Settings()) == "dcf588b5d8e73178"
-    assert fingerprint(settings_from({"stride": 2, "bbox_thr": 0.5, "max_persons": 50})) == "ce2e5d63edae09f0"
-    assert fingerprint(settings_from({"detect_size": "320", "tiles": "1x1"})) == "dcf588b5d8e73178"
+    assert fingerprint(Settings()) == "75a045f8fa9162f7"
+
+
+@pytest.mark.parametrize(
+    ("values", "digest"),
+    [
+        ({}, "dcf588b5d8e73178"),
+        ({"stride": 2, "bbox_thr": 0.5, "max_persons": 50}, "ce2e5d63edae09f0"),
+        ({"detect_size": "320", "tiles": "1x1"}, "dcf588b5d8e73178"),
+    ],
+)
+def test_fingerprints_of_rows_without_oks_nms_are_those_of_earlier_versions(values, digest):
+    assert fingerprint(settings_from({**values, "oks_nms_thr": 1})) == digest
+
+
+def test_fingerprint_of_a_given_oks_nms_threshold_is_that_of_earlier_versions():
+    assert fingerprint(settings_from({"oks_nms_thr": 0.9, "stride": 2})) == "fd5aa18a7da03d28"
 
 
 def changed_settings(*groups: str) -> dict[str, Settings]:
@@ -344,6 +358,11 @@ def test_data_fingerprint_changes_with_estimator_and_sampling():
 def test_every_estimator_and_sampling_field_is_an_option():
     names = {field.name for cls in (EstimatorSettings, SamplingSettings) for field in dataclasses.fields(cls)}
     assert names == {item.name for item in fields_of("estimator", "sampling")}
+
+
+def test_data_fingerprint_counts_the_oks_nms_threshold_that_applies():
+    assert fingerprint(Settings()) == fingerprint(settings_from({"oks_nms_thr": 0.7}))
+    assert fingerprint(Settings()) != fingerprint(settings_from({"oks_nms_thr": 1}))
 
 
 def test_data_fingerprint_ignores_other_groups():
