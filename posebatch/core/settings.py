@@ -70,7 +70,7 @@ class EstimatorSettings:
     )
     bbox_thr: float = option(0.3, "minimum score of a person's box", low=0, high=1)
     nms_thr: float = option(0.5, "boxes that overlap by more than this IoU are the same person", low=0, high=1)
-    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score and to be drawn", low=0, high=1)
+    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score", low=0, high=1)
     max_persons: int = option(20, "maximum persons per frame; those with the best boxes are kept", low=1, high=300)
     detect_every: int = option(
         1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"
@@ -129,17 +129,31 @@ class SamplingSettings:
     fps: float | None = option(None, "process F frames per second of video, instead of --stride", low=1e-6, metavar="F")
 
 
+PREVIEW_LONG_SIDE: Final = 480
+"""Pixels of the longer side of a preview: as much as a phone shows."""
+
+
 @dataclass(frozen=True)
 class PreviewSettings:
     """Pictures that are published besides the tables."""
 
     preview: tuple[str, ...] = option((), "annotated preview to make; repeatable", choices=("none", "gif"))
-    preview_scale: float = option(0.35, "size of the preview relative to the frame", low=0.01, high=1)
+    preview_scale: float | None = option(
+        None,
+        f"size of the preview relative to the frame; without it the longer side has {PREVIEW_LONG_SIDE} pixels, or "
+        "those of a smaller frame",
+        low=0.01,
+        high=1,
+    )
 
     @property
     def wanted(self) -> bool:
         """Whether a GIF is asked for."""
         return "gif" in self.preview
+
+    def scale_of(self, width: int, height: int) -> float:
+        """Size of the preview relative to a frame of these pixels."""
+        return min(1.0, PREVIEW_LONG_SIDE / max(width, height)) if self.preview_scale is None else self.preview_scale
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from posebatch.core.options import Option, nearest
 from posebatch.core.settings import (
     PRESETS,
     EstimatorSettings,
+    PreviewSettings,
     SamplingSettings,
     Settings,
     options,
@@ -381,6 +382,25 @@ def test_fingerprints_depend_on_the_pipeline_version(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fingerprints, "PIPELINE_VERSION", fingerprints.PIPELINE_VERSION + 1)
     assert fingerprint(Settings()) != before[0]
     assert preview_fingerprint(Settings()) != before[1]
+
+
+def test_preview_fingerprint_depends_on_the_drawing_and_tables_do_not(monkeypatch: pytest.MonkeyPatch):
+    before = fingerprint(Settings()), preview_fingerprint(Settings())
+    monkeypatch.setattr(fingerprints, "DRAWING_VERSION", fingerprints.DRAWING_VERSION + 1)
+    assert fingerprint(Settings()) == before[0]
+    assert preview_fingerprint(Settings()) != before[1]
+
+
+def test_preview_fingerprint_is_not_that_of_earlier_drawings():
+    assert preview_fingerprint(settings_from({"preview_scale": 0.35})) != "aa27ac7e80e250f1"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "size_wh", "scale"),
+    [(None, (1920, 1080), 0.25), (None, (540, 960), 0.5), (None, (320, 240), 1.0), (0.35, (320, 240), 0.35)],
+)
+def test_preview_fits_a_phone_unless_a_scale_is_given(chosen, size_wh, scale):
+    assert PreviewSettings(preview_scale=chosen).scale_of(*size_wh) == scale
 
 
 def test_preview_fingerprint_depends_on_the_scale_alone():
