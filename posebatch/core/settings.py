@@ -17,6 +17,7 @@ import yaml
 
 from posebatch.core.errors import SettingsError
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
+from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
 
 _EMBEDDED_PAIR: Final = ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled")
@@ -37,14 +38,6 @@ PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"tiles": "2x4",
 
 DETECT_SIZE: Final = "320"
 """Input size for which the embedded detector was trained, pixels."""
-
-
-OKS_NMS_THR: Final = 0.7
-"""OKS-NMS threshold of new rows, unless one is given. docs/accuracy.md has the measurement."""
-
-
-OKS_NMS_OFF: Final = 1.0
-"""OKS-NMS threshold that drops nobody. Videos published before `OKS_NMS_THR` became the default have such rows."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
-from posebatch.core.settings import OKS_NMS_OFF, Settings
+from posebatch.core.settings import Settings
+from posebatch.core.similarity import OKS_NMS_OFF
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.staging import StagingArea
 from posebatch.storage.open import open_store

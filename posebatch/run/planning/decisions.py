@@ -9,7 +9,7 @@ from typing import Final
 from posebatch.core.fingerprints import digest
 from posebatch.core.records import VideoRecord, VideoStatus
 from posebatch.core.redaction import utf8_text
-from posebatch.core.settings import OKS_NMS_THR
+from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import PREVIEW
 from posebatch.run.context import RunContext

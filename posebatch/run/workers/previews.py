@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
-from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -51,12 +50,13 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
             ),
         )
         with closing(iter(decoder)) as batches:
-            timed = (
-                (float(frame.record.pts * info.time_base), frame, image) for frame, image in _paired(poses, batches)
-            )
+            shown = paced(_paired(poses, batches), lambda pair: float(pair[0].record.pts * info.time_base))
             annotated = (
-                AnnotatedFrame(time_s, draw_skeletons(image, frame.keypoints, DRAWING_THRESHOLDS, scale))
-                for time_s, frame, image in paced(timed, itemgetter(0))
+                AnnotatedFrame(
+                    float(frame.record.pts * info.time_base),
+                    draw_skeletons(image, frame.keypoints, DRAWING_THRESHOLDS, scale),
+                )
+                for frame, image in shown
             )
             gif, frames = encode_gif(annotated)
     staging.store.put(staging.preview_key, gif)
