@@ -14,6 +14,10 @@ PIPELINE_VERSION: Final = 1
 """Raise it whenever a change of the code changes published rows, so that older results are recomputed."""
 
 
+DRAWING_VERSION: Final = 2
+"""Raise it whenever a change of the code changes previews, so that they are drawn again. Tables are not affected."""
+
+
 def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: str) -> str:
     """Fingerprint of everything but the source that determines ``poses/`` and ``frames/``: 16 hexadecimal digits.
 
@@ -22,6 +26,7 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
     estimator = dataclasses.asdict(settings.estimator)
     for key in ("preset", "detector", "pose"):
         del estimator[key]
+    estimator["oks_nms_thr"] = settings.estimator.same_person_oks
     for key in ("detect_size", "tiles"):  # omitted at their defaults, so that older datasets keep their fingerprint
         if estimator[key] == getattr(EstimatorSettings, key):
             del estimator[key]
@@ -45,7 +50,8 @@ def sampling_identity(sampling: SamplingSettings) -> dict[str, Any]:
 
 def preview_fingerprint(settings: Settings) -> str:
     """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits."""
-    return _digest({"pipeline": PIPELINE_VERSION, "scale": settings.preview.preview_scale})
+    drawn = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": settings.preview.preview_scale}
+    return _digest(drawn)
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import yaml
 
 from posebatch.core.errors import SettingsError
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
+from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
 
 _EMBEDDED_PAIR: Final = ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled")
@@ -62,12 +63,18 @@ class EstimatorSettings:
     )
     bbox_thr: float = option(0.3, "minimum score of a person's box", low=0, high=1)
     nms_thr: float = option(0.5, "boxes that overlap by more than this IoU are the same person", low=0, high=1)
-    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score and to be drawn", low=0, high=1)
+    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score", low=0, high=1)
     max_persons: int = option(20, "maximum persons per frame; those with the best boxes are kept", low=1, high=300)
     detect_every: int = option(
         1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"
     )
-    oks_nms_thr: float = option(1.0, "poses more similar than this OKS are the same person; 1: keep all", low=0, high=1)
+    oks_nms_thr: float | None = option(
+        None,
+        f"poses more similar than this OKS are the same person; 1: keep all; without it {OKS_NMS_THR} for new rows, "
+        "and videos published before this default stay as they are",
+        low=0,
+        high=1,
+    )
     decoding: str = option(
         "quarter",
         "how keypoints are read from heatmaps; matlab-demo: also changes how boxes are cropped",
@@ -90,6 +97,11 @@ class EstimatorSettings:
     def grid(self) -> Grid:
         """The tiles in which to detect."""
         return Grid.parse(self.tiles)
+
+    @property
+    def same_person_oks(self) -> float:
+        """The OKS above which two poses are the same person: the given threshold, or `OKS_NMS_THR`."""
+        return OKS_NMS_THR if self.oks_nms_thr is None else self.oks_nms_thr
 
     @property
     def detector_name(self) -> str:
@@ -116,17 +128,31 @@ class SamplingSettings:
     )
 
 
+PREVIEW_LONG_SIDE: Final = 480
+"""Pixels of the longer side of a preview: as much as a phone shows."""
+
+
 @dataclass(frozen=True)
 class PreviewSettings:
     """Pictures that are published besides the tables."""
 
     preview: tuple[str, ...] = option((), "annotated preview to make; repeatable", choices=("none", "gif"))
-    preview_scale: float = option(0.35, "size of the preview relative to the frame", low=0.01, high=1)
+    preview_scale: float | None = option(
+        None,
+        f"size of the preview relative to the frame; without it the longer side has {PREVIEW_LONG_SIDE} pixels, or "
+        "those of a smaller frame",
+        low=0.01,
+        high=1,
+    )
 
     @property
     def wanted(self) -> bool:
         """Whether a GIF is asked for."""
         return "gif" in self.preview
+
+    def scale_of(self, width: int, height: int) -> float:
+        """Size of the preview relative to a frame of these pixels."""
+        return min(1.0, PREVIEW_LONG_SIDE / max(width, height)) if self.preview_scale is None else self.preview_scale
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.skeleton import NUM_KEYPOINTS, OKS_SIGMAS
+
+OKS_NMS_THR: Final = 0.7
+"""OKS-NMS threshold of new rows, unless one is given. docs/accuracy.md has the measurement."""
+
+
+OKS_NMS_OFF: Final = 1.0
+"""OKS-NMS threshold that drops nobody. Videos published before `OKS_NMS_THR` became the default have such rows."""
 
 
 def oks(

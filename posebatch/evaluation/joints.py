@@ -123,7 +123,7 @@ def joint_accuracy(
     difference = estimate[:, :, :2] - truth[:, :, :2]
     distance = np.linalg.norm(difference, axis=2)
     cells = difference / cell_px[:, None, None]
-    torso = _torso_lengths(truth, labelled)
+    torso = torso_lengths(truth, labelled)
     relative = distance / torso[:, None]
     has_torso = labelled & ~np.isnan(torso)[:, None]
     rows = [
@@ -133,7 +133,7 @@ def joint_accuracy(
     return (*rows, _row("all joints", labelled, has_torso, distance, relative, cells))
 
 
-def _torso_lengths(truth: NDArray[np.float64], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+def torso_lengths(truth: NDArray[np.float64], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(n,) pixels; nan if neither side is labelled."""
     sides = np.linalg.norm(truth[:, _SHOULDERS, :2] - truth[:, _OPPOSITE_HIPS, :2], axis=2)
     known = labelled[:, _SHOULDERS] & labelled[:, _OPPOSITE_HIPS]

@@ -92,7 +92,7 @@ def collect_boxes(dataset: LabelledDataset, evaluation: Evaluation) -> tuple[lis
             given = evaluation.given
             kept = best_boxes(all_boxes, given.get("bbox_thr", 0.0), given.get("max_persons", MOST_PERSONS))
         detectors.append(DetectorMeasurement(title, measure_detections(dataset, all_boxes)))
-        sources.append(Boxes(f"boxes of {title}", kept, estimator.oks_nms_thr))
+        sources.append(Boxes(f"boxes of {title}", kept, estimator.same_person_oks))
     return detectors, sources
 
 

@@ -13,6 +13,8 @@ from posebatch.core.frames import Detections, FramePoses, FrameRecord
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings
 from posebatch.evaluation.average_precision import AveragePrecision, pose_average_precision
+from posebatch.evaluation.doubles import PoseCounts, count_poses
+from posebatch.evaluation.drawn_joints import DrawnJoints, drawn_joints
 from posebatch.evaluation.joints import JointAccuracy, joint_accuracy, pair_poses
 from posebatch.evaluation.labels import LabelledDataset, true_boxes
 from posebatch.models.networks.engines import PLAIN, Placement
@@ -47,6 +49,8 @@ class PoseAccuracy:
     average_precision: AveragePrecision
     joints: tuple[JointAccuracy, ...]
     """The 17 joints, then all joints together."""
+    counts: PoseCounts
+    drawn_joints: tuple[DrawnJoints, ...]
 
 
 def evaluate_keypoints(
@@ -93,6 +97,8 @@ def measure_poses(network: PoseNetwork, dataset: LabelledDataset, poses: Sequenc
         int(pairs.found.sum()),
         pose_average_precision(dataset, poses),
         joint_accuracy(pairs.truth, pairs.estimate, _cell_px(network, pairs.bbox_xyxy)),
+        count_poses(dataset, poses),
+        drawn_joints(pairs.truth, pairs.estimate),
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from posebatch.core.text_table import text_table
 from posebatch.evaluation.average_precision import THRESHOLDS
 from posebatch.evaluation.detector_accuracy import WANTED_PRECISION, DetectorAccuracy
+from posebatch.evaluation.doubles import RIGHT_OKS
+from posebatch.evaluation.drawn_joints import SCORES, DrawnJoints
 from posebatch.evaluation.joints import PCK_TORSO
 from posebatch.evaluation.pose_accuracy import PoseAccuracy
 
@@ -63,7 +65,8 @@ def report_text(report: Report) -> str:
     parts += [_detector_text(measurement) for measurement in report.detectors]
     if report.poses:
         parts.append(_precision_text(report.poses))
-    parts += [_joint_text(measurement) for measurement in report.poses]
+    for measurement in report.poses:
+        parts += [_joint_text(measurement), _drawn_text(measurement.accuracy.drawn_joints)]
     return "\n\n".join(parts)
 
 
@@ -115,14 +118,19 @@ def _detector_text(measurement: DetectorMeasurement) -> str:
 
 def _precision_text(measurements: Sequence[PoseMeasurement]) -> str:
     heads = ["poses", "AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "PCK", "bias x", "bias y", "found"]
+    heads += ["all poses", "right", "doubles"]
     rows = []
     for measurement in measurements:
         accuracy, figures = measurement.accuracy, measurement.accuracy.average_precision
         values = (figures.ap, figures.ap50, figures.ap75, figures.ap_medium, figures.ap_large, figures.ar, figures.ar50)
         all_joints = accuracy.joints[-1]
         shares = _shares(*values, all_joints.pck, all_joints.bias_x_cells, all_joints.bias_y_cells)
-        rows.append([measurement.label, *shares, str(accuracy.found)])
-    return f"{text_table(heads, rows)}\nbias: median of estimate minus label, heatmap cells, right and down positive"
+        counts = (accuracy.found, accuracy.counts.poses, accuracy.counts.right, accuracy.counts.doubles)
+        rows.append([measurement.label, *shares, *map(str, counts)])
+    return (
+        f"{text_table(heads, rows)}\nbias: median of estimate minus label, heatmap cells, right and down positive\n"
+        f"right: OKS of at least {RIGHT_OKS:g}; doubles: further poses as close to a person with a right one"
+    )
 
 
 def _joint_text(measurement: PoseMeasurement) -> str:
@@ -150,6 +158,14 @@ def _joint_text(measurement: PoseMeasurement) -> str:
         for row in measurement.accuracy.joints
     ]
     return f"{measurement.label}\n{text_table(heads, rows)}"
+
+
+def _drawn_text(measured: Sequence[DrawnJoints]) -> str:
+    heads = ["right / kept of those that score above", *(f"{score:g}" for score in SCORES)]
+    rows: dict[str, list[str]] = {}
+    for at in measured:
+        rows.setdefault(at.joint, [at.joint]).append(" / ".join(_shares(at.right, at.kept)))
+    return text_table(heads, list(rows.values()))
 
 
 def _shares(*values: float) -> list[str]:

@@ -109,7 +109,7 @@ def finish(posed: Posed, settings: EstimatorSettings) -> Finished | None:
     detections = located.detections
     pose_scores = rescore(detections.scores, keypoints[:, :, 2], settings.kpt_thr)
     areas = located.regions[:, 2:].prod(axis=1)
-    rank = oks_nms(keypoints[:, :, :2], pose_scores, areas, settings.oks_nms_thr)
+    rank = oks_nms(keypoints[:, :, :2], pose_scores, areas, settings.same_person_oks)
     boxes, box_scores = detections.bbox_xyxy[rank], detections.scores[rank]
     poses = FramePoses(located.frame.record, boxes, box_scores, pose_scores[rank], keypoints[rank], detections.left_out)
     confidences = joint_confidence(keypoints) if located.followed is None else located.followed.confidences

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
 from posebatch.core.settings import Settings
+from posebatch.core.similarity import OKS_NMS_OFF
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.staging import StagingArea
 from posebatch.storage.open import open_store
@@ -46,6 +47,17 @@ class RunContext:
     def data_fingerprint(self) -> str:
         """Identifies everything besides the source that determines poses and frames."""
         return data_fingerprint(self.settings, self.detector, self.pose)
+
+    @cached_property
+    def fingerprint_without_oks_nms(self) -> str:
+        """`data_fingerprint` of the same settings with OKS-NMS off, the default of earlier versions."""
+        estimator = replace(self.settings.estimator, oks_nms_thr=OKS_NMS_OFF)
+        return data_fingerprint(replace(self.settings, estimator=estimator), self.detector, self.pose)
+
+    @property
+    def keeps_rows_without_oks_nms(self) -> bool:
+        """Whether videos published before OKS-NMS became the default count as up to date: nobody chose a threshold."""
+        return self.settings.estimator.oks_nms_thr is None
 
     @cached_property
     def preview_fingerprint(self) -> str | None:

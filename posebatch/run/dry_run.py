@@ -17,7 +17,7 @@ from posebatch.core.wording import counted
 from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
-from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changed_networks
+from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changes
 from posebatch.run.planning.names import passed_over_by_content
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
@@ -85,11 +85,11 @@ class _Probed:
 
 
 def _explained(planned: Planned, store: Store, context: RunContext) -> Planned:
-    """The same decision, with the reason naming the networks that differ from those of the commit record."""
+    """The same decision, with the reason naming what differs from the commit record: networks or OKS-NMS."""
     if planned.decision.reason != SETTINGS_CHANGED:
         return planned
     committed = fetch_record(store, planned.video.output_path)
-    changed = committed and name_changed_networks(committed.record, context)
+    changed = committed and name_changes(committed.record, context)
     return replace(planned, decision=replace(planned.decision, reason=changed)) if changed else planned
 
 

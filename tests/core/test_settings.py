@@ -15,6 +15,7 @@ from posebatch.core.options import Option, nearest
 from posebatch.core.settings import (
     PRESETS,
     EstimatorSettings,
+    PreviewSettings,
     SamplingSettings,
     Settings,
     options,
@@ -322,9 +323,23 @@ def other_value(item: Option) -> typing.Any:
 
 def test_fingerprints_are_pinned():
     """Fingerprints decide what is recomputed. A change must be deliberate and needs a new PIPELINE_VERSION."""
-    assert fingerprint(Settings()) == "dcf588b5d8e73178"
-    assert fingerprint(settings_from({"stride": 2, "bbox_thr": 0.5, "max_persons": 50})) == "ce2e5d63edae09f0"
-    assert fingerprint(settings_from({"detect_size": "320", "tiles": "1x1"})) == "dcf588b5d8e73178"
+    assert fingerprint(Settings()) == "75a045f8fa9162f7"
+
+
+@pytest.mark.parametrize(
+    ("values", "digest"),
+    [
+        ({}, "dcf588b5d8e73178"),
+        ({"stride": 2, "bbox_thr": 0.5, "max_persons": 50}, "ce2e5d63edae09f0"),
+        ({"detect_size": "320", "tiles": "1x1"}, "dcf588b5d8e73178"),
+    ],
+)
+def test_fingerprints_of_rows_without_oks_nms_are_those_of_earlier_versions(values, digest):
+    assert fingerprint(settings_from({**values, "oks_nms_thr": 1})) == digest
+
+
+def test_fingerprint_of_a_given_oks_nms_threshold_is_that_of_earlier_versions():
+    assert fingerprint(settings_from({"oks_nms_thr": 0.9, "stride": 2})) == "fd5aa18a7da03d28"
 
 
 def changed_settings(*groups: str) -> dict[str, Settings]:
@@ -348,6 +363,11 @@ def test_every_estimator_and_sampling_field_is_an_option():
     assert names == {item.name for item in fields_of("estimator", "sampling")}
 
 
+def test_data_fingerprint_counts_the_oks_nms_threshold_that_applies():
+    assert fingerprint(Settings()) == fingerprint(settings_from({"oks_nms_thr": 0.7}))
+    assert fingerprint(Settings()) != fingerprint(settings_from({"oks_nms_thr": 1}))
+
+
 def test_data_fingerprint_ignores_other_groups():
     changed = changed_settings("preview", "execution", "limits", "selection")
     assert [name for name, settings in changed.items() if fingerprint(settings) != fingerprint(Settings())] == []
@@ -364,6 +384,25 @@ def test_fingerprints_depend_on_the_pipeline_version(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fingerprints, "PIPELINE_VERSION", fingerprints.PIPELINE_VERSION + 1)
     assert fingerprint(Settings()) != before[0]
     assert preview_fingerprint(Settings()) != before[1]
+
+
+def test_preview_fingerprint_depends_on_the_drawing_and_tables_do_not(monkeypatch: pytest.MonkeyPatch):
+    before = fingerprint(Settings()), preview_fingerprint(Settings())
+    monkeypatch.setattr(fingerprints, "DRAWING_VERSION", fingerprints.DRAWING_VERSION + 1)
+    assert fingerprint(Settings()) == before[0]
+    assert preview_fingerprint(Settings()) != before[1]
+
+
+def test_preview_fingerprint_is_not_that_of_earlier_drawings():
+    assert preview_fingerprint(settings_from({"preview_scale": 0.35})) != "aa27ac7e80e250f1"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "size_wh", "scale"),
+    [(None, (1920, 1080), 0.25), (None, (540, 960), 0.5), (None, (320, 240), 1.0), (0.35, (320, 240), 0.35)],
+)
+def test_preview_fits_a_phone_unless_a_scale_is_given(chosen, size_wh, scale):
+    assert PreviewSettings(preview_scale=chosen).scale_of(*size_wh) == scale
 
 
 def test_preview_fingerprint_depends_on_the_scale_alone():

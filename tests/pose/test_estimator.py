@@ -91,7 +91,8 @@ def test_estimator_keeps_the_place_of_an_undecodable_frame():
 def test_estimator_shares_pose_batches_between_frames():
     dots = [(80, 60), (90, 75), (100, 90)]
     pose = BrightestPoint()
-    poses = estimate([frame_with(dot) for dot in dots], [[(BOX, 0.9), (BOX, 0.8)], [(BOX, 0.9)], [(BOX, 0.9)]], pose)
+    boxes = [[(BOX, 0.9), (BOX, 0.8)], [(BOX, 0.9)], [(BOX, 0.9)]]
+    poses = estimate([frame_with(dot) for dot in dots], boxes, pose, oks_nms_thr=1)
     assert pose.batches == [3, 1]
     assert [len(frame) for frame in poses] == [2, 1, 1]
     for frame, dot in zip(poses, dots, strict=True):
@@ -133,7 +134,7 @@ def test_estimator_ignores_keypoint_scores_below_the_threshold():
     assert frame.pose_scores.tolist() == [0]
 
 
-@pytest.mark.parametrize(("oks_nms_thr", "kept"), [(1.0, [0.9, 0.8, 0.7]), (0.9, [0.9, 0.7])])
+@pytest.mark.parametrize(("oks_nms_thr", "kept"), [(1.0, [0.9, 0.8, 0.7]), (0.9, [0.9, 0.7]), (None, [0.9, 0.7])])
 def test_estimator_removes_duplicate_persons_by_oks_threshold(oks_nms_thr, kept):
     same_person, other_person = (58.0, 28.0, 124.0, 124.0), (140.0, 30.0, 200.0, 120.0)
     boxes = [(BOX, 0.9), (same_person, 0.8), (other_person, 0.7)]

@@ -8,7 +8,7 @@ from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
-from posebatch.run.planning.decisions import Action, CommitSummary, decide, name_changed_networks
+from posebatch.run.planning.decisions import Action, CommitSummary, decide, name_changes
 
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)
 
@@ -98,6 +98,37 @@ def test_decide_recomputes_for_other_weights():
         assert decide(VIDEO, CommitSummary.of(RECORD), changed).action is Action.COMPUTE
 
 
+EARLIER = replace(RECORD, settings_fingerprint=context(oks_nms_thr=1).data_fingerprint)
+"""Published with the defaults of a version without OKS-NMS."""
+
+
+@pytest.mark.parametrize(
+    ("record", "chosen", "action", "reason"),
+    [
+        pytest.param(EARLIER, {}, Action.DONE, "--oks-nms-thr 0.7 computes it again", id="kept"),
+        pytest.param(EARLIER, {"oks_nms_thr": 1}, Action.DONE, "up to date", id="its own settings"),
+        pytest.param(EARLIER, {"oks_nms_thr": 0.7}, Action.COMPUTE, "settings or weights", id="the default, given"),
+        pytest.param(EARLIER, {"oks_nms_thr": 0.9}, Action.COMPUTE, "settings or weights", id="another one"),
+        pytest.param(EARLIER, {"stride": 2}, Action.COMPUTE, "settings or weights", id="other settings, too"),
+        pytest.param(EARLIER, {"on_existing": "overwrite"}, Action.COMPUTE, "as asked", id="overwrite"),
+        pytest.param(EARLIER, {"preview": "gif"}, Action.PREVIEW, "the preview is not", id="preview alone"),
+        pytest.param(replace(EARLIER, etag="etag-0"), {}, Action.COMPUTE, "source has changed", id="other source"),
+        pytest.param(RECORD, {"oks_nms_thr": 0.7}, Action.DONE, "up to date", id="today's default, given"),
+        pytest.param(RECORD, {"oks_nms_thr": 1}, Action.COMPUTE, "settings or weights", id="today's rows, then off"),
+    ],
+)
+def test_decide_keeps_rows_from_before_oks_nms(record, chosen, action, reason):
+    decision = decide(VIDEO, CommitSummary.of(record), context(**chosen))
+    assert decision.action is action
+    assert reason in decision.reason
+
+
+def test_name_changes_says_how_to_keep_rows_from_before_oks_nms():
+    text = name_changes(EARLIER, context(oks_nms_thr=0.9))
+    assert text == "OKS-NMS was off, is 0.9, no --oks-nms-thr keeps the rows"
+    assert name_changes(RECORD, context(oks_nms_thr=0.9)) is None
+
+
 def test_decide_ignores_run_id_and_output():
     assert (
         decide(VIDEO, CommitSummary.of(RECORD), replace(PLAIN, run_id="run-9", output="/elsewhere")).action
@@ -126,7 +157,7 @@ def test_context_has_fingerprints():
         ),
     ],
 )
-def test_name_changed_networks_says_how_to_keep_the_former_ones(before, now, text):
+def test_name_changes_says_how_to_keep_the_former_ones(before, now, text):
     record = replace(RECORD, detector=before[0], pose=before[1])
     wanted = RunContext("run", settings_from({}), "out", *now)
-    assert name_changed_networks(record, wanted) == text
+    assert name_changes(record, wanted) == text

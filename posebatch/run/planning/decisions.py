@@ -9,6 +9,7 @@ from typing import Final
 from posebatch.core.fingerprints import digest
 from posebatch.core.records import VideoRecord, VideoStatus
 from posebatch.core.redaction import utf8_text
+from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import PREVIEW
 from posebatch.run.context import RunContext
@@ -30,6 +31,12 @@ class Action(Enum):
 
 
 SETTINGS_CHANGED: Final = "settings or weights have changed"
+
+
+UP_TO_DATE: Final = "up to date"
+
+
+WITHOUT_OKS_NMS: Final = f"up to date, with its rows from before OKS-NMS; --oks-nms-thr {OKS_NMS_THR} computes it again"
 
 
 @dataclass(frozen=True)
@@ -94,13 +101,15 @@ def decide(video: SourceVideo, summary: CommitSummary | None, context: RunContex
 
 
 def _decide_published(outcome: CommitOutcome, context: RunContext) -> Decision:
-    if outcome.settings_fingerprint != context.data_fingerprint:
+    earlier = context.keeps_rows_without_oks_nms and outcome.settings_fingerprint == context.fingerprint_without_oks_nms
+    if outcome.settings_fingerprint != context.data_fingerprint and not earlier:
         return Decision(Action.COMPUTE, SETTINGS_CHANGED)
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
     if not _preview_is_current(outcome, context):
         return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
-    return Decision(Action.DONE, "up to date", outcome.error if outcome.status == "partial" else None)
+    reason = WITHOUT_OKS_NMS if earlier else UP_TO_DATE
+    return Decision(Action.DONE, reason, outcome.error if outcome.status == "partial" else None)
 
 
 def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:
@@ -112,11 +121,13 @@ def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:
     return wanted in outcome.previews
 
 
-def name_changed_networks(record: VideoRecord, context: RunContext) -> str | None:
-    """The networks that differ between a commit record and this run, as text; None if they are the same.
+def name_changes(record: VideoRecord, context: RunContext) -> str | None:
+    """What differs between a commit record and this run, as text: the networks or OKS-NMS; None if it is neither.
 
     ``record`` is the commit record of a video whose decision says `SETTINGS_CHANGED`.
     """
+    if record.settings_fingerprint == context.fingerprint_without_oks_nms:
+        return f"OKS-NMS was off, is {context.settings.estimator.same_person_oks:g}, no --oks-nms-thr keeps the rows"
     changes = [
         f"{kind} was {_short(before)}, is {_short(now)}{_hint(kind, before, now)}"
         for kind, before, now in (

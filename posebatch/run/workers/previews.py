@@ -16,8 +16,8 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
-from posebatch.report.drawing import draw_skeletons
-from posebatch.report.gif import AnnotatedFrame, encode_gif
+from posebatch.report.drawing import DRAWING_THRESHOLDS, draw_skeletons
+from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
 from posebatch.run.workers.finalize import staged_frames
@@ -34,7 +34,7 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
     """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding."""
     staging = context.staging(task.video)
     info, poses = _poses_to_draw(task, staging)
-    scale, kpt_thr = context.settings.preview.preview_scale, context.settings.estimator.kpt_thr
+    scale = context.settings.preview.scale_of(info.width, info.height)
     with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(
             file,
@@ -50,11 +50,13 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
             ),
         )
         with closing(iter(decoder)) as batches:
+            shown = paced(_paired(poses, batches), lambda pair: float(pair[0].record.pts * info.time_base))
             annotated = (
                 AnnotatedFrame(
-                    float(frame.record.pts * info.time_base), draw_skeletons(image, frame.keypoints, kpt_thr, scale)
+                    float(frame.record.pts * info.time_base),
+                    draw_skeletons(image, frame.keypoints, DRAWING_THRESHOLDS, scale),
                 )
-                for frame, image in _paired(poses, batches)
+                for frame, image in shown
             )
             gif, frames = encode_gif(annotated)
     staging.store.put(staging.preview_key, gif)
