@@ -41,7 +41,7 @@ OWNERS = {
     "scipy": {"evaluation.boxes_found"},
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
-    "yaml": {"core.settings", "run.run_folder"},
+    "yaml": {"core.config_file", "run.run_folder"},
     "requests": {"models.weights.download"},
     "filelock": {"models.weights.download"},
     "tqdm": {"models.weights.download", "evaluation.progress_bar"},

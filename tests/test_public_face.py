@@ -61,7 +61,7 @@ def test_estimate_gives_each_sampled_frame(tmp_path):
 def test_decode_names_a_file_that_is_no_video(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_text("no video")
-    with pytest.raises(posebatch.VideoError, match=r"clip\.mp4: not a video"):
+    with pytest.raises(posebatch.VideoError, match=r"clip\.mp4: a text, not a video"):
         list(posebatch.decode(path))
 
 

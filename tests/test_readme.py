@@ -24,8 +24,9 @@ from support.factories import publish_record, video_bytes
 from posebatch.cli.entry import build_parser
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.options import Option
+from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.core.records import PublishedObject, VideoRecord
-from posebatch.core.settings import DETECT_SIZE, PRESET_VALUES, PRESETS, options
+from posebatch.core.settings import DETECT_SIZE, options
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.core.tiling import Grid
 from posebatch.core.videos import SourceVideo, VideoInfo

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from posebatch.core.errors import SettingsError
-from posebatch.core.settings import PRESET_VALUES, PRESETS
+from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.networks.quantization import quantize_network
 from posebatch.models.weights.files import load_into, load_weights, save_weights

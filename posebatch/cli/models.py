@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from posebatch.cli.parser import Parser, add_command
+from posebatch.core.presets import PRESETS
 from posebatch.core.scripts import EXIT_OK
-from posebatch.core.settings import PRESETS
 from posebatch.models.weights.cache import fetch_published
 from posebatch.models.weights.listing import ModelRow, list_models, models_table
 from posebatch.models.weights.names import EMBEDDED, published_file

@@ -7,9 +7,10 @@ from typing import Any
 
 from posebatch.cli.groups import GROUPS, WHAT, WHERE, group_of
 from posebatch.cli.parser import add_command
+from posebatch.core.config_file import read_config
 from posebatch.core.options import Option
 from posebatch.core.scripts import EXIT_OK
-from posebatch.core.settings import Settings, options, read_config, settings_from
+from posebatch.core.settings import Settings, options, settings_from
 from posebatch.run.driver import run_job
 from posebatch.run.dry_run import dry_run
 from posebatch.run.planning.inputs import read_input_list

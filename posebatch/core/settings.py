@@ -10,31 +10,13 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from posebatch.core.errors import SettingsError
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
+from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
-
-_EMBEDDED_PAIR: Final = ("ssdlite_mobilenet_v2_320", "simplebaseline_mobilenet_v2_256x192_relabelled")
-
-
-PRESETS: Final[Mapping[str, tuple[str, str]]] = {
-    "embedded": _EMBEDDED_PAIR,
-    "balanced": ("fasterrcnn_mobilenet_v3_large_320_fpn", "mmpose_resnet50_256x192"),
-    "accurate": ("fasterrcnn_resnet50_fpn_v2", "mmpose_resnet152_384x288"),
-    "far": _EMBEDDED_PAIR,
-}
-"""Detector and pose network of each preset. ``embedded`` and ``far`` need no download; the others download once."""
-
-
-PRESET_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {"far": {"tiles": "2x4", "max_persons": 100}}
-"""Settings besides the networks that a preset changes, unless they are given explicitly; see `settings_from`."""
-
 
 DETECT_SIZE: Final = "320"
 """Input size for which the embedded detector was trained, pixels."""
@@ -294,19 +276,6 @@ def settings_from(values: Mapping[str, Any], source: str = "settings") -> Settin
         groups[known[name].group].setdefault(name, value)
     hints = typing.get_type_hints(Settings)
     return Settings(**{group: hints[group](**chosen) for group, chosen in groups.items()})
-
-
-def read_config(path: str) -> dict[str, Any]:
-    """Read the flat values of a YAML settings file. Raises `SettingsError` if it cannot be read or is no mapping."""
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"--config {path}: cannot be read as YAML: {error}") from error
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise SettingsError(f"--config {path}: must hold 'name: value' lines, holds a {type(loaded).__name__}")
-    return loaded
 
 
 def _iterate_options() -> Iterator[Option]:

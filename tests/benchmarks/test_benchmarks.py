@@ -32,7 +32,8 @@ from benchmarks.scaling import Scaling
 from posebatch.core.errors import RunAbortedError, SettingsError
 from posebatch.core.frames import FrameRecord
 from posebatch.core.images import FrameBatch
-from posebatch.core.settings import PRESETS, EstimatorSettings, settings_from
+from posebatch.core.presets import PRESETS
+from posebatch.core.settings import EstimatorSettings, settings_from
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.video.probe import probe

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from posebatch.cli.entry import build_parser
 from posebatch.core import fingerprints
+from posebatch.core.config_file import read_config
 from posebatch.core.errors import SettingsError, UsageError
 from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
 from posebatch.core.options import Option, nearest
+from posebatch.core.presets import PRESETS
 from posebatch.core.settings import (
-    PRESETS,
     EstimatorSettings,
     PreviewSettings,
     SamplingSettings,
     Settings,
     options,
-    read_config,
     settings_from,
 )
 
@@ -43,6 +43,7 @@ DOCUMENTED = {
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
+    "first_worker_minutes",
     *("fail_on", "max_failed_share"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
 }

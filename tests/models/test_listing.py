@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from posebatch.core.settings import PRESETS
+from posebatch.core.presets import PRESETS
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.networks.ssdlite import build_person_ssd
 from posebatch.models.weights.cache import cached_path

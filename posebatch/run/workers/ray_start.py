@@ -147,7 +147,8 @@ def _patient_registration(say: Callable[[str], None], check: Callable[[], None])
     Ray asks for its node with a function that raises `RuntimeError` until the node has registered, and counts its 30 s
     between two calls. In place of that function stands one that asks again itself.
     """
-    original = ray._private.services.get_node
+    services: Any = ray._private.services
+    original = services.get_node
     started = time.monotonic()
     next_report = started + BUSY_SECONDS
 
@@ -168,11 +169,11 @@ def _patient_registration(say: Callable[[str], None], check: Callable[[], None])
                     say(f"the machine is busy: Ray has been starting for {now - started:.0f} s")
             time.sleep(0.1)
 
-    ray._private.services.get_node = get_node
+    services.get_node = get_node
     try:
         yield
     finally:
-        ray._private.services.get_node = original
+        services.get_node = original
 
 
 def _runs(node_id: str) -> bool:
@@ -198,7 +199,8 @@ def _own_node() -> Iterator[None]:
     A raylet that does not know the port of an agent after 15 s crashes. Ray leaves the processes of a failed start
     until this process ends.
     """
-    original = ray._private.node.Node
+    module: Any = ray._private.node
+    original = module.Node
     nodes: list[Any] = []
 
     class OwnNode(original):  # type: ignore[misc, valid-type]
@@ -211,7 +213,7 @@ def _own_node() -> Iterator[None]:
             _write_port_files(self, self._chosen_ports)
             super().start_ray_processes()
 
-    ray._private.node.Node = OwnNode
+    module.Node = OwnNode
     try:
         yield
     except BaseException:
@@ -220,7 +222,7 @@ def _own_node() -> Iterator[None]:
             _end_processes(node)
         raise
     finally:
-        ray._private.node.Node = original
+        module.Node = original
 
 
 def _set_ports(ray_params: Any) -> dict[str, int]:
