@@ -100,7 +100,8 @@ def _probe(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError 
     try:
         with open_source(video.uri, video.etag, context.endpoint_url) as file:
             settings = context.settings
-            return probe(file, video.uri, settings.execution.segment_seconds, settings.limits)
+            track = settings.sampling.video_track
+            return probe(file, video.uri, settings.execution.segment_seconds, settings.limits, track)
     except PosebatchError as error:
         return error
 
@@ -112,7 +113,8 @@ def _probe_text(probed: VideoPlan | PosebatchError | None) -> str:
         return f"\n             will fail: {visible(str(probed))}"
     info = probed.info
     segments = counted(len(probed.segments), "segment")
-    return f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {segments}"
+    tracks = f", track {info.track} of ({'; '.join(info.tracks_in_file)})" if len(info.tracks_in_file) > 1 else ""
+    return f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {segments}{tracks}"
 
 
 def _frames_to_process(plan: VideoPlan, settings: Settings) -> float:

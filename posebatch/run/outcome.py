@@ -128,6 +128,8 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
     if tally.frames_cut:
         most = settings.estimator.max_persons
         print(f"  cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}")
+    for line in tally.notes():
+        print(f"  {line}")
     for line in tally.passed_over.lines():
         print(f"  {visible(line)}")
     for warning in tally.warnings:

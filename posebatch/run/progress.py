@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TextIO
 
+from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
 from posebatch.core.wording import counted
 from posebatch.run.planning.names import PassedOverFiles
@@ -47,6 +48,14 @@ class Tally:
     persons: int = 0
     frames_cut: int = 0
     """Frames processed in this run with more than ``max_persons`` persons; only the best are in the tables."""
+    times_repaired: int = 0
+    """Frames of the videos published in this run whose time is not the one that the stream states."""
+    videos_with_repaired_times: int = 0
+    """Videos published in this run that have such frames."""
+    videos_with_tracks: int = 0
+    """Videos published in this run whose file holds more than one video track."""
+    videos_resized: int = 0
+    """Videos published in this run whose frames change their size on the way."""
     video_seconds: float = 0.0
     """Seconds of video processed in this run."""
     bytes_passed: float = 0.0
@@ -62,6 +71,28 @@ class Tally:
     def videos_done(self) -> int:
         """Videos with a commit record, or reported as failed, and files that turned out to be none."""
         return self.up_to_date + self.quarantined + self.published + self.failed + self.no_videos
+
+    def count_peculiarities(self, record: VideoRecord) -> None:
+        """Count what a reader of the tables has to know about a published video."""
+        self.times_repaired += record.timestamps_repaired
+        self.videos_with_repaired_times += record.timestamps_repaired > 0
+        self.videos_with_tracks += record.info is not None and len(record.info.tracks_in_file) > 1
+        self.videos_resized += record.frames_resized > 0
+
+    def notes(self) -> list[str]:
+        """A line for each peculiarity of the videos of this run, with the column that names the videos."""
+        lines = []
+        if self.times_repaired:
+            videos = counted(self.videos_with_repaired_times, "video")
+            frames = counted(self.times_repaired, "frame")
+            lines.append(f"{frames} of {videos} had a wrong time or none: frames.time_status marks them")
+        if self.videos_with_tracks:
+            videos = counted(self.videos_with_tracks, "video")
+            lines.append(f"{videos} with more than one video track: see videos.tracks_in_file; --video-track chooses")
+        if self.videos_resized:
+            videos = counted(self.videos_resized, "video")
+            lines.append(f"{videos} with frames of several sizes, scaled to the first: see videos.frames_resized")
+        return lines
 
 
 class Progress:

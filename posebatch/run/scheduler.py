@@ -205,6 +205,7 @@ class Scheduler:
             self._problems.add(flight.video.uri, "failed", str(record.error))
             return
         self._tally.published += 1
+        self._tally.count_peculiarities(record)
         if flight.frames_cut:
             most = self._context.settings.estimator.max_persons
             self._progress.say(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from posebatch.core.records import VideoRecord
 from posebatch.core.settings import settings_from
+from posebatch.core.videos import VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.outcome import (
     PROBLEMS_PRINTED_BEFORE,
@@ -21,6 +24,8 @@ from posebatch.run.outcome import (
 from posebatch.run.progress import Tally
 from posebatch.storage.local import LocalStore
 
+VIDEO_INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
+RECORD = VideoRecord("/in/a.mp4", "e", 1, 1.0, "ok", "f", "run-1", "0")
 NOTHING = Tally()
 WHOLE = Tally(published=2, up_to_date=1)
 FAILED = Tally(published=8, up_to_date=90, failed=1, partial=1)
@@ -104,6 +109,37 @@ def test_report_names_failures_of_this_run_and_of_earlier_ones(capsys: pytest.Ca
     assert len(named) == 1 + PROBLEMS_PRINTED_BEFORE + 1
     assert named[-1] == "  and 15 more that failed or were partial before: see /out/runs/1/summary.json"
     assert lines[-1] == "exit code 3: 1 of 1 videos of this run failed or partial (--fail-on new)"
+
+
+@pytest.mark.parametrize(
+    ("info", "counts", "notes"),
+    [
+        pytest.param(None, {}, [], id="nothing known"),
+        pytest.param(replace(VIDEO_INFO, tracks_in_file=("0: h264 64x48",)), {}, [], id="ordinary"),
+        pytest.param(
+            VIDEO_INFO,
+            {"timestamps_repaired": 3},
+            ["  3 frames of 1 video had a wrong time or none: frames.time_status marks them"],
+            id="times",
+        ),
+        pytest.param(
+            replace(VIDEO_INFO, tracks_in_file=("0: h264 64x48", "1: h264 32x24")),
+            {"frames_resized": 2},
+            [
+                "  1 video with more than one video track: see videos.tracks_in_file; --video-track chooses",
+                "  1 video with frames of several sizes, scaled to the first: see videos.frames_resized",
+            ],
+            id="tracks and sizes",
+        ),
+    ],
+)
+def test_report_names_peculiarities_of_videos(
+    info: VideoInfo | None, counts: dict[str, int], notes: list[str], capsys: pytest.CaptureFixture[str]
+):
+    tally = Tally(published=1)
+    tally.count_peculiarities(replace(RECORD, info=info, **counts))
+    lines = printed(outcome_of(tally, Problems(9)), capsys)
+    assert [line for line in lines if line.startswith("  ")] == notes
 
 
 def test_report_says_why_earlier_failures_do_not_count(capsys: pytest.CaptureFixture[str]):
