@@ -98,8 +98,8 @@ def _print_progress(verdict: Verdict) -> None:
 def gc_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch gc``; returns the exit code. With ``--delete`` it holds the lease of the output."""
     store = open_store(chosen.output, chosen.endpoint_url)
-    check_is_output(store)
     limit = age_limit(store, chosen.older_than_days)
+    check_is_output(store)
     taken_over: list[str] = []
     lease = hold_lease(store, f"gc-{new_run_id()}", chosen.wait, print, taken_over.append)
     with lease if chosen.delete else nullcontext():

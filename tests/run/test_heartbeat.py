@@ -31,7 +31,7 @@ with heartbeat.step("decode", "a.mp4 segment 3"):
 """
 
 MADE_NO_PROGRESS = r"made no progress for \d+ s \(--max-seconds-per-frame\)"
-USED_MEMORY = r"used 0\.\d GB of memory, more than --max-memory-gb allows"
+USED_MEMORY = r"used 0\.\d GB of memory, more than --max-memory-gb allows \(0\.1\)"
 HOLD_THE_LOCK = "ctypes.PyDLL(None).sleep(100)"
 
 

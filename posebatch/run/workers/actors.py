@@ -119,5 +119,5 @@ def _max_memory_bytes(settings: Settings, node_id: str) -> float:
     if settings.limits.max_memory_gb is not None:
         return settings.limits.max_memory_gb * 1e9
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    resources = next((node["Resources"] for node in nodes if node["NodeID"] == node_id), {})
+    resources: dict[str, float] = next((node["Resources"] for node in nodes if node["NodeID"] == node_id), {})
     return default_memory_bytes(container_memory_bytes(), workers_on_node(resources, settings.execution))
