@@ -168,8 +168,8 @@ class LimitSettings:
     max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
     max_memory_gb: float | None = option(
         None,
-        "maximum memory of a worker process, GB; default: 16, or less in a container: four fifths of its limit divided "
-        "among its workers, at least 4",
+        "maximum memory of a worker process, GB; default: 16, or less in a container: four fifths of its memory limit "
+        "divided among its workers, at least 4",
         low=0.1,
         metavar="GB",
     )

@@ -21,6 +21,7 @@ from posebatch.run.failure_policy import SchedulerLimits
 from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.inputs import InputListing, VideoList
 from posebatch.run.preparation import Prepared
+from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.stop_request import StopRequest
 from posebatch.storage.local import LocalStore
@@ -88,7 +89,7 @@ def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_fir
         raise RunAbortedError("the scheduler goes on until it looks at the stop")
 
     @contextmanager
-    def pool(context: RunContext, _: StopRequest) -> Iterator[FakePool]:
+    def pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
         try:
             yield FakePool(context, no_fault, lambda _: False, terminated)
         finally:

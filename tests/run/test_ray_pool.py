@@ -105,12 +105,12 @@ class ScriptedRay:
     def put(self, value: Any) -> Any:
         return value
 
-    def remote(self, **options: Any) -> Any:
-        self.strategies.append(options.get("scheduling_strategy"))
+    def remote(self, **_: Any) -> Any:
         return lambda _: SimpleNamespace(options=self._options, remote=self._start)
 
     def _options(self, **options: Any) -> Any:
         self.options = options
+        self.strategies.append(options.get("scheduling_strategy"))
         return SimpleNamespace(remote=self._start)
 
     def _start(self, *_: Any) -> ScriptedActor:

@@ -87,9 +87,8 @@ class Helpers:
         # soft: if the node is lost before the helper runs there, the helper must start elsewhere
         node = NodeAffinitySchedulingStrategy(self._nodes[self._started % len(self._nodes)], soft=True)
         helper: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
-        actor = helper.options(max_concurrency=2, scheduling_strategy=node).remote(
-            self._shared_context
-        )  # a task, and a call of activity()
+        options = {"max_concurrency": 2, "scheduling_strategy": node}  # at once: a task, and a call of activity()
+        actor = helper.options(**options).remote(self._shared_context)
         self._starting[actor.handle.remote()] = first, actor
 
     def _begin(self, task: VideoTask, helper: _Helper) -> None:
