@@ -147,7 +147,7 @@ def _patient_registration(say: Callable[[str], None], check: Callable[[], None])
     Ray asks for its node with a function that raises `RuntimeError` until the node has registered, and counts its 30 s
     between two calls. In place of that function stands one that asks again itself.
     """
-    original = ray._private.services.get_node
+    original: Any = ray._private.services.get_node
     started = time.monotonic()
     next_report = started + BUSY_SECONDS
 
@@ -211,7 +211,7 @@ def _own_node() -> Iterator[None]:
             _write_port_files(self, self._chosen_ports)
             super().start_ray_processes()
 
-    ray._private.node.Node = OwnNode
+    ray._private.node.Node = OwnNode  # type: ignore[misc]
     try:
         yield
     except BaseException:
@@ -220,7 +220,7 @@ def _own_node() -> Iterator[None]:
             _end_processes(node)
         raise
     finally:
-        ray._private.node.Node = original
+        ray._private.node.Node = original  # type: ignore[misc]
 
 
 def _set_ports(ray_params: Any) -> dict[str, int]:
