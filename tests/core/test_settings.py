@@ -42,6 +42,7 @@ DOCUMENTED = {
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
+    "first_worker_minutes",
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles"),
 }
 
