@@ -21,7 +21,7 @@ from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress, Tally, log_heading
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
@@ -70,7 +70,11 @@ def run_job(
     context, store = prepared.context, prepared.store
     folder = RunFolder(store, context)
     stop = StopRequest()
-    lease = hold_lease(store, context.run_id, settings.selection.wait, _say, on_lost=stop.request)
+
+    def log(line: str) -> None:
+        _say(line if sys.stdout.isatty() else f"{log_heading(context.run_id)}{line}")
+
+    lease = hold_lease(store, context.run_id, settings.selection.wait, log, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # and the ledger and the workers, which nobody misses, come last.
     with ExitStack() as pools, ExitStack() as indexes, lease:

@@ -1,5 +1,6 @@
 """Output and exit codes of the commands, without Ray. End-to-end tests cover what `run` does."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,9 +12,13 @@ from support.tiny_video import write_tiny_video
 from posebatch.cli.entry import build_parser, main
 from posebatch.cli.groups import GROUPS, Group
 from posebatch.cli.run import _settings
-from posebatch.core.settings import options
+from posebatch.core.settings import options, settings_from
 from posebatch.core.version import __version__
 from posebatch.models.weights.listing import list_models
+from posebatch.run.dry_run import time_by_probe
+from posebatch.run.preparation import prepare
+from posebatch.run.workers import speed_probe
+from posebatch.storage.local import LocalStore
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:
@@ -152,7 +157,6 @@ def test_run_with_on_existing_error_names_the_record(archive: Path, capsys: pyte
     from support.factories import publish_record  # noqa: PLC0415
 
     from posebatch.core.records import VideoRecord  # noqa: PLC0415
-    from posebatch.storage.local import LocalStore  # noqa: PLC0415
 
     publish_record(LocalStore("out"), "a.mp4", VideoRecord("/x/a.mp4", "e", 1, 1.0, "ok", "f", "r", "0"))
     before = tree(archive)
@@ -221,6 +225,45 @@ def test_plan_command_writes_nothing(archive: Path, capsys: pytest.CaptureFixtur
     assert "36 frames" in printed
     assert "4 s of video to do, 36 frames\ntime: unknown, as no run with these settings has worked here" in printed
     assert "--probe-speed" in printed
+
+
+@pytest.mark.parametrize(
+    ("rate", "device", "workers", "text"),
+    [
+        (10.0, "cpu", "1", "about 10 s at 10.0 frames/s with one worker, measured on a.mp4"),
+        (10.0, "cpu", "4", "about 2 s at 10.0 frames/s with each of 4 workers, measured on a.mp4"),
+        (10.0, "cuda", "auto", "about 10 s at 10.0 frames/s with one worker, measured on a.mp4"),
+    ],
+)
+def test_time_by_probe_counts_the_workers(rate: float, device: str, workers: str, text: str):
+    assert time_by_probe(rate, device, workers, 100, "a.mp4") == text
+
+
+@pytest.mark.parametrize(
+    ("summary", "text"),
+    [
+        ({"frames": 9, "elapsed_s": 3}, "time: unknown"),  # of a version that measured no steady state
+        ({"frames": 9, "elapsed_s": 60, "start_s": 50.0, "frames_per_second": 2.0}, "about 53 s at the 2.0 frames/s"),
+        ({"frames": 0, "start_s": None, "frames_per_second": None}, "time: unknown"),
+    ],
+)
+def test_plan_command_takes_the_speed_of_the_last_run(archive: Path, capsys: pytest.CaptureFixture[str], summary, text):
+    context = prepare(["in"], "out", settings_from({})).context
+    whole = {"run_id": "r", "settings_fingerprint": context.data_fingerprint, **summary}
+    LocalStore("out").put("runs/r/summary.json", json.dumps(whole).encode())
+    assert main(["plan", "in", "--output", "out"]) == 0
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_plan_command_measures_the_speed(archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setattr(speed_probe, "WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr(speed_probe, "PROBE_SECONDS", 0.1)
+    before = tree(archive)
+    assert main(["plan", "in", "--output", "out", "--probe-speed", "--workers", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"about \d+ s at \d+\.\d frames/s with each of 3 workers, measured on \S+/in/a\.mp4\n", printed)
+    assert tree(archive) == before
 
 
 def test_plan_command_counts_sampled_frames(archive: Path, capsys: pytest.CaptureFixture[str]):

@@ -90,16 +90,15 @@ def probe_speed(
     video: SourceVideo,
     plan: VideoPlan,
     context: RunContext,
-    seconds: float = PROBE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> ProbedSpeed:
-    """Process segments of a video for some ``seconds``, as a worker does. Nothing is written to the output.
+    """Process segments of a video for `PROBE_SECONDS`, as a worker does. Nothing is written to the output.
 
     Raises `VideoError`, `StorageError`, and `WorkerCrashError` as `SegmentProcessor.process` does.
     """
     device = resolve_device(context.settings.execution.device)
     threads = 1 if device == "cpu" else max(1, (os.cpu_count() or 1) // 2)
-    timed = _Timed(seconds, clock)
+    timed = _Timed(PROBE_SECONDS, clock)
 
     def load(settings: EstimatorSettings, device: str, engine: str) -> PoseEstimator:
         estimator = _TimedEstimator.load(settings, device, engine)
