@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Final, Self
@@ -104,6 +105,13 @@ class CommitIndex:
         """Add a record that this run has written."""
         if self._listing is not None:
             self._committed.add(committed.output_path, committed.etag, CommitSummary.of(committed.record))
+
+    def confirm(self, committed: CommittedRecord) -> None:
+        """Note for later runs that a record of an earlier version has been checked; see `Decision.may_differ`."""
+        if self._listing is not None:
+            summary = CommitSummary.of(committed.record)
+            checked = replace(summary, outcome=replace(summary.outcome, may_differ=False))
+            self._read.add(committed.output_path, committed.etag, checked)
 
     def _summaries_of(self, videos: Sequence[SourceVideo]) -> list[CommitSummary | None]:
         paths = digests(video.output_path for video in videos)

@@ -47,6 +47,8 @@ class Decision:
     reason: str
     partial: str | None = None
     """The damage of a video that is done but was published only in part."""
+    may_differ: bool = False
+    """An earlier version published the rows, and may have taken the picture for another; see `older_pictures`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class CommitOutcome:
     """Whether there is a frame to draw a preview of."""
     previews: tuple[str, ...] = ()
     """Fingerprints of the published previews."""
+    may_differ: bool = False
+    """See `Decision.may_differ`."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class CommitSummary:
             None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
             tuple(published.fingerprint for published in record.objects if published.kind == PREVIEW.kind),
+            record.info is not None and record.info.coded_width == 0,
         )
         return cls(digest(record.etag), outcome)
 
@@ -107,9 +112,11 @@ def _decide_published(outcome: CommitOutcome, context: RunContext) -> Decision:
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
     if not _preview_is_current(outcome, context):
-        return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
+        reason = "the tables are up to date, the preview is not"
+        return Decision(Action.PREVIEW, reason, may_differ=outcome.may_differ)
     reason = WITHOUT_OKS_NMS if earlier else UP_TO_DATE
-    return Decision(Action.DONE, reason, outcome.error if outcome.status == "partial" else None)
+    damage = outcome.error if outcome.status == "partial" else None
+    return Decision(Action.DONE, reason, damage, outcome.may_differ)
 
 
 def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:

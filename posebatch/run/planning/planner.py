@@ -6,18 +6,23 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
-from posebatch.core.errors import NewerOutputError, PosebatchError, RunAbortedError
+from posebatch.core.errors import NewerOutputError, PosebatchError, RunAbortedError, StorageError
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.publication import CommittedRecord, fetch_record
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
 from posebatch.run.planning.names import PassedOverFiles, passed_over_by_content
+from posebatch.run.planning.older_pictures import changed_picture
 from posebatch.run.planning.other_content import other_content_of
 from posebatch.run.progress import Tally
+from posebatch.storage.store import Store
 
 PLANNED_AHEAD: Final = 64
 """Items that wait for the scheduler at most."""
@@ -25,6 +30,14 @@ PLANNED_AHEAD: Final = 64
 
 SKIPPED_TOGETHER: Final = 4096
 """Videos without work that make one item: so a run skips a million of them in seconds."""
+
+
+CHECKED_TOGETHER: Final = 64
+"""Videos whose decisions are made together."""
+
+
+CHECKING_THREADS: Final = 16
+"""Headers of videos that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,53 @@ class SkippedVideos:
 
 def decisions(videos: Iterable[SourceVideo], index: CommitIndex, context: RunContext) -> Iterator[Planned]:
     """Each video with the decision about it, in order; failed attempts are not looked up."""
-    for video, summary in index.summaries(videos):
-        decision = decide(video, summary, context)
-        if decision.action is Action.COMPUTE and (content := other_content_of(video, context.endpoint_url)):
-            decision = Decision(Action.PASSED_OVER, content)
-        yield Planned(video, decision)
+    summaries = index.summaries(videos)
+    with ThreadPoolExecutor(CHECKING_THREADS) as threads:
+        while batch := list(islice(summaries, CHECKED_TOGETHER)):
+            decided = [Planned(video, decide(video, summary, context)) for video, summary in batch]
+            if any(planned.decision.may_differ for planned in decided):
+                decided = list(_checked(decided, index, context, threads))
+            for planned in decided:
+                video, action = planned.video, planned.decision.action
+                if action is Action.COMPUTE and (content := other_content_of(video, context.endpoint_url)):
+                    yield Planned(video, Decision(Action.PASSED_OVER, content))
+                else:
+                    yield planned
+
+
+def _checked(
+    decided: list[Planned], index: CommitIndex, context: RunContext, threads: ThreadPoolExecutor
+) -> Iterator[Planned]:
+    """The same decisions, but to compute those videos again whose picture an earlier version took for another."""
+    store = context.store()
+    checks = threads.map(lambda planned: _check(planned, store, context), decided)
+    for planned, check in zip(decided, checks, strict=True):
+        if check is None:
+            yield planned
+        elif check.change:
+            yield replace(planned, decision=Decision(Action.COMPUTE, check.change))
+        else:
+            index.confirm(check.committed)
+            yield planned
+
+
+@dataclass(frozen=True)
+class _PictureCheck:
+    committed: CommittedRecord
+    change: str | None
+
+
+def _check(planned: Planned, store: Store, context: RunContext) -> _PictureCheck | None:
+    """None for a video that need not be checked, or cannot be read now: the next run checks it then."""
+    if not planned.decision.may_differ:
+        return None
+    try:
+        committed = fetch_record(store, planned.video.output_path)
+        if committed is None:
+            return None
+        return _PictureCheck(committed, changed_picture(planned.video, committed.record, context))
+    except StorageError:
+        return None
 
 
 class Planner:
