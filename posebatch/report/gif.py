@@ -53,16 +53,12 @@ MAX_GIF_FRAMES: Final = 25_000
 """Maximum frames of a GIF, however small they are."""
 
 
-MAX_GIF_BYTES: Final = 4_000_000
+MAX_GIF_BYTES: Final = 5_000_000
 """Maximum size of a GIF, so that a phone loads it in seconds. A single frame may be larger."""
 
 
 STEPS: Final = (1, 2, 4)
 """A GIF that would be too large shows every second frame, or every fourth. If that is too large, its end is missing."""
-
-
-COLOURS: Final = 128
-"""Colours of the palette. 256 cost a quarter more bytes, and look alike at the size of a phone."""
 
 
 STILL: Final = 8
@@ -159,11 +155,11 @@ def _unspooled(spool: io.BufferedRandom, shape: Shape, numbers: range) -> Iterat
 
 
 def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
-    """The palette of `COLOURS` for all frames."""
+    """The palette of 256 colours for all frames."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=TICK)
     sink = graph.add("buffersink")
-    graph.link_nodes(source, graph.add("palettegen", f"max_colors={COLOURS}"), sink).configure()
+    graph.link_nodes(source, graph.add("palettegen"), sink).configure()
     for i, frame in enumerate(frames):
         frame.pts = i
         source.push(frame)

@@ -125,7 +125,7 @@ def test_decide_keeps_rows_from_before_oks_nms(record, chosen, action, reason):
 
 def test_name_changes_says_how_to_keep_rows_from_before_oks_nms():
     text = name_changes(EARLIER, context(oks_nms_thr=0.9))
-    assert text == "OKS-NMS was off, is 0.9, no --oks-nms-thr keeps the rows"
+    assert text == "OKS-NMS was off, is 0.9, without --oks-nms-thr its rows stay"
     assert name_changes(RECORD, context(oks_nms_thr=0.9)) is None
 
 

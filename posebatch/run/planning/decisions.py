@@ -134,7 +134,8 @@ def name_changes(record: VideoRecord, context: RunContext) -> str | None:
     ``record`` is the commit record of a video whose decision says `SETTINGS_CHANGED`.
     """
     if record.settings_fingerprint == context.fingerprint_without_oks_nms:
-        return f"OKS-NMS was off, is {context.settings.estimator.same_person_oks:g}, no --oks-nms-thr keeps the rows"
+        threshold = context.settings.estimator.same_person_oks
+        return f"OKS-NMS was off, is {threshold:g}, without --oks-nms-thr its rows stay"
     changes = [
         f"{kind} was {_short(before)}, is {_short(now)}{_hint(kind, before, now)}"
         for kind, before, now in (
