@@ -11,7 +11,8 @@ frame. Where they do not, or jump, the rule is:
 4. A rejected run that increases by itself, `CLOCK_FRAMES` long at least, is a clock that was set anew: it is moved as a
    whole, and keeps its intervals.
 5. At most `STRAY_FRAMES` frames at the beginning or at the end that stand alone, more than `STRAY_JUMP` usual intervals
-   away from all others, are rejected too, unless the duration of the frame before the jump explains it.
+   and `STRAY_RATIO` longest ones away from all others, are rejected too, unless the duration of the frame before the
+   jump explains it. A recording of a still screen has long intervals elsewhere, too.
 
 Frames without a timestamp take part as rejected ones. All else is kept to the tick.
 """
@@ -41,6 +42,9 @@ STRAY_FRAMES: Final = 2
 
 STRAY_JUMP: Final = 250
 """Usual intervals: 10 s at 25 frames a second. A longer jump to so few frames is not believed."""
+
+STRAY_RATIO: Final = 10
+"""Longest intervals so far. Together with `STRAY_JUMP`: a jump must be rare for the video, too."""
 
 KNOWN_INTERVALS: Final = 65
 """Latest intervals whose median is the usual interval."""
@@ -85,6 +89,7 @@ class TimestampRepair(Generic[T]):
         self._last: int | None = None
         self._last_duration = 0
         self._intervals: deque[int] = deque(maxlen=KNOWN_INTERVALS)
+        self._longest = 0  # interval, ticks
         self._clock = 0  # ticks to add to the stream's own timestamps
 
     @property
@@ -170,6 +175,7 @@ class TimestampRepair(Generic[T]):
     def _place(self, raw: _Raw[T], pts: int, status: TimeStatus) -> Timed[T]:
         if self._last is not None and status == "ok":
             self._intervals.append(pts - self._last)
+            self._longest = max(self._longest, pts - self._last)
         self._last, self._last_duration = pts, raw.duration
         return Timed(raw.item, pts, "repaired" if status == "ok" and self._clock else status)
 
@@ -177,21 +183,20 @@ class TimestampRepair(Generic[T]):
         """Rule 5."""
         order = sorted(kept)
         stamps = [self._held[i].pts or 0 for i in order]
+        steps = [after - before for before, after in pairwise(stamps)]
         for at in range(1, len(order)):
-            jump = stamps[at] - stamps[at - 1]
-            before = self._held[order[at] - 1].duration
-            if jump <= STRAY_JUMP * interval or before > jump / 2:
-                continue
-            if self._last is None and at <= STRAY_FRAMES and len(order) - at > STRAY_FRAMES:
+            jump, duration = steps[at - 1], self._held[order[at] - 1].duration
+            opens = self._last is None and at <= STRAY_FRAMES < len(order) - at
+            if opens and _is_stray_jump(jump, interval, max(steps[at:]), duration):
                 return frozenset(order[at:])
-            if at_end and len(order) - at <= STRAY_FRAMES:
+            to_first = 0 if self._last is None else stamps[0] - self._last
+            longest = max((self._longest, to_first, *steps[: at - 1]))
+            if at_end and len(order) - at <= STRAY_FRAMES and _is_stray_jump(jump, interval, longest, duration):
                 return frozenset(order[:at])
-        alone = at_end and len(self._held) <= STRAY_FRAMES and bool(self._intervals)
-        if alone and order and self._last is not None:
-            jump = stamps[0] - self._last
-            if jump > STRAY_JUMP * interval and self._last_duration <= jump / 2:
-                return frozenset()
-        return kept
+        if not (at_end and order and self._intervals and self._last is not None and len(self._held) <= STRAY_FRAMES):
+            return kept
+        is_stray = _is_stray_jump(stamps[0] - self._last, interval, self._longest, self._last_duration)
+        return frozenset() if is_stray else kept
 
     def _clock_run(self, kept: frozenset[int]) -> int | None:
         """Where a rejected run begins that increases by itself; None without one."""
@@ -214,6 +219,11 @@ class TimestampRepair(Generic[T]):
         shift = self._last + round(interval) - first
         self._clock += shift
         self._held = [_Raw(raw.item, None if raw.pts is None else raw.pts + shift, raw.duration) for raw in self._held]
+
+
+def _is_stray_jump(jump: int, interval: float, longest: int, duration: int) -> bool:
+    """Rule 5, all in ticks. ``duration``: of the frame before the jump, as the stream states it."""
+    return jump > STRAY_JUMP * interval and jump > STRAY_RATIO * longest and duration <= jump / 2
 
 
 def _rises(before: int | None, after: int | None) -> bool:

@@ -39,6 +39,13 @@ def test_repair_keeps_a_long_still_that_the_duration_explains():
     assert repaired(stamps, [*[40] * 19, HOUR, 40]) == [(pts, "ok") for pts in stamps]
 
 
+@pytest.mark.parametrize("length", [20, 60])
+def test_repair_keeps_the_last_frame_of_a_recording_with_long_stills(length):
+    """A screen recorder writes the last frame at the stop. Its stream states no durations."""
+    stamps = [*regular(length), 60_000, *regular(5, start=61_000), 360_000]
+    assert repaired(stamps, [0] * len(stamps)) == [(pts, "ok") for pts in stamps]
+
+
 @pytest.mark.parametrize("place", [0, 1, 10, 31, 32, 48, 49])
 @pytest.mark.parametrize("wrong", [HOUR, -HOUR, None, 100_000])
 def test_repair_moves_one_wrong_timestamp_alone(place, wrong):
