@@ -14,7 +14,9 @@ from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
 
-INFO: Final = VideoInfo("h264", "yuv420p", 1920, 1080, 0, Fraction(1, 25), 0, 60.0, 25.0, 1500)
+INFO: Final = VideoInfo(
+    "h264", "yuv420p", 1920, 1080, 0, Fraction(1, 25), 0, 60.0, 25.0, 1500, coded_width=1920, coded_height=1080
+)
 """Facts of an invented video, for workers that decode nothing."""
 
 
