@@ -13,6 +13,7 @@ ORDER = [
     "video",
     "models",
     "pose",
+    "motion",
     "dataset",
     "report",
     "run",

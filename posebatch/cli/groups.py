@@ -21,16 +21,18 @@ class Group:
 WHAT: Final = Group("what", "videos/ --output out --exclude '*/drafts/*' --stride 5")
 WHERE: Final = Group("where", "s3://archive/2026 --output s3://poses/out --endpoint-url http://minio:9000")
 QUALITY: Final = Group("quality", "videos/ --output out --preset balanced --flip-test")
+MOTION: Final = Group("motion", "videos/ --output out --max-gap-seconds 0.5 --cutoff-hz 8")
 PREVIEWS: Final = Group("previews", "clip.mp4 --output out --preview gif --preview-scale 0.5")
 SPEED: Final = Group("speed", "videos/ --output out --device cuda --workers 4")
 LIMITS: Final = Group("limits", "videos/ --output out --max-memory-gb 8 --max-attempts 2")
 
-GROUPS: Final = (WHAT, WHERE, QUALITY, PREVIEWS, SPEED, LIMITS)
+GROUPS: Final = (WHAT, WHERE, QUALITY, MOTION, PREVIEWS, SPEED, LIMITS)
 """In the order of the help."""
 
 _GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
     "estimator": QUALITY,
     "sampling": WHAT,
+    "motion": MOTION,
     "preview": PREVIEWS,
     "execution": SPEED,
     "limits": LIMITS,

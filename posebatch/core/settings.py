@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from posebatch.core.errors import SettingsError
+from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
 from posebatch.core.presets import PRESET_VALUES, PRESETS
+from posebatch.core.preview_settings import PreviewSettings
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
 
@@ -110,33 +112,6 @@ class SamplingSettings:
     )
 
 
-PREVIEW_LONG_SIDE: Final = 480
-"""Pixels of the longer side of a preview: as much as a phone shows."""
-
-
-@dataclass(frozen=True)
-class PreviewSettings:
-    """Pictures that are published besides the tables."""
-
-    preview: tuple[str, ...] = option((), "annotated preview to make; repeatable", choices=("none", "gif"))
-    preview_scale: float | None = option(
-        None,
-        f"size of the preview relative to the frame; without it the longer side has {PREVIEW_LONG_SIDE} pixels, or "
-        "those of a smaller frame",
-        low=0.01,
-        high=1,
-    )
-
-    @property
-    def wanted(self) -> bool:
-        """Whether a GIF is asked for."""
-        return "gif" in self.preview
-
-    def scale_of(self, width: int, height: int) -> float:
-        """Size of the preview relative to a frame of these pixels."""
-        return min(1.0, PREVIEW_LONG_SIDE / max(width, height)) if self.preview_scale is None else self.preview_scale
-
-
 @dataclass(frozen=True)
 class ExecutionSettings:
     """How the work is done. No field changes a published row."""
@@ -228,6 +203,7 @@ class Settings:
 
     estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
