@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[
     times: list[float] = []
     for block in blocks:
         ends = np.searchsorted(block.frame, np.arange(len(block.frame_index) + 1))
-        for f, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for f, (a, b) in enumerate(pairwise(ends)):
             taken: set[int] = set()
             for i in range(a, b):
                 box, time_s = block.bbox_xyxy[i], float(block.time_s[f])
@@ -46,8 +47,10 @@ def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[
                         ids.append(-1)
                         continue
                     best = len(boxes)
-                    first.append(0), last.append(0), boxes.append(box), times.append(time_s)
-                    first[best] = int(block.frame_index[f])
+                    first.append(int(block.frame_index[f]))
+                    last.append(0)
+                    boxes.append(box)
+                    times.append(time_s)
                 taken.add(best)
                 ids.append(best)
                 last[best], boxes[best], times[best] = int(block.frame_index[f]), box, time_s

@@ -27,6 +27,8 @@ class RunContext:
     """Identity of the detector: its name and the sha256 of its weights."""
     pose: str
     """Identity of the pose network."""
+    only_derives: bool = False
+    """Whether the run has no networks: it works on published tables alone, and never replaces or fails a video."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Environment variables for processes on other machines. They hold S3 credentials and must never be shown."""
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from posebatch.core.errors import StorageError
 from posebatch.core.frames import FramePoses
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.dataset.tables.parquet import open_parquet
@@ -48,9 +49,16 @@ def stored_blocks(
 ) -> Iterator[FrameBlock]:
     """The frames of a video with their persons, from its two published tables, in blocks.
 
-    No Python object is made for a frame or a person. Raises ``ValueError`` if the tables do not count the same persons,
-    and `NewerOutputError` if a later version of posebatch wrote them.
+    No Python object is made for a frame or a person. Raises `StorageError` if the tables cannot be read or do not count
+    the same persons, and `NewerOutputError` if a later version of posebatch wrote them.
     """
+    try:
+        yield from _stored_blocks(frames_file, poses_file, frames_per_block)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StorageError(f"the stored tables cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _stored_blocks(frames_file: IO[bytes], poses_file: IO[bytes], frames_per_block: int) -> Iterator[FrameBlock]:
     columns = ["frame_index", "pts", "time_s", "num_persons"]
     persons = _PersonRows(open_parquet(poses_file), frames_per_block)
     for batch in open_parquet(frames_file).iter_batches(frames_per_block, columns=columns):

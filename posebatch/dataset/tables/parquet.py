@@ -89,7 +89,7 @@ def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[s
 
 
 def open_parquet(content: bytes | IO[bytes]) -> pq.ParquetFile:
-    """Open a Parquet file in memory or on a disk. Raises `NewerOutputError` if a later version of posebatch wrote it."""
+    """Open a Parquet file. Raises `NewerOutputError` if a later version of posebatch wrote it."""
     file = pq.ParquetFile(pa.BufferReader(content) if isinstance(content, bytes) else content)
     version = schema_version(file.schema_arrow.metadata)
     if version is not None and version > SCHEMA_VERSION:

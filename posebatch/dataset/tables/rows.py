@@ -144,6 +144,7 @@ def _joined(arrays: Sequence[NDArray[np.float32]], *shape: int) -> NDArray[np.fl
 
 
 def constant(value: str, length: int) -> pa.DictionaryArray:
+    """A column of ``length`` rows with the same text, such as ``video``."""
     return pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(length, np.int32)), pa.array([utf8_text(value)], pa.string())
     )

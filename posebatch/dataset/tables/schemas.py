@@ -20,7 +20,7 @@ later versions are refused."""
 
 
 STAGED_VERSION: Final = 3
-"""Raised with every change of `STAGED_SCHEMA` or of the frames in it. An upgrade that keeps it keeps staged segments."""
+"""Raised with every change of `STAGED_SCHEMA` or of its frames. An upgrade that keeps it keeps staged segments."""
 
 
 ROW_GROUP_ROWS: Final = 65_536

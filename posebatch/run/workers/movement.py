@@ -7,9 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO
-
-from typing_extensions import Self
+from typing import IO, Self
 
 from posebatch.core.videos import VideoInfo
 from posebatch.dataset.tables.derived import motion_table, tracks_table
@@ -41,7 +39,7 @@ def link_persons(blocks: Iterable[FrameBlock], info: VideoInfo, context: RunCont
 class MovementTables:
     """The second pass: writes both tables. Leaving the ``with`` block completes them; then `totals` is known."""
 
-    def __init__(  # noqa: PLR0913 - the two files, and all that determines their bytes
+    def __init__(
         self,
         tracks_file: IO[bytes],
         motion_file: IO[bytes],
@@ -84,6 +82,7 @@ class MovementTables:
 
     def add(self, block: FrameBlock) -> None:
         """Add the next frames."""
+        heartbeat.beat()
         for rows in self._series.add(block):
             self._motion.add(motion_table(rows, self._video))
 
