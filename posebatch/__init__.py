@@ -1,7 +1,8 @@
 """Turn an archive of videos into tables of human poses.
 
-The job is the command ``posebatch run``, or `run`. `estimate` gives the poses of one video. `read_poses`, `read_frames`,
-`read_tracks`, `read_motion` and `read_videos` read a dataset. Each name is loaded when it is first used, so that importing the package is cheap.
+The job is the command ``posebatch run``, or `run`. `estimate` gives the poses of one video. `read_poses`,
+`read_frames`, `read_tracks`, `read_motion` and `read_videos` read a dataset. Each name is loaded when it is first used,
+so that importing the package is cheap.
 """
 
 import importlib
