@@ -17,11 +17,10 @@ LONGEST_STEP_S: Final = 0.25
 """Between frames further apart, people may walk that far."""
 
 
-def find_cuts(window: RowWindow, orders: range, closest: NDArray[np.float64]) -> NDArray[np.int64]:
+def find_cuts(window: RowWindow, orders: range) -> NDArray[np.int64]:
     """Frames of ``orders`` after which all boxes jump and no tracklet goes on. Counted from the video's start.
 
-    ``closest`` (orders,) is the largest IoU of a box of each frame and one of the next frame. Both frames must have
-    persons: a person who vanishes is no cut.
+    Both frames must have persons: a person who vanishes is no cut.
     """
     frames = len(window.time_s)
     people = np.bincount(window.order, minlength=frames) > 0
@@ -31,6 +30,6 @@ def find_cuts(window: RowWindow, orders: range, closest: NDArray[np.float64]) ->
     np.add.at(steps, window.order[window.following[rows]], -1)
     crossed = np.cumsum(steps)[:frames] > 0
     before = np.arange(orders.start, min(orders.stop, frames - 1))
-    jump = people[before] & people[before + 1] & ~crossed[before] & (closest[: len(before)] < JUMP_IOU)
+    jump = people[before] & people[before + 1] & ~crossed[before] & (window.closest_iou[before] < JUMP_IOU)
     jump &= window.time_s[before + 1] - window.time_s[before] <= LONGEST_STEP_S
     return before[jump] + window.first_order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -30,17 +31,21 @@ class GreedyLinker:
         self._boxes = np.zeros((0, 4))
         self._poses = np.zeros((0, 17, 3), np.float32)
 
-    def add(self, chunk: Chunk) -> NDArray[np.int64]:
-        """Tracks of the chunk's rows (n,)."""
+    def add(self, chunk: Chunk) -> Iterator[tuple[Chunk, NDArray[np.int64]]]:
+        """Give the next chunk. Yields it and the tracks of its rows (n,)."""
         tracks = np.zeros(len(chunk.frame), np.int64)
         bounds = np.searchsorted(chunk.frame, np.arange(len(chunk.time_s) + 1))
         for frame, time_s in enumerate(chunk.time_s.tolist()):
             self._lost_s[np.isposinf(self._lost_s)] = time_s
             rows = slice(bounds[frame], bounds[frame + 1])
             tracks[rows] = self._link_frame(chunk.bbox_xyxy[rows], chunk.keypoints[rows], time_s)
-        return tracks
+        yield chunk, tracks
 
-    def finish(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def rest(self) -> Iterator[tuple[Chunk, NDArray[np.int64]]]:
+        """Nothing is left."""
+        return iter(())
+
+    def joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """No joints: tracks are whole."""
         none = np.zeros(0, np.int64)
         return none, none

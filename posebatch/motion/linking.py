@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,11 @@ def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[
     rules = LinkRules(settings.max_gap_seconds, kpt_thr, size_wh)
     linker = GreedyLinker(rules) if settings.linker == "greedy-oks" else GlobalLinker(rules)
     pieces, numbers = PieceTable(), [np.zeros(0, np.int32)]
-    for chunk in chunks(blocks):
-        number = linker.add(chunk)
+    numbered = chain(chain.from_iterable(map(linker.add, chunks(blocks))), linker.rest())
+    for chunk, number in numbered:
         pieces.add_rows(number, chunk.bbox_scores, chunk.frame_index[chunk.frame], chunk.time_s[chunk.frame])
         numbers.append(number.astype(np.int32))
-    first = pieces.chains(*linker.finish())
+    first = pieces.chains(*linker.joined())
     tracks = pieces.summaries(first)
     kept = is_person(tracks) & (first == np.arange(len(first)))
     ids = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)

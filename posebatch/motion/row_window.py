@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.motion.chunks import Chunk
 
-CHUNKS_KEPT: Final = 3
+CHUNKS_KEPT: Final = 4
 
 
 @dataclass
@@ -27,6 +27,8 @@ class RowWindow:
     """The window's first frame, counted from the video's start."""
     time_s: NDArray[np.float64]
     """(f,)"""
+    closest_iou: NDArray[np.float64]
+    """(f,) largest IoU of one of the frame's boxes and one of the next frame's, 0: not known yet, or none."""
     row_counts: tuple[int, ...]
     """Rows of each chunk."""
     frame_counts: tuple[int, ...]
@@ -45,6 +47,8 @@ class RowWindow:
     """(n,) the same person's row after, -1: none."""
     started: NDArray[np.bool_]
     """(n,) whether no row comes before: the row is the head of a tracklet."""
+    parted: NDArray[np.bool_]
+    """(n,) whether a break of motion parts the row from the row before or after."""
     piece: NDArray[np.int64]
     """(n,) number of the row's piece, -1: not numbered yet."""
 
@@ -54,7 +58,9 @@ class RowWindow:
         none = np.zeros(0, np.int64)
         boxes, poses = np.zeros((0, 4)), np.zeros((0, NUM_KEYPOINTS, 3), np.float32)
         scores, started = np.zeros(0, np.float32), np.zeros(0, bool)
-        return cls(0, 0, np.zeros(0), (), (), none, boxes, scores, poses, none, none, started, none)
+        return cls(
+            0, 0, np.zeros(0), np.zeros(0), (), (), none, boxes, scores, poses, none, none, started, started, none
+        )
 
     def advanced(self, chunk: Chunk) -> RowWindow:
         """The window with ``chunk`` at its end. The oldest of more than `CHUNKS_KEPT` chunks leaves it."""
@@ -67,6 +73,7 @@ class RowWindow:
             self.first_row + rows,
             self.first_order + frames,
             np.append(self.time_s[frames:], chunk.time_s),
+            np.append(self.closest_iou[frames:], np.zeros(len(chunk.time_s))),
             (*self.row_counts[leaving:], added),
             (*self.frame_counts[leaving:], len(chunk.frame_index)),
             np.append(self.order[rows:] - frames, chunk.frame + len(self.time_s) - frames),
@@ -76,6 +83,7 @@ class RowWindow:
             np.append(np.maximum(self.previous[rows:] - rows, -1), unknown),
             np.append(np.maximum(self.following[rows:] - rows, -1), unknown),
             np.append(self.started[rows:], np.ones(added, bool)),
+            np.append(self.parted[rows:], np.zeros(added, bool)),
             np.append(self.piece[rows:], unknown),
         )
 
@@ -84,6 +92,14 @@ class RowWindow:
         self.following[rows] = next_rows
         self.previous[next_rows] = rows
         self.started[next_rows] = False
+
+    def part(self, rows: NDArray[np.int64]) -> None:
+        """State that a break of motion follows ``rows`` (k,), so that the next row may be another person's."""
+        next_rows = self.following[rows]
+        self.following[rows] = -1
+        self.previous[next_rows] = -1
+        self.started[next_rows] = True
+        self.parted[rows] = self.parted[next_rows] = True
 
     def chunk_rows(self, number: int) -> range:
         """Rows of a chunk of the window. ``number`` may count from the end: -1 is the newest."""

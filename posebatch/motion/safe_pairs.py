@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.motion.pose_similarity import box_area, paired_iou, paired_oks
+from posebatch.motion.local_motion import velocity
+from posebatch.motion.pose_similarity import paired_iou, paired_similarity
 from posebatch.motion.row_window import RowWindow
 
 LEAST_SIMILARITY: Final = 0.3
@@ -17,31 +18,60 @@ LEAST_MARGIN: Final = 0.2
 """A pair is safe if the next best partner of either row is less similar by this much."""
 
 
+ROWS_BEFORE: Final = 5
+"""Rows that give the velocity of a pair's first person."""
+
+
 LONGEST_STEP_S: Final = 0.5
 """Frames further apart than this need a prediction of motion to be linked."""
 
 
-def safe_pairs(
-    window: RowWindow, first_order: int, kpt_thr: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Safe pairs of rows, and how alike the rows of consecutive frames are.
+def join_safe_pairs(window: RowWindow, first_order: int, kpt_thr: float) -> None:
+    """Join the safe pairs of rows of consecutive frames, from frame ``first_order`` on.
 
-    Returns rows (k,), their next rows (k,), and for each frame from ``first_order`` on (f,) the largest IoU of one of
-    its boxes with one of the next frame's (0 for the last frame).
+    A first round takes boxes where they are, and a second one moves them by the velocity that the first one's joints
+    give. The second one counts. Also states how alike the boxes of consecutive frames are.
     """
     rows, others = _neighbours(window, first_order)
     iou = paired_iou(window.boxes[rows], window.boxes[others])
-    closest = np.zeros(len(window.time_s) - first_order)
-    np.maximum.at(closest, window.order[rows] - first_order, iou)
-    near = (iou > 0) & (window.time_s[window.order[others]] - window.time_s[window.order[rows]] <= LONGEST_STEP_S)
-    rows, others, iou = rows[near], others[near], iou[near]
-    areas = (box_area(window.boxes[rows]) + box_area(window.boxes[others])) / 2
-    oks = paired_oks(window.poses[rows], window.poses[others], areas, kpt_thr)
-    similarity = np.where(np.isnan(oks), iou, (iou + oks) / 2)
+    np.maximum.at(window.closest_iou, window.order[rows], iou)
+    step = window.time_s[window.order[others]] - window.time_s[window.order[rows]]
+    candidate = (step <= LONGEST_STEP_S) & _within_reach(window, rows, others)
+    rows, others, step = rows[candidate], others[candidate], step[candidate]
+    previous = window.previous.copy()
+    safe = _safe(window, rows, others, np.zeros((len(rows), 2)), kpt_thr)
+    previous[others[safe]] = rows[safe]
+    firsts, back = np.unique(rows, return_inverse=True)
+    shift = velocity(window, firsts, previous, ROWS_BEFORE)[back] * step[:, None]
+    safe = _safe(window, rows, others, shift, kpt_thr)
+    window.join(rows[safe], others[safe])
+
+
+def _within_reach(window: RowWindow, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the centres of boxes are less than a box's size apart."""
+    a, b = window.boxes[rows], window.boxes[others]
+    near: NDArray[np.bool_] = np.abs(a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]).max(axis=1) < 2 * np.maximum(
+        (a[:, 2:] - a[:, :2]).max(axis=1), (b[:, 2:] - b[:, :2]).max(axis=1)
+    )
+    return near
+
+
+def _safe(
+    window: RowWindow,
+    rows: NDArray[np.int64],
+    others: NDArray[np.int64],
+    shift: NDArray[np.float64],
+    kpt_thr: float,
+) -> NDArray[np.bool_]:
+    """Which pairs are safe, if ``rows`` (k,) are moved by ``shift`` (k, 2)."""
+    poses = window.poses[rows]
+    poses[..., :2] += shift[:, None].astype(np.float32)
+    boxes = window.boxes[rows] + np.tile(shift, 2)
+    similarity = paired_similarity(boxes, poses, window.boxes[others], window.poses[others], kpt_thr)
     safe = similarity >= LEAST_SIMILARITY
     for side in (rows, others):
         safe &= _leads(side, similarity, len(window.order))
-    return rows[safe], others[safe], closest
+    return safe
 
 
 def _neighbours(window: RowWindow, first_order: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

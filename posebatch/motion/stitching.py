@@ -23,6 +23,14 @@ ACCELERATION: Final = 1.5
 """Standard deviation of what people accelerate, in heights per second squared."""
 
 
+SPEED_SPREAD: Final = 0.3
+"""Standard deviation of a change of velocity without a gap, heights a second."""
+
+
+LARGEST_TURN: Final = 4.0
+"""Most that a change of velocity costs: people do turn around."""
+
+
 SIZE_SPREAD: Final = 0.2
 """Standard deviation of the logarithm of sizes of one person at the two ends of a gap."""
 
@@ -169,7 +177,9 @@ def _motion_cost(
         total += (missed**2).sum(axis=1) / variance / 2
         place = ends.centre[which] + direction * travelled
         total[((place < 0) | (place > np.array(size_wh))).any(axis=1)] = np.inf
-    return total
+    turned = ((starts.velocity[second] - finishes.velocity[first]) ** 2).sum(axis=1) / height**2
+    variance = finishes.speed_variance[first] + starts.speed_variance[second] + SPEED_SPREAD**2
+    return total + np.minimum(turned / (variance + (ACCELERATION * seconds) ** 2), LARGEST_TURN)
 
 
 def _shape_cost(

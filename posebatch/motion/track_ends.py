@@ -9,21 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.motion.local_motion import local_motion, walk
 from posebatch.motion.row_window import RowWindow
 
 ROWS_SEEN: Final = 16
-
-
-SECONDS_SEEN: Final = 0.6
-"""An end is described by at most `ROWS_SEEN` rows within this time."""
-
-
-PLACE_NOISE: Final = 0.05
-"""Standard deviation of a box's centre, in heights of the box."""
-
-
-USUAL_SPEED: Final = 1.0
-"""Standard deviation of a person's speed, in heights a second (walking: about 0.8)."""
+"""An end is described by at most so many rows."""
 
 
 _JOINT: Final = {name: index for index, name in enumerate(KEYPOINT_NAMES)}
@@ -82,11 +72,11 @@ def track_ends(window: RowWindow, rows: NDArray[np.int64], neighbour: NDArray[np
     ``neighbour`` leads from the ends into the tracklets: `RowWindow.previous` for finishes, `RowWindow.following` for
     starts.
     """
-    seen, known = _walk(window, rows, neighbour)
+    seen, known = walk(window, rows, neighbour, ROWS_SEEN)
     time = window.time_s[window.order[seen]]
     boxes = window.boxes[seen]
     height = np.nanmedian(np.where(known, boxes[..., 3] - boxes[..., 1], np.nan), axis=1).clip(1.0)
-    centre, velocity, variance = _motion(time, (boxes[..., :2] + boxes[..., 2:]) / 2, known)
+    centre, velocity, variance = local_motion(time, (boxes[..., :2] + boxes[..., 2:]) / 2, known)
     order = window.order[rows]
     after = np.minimum(order + 1, len(window.time_s) - 1)
     return TrackEnds(
@@ -102,38 +92,6 @@ def track_ends(window: RowWindow, rows: NDArray[np.int64], neighbour: NDArray[np
         box=window.boxes[rows],
         pose=window.poses[rows],
     )
-
-
-def _walk(
-    window: RowWindow, rows: NDArray[np.int64], neighbour: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows (n, k) met from each end on, and whether they are there and near enough in time."""
-    seen = np.empty((len(rows), ROWS_SEEN), np.int64)
-    known = np.ones((len(rows), ROWS_SEEN), bool)
-    seen[:, 0] = rows
-    for step in range(1, ROWS_SEEN):
-        further = neighbour[seen[:, step - 1]]
-        known[:, step] = known[:, step - 1] & (further >= 0)
-        seen[:, step] = np.where(known[:, step], further, seen[:, step - 1])
-    time = window.time_s[window.order[seen]]
-    return seen, known & (np.abs(time - time[:, :1]) <= SECONDS_SEEN)
-
-
-def _motion(
-    time: NDArray[np.float64], centres: NDArray[np.float64], known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Centre (n, 2) and velocity (n, 2) at the end, and the velocity's variance (n,).
-
-    The velocity is the most probable one, given boxes with `PLACE_NOISE` and a person with `USUAL_SPEED`.
-    """
-    weight = known / known.sum(axis=1, keepdims=True)
-    from_end = time - time[:, :1]
-    mean_time = (from_end * weight).sum(axis=1)
-    mean_centre = (centres * weight[..., None]).sum(axis=1)
-    spread = (from_end - mean_time[:, None]) * known
-    total = (spread**2).sum(axis=1) + (PLACE_NOISE / USUAL_SPEED) ** 2
-    velocity = (spread[..., None] * (centres - mean_centre[:, None])).sum(axis=1) / total[:, None]
-    return mean_centre - velocity * mean_time[:, None], velocity, PLACE_NOISE**2 / total
 
 
 def _bones(poses: NDArray[np.float32], known: NDArray[np.bool_], kpt_thr: float) -> NDArray[np.float64]:

@@ -28,14 +28,14 @@ class TrackletBuilder:
         self._kpt_thr, self._loss_s = rules.kpt_thr, min(SHORT_LOSS_S, rules.max_gap_s)
         self._waiting: list[_Waiting] = []
 
-    def join(self, window: RowWindow, first_order: int) -> list[tuple[int, int]]:
-        """Join rows of the frames after ``first_order`` to tracklets that finish in earlier frames.
+    def join(self, window: RowWindow, orders: range) -> list[tuple[int, int]]:
+        """Join rows of the frames ``orders`` to tracklets that finish in earlier frames.
 
-        The window's last frame is the next call's ``first_order``. Returns pairs of pieces that follow each other.
+        Returns pairs of pieces that follow each other.
         """
-        last = len(window.time_s) - 1
-        finished = _rows_by_order(window, (window.following < 0) & (window.order >= first_order), last - 1)
-        started = _rows_by_order(window, window.started & (window.order > first_order), last)
+        ended = (window.following < 0) & (window.order >= orders.start - 1)
+        finished = _rows_by_order(window, ended, orders.stop - 2)
+        started = _rows_by_order(window, window.started & (window.order >= orders.start), orders.stop - 1)
         joined: list[tuple[int, int]] = []
         for order in sorted({*started, *(order + 1 for order in finished)}):
             self._wait_for(window, finished.get(order - 1, []))
@@ -47,7 +47,10 @@ class TrackletBuilder:
     def _wait_for(self, window: RowWindow, rows: list[int]) -> None:
         if rows:
             ends = track_ends(window, np.array(rows, np.int64), window.previous, self._kpt_thr)
-            self._waiting += [_Waiting(ends, number, row + window.first_row) for number, row in enumerate(rows)]
+            self._waiting += [
+                _Waiting(ends, number, row + window.first_row, bool(window.parted[row]))
+                for number, row in enumerate(rows)
+            ]
 
     def _join_frame(self, window: RowWindow, order: int, heads: NDArray[np.int64]) -> list[tuple[int, int]]:
         now = float(window.time_s[order])
@@ -64,9 +67,10 @@ class TrackletBuilder:
                 continue
             gone.add(finish)
             rivals = np.append(np.delete(similarity[finish], start), np.delete(similarity[:, start], finish))
-            if value - rivals.max(initial=0.0) < LEAST_MARGIN:
-                continue
             waiting = self._waiting[finish]
+            parted = waiting.parted or window.parted[heads[start]]
+            if parted or value - rivals.max(initial=0.0) < LEAST_MARGIN:
+                continue
             joined.append((waiting.piece, int(window.piece[heads[start]])))
             row = waiting.row - window.first_row
             if row >= 0:
@@ -91,10 +95,10 @@ class TrackletBuilder:
 class _Waiting:
     """A finish that waits for its next row. ``row`` counts from the video's start."""
 
-    __slots__ = ("box", "lost_s", "piece", "pose", "row", "time_s", "velocity")
+    __slots__ = ("box", "lost_s", "parted", "piece", "pose", "row", "time_s", "velocity")
 
-    def __init__(self, ends: TrackEnds, number: int, row: int) -> None:
-        self.piece, self.row = int(ends.piece[number]), row
+    def __init__(self, ends: TrackEnds, number: int, row: int, parted: bool) -> None:
+        self.piece, self.row, self.parted = int(ends.piece[number]), row, parted
         self.time_s, self.lost_s = float(ends.time_s[number]), float(ends.lost_s[number])
         self.velocity, self.box, self.pose = ends.velocity[number], ends.box[number], ends.pose[number]
 
