@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 from posebatch.motion.local_motion import velocity
 from posebatch.motion.row_window import RowWindow
 
-ROWS_COMPARED: Final = 5
+ROWS_COMPARED: Final = 12
 """The velocity of so many rows before is compared with that of so many rows after."""
 
 
-SPEED_CHANGE: Final = 1.2
-"""Change of velocity that is a break, heights a second. Walking people move at about 0.8."""
+SPEED_SPREAD: Final = 0.4
+"""Standard deviation of what people change their velocity by from one moment to the next, heights a second."""
+
+
+LARGEST_CHANGE: Final = 3.0
+"""Change of velocity that is a break, in standard deviations."""
 
 
 SIZE_CHANGE: Final = 0.2
@@ -32,11 +36,11 @@ def part_at_breaks(window: RowWindow, rows: range) -> None:
     joined = joined[_crowded(window, joined)]
     next_rows = window.following[joined]
     height = np.minimum(_height(window, joined), _height(window, next_rows)).clip(1.0)
-    before = velocity(window, joined, window.previous, ROWS_COMPARED)
-    after = velocity(window, next_rows, window.following, ROWS_COMPARED)
-    change = np.hypot(*(after - before).T) / height
+    before, variance = velocity(window, joined, window.previous, ROWS_COMPARED)
+    after, variance_after = velocity(window, next_rows, window.following, ROWS_COMPARED)
+    change = np.hypot(*(after - before).T) / height / np.sqrt(variance + variance_after + SPEED_SPREAD**2)
     step = np.abs(np.log(_height(window, next_rows).clip(1.0) / _height(window, joined).clip(1.0)))
-    window.part(joined[(step > SIZE_CHANGE) | ((change > SPEED_CHANGE) & _is_peak(window, joined, change))])
+    window.part(joined[(step > SIZE_CHANGE) | ((change > LARGEST_CHANGE) & _is_peak(window, joined, change))])
 
 
 def _height(window: RowWindow, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -58,8 +58,8 @@ def local_motion(
 
 def velocity(
     window: RowWindow, rows: NDArray[np.int64], neighbour: NDArray[np.int64], count: int
-) -> NDArray[np.float64]:
-    """Velocity (n, 2) at ``rows`` (n,), pixels a second, from at most ``count`` rows."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Velocity (n, 2) at ``rows`` (n,), pixels a second, from at most ``count`` rows, and its variance (n,)."""
     seen, known = walk(window, rows, neighbour, count)
     boxes = window.boxes[seen]
-    return local_motion(window.time_s[window.order[seen]], (boxes[..., :2] + boxes[..., 2:]) / 2, known)[1]
+    return local_motion(window.time_s[window.order[seen]], (boxes[..., :2] + boxes[..., 2:]) / 2, known)[1:]

@@ -42,7 +42,7 @@ def join_safe_pairs(window: RowWindow, first_order: int, kpt_thr: float) -> None
     safe = _safe(window, rows, others, np.zeros((len(rows), 2)), kpt_thr)
     previous[others[safe]] = rows[safe]
     firsts, back = np.unique(rows, return_inverse=True)
-    shift = velocity(window, firsts, previous, ROWS_BEFORE)[back] * step[:, None]
+    shift = velocity(window, firsts, previous, ROWS_BEFORE)[0][back] * step[:, None]
     safe = _safe(window, rows, others, shift, kpt_thr)
     window.join(rows[safe], others[safe])
 

@@ -39,6 +39,14 @@ PROPORTION_SPREAD: Final = 0.3
 """The same of bone lengths against each other, which perspective shortens."""
 
 
+LOSS_COST: Final = 1.0
+"""That a person is not found for a while costs this."""
+
+
+LOSS_COST_S: Final = 1.0
+"""And this for each second."""
+
+
 POSE_MEMORY_S: Final = 0.3
 """Time in which poses become unlike."""
 
@@ -98,7 +106,8 @@ def possible_bridges(finishes: TrackEnds, starts: TrackEnds, cuts: NDArray[np.in
     first, second, motion = first[near], second[near], motion[near]
     cost = motion + _shape_cost(finishes, first, starts, second)
     cost += _pose_cost(finishes, first, starts, second, rules.kpt_thr)
-    cost += waited[first, second].clip(0) / max(rules.max_gap_s, 1e-6)
+    lost = waited[first, second].clip(0)
+    cost += np.where(finishes.order[first] + 1 < starts.order[second], LOSS_COST, 0.0) + LOSS_COST_S * lost
     keep = cost < LARGEST_COST
     bridges = Bridges(finishes.piece[first[keep]], starts.piece[second[keep]], cost[keep])
     return _cheapest(bridges)
