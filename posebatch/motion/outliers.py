@@ -42,15 +42,21 @@ def outliers(xy: Array, torso: Array, half: int) -> NDArray[np.bool_]:
 def _local_median(values: Array, half: int) -> Array:
     """The median over ``half`` rows on both sides, NaN left out."""
     nothing = np.full((half, *values.shape[1:]), np.nan)
-    windows = sliding_window_view(np.concatenate([nothing, values, nothing]), 2 * half + 1, axis=0)
-    return nan_median(windows)
+    padded = np.concatenate([nothing, values, nothing])
+    before = np.concatenate([np.zeros((1, *values.shape[1:]), np.int64), np.cumsum(~np.isnan(padded), axis=0)])
+    ordered = np.sort(sliding_window_view(padded, 2 * half + 1, axis=0), axis=-1)
+    return _middle(ordered, before[2 * half + 1 :] - before[: -2 * half - 1])
 
 
 def nan_median(values: NDArray[Any]) -> Array:
     """Median over the last axis, NaN left out; NaN where all are NaN. Faster than NumPy's for short axes."""
-    ordered = np.sort(values, axis=-1)  # NaN comes last
-    count = values.shape[-1] - np.isnan(ordered).sum(axis=-1)
-    low, high = np.maximum(count - 1, 0) // 2, count // 2
-    middle = np.take_along_axis(ordered, np.stack([low, np.minimum(high, values.shape[-1] - 1)], -1), axis=-1)
-    median: Array = middle.mean(axis=-1)
+    return _middle(np.sort(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
+
+
+def _middle(ordered: Array, count: NDArray[np.int64]) -> Array:
+    """The median of the first ``count`` (...) of ``ordered`` (..., w), in which NaN comes last."""
+    width = ordered.shape[-1]
+    start = np.arange(0, ordered.size, width).reshape(count.shape)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, width - 1)
+    median: Array = (ordered.ravel()[start + low] + ordered.ravel()[start + high]) / 2
     return median

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
@@ -47,11 +48,6 @@ class LowPass:
     def padding(self) -> int:
         """Frames by which a run is continued at either end: 1.5 periods. A run without more frames is not filtered."""
         return max(_LEAST_PADDING, ceil(1.5 / (self.cutoff_hz * self.interval_s)))
-
-    def coefficients(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Numerator and denominator of one pass."""
-        b, a = butter(2, 2 * self.cutoff_hz * self.interval_s)
-        return b, a
 
 
 def low_pass(time_s: NDArray[np.float64], cutoff_hz: float) -> LowPass:
@@ -118,29 +114,33 @@ def _filtered(
     all; what follows the end of a shorter one changes nothing before it.
     """
     pad, longest = low_pass.padding, int(lengths.max())
-    at = np.arange(longest + 2 * pad) - pad
+    points = xy.view(np.complex128)[:, 0]  # x and y pass the filter together
+    at = np.arange(longest + 2 * pad)[None, :] - pad
     last = (lengths - 1)[:, None]
     mirrored = np.where(at < 0, -at, np.where(at > last, np.maximum(2 * last - at, 0), at))
-    source = starts[:, None] + mirrored
-    values = np.moveaxis(xy[source], 2, 0)  # (2, r, n)
-    ends = np.where(at < 0, starts[:, None], starts[:, None] + last)
-    outside = (at < 0) | (at > last)
-    values = np.where(outside, 2 * np.moveaxis(xy[ends], 2, 0) - values, values)
-    back = np.maximum(last + 2 * pad - np.arange(longest + 2 * pad), 0)
-    forward = _one_pass(values, low_pass)
-    backward = _one_pass(np.take_along_axis(forward, np.broadcast_to(back, forward.shape), axis=2), low_pass)
-    inside = np.arange(longest) <= last
-    place = np.where(inside, last + pad - np.arange(longest), 0)
-    filtered = np.take_along_axis(backward, np.broadcast_to(place, (2, *place.shape)), axis=2)
-    return (starts[:, None] + np.arange(longest))[inside], np.moveaxis(filtered, 0, 2)[inside]
+    values = points[starts[:, None] + mirrored]
+    values[:, :pad] = 2 * values[:, [pad]] - values[:, :pad]
+    values = np.where(at > last, 2 * points[starts + lengths - 1][:, None] - values, values)
+    run = np.arange(len(starts))[:, None]
+    forward = _one_pass(values, low_pass)[run, np.maximum(last + pad - at, 0)]
+    inside = np.arange(longest)[None, :] <= last
+    filtered = _one_pass(forward, low_pass)[run, np.where(inside, last + pad - np.arange(longest), 0)]
+    return (starts[:, None] + np.arange(longest))[inside], filtered[inside][:, None].view(np.float64)
 
 
-def _one_pass(values: Array, low_pass: LowPass) -> Array:
+def _one_pass(values: NDArray[np.complex128], low_pass: LowPass) -> NDArray[np.complex128]:
     """Filter along the last axis, from the steady state of the first value."""
-    b, a = low_pass.coefficients()
+    b, a = _coefficients(low_pass.cutoff_hz * low_pass.interval_s)
     filtered, _ = lfilter(b, a, values, axis=-1, zi=lfilter_zi(b, a) * values[..., :1])
-    result: Array = filtered
+    result: NDArray[np.complex128] = filtered
     return result
+
+
+@lru_cache(maxsize=64)
+def _coefficients(cutoff_per_frame: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numerator and denominator of one pass."""
+    b, a = butter(2, 2 * cutoff_per_frame)
+    return b, a
 
 
 def _filtered_uneven(time_s: Array, xy: Array, low_pass: LowPass) -> Array:
@@ -148,7 +148,7 @@ def _filtered_uneven(time_s: Array, xy: Array, low_pass: LowPass) -> Array:
     steps = ceil((time_s[-1] - time_s[0]) / low_pass.interval_s)
     grid = np.linspace(time_s[0], time_s[-1], steps + 1)
     even = LowPass(float(grid[1] - grid[0]), True, low_pass.cutoff_hz)
-    values = PchipInterpolator(time_s, xy)(grid)
+    values = np.ascontiguousarray(PchipInterpolator(time_s, xy)(grid))
     if even.padding >= len(grid):
         return xy
     _, filtered = _filtered(values, np.zeros(1, np.intp), np.array([len(grid)]), even)
