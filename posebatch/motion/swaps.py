@@ -54,9 +54,10 @@ def find_swaps(time_s: Array, track: NDArray[np.int64], xy: Array, torso: Array)
     """Find swaps in joints (m, 17, 2) of rows that are ordered by ``track`` (m,) and ``time_s`` (m,).
 
     A row is compared with the position in the row before, and with the position that the two rows before lead to:
-    legs that cross in a side view are no exchange.
+    legs that cross in a side view are no exchange. Where arms are exchanged, legs that are just crossing count as
+    exchanged too if they fit better so, and the reverse.
     """
-    exchanges = np.stack([_exchanges(xy, torso, *limbs) for limbs in LIMBS], axis=1)
+    exchanges = _exchanges(xy, torso)
     repairable = np.zeros_like(exchanges)
     swapped = exchanges.copy()
     for limb in range(len(LIMBS)):
@@ -98,14 +99,22 @@ def find_jumps(time_s: Array, xy: Array, torso: Array) -> Flags:
     return jumps
 
 
-def _exchanges(xy: Array, torso: Array, left: NDArray[np.intp], right: NDArray[np.intp]) -> Flags:
+def _exchanges(xy: Array, torso: Array) -> Flags:
+    distances = np.array([_kept_and_swapped(xy, *limbs) for limbs in LIMBS])
+    keep, swap = distances[:, 0].T, distances[:, 1].T  # (m, 2)
+    better = swap < BETTER * keep
+    sure = better & (keep > LEAST_STEP_TORSO * torso[:, None])
+    found: Flags = sure | (better & sure[:, ::-1])
+    return found
+
+
+def _kept_and_swapped(xy: Array, left: NDArray[np.intp], right: NDArray[np.intp]) -> tuple[Array, Array]:
+    """How far (m,) each the joints lie from where they are expected: as they are, and exchanged."""
     now = xy[:, left], xy[:, right]
     before = tuple(_shifted(side) for side in now)
     expected = tuple(2 * side - _shifted(side) for side in before)
     keep = np.fmin(_distance(now, before), _distance(now, expected))
-    swap = np.fmin(_distance(now, before[::-1]), _distance(now, expected[::-1]))
-    found: Flags = (keep > LEAST_STEP_TORSO * torso) & (swap < BETTER * keep)
-    return found
+    return keep, np.fmin(_distance(now, before[::-1]), _distance(now, expected[::-1]))
 
 
 def _shifted(values: Array) -> Array:
