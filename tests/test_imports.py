@@ -39,7 +39,7 @@ OWNERS = {
     "nncf": {"models.networks.quantization"},
     "safetensors": {"models.weights"},
     "matplotlib": {"evaluation.plots", "training.launch"},
-    "scipy": {"evaluation.boxes_found"},
+    "scipy": {"evaluation.boxes_found", "motion"},
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.config_file", "run.run_folder"},

@@ -19,7 +19,7 @@ class MotionSettings:
         choices=("global", "greedy-oks"),
     )
     max_gap_seconds: float = option(
-        1.0, "longest gap that a track may have, and over which joints are interpolated, seconds", low=0, metavar="S"
+        1.5, "longest gap that a track may have, and over which joints are interpolated, seconds", low=0, metavar="S"
     )
     cutoff_hz: float = option(
         6.0, "cut-off frequency of the low-pass filter that smooths joints, Hz", low=0.1, metavar="HZ"

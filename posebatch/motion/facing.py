@@ -1,0 +1,75 @@
+"""Which way a person faces in the picture: right or left."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posebatch.core.skeleton import KEYPOINT_NAMES
+
+Array = NDArray[np.float64]
+
+HALF_WINDOW_S: Final = 0.5
+"""Evidence is averaged over this time on both sides."""
+SURE: Final = 0.5
+"""Mean evidence, of 1 in a clear side view, from which on a side is believed. Below, the side before stays."""
+FRONTAL: Final = 0.5
+"""Shoulders that are this far apart, in torso lengths, are seen from the front or from behind: no evidence."""
+HEAD_TORSO: Final = 0.23
+"""The nose lies this far before the ears in a side view, in torso lengths."""
+
+_NOSE, _EARS = KEYPOINT_NAMES.index("nose"), [KEYPOINT_NAMES.index(f"{side}_ear") for side in ("left", "right")]
+_SHOULDERS: Final = [KEYPOINT_NAMES.index(f"{side}_shoulder") for side in ("left", "right")]
+_LEGS: Final = [
+    [KEYPOINT_NAMES.index(f"{side}_{part}") for part in ("hip", "knee", "ankle")] for side in ("left", "right")
+]
+
+
+def side_evidence(xy: Array, torso: Array) -> Array:
+    """Evidence (m,) of joints (m, 17, 2), positive for a person who faces right; NaN where there is none.
+
+    The nose lies before the ears, and a knee bends with the shank behind the thigh.
+    """
+    ears = xy[:, _EARS, 0]
+    ears = np.where(np.isnan(ears), ears[:, ::-1], ears).mean(axis=1)
+    head = (xy[:, _NOSE, 0] - ears) / (HEAD_TORSO * torso)
+    knees = np.stack([_knee_bend(xy, leg) for leg in _LEGS], axis=1)
+    evidence = np.column_stack([head.clip(-1, 1), 2 * knees.clip(-0.5, 0.5)])
+    known = ~np.isnan(evidence)
+    mean = np.where(known, evidence, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    apart = np.abs(np.diff(xy[:, _SHOULDERS, 0], axis=1)[:, 0]) / torso
+    result: Array = np.where(known.any(axis=1) & ~(apart > FRONTAL), mean, np.nan)
+    return result
+
+
+def facing(evidence: Array, begins: NDArray[np.int64], ends: NDArray[np.int64], half: int, before: Array) -> Array:
+    """The side (m,) that each row faces: +1 right, -1 left. Rows of a track lie from ``begins`` to ``ends`` (k,).
+
+    ``half`` rows on both sides are averaged. The last sure side counts; at first ``before`` (k,), and where that is 0
+    the first sure side; where nothing is sure, right (as in Sports2D).
+    """
+    sides = np.ones(len(evidence))
+    known = ~np.isnan(evidence)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, evidence, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    for begin, end, side in zip(begins.tolist(), ends.tolist(), before.tolist(), strict=True):
+        rows = np.arange(begin, end)
+        low, high = np.maximum(rows - half, begin), np.minimum(rows + half + 1, end)
+        mean = (sums[high] - sums[low]) / np.maximum(counts[high] - counts[low], 1)
+        sure = np.abs(mean) > SURE
+        last = np.maximum.accumulate(np.where(sure, np.arange(len(rows)), -1))
+        first = side or (np.sign(mean[np.argmax(sure)]) if sure.any() else 1.0)
+        sides[begin:end] = np.where(last >= 0, np.sign(mean[last]), first)
+    return sides
+
+
+def _knee_bend(xy: Array, leg: list[int]) -> Array:
+    """Sine of the flexion of a knee, positive for a person who faces right."""
+    hip, knee, ankle = (xy[:, joint] for joint in leg)
+    thigh, shank = knee - hip, ankle - knee
+    cross = thigh[:, 0] * shank[:, 1] - thigh[:, 1] * shank[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bend: Array = cross / (np.hypot(*thigh.T) * np.hypot(*shank.T))
+    return bend

@@ -1,0 +1,65 @@
+"""Who is who: the track of each person's row, once a video is complete.
+
+Two linkers. ``global`` joins safe tracklets first and then chooses the best bridges over gaps, of the whole video at
+once. ``greedy-oks`` goes frame by frame, as in Xiao et al. 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posebatch.core.frames import check_array
+from posebatch.core.motion_settings import MotionSettings
+from posebatch.motion.blocks import FrameBlock
+from posebatch.motion.chunks import chunks
+from posebatch.motion.global_linking import GlobalLinker
+from posebatch.motion.greedy_linking import GreedyLinker
+from posebatch.motion.link_rules import LinkRules
+from posebatch.motion.piece_table import PieceTable, is_person
+
+
+@dataclass(frozen=True)
+class Links:
+    """The tracks of a video."""
+
+    track_ids: NDArray[np.int32]
+    """(rows,) track of each row in the order of the video, from 0 in the order of first appearance, -1: no track."""
+    first_frame: NDArray[np.int64]
+    """(tracks,) ``frame_index`` of the first row."""
+    last_frame: NDArray[np.int64]
+    """(tracks,) ``frame_index`` of the last row."""
+
+    def __post_init__(self) -> None:
+        check_array("track_ids", self.track_ids, np.int32, (None,))
+        check_array("first_frame", self.first_frame, np.int64, (None,))
+        check_array("last_frame", self.last_frame, np.int64, (len(self.first_frame),))
+
+
+def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[int, int], kpt_thr: float) -> Links:
+    """Link the persons of a video to tracks.
+
+    ``blocks`` are all processed frames. Tracks do not depend on where blocks end. ``size_wh`` is the displayed
+    frame's size in pixels. Joints that score above ``kpt_thr`` count. Memory grows by a few bytes per row.
+
+    Example::
+
+        links = link(blocks, MotionSettings(), (1280, 720), kpt_thr=0.2)
+        main = links.track_ids == 0
+    """
+    rules = LinkRules(settings.max_gap_seconds, kpt_thr, size_wh)
+    linker = GreedyLinker(rules) if settings.linker == "greedy-oks" else GlobalLinker(rules)
+    pieces, numbers = PieceTable(), [np.zeros(0, np.int32)]
+    numbered = chain(chain.from_iterable(map(linker.add, chunks(blocks))), linker.rest())
+    for chunk, number in numbered:
+        pieces.add_rows(number, chunk.bbox_scores, chunk.frame_index[chunk.frame], chunk.time_s[chunk.frame])
+        numbers.append(number.astype(np.int32))
+    first = pieces.chains(*linker.joined())
+    tracks = pieces.summaries(first)
+    kept = is_person(tracks) & (first == np.arange(len(first)))
+    ids = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+    return Links(ids[first][np.concatenate(numbers)], tracks.first_frame[kept], tracks.last_frame[kept])

@@ -1,0 +1,62 @@
+"""Joints that leave the course of their neighbours in time for a few frames (Hampel filter)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+HALF_WINDOW_S: Final = 0.1
+"""The median is taken over the frames within this time on both sides: 7 frames at 30 per second, as in Sports2D."""
+HALF_WINDOW_FRAMES: Final = (3, 12)
+"""Fewest and most frames on a side."""
+DEVIATIONS: Final = 3.0
+"""An outlier is further from the median than this many standard deviations, estimated as 1.4826 MAD."""
+LEAST_TORSO: Final = 0.1
+"""And further than this, in torso lengths. A person who stands still has a MAD near 0."""
+
+
+def half_window(interval_s: float) -> int:
+    """Frames on one side of the window, at one frame each ``interval_s`` seconds."""
+    return int(np.clip(round(HALF_WINDOW_S / interval_s), *HALF_WINDOW_FRAMES))
+
+
+def outliers(xy: Array, torso: Array, half: int) -> NDArray[np.bool_]:
+    """Marks (m, k) the outliers of joints (m, k, 2) in pixels; NaN is no data. ``torso`` (m,) is in pixels.
+
+    ``half`` frames on both sides count. Source: Pearson, Neuvo, Astola and Gabbouj, Generalized Hampel Filters, 2016,
+    on the distance in the picture instead of each coordinate.
+    """
+    if not len(xy):
+        return np.zeros(xy.shape[:2], np.bool_)
+    away = np.hypot(*np.moveaxis(xy - _local_median(xy, half), -1, 0))
+    limit = np.maximum(DEVIATIONS * 1.4826 * _local_median(away, half), LEAST_TORSO * torso[:, None])
+    marks: NDArray[np.bool_] = away > limit
+    return marks
+
+
+def _local_median(values: Array, half: int) -> Array:
+    """The median over ``half`` rows on both sides, NaN left out."""
+    nothing = np.full((half, *values.shape[1:]), np.nan)
+    padded = np.concatenate([nothing, values, nothing])
+    before = np.concatenate([np.zeros((1, *values.shape[1:]), np.int64), np.cumsum(~np.isnan(padded), axis=0)])
+    ordered = np.sort(sliding_window_view(padded, 2 * half + 1, axis=0), axis=-1)
+    return _middle(ordered, before[2 * half + 1 :] - before[: -2 * half - 1])
+
+
+def nan_median(values: NDArray[Any]) -> Array:
+    """Median over the last axis, NaN left out; NaN where all are NaN. Faster than NumPy's for short axes."""
+    return _middle(np.sort(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
+
+
+def _middle(ordered: Array, count: NDArray[np.int64]) -> Array:
+    """The median of the first ``count`` (...) of ``ordered`` (..., w), in which NaN comes last."""
+    width = ordered.shape[-1]
+    start = np.arange(0, ordered.size, width).reshape(count.shape)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, width - 1)
+    median: Array = (ordered.ravel()[start + low] + ordered.ravel()[start + high]) / 2
+    return median
