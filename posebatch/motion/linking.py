@@ -7,37 +7,18 @@ once. ``greedy-oks`` goes frame by frame, as in Xiao et al. 2018.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
-from posebatch.core.frames import check_array
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.motion.blocks import FrameBlock
 from posebatch.motion.chunks import chunks
 from posebatch.motion.global_linking import GlobalLinker
 from posebatch.motion.greedy_linking import GreedyLinker
 from posebatch.motion.link_rules import LinkRules
+from posebatch.motion.links import Links
 from posebatch.motion.piece_table import PieceTable, is_person
-
-
-@dataclass(frozen=True)
-class Links:
-    """The tracks of a video."""
-
-    track_ids: NDArray[np.int32]
-    """(rows,) track of each row in the order of the video, from 0 in the order of first appearance, -1: no track."""
-    first_frame: NDArray[np.int64]
-    """(tracks,) ``frame_index`` of the first row."""
-    last_frame: NDArray[np.int64]
-    """(tracks,) ``frame_index`` of the last row."""
-
-    def __post_init__(self) -> None:
-        check_array("track_ids", self.track_ids, np.int32, (None,))
-        check_array("first_frame", self.first_frame, np.int64, (None,))
-        check_array("last_frame", self.last_frame, np.int64, (len(self.first_frame),))
 
 
 def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[int, int], kpt_thr: float) -> Links:

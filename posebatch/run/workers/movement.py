@@ -14,9 +14,10 @@ from posebatch.dataset.tables.derived import motion_table, tracks_table
 from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.schemas import MOTION_SCHEMA, TRACKS_SCHEMA
 from posebatch.motion.blocks import FrameBlock
-from posebatch.motion.linking import Links, link
+from posebatch.motion.linking import link
+from posebatch.motion.links import Links
 from posebatch.motion.quality import video_grade
-from posebatch.motion.series import MovementSeries
+from posebatch.motion.series import Movement
 from posebatch.run.context import RunContext
 from posebatch.run.workers.heartbeat import heartbeat
 
@@ -58,7 +59,7 @@ class MovementTables:
             "posebatch.motion": json.dumps({**dataclasses.asdict(settings.motion), "kpt_thr": kpt_thr}),
         }
         self._video = video
-        self._series = MovementSeries(links, settings.motion, size_wh, kpt_thr)
+        self._series = Movement(links, settings.motion, size_wh, kpt_thr)
         with ExitStack() as opened:
             self._tracks = opened.enter_context(TableWriter(tracks_file, TRACKS_SCHEMA, described))
             self._motion = opened.enter_context(TableWriter(motion_file, MOTION_SCHEMA, described))
