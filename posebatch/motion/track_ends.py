@@ -100,7 +100,8 @@ def _bones(poses: NDArray[np.float32], known: NDArray[np.bool_], kpt_thr: float)
     length = np.hypot(first[..., 0] - second[..., 0], first[..., 1] - second[..., 1])
     seen = (first[..., 2] > kpt_thr) & (second[..., 2] > kpt_thr) & known[..., None]
     logs = np.where(seen, np.log(length.clip(1.0)), np.nan)  # (n, k, 10)
-    paired = logs.reshape(*logs.shape[:2], len(_BONES) // 2, 2).swapaxes(2, 3).reshape(len(logs), -1, len(_BONES) // 2)
+    bones = len(_BONES) // 2
+    paired = logs.reshape(*logs.shape[:2], bones, 2).swapaxes(2, 3).reshape(len(logs), 2 * logs.shape[1], bones)
     enough = np.isfinite(paired).sum(axis=1) > 0
     medians = np.full(enough.shape, np.nan)
     for number, bone in zip(*np.nonzero(enough), strict=True):

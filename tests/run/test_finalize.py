@@ -1,8 +1,9 @@
-"""Publication from staged segments: one read of each, and the same bytes as each table written alone."""
+"""Publication from staged segments: how often each is read, and the same bytes as each table written alone."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,9 @@ from posebatch.storage.store import StoredObject
 
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.5)
 CONTEXT = RunContext("run-1", settings_from({}), "/out", "d@1", "p@1")
+UNTRACKED = replace(CONTEXT, settings=settings_from({"track": False}))
 TABLES = ("poses", "frames")
+TRACKED_TABLES = (*TABLES, "tracks", "motion")
 
 
 class LoggingStore(LocalStore):
@@ -82,16 +85,19 @@ def stage(store: LoggingStore, frames_each: int = 2, persons: int = 1) -> Stagin
     return staging
 
 
-def test_each_staged_segment_is_read_once_before_anything_is_changed(store: LoggingStore) -> None:
+@pytest.mark.parametrize(("context", "reads", "tables"), [(UNTRACKED, 1, TABLES), (CONTEXT, 2, TRACKED_TABLES)])
+def test_staged_segments_are_read_before_anything_is_changed(
+    store: LoggingStore, context: RunContext, reads: int, tables: tuple[str, ...]
+) -> None:
+    """Twice, as persons are linked over the whole video before a row is written; once without tracks."""
     staging = stage(store)
-    finalize_video(FinalizeTask(VIDEO, PLAN, 1), CONTEXT)
-    assert store.calls[:5] == [
-        *(("read", staging.segment_key(segment)) for segment in PLAN.segments),
-        ("put", "poses/a.mp4.parquet"),
-        ("put", "frames/a.mp4.parquet"),
-        ("put", "videos/a.mp4.parquet"),
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1), context)
+    expected = [
+        *(("read", staging.segment_key(segment)) for _ in range(reads) for segment in PLAN.segments),
+        *(("put", f"{table}/a.mp4.parquet") for table in (*tables, "videos")),
     ]
-    assert not [key for call, key in store.calls[5:] if call != "delete" or not key.startswith("_state/")]
+    assert store.calls[: len(expected)] == expected
+    assert not [key for call, key in store.calls[len(expected) :] if call != "delete" or not key.startswith("_state/")]
 
 
 def test_missing_segment_leaves_the_published_video_as_it_was(store: LoggingStore) -> None:
@@ -111,7 +117,7 @@ def test_tables_of_one_pass_are_those_written_alone(store: LoggingStore, persons
     """With more rows than a row group, cut in pieces that do not fit it."""
     each = ROW_GROUP_ROWS // 2 + 700
     stage(store, each, persons)
-    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), CONTEXT).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), UNTRACKED).record
     assert (record.frames_processed, record.persons, record.frames_decoded) == (2 * each, 2 * each * persons, 2 * each)
     assert [(published.kind, published.rows) for published in record.objects] == [
         ("poses", 2 * each * persons),
