@@ -11,7 +11,7 @@ from posebatch.cli.entry import build_parser
 from posebatch.core import fingerprints
 from posebatch.core.config_file import read_config
 from posebatch.core.errors import SettingsError, UsageError
-from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
+from posebatch.core.fingerprints import data_fingerprint, motion_fingerprint, preview_fingerprint
 from posebatch.core.options import Option, nearest
 from posebatch.core.presets import PRESETS
 from posebatch.core.settings import (
@@ -325,6 +325,20 @@ def other_value(item: Option) -> typing.Any:
 def test_fingerprints_are_pinned():
     """Fingerprints decide what is recomputed. A change must be deliberate and needs a new PIPELINE_VERSION."""
     assert fingerprint(Settings()) == "75a045f8fa9162f7"
+
+
+@pytest.mark.parametrize("chosen", [{}, *({item.name: another(item)} for item in options() if item.group == "motion")])
+def test_settings_of_motion_change_its_fingerprint_alone(chosen):
+    changed = settings_from(chosen)
+    assert (motion_fingerprint(changed) == motion_fingerprint(Settings())) == (not chosen)
+    assert fingerprint(changed) == fingerprint(Settings())
+
+
+def test_threshold_of_keypoints_and_version_change_the_fingerprint_of_motion(monkeypatch):
+    before = motion_fingerprint(Settings())
+    assert motion_fingerprint(settings_from({"kpt_thr": 0.3})) != before
+    monkeypatch.setattr(fingerprints, "MOTION_VERSION", fingerprints.MOTION_VERSION + 1)
+    assert motion_fingerprint(Settings()) != before
 
 
 @pytest.mark.parametrize(

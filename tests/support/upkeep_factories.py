@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +22,8 @@ from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.records import record_to_row
 from posebatch.report.gif import AnnotatedFrame, encode_gif
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import FinalizeTask, PreviewOutcome
+from posebatch.run.tasks import DeriveTask, FinalizeTask, PreviewOutcome
+from posebatch.run.workers.derive import derive_video
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import open_store
@@ -129,12 +131,37 @@ _ITEMS = list(FIRST_VIDEOS.items())
 SECOND_VIDEOS = dict([*_ITEMS[:31], ("wait_seconds", _FLOAT), *_ITEMS[31:]])
 """The videos table of the second version."""
 
+_SECOND = list(SECOND_VIDEOS.items())
+THIRD_VIDEOS = dict(
+    [
+        *_SECOND[:11],
+        ("mirrored", pa.bool_()),
+        ("sample_aspect_ratio", _TEXT),
+        *(("coded_width", _INT), ("coded_height", _INT), ("track", _INT), ("tracks_in_file", _TEXT)),
+        *_SECOND[11:21],
+        *(("timestamps_repaired", _LONG), ("frames_resized", _LONG)),
+        *_SECOND[21:-1],
+        (
+            "objects",
+            pa.list_(
+                pa.struct(
+                    [
+                        *(("kind", _TEXT), ("key", _TEXT), ("rows", _LONG), ("size_bytes", _LONG)),
+                        *(("fingerprint", _TEXT), ("sha256", _TEXT)),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""The videos table of version 3."""
+
 EARLIER_VIDEOS = {"first": FIRST_VIDEOS, "second": SECOND_VIDEOS}
 
 
-def earlier_record(record: VideoRecord, columns: dict[str, pa.DataType]) -> bytes:
+def earlier_record(record: VideoRecord, columns: dict[str, pa.DataType], version: int = 1) -> bytes:
     """A commit record as an earlier version wrote it."""
-    schema = pa.schema(list(columns.items()), metadata={"posebatch.schema_version": "1"})
+    schema = pa.schema(list(columns.items()), metadata={"posebatch.schema_version": str(version)})
     return parquet_of(pa.Table.from_pylist([record_to_row(record)], schema=schema))
 
 
@@ -164,10 +191,33 @@ def publish_earlier(root: Path, name: str, columns: dict[str, pa.DataType], **ch
     return make_earlier(LocalStore(root), name, columns)
 
 
-def make_earlier(store: Store, name: str, columns: dict[str, pa.DataType]) -> VideoRecord:
-    """Rewrite what is published of a video as an earlier version published it."""
+def _without_tracks(store: Store, name: str) -> VideoRecord:
+    """Remove what versions before 4 did not publish."""
+    context = replace(context_of(store.root, track=False), only_derives=True)
+    return derive_video(DeriveTask(source(name)), context).record
+
+
+def make_version_3(store: Store, name: str) -> VideoRecord:
+    """Rewrite what is published of a video as version 3 published it."""
     record = read_record(store, name)
     assert record is not None
+    if record.tracks is not None:
+        context = replace(context_of(store.root, track=False), only_derives=True)
+        record = derive_video(DeriveTask(SourceVideo(record.video, name, record.etag, 0, 0.0)), context).record
+    objects = []
+    for published in record.objects:
+        content = store.read(published.key)
+        content = content if published.kind == "preview" else with_version(content, 3)
+        sha256 = hashlib.sha256(content).hexdigest()
+        objects.append(replace(published, size_bytes=store.put(published.key, content).size_bytes, sha256=sha256))
+    earlier = replace(record, objects=tuple(objects))
+    store.put(record_key(name), earlier_record(earlier, THIRD_VIDEOS, version=3))
+    return earlier
+
+
+def make_earlier(store: Store, name: str, columns: dict[str, pa.DataType]) -> VideoRecord:
+    """Rewrite what is published of a video as an earlier version published it."""
+    record = _without_tracks(store, name)
     objects = []
     for published in record.objects:
         content = store.read(published.key)
