@@ -74,18 +74,7 @@ def run_job(
     """
     prepared = prepare(named, output, settings)
     _refuse_existing(prepared)
-    videos, listing = prepared.listing.videos, prepared.listing
-    job = Job(
-        prepared.context,
-        prepared.store,
-        named,
-        videos,
-        Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
-        prepared.load_index,
-        _heading(prepared),
-        lambda: check_case_collisions(prepared.store, prepared.videos),
-    )
-    return perform_job(job, open_pool, limits)
+    return perform_job(_job(prepared, named), open_pool, limits)
 
 
 @dataclass(frozen=True)
@@ -157,6 +146,20 @@ def _schedule(
         progress.close()
         counts = summary(context, progress.tally, progress.elapsed_s, outcome)
         _write_summary(folder, {**counts, **progress.speed.summary()})
+
+
+def _job(prepared: Prepared, named: list[str]) -> Job:
+    videos, listing = prepared.listing.videos, prepared.listing
+    return Job(
+        prepared.context,
+        prepared.store,
+        named,
+        videos,
+        Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
+        prepared.load_index,
+        _heading(prepared),
+        lambda: check_case_collisions(prepared.store, prepared.videos),
+    )
 
 
 def _load_index(job: Job, progress: Progress, stop: StopRequest) -> CommitIndex:

@@ -45,6 +45,7 @@ DOCUMENTED = {
     "max_idle_minutes",
     "first_worker_minutes",
     *("fail_on", "max_failed_share"),
+    *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
 }
 
@@ -103,8 +104,10 @@ def test_options_are_set_by_key_dashed_key_and_flag(item: Option, tmp_path: Path
     config.write_text(yaml.safe_dump({item.name: value}))
     assert parse("--config", str(config)) == chosen
     if item.value_type is bool:
-        assert parse(item.flag) == chosen
-        assert parse("--config", str(config), item.flag.replace("--", "--no-", 1)) == Settings()
+        negated = item.flag.replace("--", "--no-", 1)
+        given, withdrawn = (item.flag, negated) if value else (negated, item.flag)
+        assert parse(given) == chosen
+        assert parse("--config", str(config), withdrawn) == Settings()
         return
     texts = [str(element) for element in (value if item.repeatable else [value])]
     assert parse(*(part for text in texts for part in (item.flag, text))) == chosen

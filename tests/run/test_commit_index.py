@@ -32,7 +32,7 @@ from posebatch.storage.store import StoredObject
 
 
 def context(**chosen) -> RunContext:
-    return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
+    return RunContext("run-1", settings_from({"track": False, **chosen}), "/out", "d@1", "p@1")
 
 
 PLAIN, GIF = context(), context(preview="gif")

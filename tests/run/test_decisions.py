@@ -8,13 +8,13 @@ from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
-from posebatch.run.planning.decisions import Action, CommitSummary, decide, name_changes
+from posebatch.run.planning.decisions import Action, CommitSummary, decide, decide_derivation, name_changes
 
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)
 
 
 def context(**chosen) -> RunContext:
-    return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
+    return RunContext("run-1", settings_from({"track": False, **chosen}), "/out", "d@1", "p@1")
 
 
 PLAIN = context()
@@ -161,3 +161,38 @@ def test_name_changes_says_how_to_keep_the_former_ones(before, now, text):
     record = replace(RECORD, detector=before[0], pose=before[1])
     wanted = RunContext("run", settings_from({}), "out", *now)
     assert name_changes(record, wanted) == text
+
+
+TRACKED = RunContext("run-1", settings_from({}), "/out", "d@1", "p@1")
+
+
+def with_motion(*fingerprints: str | None, size_bytes: int = 9) -> VideoRecord:
+    """A record with poses of this size, and with motion of these fingerprints."""
+    poses = PublishedObject("poses", "poses/a.mp4.parquet", 5, size_bytes, RECORD.settings_fingerprint)
+    motion = [PublishedObject("motion", "motion/a.mp4.parquet", 5, 99, str(each)) for each in fingerprints]
+    return replace(RECORD, objects=(poses, *motion))
+
+
+CURRENT = TRACKED.motion_fingerprint
+DERIVATIONS = [
+    # record, settings, what `run` does, what `derive` does
+    pytest.param(with_motion(), {}, Action.DERIVE, Action.DERIVE, id="no motion"),
+    pytest.param(with_motion(CURRENT), {}, Action.DONE, Action.DONE, id="current"),
+    pytest.param(with_motion("0"), {}, Action.DERIVE, Action.DERIVE, id="other motion"),
+    pytest.param(with_motion(CURRENT), {"cutoff_hz": 3.0}, Action.DERIVE, Action.DERIVE, id="other cutoff"),
+    pytest.param(with_motion(CURRENT), {"kpt_thr": 0.3}, Action.COMPUTE, Action.DERIVE, id="other threshold"),
+    pytest.param(with_motion(CURRENT), {"stride": 2}, Action.COMPUTE, Action.DONE, id="other rows"),
+    pytest.param(with_motion(CURRENT), {"preview": "gif"}, Action.PREVIEW, Action.PREVIEW, id="no preview"),
+    pytest.param(with_motion("0"), {"preview": "gif"}, Action.DERIVE, Action.DERIVE, id="neither"),
+    pytest.param(with_motion(), {"track": False}, Action.DONE, Action.DONE, id="untracked as wanted"),
+    pytest.param(with_motion(CURRENT), {"track": False}, Action.DONE, Action.DERIVE, id="tracks not wanted"),
+    pytest.param(with_motion(size_bytes=-1), {"track": False}, Action.DERIVE, Action.DERIVE, id="killed before"),
+    pytest.param(FAILED, {}, Action.QUARANTINED, Action.QUARANTINED, id="failed"),
+]
+
+
+@pytest.mark.parametrize(("record", "chosen", "run", "derive"), DERIVATIONS)
+def test_decide_derives_what_only_lacks_motion(record: VideoRecord, chosen: dict, run: Action, derive: Action):
+    wanted = replace(TRACKED, settings=settings_from(chosen))
+    assert decide(VIDEO, CommitSummary.of(record), wanted).action is run
+    assert decide_derivation(CommitSummary.of(record), wanted).action is derive

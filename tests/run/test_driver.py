@@ -16,7 +16,7 @@ from posebatch.core.errors import RunAbortedError, StorageUnavailableError
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
-from posebatch.run.driver import _schedule, run_job
+from posebatch.run.driver import _job, _schedule, run_job
 from posebatch.run.failure_policy import SchedulerLimits
 from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.inputs import InputListing, VideoList
@@ -40,7 +40,7 @@ def run_that_ends_early(store: MemoryStore, stop: StopRequest, message: str) -> 
     prepared = prepared_on(store)
     folder = RunFolder(store, prepared.context)
     with pytest.raises(RunAbortedError, match=message), ExitStack() as indexes:
-        _schedule(prepared, folder, stop, lambda _: pytest.fail("no pool"), indexes, SchedulerLimits())
+        _schedule(_job(prepared, []), folder, stop, lambda _: pytest.fail("no pool"), indexes, SchedulerLimits())
     written = set(store.contents) - {"videos/0.mp4.parquet"}
     assert written == {f"{folder.key}/summary.json", f"{folder.key}/videos.parquet"}
     assert json.loads(store.contents[f"{folder.key}/summary.json"])["finished"] is False

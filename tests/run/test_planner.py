@@ -19,7 +19,7 @@ from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
 
 
 def context(**chosen) -> RunContext:
-    return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
+    return RunContext("run-1", settings_from({"track": False, **chosen}), "/out", "d@1", "p@1")
 
 
 def archive(looks: str) -> tuple[MemoryStore, list[SourceVideo]]:
