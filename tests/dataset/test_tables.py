@@ -226,7 +226,7 @@ VIDEOS_COLUMNS = [
     "frames_decoded",
     "frames_processed",
     *("timestamps_repaired", "frames_resized"),
-    "persons",
+    *("persons", "tracks", "grade"),
     "detector",
     "pose",
     "settings_fingerprint",
@@ -270,7 +270,7 @@ def test_published_files_have_schema_and_metadata(kind, counts):
     assert json.loads(metadata.pop("posebatch.units"))["time_s"] == "seconds"
     assert "displayed frame" in metadata.pop("posebatch.coordinates")
     assert metadata == {
-        "posebatch.schema_version": "3",
+        "posebatch.schema_version": "4",
         "posebatch.video": VIDEO.uri,
         "posebatch.etag": "etag-1",
         "posebatch.settings_fingerprint": "abc",

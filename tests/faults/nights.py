@@ -175,6 +175,15 @@ class Nights:
                 return night
         raise AssertionError(f"unfinished after {at_most} nights:\n{output}")
 
+    def derived_until_settled(self, *options: str, at_most: int = 10) -> int:
+        """Derive until nothing is left to do; returns the number of runs."""
+        for night in range(1, at_most + 1):
+            code, output = finish(self.start(*options, command="derive"))
+            assert code in (0, 1, 3), output
+            if code == 0 and " derived" not in output:
+                return night
+        raise AssertionError(f"unfinished after {at_most} nights:\n{output}")
+
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and output of a process. Fails when it hangs, or prints a traceback."""
@@ -194,7 +203,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 def published(output: str) -> dict[str, bytes]:
     """The bytes of all published tables and previews, by key."""
     store = open_store(output)
-    folders = ("poses/", "frames/", "previews/")
+    folders = ("poses/", "frames/", "tracks/", "motion/", "previews/")
     return {stored.key: store.read(stored.key) for folder in folders for stored in store.list(folder)}
 
 

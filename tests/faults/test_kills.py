@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -95,6 +96,8 @@ def kill_points() -> list[InjectedFault]:
         ("put", r"/staging/.*/preview\.gif"),
         ("put", r"^poses/.*{}\."),
         ("put", r"^frames/.*{}\."),
+        ("put", r"^tracks/.*{}\."),
+        ("put", r"^motion/.*{}\."),
         ("put", r"^previews/.*{}\."),
         ("put", r"^videos/.*{}\."),
         ("delete", r"/staging/"),
@@ -116,6 +119,42 @@ def test_kill_around_each_put_leaves_the_same_dataset(nights: Nights, undisturbe
     kills = nights.done().total()
     note_figure("publication points at which a process was killed", "every put, before and after",
                 f"{kills} kills at {len(planned)} points, {runs} runs, 0 rows lost", kills)  # fmt: skip
+
+
+DERIVATIONS = {
+    ("--no-track",): (("put", "videos"), ("put", "poses"), ("delete", "tracks"), ("delete", "motion")),
+    (): (("put", "videos"), ("put", "poses"), ("put", "tracks"), ("put", "motion")),
+    ("--cutoff-hz", "2"): (("put", "videos"), ("put", "tracks"), ("put", "motion")),
+}
+"""For each kind of derivation, one after another: its publication points."""
+
+
+def test_kill_around_each_put_of_a_derivation_leaves_the_same_dataset(
+    ray: SharedRay, few: Path, few_undisturbed: Nights, tmp_path: Path
+) -> None:
+    """No run between the kills infers anything again. A video may be killed twice in one run, and is then left."""
+    undisturbed, nights = _nights(ray, few, tmp_path / "a"), _nights(ray, few, tmp_path / "b")
+    kills = runs = 0
+    for number, (options, keys) in enumerate(DERIVATIONS.items()):
+        if number == 0:
+            for each in (undisturbed, nights):
+                shutil.copytree(few_undisturbed.output, each.output)
+        undisturbed.plan()
+        undisturbed.derived_until_settled(*options)
+        planned = [
+            InjectedFault(f"{when} {act}", f"^{key}/", "kill") for act, key in keys for when in ("before", "after")
+        ]
+        for path in nights.marks.iterdir():
+            path.unlink()
+        nights.plan(*planned)
+        runs += nights.derived_until_settled(*options)
+        assert_same(nights.output, undisturbed.output)
+        missed = [fault for position, fault in enumerate(planned) if not nights.done()[position]]
+        assert missed == [], "each point was reached"
+        kills += nights.done().total()
+    assert not nights.staged(), "no segment was computed"
+    note_figure("publication points of derivations at which a process was killed", "every put, before and after",
+                f"{kills} kills, {runs} runs, 0 rows lost", kills)  # fmt: skip
 
 
 POISON = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,14 @@ from support.leaks import assert_no_secrets, everything_in, everything_of
 from support.processes import wait_for
 from support.ray_head import RayHead
 from support.s3_server import S3Server
+from support.upkeep_factories import make_version_3
 
 from posebatch import read_frames, read_poses, read_videos
+from posebatch.dataset.verify import verify
 from posebatch.demo.sample import render_sample
 from posebatch.report.drawing import LEFT_COLOUR, RIGHT_COLOUR
 from posebatch.storage.addresses import is_s3
+from posebatch.storage.open import open_store
 from posebatch.storage.s3 import S3Store, s3_client
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -141,10 +145,10 @@ def reference(run: Command, archive: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def tables(output: Path) -> dict[str, bytes]:
-    """The bytes of everything in poses/ and frames/."""
+    """The bytes of all tables."""
     return {
         str(path.relative_to(output)): path.read_bytes()
-        for folder in ("poses", "frames")
+        for folder in ("poses", "frames", "tracks", "motion")
         for path in sorted((output / folder).rglob("*.parquet"))
     }
 
@@ -193,7 +197,9 @@ def test_preview_shows_the_persons(reference: Path) -> None:
 def test_second_run_computes_and_writes_nothing(run: Command, archive: Path, reference: Path) -> None:
     def state() -> dict[str, int]:
         files = (
-            path for folder in ("poses", "frames", "videos", "previews") for path in (reference / folder).rglob("*")
+            path
+            for folder in ("poses", "frames", "tracks", "motion", "videos", "previews")
+            for path in (reference / folder).rglob("*")
         )
         return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
 
@@ -210,6 +216,49 @@ def test_dataset_verifies_and_nothing_stays_staged(run: Command, reference: Path
     assert (finished.code, finished.output.split(":")[0]) == (0, "clean"), finished.output
     left = {path.relative_to(reference / "_state").parts[0] for path in (reference / "_state").rglob("*.*")}
     assert left == {"leases"}
+
+
+def without_torch(folder: Path) -> dict[str, str]:
+    """An environment in which nothing can load the networks."""
+    folder.mkdir()
+    (folder / "torch.py").write_text("raise ImportError('torch must not be loaded')\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def test_derive_changes_motion_alone_and_loads_no_network(reference: Path, tmp_path: Path) -> None:
+    """On a Ray of its own, in whose processes torch cannot be imported. The videos may be gone."""
+    output = tmp_path / "out"
+    shutil.copytree(reference, output)
+    before = tables(output)
+    environment = {**os.environ, **without_torch(tmp_path / "blocked")}
+    command = [BIN / "posebatch", "derive", "--output", str(output), "--cutoff-hz", "2", "--workers", "1"]
+    for derived in (len(PLAYABLE), 0):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (f"{derived} derived from stored poses" in done.stdout) == bool(derived)
+    after = tables(output)
+    changed = {key for key, content in before.items() if after[key] != content}
+    assert "motion/dt=2026-01-01/walk.mp4.parquet" in changed
+    assert all(key.split("/")[0] in ("tracks", "motion") for key in changed)
+    assert verify(open_store(str(output)), deep=True).problems == ()
+
+
+def test_run_upgrades_a_dataset_of_version_3_without_a_worker(
+    run: Command, archive: Path, reference: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(reference, output)
+    for name in PLAYABLE:
+        make_version_3(open_store(str(output)), name)
+    assert verify(open_store(str(output)), deep=True).problems == ()
+    finished = run("run", str(archive), "--output", str(output), "--preview", "gif")
+    assert finished.code == 0, finished.output
+    assert f"0 published, {len(PLAYABLE)} derived from stored poses" in finished.output
+    assert "loading networks" not in finished.output
+    upgraded, whole = tables(output), tables(reference)
+    same = {key for key in whole if not key.startswith("frames/")}  # these stay as version 3 wrote them
+    assert {key: upgraded[key] for key in same} == {key: whole[key] for key in same}
+    assert verify(open_store(str(output)), deep=True).problems == ()
 
 
 def test_run_recomputes_after_a_change_of_setting_or_source(

@@ -726,7 +726,7 @@ def test_scheduler_makes_a_missing_preview_without_segments(archive: Archive):
     assert facts(outcome) == (1, 0, 0, 0)
     assert archive.submitted(SegmentTask, ProbeTask, FinalizeTask) == []
     assert [type(task) for task in archive.pools[-1].submitted] == [PreviewTask, PublishPreviewTask]
-    assert archive.record("a.mp4").objects[:2] == before.objects
+    assert archive.record("a.mp4").objects[:4] == before.objects
     assert verify(archive.store).problems == ()
 
 
