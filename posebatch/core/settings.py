@@ -47,7 +47,7 @@ class EstimatorSettings:
     )
     bbox_thr: float = option(0.3, "minimum score of a person's box", low=0, high=1)
     nms_thr: float = option(0.5, "boxes that overlap by more than this IoU are the same person", low=0, high=1)
-    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score", low=0, high=1)
+    kpt_thr: float = option(0.2, "minimum score of a keypoint to count in pose_score, tracks and motion", low=0, high=1)
     max_persons: int = option(20, "maximum persons per frame; those with the best boxes are kept", low=1, high=300)
     detect_every: int = option(
         1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"

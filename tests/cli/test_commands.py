@@ -55,6 +55,19 @@ USAGE = [
     pytest.param(["run", "in", "--outptu", "out"], ["required: --output"], id="output misspelt"),
     pytest.param(["verify", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="elsewhere"),
     pytest.param(["verify", "--output", "out", "--deap"], ["--deap; did you mean '--deep'?"], id="verify, nearest"),
+    pytest.param(["derive"], ["required: --output; see posebatch derive --help"], id="derive without an output"),
+    pytest.param(
+        ["derive", "--output", "out", "--cut-hz", "2"],
+        ["--cut-hz 2; did you mean '--cutoff-hz'? see posebatch derive --help"],
+        id="derive, nearest",
+    ),
+    pytest.param(
+        ["derive", "--output", "out", "--stride", "2"], ["unrecognized arguments: --stride"], id="no networks"
+    ),
+    pytest.param(["derive", "--output", "empty"], ["empty: no commit record below videos/: nothing"], id="derive none"),
+    pytest.param(
+        ["derive", "--output", "out", "--cutoff-hz", "0"], ["cutoff_hz must be at least 0.1, got 0"], id="derive, limit"
+    ),
     pytest.param(["gc"], ["required: --output; see posebatch gc --help"], id="gc without an output"),
     pytest.param(["gc", "--output", "out", "--delet"], ["--delet; did you mean '--delete'?"], id="gc, no abbreviation"),
     pytest.param(

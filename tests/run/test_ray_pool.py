@@ -17,7 +17,7 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Completion
-from posebatch.run.tasks import ProbeTask, SegmentResult, SegmentTask
+from posebatch.run.tasks import DeriveTask, ProbeTask, SegmentResult, SegmentTask
 from posebatch.run.workers import ray_diagnoses
 from posebatch.run.workers.actors import CallResult, ProcessHandle, SegmentWorker, TaskHelper
 from posebatch.run.workers.crash_reports import CrashReport
@@ -154,7 +154,9 @@ class Clock:
 
 
 def start_pool(workers: int = 1, clock: Callable[[], float] | None = None) -> RayPool:
-    return RayPool(CONTEXT, workers, "cpu", clock=clock or Clock())
+    pool = RayPool(CONTEXT, workers, "cpu", clock=clock or Clock())
+    pool.start_workers()
+    return pool
 
 
 def pool_with_ready_workers(scripted: ScriptedRay, workers: int, clock: Callable[[], float] | None = None) -> RayPool:
@@ -170,6 +172,20 @@ def idle_and_shareable(pool: RayPool) -> tuple[int, int]:
 
 
 # --- workers -------------------------------------------------------------------------------------------------------
+
+
+def test_workers_start_with_the_first_probe_and_never_without(scripted: ScriptedRay) -> None:
+    """What is to be derived or drawn needs helpers alone."""
+    clock, prepared = Clock(), []
+    pool = RayPool(CONTEXT, 2, "cpu", clock=clock, before_workers=lambda: prepared.append("weights"))
+    pool.submit(DeriveTask(cpu_task("a").video))
+    clock.now = 1e6
+    capacity = pool.capacity()
+    assert (capacity.requested, capacity.idle, capacity.workers) == (False, 0, 2)
+    assert (len(scripted.actors), prepared) == (1, [])
+    pool.submit(cpu_task("b"))
+    assert pool.capacity().requested
+    assert (len(scripted.actors), prepared) == (1 + 2 + 1, ["weights"])
 
 
 def test_workers_are_used_as_they_become_ready(scripted: ScriptedRay) -> None:
