@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from posebatch.motion.link_rules import LinkRules
+from posebatch.motion.local_motion import velocity
 from posebatch.motion.pose_similarity import paired_similarity
 from posebatch.motion.row_window import RowWindow
 from posebatch.motion.safe_pairs import LEAST_MARGIN, LEAST_SIMILARITY
-from posebatch.motion.track_ends import TrackEnds, track_ends
 
 SHORT_LOSS_S: Final = 0.2
 """A tracklet continues over a loss of this time. Longer ones are bridged when the video ends."""
+
+
+ROWS_BEFORE: Final = 8
+"""Rows that give the velocity of a finish."""
 
 
 class TrackletBuilder:
@@ -46,11 +50,8 @@ class TrackletBuilder:
 
     def _wait_for(self, window: RowWindow, rows: list[int]) -> None:
         if rows:
-            ends = track_ends(window, np.array(rows, np.int64), window.previous, self._kpt_thr)
-            self._waiting += [
-                _Waiting(ends, number, row + window.first_row, bool(window.parted[row]))
-                for number, row in enumerate(rows)
-            ]
+            velocities, _ = velocity(window, np.array(rows, np.int64), window.previous, ROWS_BEFORE)
+            self._waiting += [_Waiting(window, *pair) for pair in zip(rows, velocities, strict=True)]
 
     def _join_frame(self, window: RowWindow, order: int, heads: NDArray[np.int64]) -> list[tuple[int, int]]:
         now = float(window.time_s[order])
@@ -97,10 +98,11 @@ class _Waiting:
 
     __slots__ = ("box", "lost_s", "parted", "piece", "pose", "row", "time_s", "velocity")
 
-    def __init__(self, ends: TrackEnds, number: int, row: int, parted: bool) -> None:
-        self.piece, self.row, self.parted = int(ends.piece[number]), row, parted
-        self.time_s, self.lost_s = float(ends.time_s[number]), float(ends.lost_s[number])
-        self.velocity, self.box, self.pose = ends.velocity[number], ends.box[number], ends.pose[number]
+    def __init__(self, window: RowWindow, row: int, velocity: NDArray[np.float64]) -> None:
+        order = window.order[row]
+        self.piece, self.row, self.parted = int(window.piece[row]), row + window.first_row, bool(window.parted[row])
+        self.time_s, self.lost_s = float(window.time_s[order]), float(window.time_s[order + 1])
+        self.velocity, self.box, self.pose = velocity, window.boxes[row], window.poses[row]
 
     def moved_to(self, time_s: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Box (4,) and pose (17, 3) where the motion predicts them."""
