@@ -63,7 +63,7 @@ def link(blocks: Iterable[FrameBlock], settings: MotionSettings, size_wh: tuple[
     tracks = pieces.summaries(first)
     kept = first == np.arange(len(first))
     if settings.linker == "global":
-        kept &= is_person(tracks, clock.step_s)
+        kept &= is_person(tracks, clock.step_s, clock.step_s * clock.frames)
     ids = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
     return Links(ids[first][np.concatenate(numbers)], tracks.first_frame[kept], tracks.last_frame[kept])
 
@@ -73,18 +73,18 @@ class _Clock:
 
     def __init__(self) -> None:
         self._start_s: float | None = None
-        self._end_s, self._frames = 0.0, 0
+        self._end_s, self.frames = 0.0, 0
 
     def add(self, chunk: Chunk) -> None:
         """Count the frames of a chunk."""
         if self._start_s is None:
             self._start_s = float(chunk.time_s[0])
         self._end_s = float(chunk.time_s[-1])
-        self._frames += len(chunk.time_s)
+        self.frames += len(chunk.time_s)
 
     @property
     def step_s(self) -> float:
         """Seconds, `LEAST_SECONDS` if there are not two frames."""
-        if self._start_s is None or self._frames < 2:
+        if self._start_s is None or self.frames < 2:
             return LEAST_SECONDS
-        return (self._end_s - self._start_s) / (self._frames - 1)
+        return (self._end_s - self._start_s) / (self.frames - 1)

@@ -12,14 +12,14 @@ SURE_SCORE: Final = 0.7
 """A track without a box of this score lasts for `FAINT_SECONDS`, or is no person."""
 
 
-FAINT_SECONDS: Final = 0.5
+FAINT_SECONDS: Final = 1.0
 
 
-LEAST_SECONDS: Final = 0.3
+LEAST_SECONDS: Final = 0.5
+"""A track has rows for this time in all, or for half of a shorter video, or is no person."""
 
 
-LEAST_ROWS: Final = 3
-"""A track has so many rows, or as many as frames are processed in `LEAST_SECONDS`, or is no person."""
+TOLERANCE_S: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,14 @@ class Summaries:
     end_s: NDArray[np.float64]
 
 
-def is_person(tracks: Summaries, step_s: float) -> NDArray[np.bool_]:
-    """Whether tracks (n,) are persons rather than lone boxes. Processed frames are ``step_s`` seconds apart."""
+def is_person(tracks: Summaries, step_s: float, video_s: float) -> NDArray[np.bool_]:
+    """Whether tracks (n,) are persons rather than lone boxes.
+
+    Processed frames are ``step_s`` seconds apart, and the video lasts for ``video_s``.
+    """
     seconds = tracks.end_s - tracks.start_s + step_s
-    enough = (tracks.rows >= LEAST_ROWS) | (tracks.rows * step_s >= LEAST_SECONDS)
-    return enough & ((tracks.best_score >= SURE_SCORE) | (seconds >= FAINT_SECONDS))
+    seen = tracks.rows * step_s >= min(LEAST_SECONDS, video_s / 2) - TOLERANCE_S
+    return seen & ((tracks.best_score >= SURE_SCORE) | (seconds >= min(FAINT_SECONDS, video_s / 2) - TOLERANCE_S))
 
 
 class PieceTable:

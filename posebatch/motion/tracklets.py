@@ -76,7 +76,8 @@ class TrackletBuilder:
         pairs = _clear_pairs(similarity) & ~parted
         pairs |= _complete_pairs(_missed(boxes, window.boxes[heads]), likely & ~_taken(pairs), parted)
         joined = [self._follow(window, finish, heads[start]) for finish, start in np.argwhere(pairs).tolist()]
-        self._waiting = [waiting for waiting, near in zip(self._waiting, likely.any(axis=1), strict=True) if not near]
+        alone = np.asarray((~likely).all(axis=1)).tolist()
+        self._waiting = [waiting for waiting, kept in zip(self._waiting, alone, strict=True) if kept]
         return joined
 
     def _follow(self, window: RowWindow, finish: int, head: np.int64) -> tuple[int, int]:
@@ -112,7 +113,7 @@ def _complete_pairs(
     In such a group the places alone decide, so that people who cross and are both seen keep their tracks.
     """
     complete = np.zeros(likely.shape, bool)
-    finishes, starts = np.flatnonzero(likely.any(axis=1)), np.flatnonzero(likely.any(axis=0))
+    finishes, starts = (np.unique(side) for side in np.nonzero(likely))
     if not len(finishes):
         return complete
     near = likely[np.ix_(finishes, starts)]
@@ -123,7 +124,7 @@ def _complete_pairs(
     for number in range(groups):
         rows, columns = finishes[group[: len(finishes)] == number], starts[group[len(finishes) :] == number]
         cost = np.where(likely, missed, np.inf)[np.ix_(rows, columns)]
-        if len(rows) != len(columns) or parted[np.ix_(rows, columns)].any():
+        if len(rows) != len(columns) or bool(parted[np.ix_(rows, columns)].any()):
             continue
         order, partner = linear_sum_assignment(np.minimum(cost, _NEVER))
         if (cost[order, partner] <= LARGEST_MISS**2).all():
@@ -141,8 +142,7 @@ def _missed(predicted: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArr
 
 def _taken(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Pairs (n, m) with a member that is in a pair already."""
-    taken: NDArray[np.bool_] = pairs.any(axis=1)[:, None] | pairs.any(axis=0)[None]
-    return taken
+    return np.asarray(pairs.any(axis=1))[:, None] | np.asarray(pairs.any(axis=0))[None]
 
 
 class _Waiting:

@@ -17,7 +17,8 @@ def ids(block, **settings):
     return link([block], MotionSettings(**settings), SIZE_WH, KPT_THR).track_ids
 
 
-LEFT, RIGHT = (100, 360), (1100, 360)
+LEFT, RIGHT = (100, 360), (1100, 375)  # further from the camera, and nearer
+FOUR = ((100, 150), (500, 30), (900, -100), (1100, -180))
 CROSSING = [Person(walking(LEFT, (160, 0))), Person(walking(RIGHT, (-160, 0)))]
 
 
@@ -47,7 +48,7 @@ def test_videos_without_persons_have_no_tracks(linker, blocks):
         behind(1.0),
         [Person(walking(LEFT, (160, 0))), Person(walking(LEFT, (230, 0), hidden=((0, 0.5),)))],
         [Person(walking(LEFT, (160, 0), hidden=((2, 3),))), Person(walking((100, 500), (160, 0)))],
-        [Person(walking((x, 360), (speed, 0))) for x, speed in ((100, 150), (500, 30), (900, -100), (1100, -180))],
+        [Person(walking((x, x / 20 + 300), (speed, 0))) for x, speed in FOUR],
     ],
     ids=["stands", "walks", "cross", "hidden .4 s", "hidden .7 s", "hidden 1 s", "overtakes", "pole", "four"],
 )
