@@ -18,7 +18,8 @@ def wave(time_s, hertz):
 
 def test_no_frames_are_smooth():
     xy, done = smoothed(np.zeros(0), np.zeros((0, 2)))
-    assert xy.shape == (0, 2) and not len(done)
+    assert xy.shape == (0, 2)
+    assert not len(done)
 
 
 @pytest.mark.parametrize("cutoff_hz", [1.0, 6.0, 12.0])
