@@ -67,7 +67,7 @@ def nan_median(values: NDArray[Any]) -> Array:
     return _middle(np.sort(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
 
 
-def _middle(ordered: Array, count: NDArray[np.int64]) -> Array:
+def _middle(ordered: NDArray[np.floating[Any]], count: NDArray[np.int64]) -> Array:
     """The median of the first ``count`` (...) of ``ordered`` (..., w), in which NaN comes last."""
     width = ordered.shape[-1]
     start = np.arange(0, ordered.size, width).reshape(count.shape)
