@@ -38,8 +38,8 @@ def test_grade_is_the_worst_of_all_rules_and_names_those_that_give_it():
     assert grade(replace(GOOD, gap_share=0.1, seconds=0.6, height_px=50)) == ("C", "0.6 s long; 50 px high")
 
 
-def test_figure_that_is_not_known_gives_a_d():
-    assert grade(replace(GOOD, jitter_torso=float("nan")))[0] == "D"
+def test_figure_that_is_not_known_is_not_judged():
+    assert grade(replace(GOOD, jitter_torso=float("nan"))) == ("A", "")
 
 
 def test_grade_of_a_video_is_that_of_its_main_person():
@@ -68,6 +68,10 @@ def test_jitter_grows_with_noise():
     noise = np.random.default_rng(0).normal(0, 1, (300, 17, 2))
     low, high = (movement_of(scored(walking(300) + scale * noise))[1].jitter_torso for scale in (2, 6))
     assert 2 < high / low < 4
+
+
+def test_jitter_is_not_known_where_nothing_was_filtered():
+    assert np.isnan(movement_of(scored(walking(60)), fps=10)[1].jitter_torso)
 
 
 def test_bone_that_changes_its_length_is_the_worst():
