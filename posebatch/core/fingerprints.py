@@ -49,8 +49,15 @@ def sampling_identity(sampling: SamplingSettings) -> dict[str, Any]:
 
 
 def preview_fingerprint(settings: Settings) -> str:
-    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits."""
-    drawn = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": settings.preview.preview_scale}
+    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits.
+
+    Previews that show no tracks keep the fingerprint that they had before there were tracks.
+    """
+    preview, motion = settings.preview, settings.motion
+    drawn: dict[str, Any] = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": preview.preview_scale}
+    if settings.colors_by_track or preview.trail:
+        drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
+        drawn["tracks"] = [motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)
 
 

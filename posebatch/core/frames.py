@@ -78,6 +78,8 @@ class FramePoses:
     """(n, 17, 3) x, y in pixels, and score."""
     left_out: int = 0
     """Number of further persons, dropped because of ``max_persons``. It is not stored in any table."""
+    track_ids: NDArray[np.int32] | None = None
+    """(n,) track of each person, -1 for none; None where persons were not followed over the video."""
 
     def __post_init__(self) -> None:
         n = len(self.bbox_xyxy)
@@ -85,6 +87,8 @@ class FramePoses:
         check_array("bbox_scores", self.bbox_scores, np.float32, (n,))
         check_array("pose_scores", self.pose_scores, np.float32, (n,))
         check_array("keypoints", self.keypoints, np.float32, (n, NUM_KEYPOINTS, 3))
+        if self.track_ids is not None:
+            check_array("track_ids", self.track_ids, np.int32, (n,))
 
     @classmethod
     def empty(cls, record: FrameRecord) -> FramePoses:

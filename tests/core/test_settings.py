@@ -46,6 +46,7 @@ DOCUMENTED = {
     "first_worker_minutes",
     *("fail_on", "max_failed_share"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
+    *("color_by", "trail"),
 }
 
 
@@ -69,6 +70,7 @@ SPECIAL: dict[str, typing.Any] = {
     "tiles": "2x4",
     "video_track": "largest",
     "preview": ["gif"],
+    "trail": ["left_wrist"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],
 }
@@ -406,11 +408,46 @@ def test_preview_fits_a_phone_unless_a_scale_is_given(chosen, size_wh, scale):
     assert PreviewSettings(preview_scale=chosen).scale_of(*size_wh) == scale
 
 
-def test_preview_fingerprint_depends_on_the_scale_alone():
+def test_preview_fingerprint_depends_on_the_drawing_and_on_the_settings_of_tracks_alone():
     changed = changed_settings(*(field.name for field in dataclasses.fields(Settings)))
     assert len(changed) == len(OPTIONS)
     before = preview_fingerprint(Settings())
-    assert [name for name, settings in changed.items() if preview_fingerprint(settings) != before] == ["preview_scale"]
+    assert {name for name, settings in changed.items() if preview_fingerprint(settings) != before} == {
+        *("preview_scale", "color_by", "trail"),
+        *("track", "linker", "max_gap_seconds"),
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"color_by": "edge"},
+        {"track": False},
+        {"track": False, "color_by": "edge", "linker": "greedy-oks"},
+        {"color_by": "edge", "max_gap_seconds": 3},
+    ],
+)
+def test_preview_fingerprint_without_tracks_is_that_of_earlier_versions(values):
+    assert preview_fingerprint(settings_from(values)) == "b4b94cea6d5e782f"
+
+
+def test_preview_fingerprint_ignores_order_and_repetition_of_trails():
+    one, other = ({"trail": trail} for trail in (["nose", "left_wrist"], ["left_wrist", "nose", "nose"]))
+    assert preview_fingerprint(settings_from(one)) == preview_fingerprint(settings_from(other))
+
+
+@pytest.mark.parametrize(
+    ("values", "by_track"),
+    [({}, True), ({"track": False}, False), ({"color_by": "edge"}, False), ({"color_by": "track"}, True)],
+)
+def test_previews_are_coloured_by_track_where_there_are_tracks(values, by_track):
+    assert settings_from(values).colors_by_track is by_track
+
+
+@pytest.mark.parametrize("values", [{"color_by": "track"}, {"trail": ["nose"]}])
+def test_drawing_tracks_is_refused_without_tracks(values):
+    with pytest.raises(SettingsError, match="cannot be combined with no-track"):
+        settings_from({"track": False, **values})
 
 
 @given(st.floats(0, 1), st.integers(1, 100), st.booleans())
