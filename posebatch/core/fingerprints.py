@@ -27,7 +27,11 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
     for key in ("preset", "detector", "pose"):
         del estimator[key]
     estimator["oks_nms_thr"] = settings.estimator.same_person_oks
-    for key in ("detect_size", "tiles"):  # omitted at their defaults, so that older datasets keep their fingerprint
+    for key in (
+        "detect_size",
+        "tiles",
+        "recover_flow",
+    ):  # omitted at their defaults, so that older datasets keep their fingerprint
         if estimator[key] == getattr(EstimatorSettings, key):
             del estimator[key]
     identity = {

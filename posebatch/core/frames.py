@@ -96,5 +96,17 @@ class FramePoses:
         zeros = np.zeros((0,), np.float32)
         return cls(record, zeros.reshape(0, 4), zeros, zeros, zeros.reshape(0, NUM_KEYPOINTS, 3))
 
+    def taken(self, persons: NDArray[np.intp]) -> FramePoses:
+        """The same frame with the persons of these indices, in their order."""
+        return FramePoses(
+            self.record,
+            self.bbox_xyxy[persons],
+            self.bbox_scores[persons],
+            self.pose_scores[persons],
+            self.keypoints[persons],
+            self.left_out,
+            None if self.track_ids is None else self.track_ids[persons],
+        )
+
     def __len__(self) -> int:
         return len(self.bbox_xyxy)

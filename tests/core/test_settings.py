@@ -46,7 +46,7 @@ DOCUMENTED = {
     "first_worker_minutes",
     *("fail_on", "max_failed_share"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
-    *("color_by", "trail"),
+    *("color_by", "trail", "recover_flow"),
 }
 
 

@@ -298,7 +298,7 @@ def test_rows_do_not_depend_on_the_segments(detect_every, stride):
             "film",
             segment,
             info,
-            DecodeOptions(sampling=sampling, batch_frames=3, detect_every=detect_every),
+            DecodeOptions(sampling=sampling, batch_frames=3, group_frames=detect_every),
         )
 
     plan = probe(io.BytesIO(video), "film", segment_seconds=0.3)
