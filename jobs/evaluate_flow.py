@@ -1,9 +1,10 @@
-"""Count the persons found with and without --recover-flow on a video with known boxes, and the cost in speed.
+"""Count the persons found with and without --recover-flow on videos with known boxes, and the cost in speed.
 
-    python jobs/evaluate_flow.py --videos VIDEOS --truth TRUTHS [--threads 1] [--bbox-thr 0.3] [--clip NAME]...
+    python jobs/evaluate_flow.py --videos VIDEOS --truth TRUTHS
 
-TRUTHS is a folder of truth files `<clip>.csv` (see evaluate_boxes.py), VIDEOS the folder of the clips. The estimator
-runs as in a run, so boxes count after its pose network dropped duplicates.
+TRUTHS is a folder of truth files `<clip>.csv` (see evaluate_boxes.py), VIDEOS the folder of the clips. Both networks
+run as in a run, so boxes count after duplicate poses are dropped. Speed is in frames per second of CPU time, with
+decoding: other processes do not slow it down.
 """
 
 import argparse
@@ -22,7 +23,6 @@ from posebatch.core.text_table import text_table
 from posebatch.core.videos import Segment
 from posebatch.evaluation.boxes_found import NOBODY, BoxCounts, count_boxes, read_truth
 from posebatch.pose.estimator import PoseEstimator
-from posebatch.pose.stage_clock import StageClock
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -31,13 +31,13 @@ from posebatch.video.segment_decoder import SegmentDecoder
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", required=True, type=Path)
-    parser.add_argument("--truth", required=True, type=Path)
-    parser.add_argument("--clip", action="append", help="only this clip; repeatable")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bbox-thr", type=float, default=EstimatorSettings.bbox_thr)
-    parser.add_argument("--detect-every", type=int, default=1)
-    parser.add_argument("--max-frames", type=int, default=sys.maxsize)
+    parser.add_argument("--videos", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--truth", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--clip", action="append", metavar="NAME", help="only this clip; repeatable")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the networks (default: 1)")
+    parser.add_argument("--bbox-thr", type=float, default=EstimatorSettings.bbox_thr, metavar="X")
+    parser.add_argument("--detect-every", type=int, default=1, metavar="N")
+    parser.add_argument("--frames", type=int, default=sys.maxsize, metavar="N", help="only the first N of each clip")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     settings = EstimatorSettings(bbox_thr=chosen.bbox_thr, detect_every=chosen.detect_every)
@@ -51,24 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         (video,) = chosen.videos.glob(f"{truth.stem}.*")
         for name, estimator in estimators.items():
-            counts, frames_per_second = _measure(estimator, video, truth, chosen.max_frames)
+            counts, frames_per_second = _measure(estimator, video, truth, chosen.frames - 1)
             totals[name] += counts
             rows.append([truth.stem, name, *_figures(counts), f"{frames_per_second:.1f}"])
             print(*rows[-1], file=sys.stderr, flush=True)
     rows += [["all", name, *_figures(counts), ""] for name, counts in totals.items()]
-    print(text_table(["clip", "recover", "persons", "found", "false", "recall", "precision", "frames/s"], rows))
+    print(text_table(["clip", "recover", "persons", "found", "false", "recall", "precision", "frames/CPU s"], rows))
     return 0
 
 
-def _measure(estimator: PoseEstimator, video: Path, truth: Path, max_frames: int) -> tuple[BoxCounts, float]:
+def _measure(estimator: PoseEstimator, video: Path, truth: Path, most: int) -> tuple[BoxCounts, float]:
     truths = read_truth(truth)
-    counts, clock, frames, started = BoxCounts.zero(), StageClock(), 0, time.perf_counter()
-    last = min(max(truths), max_frames)
-    for poses in estimator.estimate(_decode(estimator, video, last), clock):
+    counts, frames, started = BoxCounts.zero(), 0, time.process_time()
+    last = min(max(truths), most)
+    for poses in estimator.estimate(_decode(estimator, video, last)):
         frames += 1
         if min(truths) <= poses.record.frame_index <= last:
             counts += count_boxes(truths.get(poses.record.frame_index, NOBODY), poses.bbox_xyxy)
-    return counts, frames / (time.perf_counter() - started)
+    return counts, frames / (time.process_time() - started)
 
 
 def _decode(estimator: PoseEstimator, video: Path, last: int) -> Iterator[FrameBatch]:

@@ -56,7 +56,8 @@ def carry_points(
     if min(width, height) < MIN_SIDE:
         return points.astype(np.float64)
     cv2.setNumThreads(1)  # DIS splits pictures among threads, and its result depends on their number
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(before, after, None)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = np.asarray(dis.calc(before, after, np.zeros((height, width, 2), np.float32)))
     step = np.array(frame_size_wh) / (width, height)
     on_grid = np.rint((points + 0.5) / step - 0.5)
     column = on_grid[..., 0].clip(0, width - 1).astype(np.intp)

@@ -22,8 +22,15 @@ from posebatch.core.similarity import box_iou
 from posebatch.pose.following import KEPT_CONFIDENCE, follow, joint_confidence
 
 CARRIED_SCORE: Final = 0.9
-"""Score of a carried box relative to that of the person in the frame before. A chain of frames without a detection ends
-where the score falls below the threshold of the detector."""
+"""The score of a person above the threshold of the detector falls by this factor from frame to frame while the detector
+misses them. It never falls below the threshold: a chain ends with the group of frames, or with the pose."""
+
+
+MIN_CONFIDENCE: Final = 0.35
+"""Least `joint_confidence` of a carried pose. Dogs and chairs that the detector takes for persons have less.
+
+docs/flow.md has the measurement.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,14 +60,13 @@ def carried_persons(
 ) -> MergedPersons:
     """The persons of a frame at their carried joints (n, 17, 2) in the next frame.
 
-    Their boxes are those of `follow`, their scores fall by `CARRIED_SCORE`. Those whose score falls below ``bbox_thr``
-    are left out.
+    Their boxes are those of `follow`. Their scores fall by `CARRIED_SCORE`.
     """
     moved = np.concatenate([carried_xy, poses.keypoints[:, :, 2:]], axis=2).astype(np.float32)
     followed = follow(replace(poses, keypoints=moved), confidences, frame_size_wh, settings.kpt_thr)
-    scores = (followed.detections.scores * CARRIED_SCORE).astype(np.float32)
-    sure = scores >= settings.bbox_thr
-    return MergedPersons(Detections(followed.detections.bbox_xyxy[sure], scores[sure]), followed.confidences[sure])
+    before, least = followed.detections.scores, np.float32(settings.bbox_thr)
+    scores = least + np.float32(CARRIED_SCORE) * (before - least)
+    return MergedPersons(Detections(followed.detections.bbox_xyxy, scores), followed.confidences)
 
 
 def merge_persons(detections: Detections, carried: MergedPersons, nms_thr: float, max_persons: int) -> MergedPersons:
@@ -84,5 +90,6 @@ def merge_persons(detections: Detections, carried: MergedPersons, nms_thr: float
 
 def still_seen(keypoints: NDArray[np.float32], confidences: NDArray[np.float32]) -> NDArray[np.intp]:
     """Indices of the persons (n, 17, 3) of a `MergedPersons` who are there: all detected ones, and the carried ones
-    whose pose is about as sure as at their detection."""
-    return np.flatnonzero(~(joint_confidence(keypoints) < KEPT_CONFIDENCE * confidences))
+    whose pose is sure (`MIN_CONFIDENCE`), and about as sure as at their detection."""
+    needed = np.maximum(KEPT_CONFIDENCE * confidences, MIN_CONFIDENCE)  # NaN for detected persons
+    return np.flatnonzero(~(joint_confidence(keypoints) < needed))

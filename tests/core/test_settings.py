@@ -366,6 +366,19 @@ def test_every_estimator_and_sampling_field_is_an_option():
     assert names == {item.name for item in fields_of("estimator", "sampling")}
 
 
+def test_data_fingerprint_without_recovery_is_that_of_earlier_versions():
+    assert fingerprint(settings_from({"recover_flow": False})) == fingerprint(Settings())
+    assert fingerprint(settings_from({"recover_flow": True})) != fingerprint(Settings())
+
+
+@pytest.mark.parametrize(
+    ("detect_every", "recover_flow", "frames"),
+    [(1, False, 1), (5, False, 5), (1, True, 24), (5, True, 25), (24, True, 24), (100, True, 100)],
+)
+def test_groups_of_frames_are_a_multiple_of_detect_every(detect_every, recover_flow, frames):
+    assert EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames == frames
+
+
 def test_data_fingerprint_counts_the_oks_nms_threshold_that_applies():
     assert fingerprint(Settings()) == fingerprint(settings_from({"oks_nms_thr": 0.7}))
     assert fingerprint(Settings()) != fingerprint(settings_from({"oks_nms_thr": 1}))
