@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
+from posebatch.cli.query import add_query
 from posebatch.cli.run import add_plan, add_run, run_command
 from posebatch.cli.upkeep import add_gc, add_verify
 from posebatch.core.scripts import run_script
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_plan(commands, "dry run: show what `run` would do with each video, and why")
     add_verify(commands)
     add_gc(commands)
+    add_query(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")
