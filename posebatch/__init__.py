@@ -1,7 +1,8 @@
 """Turn an archive of videos into tables of human poses.
 
-The job is the command ``posebatch run``, or `run`. `estimate` gives the poses of one video. `read_poses`, `read_frames`
-and `read_videos` read a dataset. Each name is loaded when it is first used, so that importing the package is cheap.
+The job is the command ``posebatch run``, or `run`. `estimate` gives the poses of one video. `read_poses`,
+`read_frames`, `read_tracks`, `read_motion` and `read_videos` read a dataset. Each name is loaded when it is first used,
+so that importing the package is cheap.
 """
 
 import importlib
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from posebatch.core.version import __version__ as __version__
     from posebatch.dataset.sql import connect as connect
     from posebatch.dataset.tables.readers import read_frames as read_frames
+    from posebatch.dataset.tables.readers import read_motion as read_motion
     from posebatch.dataset.tables.readers import read_poses as read_poses
+    from posebatch.dataset.tables.readers import read_tracks as read_tracks
     from posebatch.dataset.tables.readers import read_videos as read_videos
     from posebatch.pose.estimator import PoseEstimator as PoseEstimator
 
@@ -59,7 +62,7 @@ _MODULES = {
     "core.skeleton": ("KEYPOINT_NAMES", "SKELETON_EDGES"),
     "core.version": ("__version__",),
     "dataset.sql": ("connect",),
-    "dataset.tables.readers": ("read_frames", "read_poses", "read_videos"),
+    "dataset.tables.readers": ("read_frames", "read_motion", "read_poses", "read_tracks", "read_videos"),
     "pose.estimator": ("PoseEstimator",),
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``posebatch run``, ``plan``, ``verify``, ``gc``, ``models`` and ``demo``."""
+"""The command line: ``posebatch run``, ``plan``, ``derive``, ``verify``, ``gc``, ``models`` and ``demo``."""
 
 from posebatch.cli.entry import main
 

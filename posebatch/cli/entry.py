@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from posebatch.cli.derive import add_derive
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
 from posebatch.cli.query import add_query
@@ -39,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     add_run(commands, "run", run_command, "process an archive: write poses, frames and a commit record of every video")
     add_plan(commands, "dry run: show what `run` would do with each video, and why")
+    add_derive(commands)
     add_verify(commands)
     add_gc(commands)
     add_query(commands)

@@ -21,7 +21,7 @@ def add_query(commands: Any) -> None:
     parser.epilog = 'example: posebatch query "SELECT video, status FROM videos" --output out --to videos.csv'
     parser.add_argument("sql", metavar="SQL", help="one statement; the tables are poses, frames, videos and so on")
     parser.add_argument("--output", required=True, metavar="URI", help="the output to read")
-    parser.add_argument("--to", metavar="FILE", help="write the rows to a .csv or .parquet file instead of printing them")
+    parser.add_argument("--to", metavar="FILE", help="write the rows to a .csv or .parquet file, print nothing")
     parser.add_argument("--endpoint-url", metavar="URL", help="URL of an S3-compatible store to use instead of AWS")
 
 

@@ -29,7 +29,7 @@ def add_run(commands: Any, name: str, command: Any, help_text: str) -> argparse.
     where.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix for the dataset")
     where.add_argument("--config", metavar="FILE.yaml", help="file of settings, named like these flags; flags win")
     for item in options():
-        _add_option(groups[group_of(item)], item)
+        add_option(groups[group_of(item)], item)
     return parser
 
 
@@ -43,7 +43,8 @@ def add_plan(commands: Any, help_text: str) -> None:
     )
 
 
-def _add_option(parser: argparse._ArgumentGroup, item: Option) -> None:
+def add_option(parser: argparse._ActionsContainer, item: Option) -> None:
+    """Add the flag of a setting."""
     default = "" if item.default in (None, (), False) else f" (default: {item.default})"
     common: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": item.help + default}
     if item.value_type is bool:

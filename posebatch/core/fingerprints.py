@@ -18,6 +18,10 @@ DRAWING_VERSION: Final = 2
 """Raise it whenever a change of the code changes previews, so that they are drawn again. Tables are not affected."""
 
 
+MOTION_VERSION: Final = 1
+"""Raise it whenever a change of the code changes tracks or motion, so that they are derived again from stored poses."""
+
+
 def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: str) -> str:
     """Fingerprint of everything but the source that determines ``poses/`` and ``frames/``: 16 hexadecimal digits.
 
@@ -46,6 +50,16 @@ def sampling_identity(sampling: SamplingSettings) -> dict[str, Any]:
     if sampling.video_track == SamplingSettings.video_track:
         del values["video_track"]
     return values
+
+
+def motion_fingerprint(settings: Settings) -> str:
+    """Fingerprint of everything but poses and frames that determines tracks and motion: 16 hexadecimal digits."""
+    followed = {
+        "motion_version": MOTION_VERSION,
+        "motion": dataclasses.asdict(settings.motion),
+        "kpt_thr": settings.estimator.kpt_thr,
+    }
+    return _digest(followed)
 
 
 def preview_fingerprint(settings: Settings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from posebatch.core.videos import VideoInfo
 
@@ -85,21 +85,31 @@ class SegmentReport:
     """Device, precision and engine of the networks, as in ``cpu fp32 openvino``."""
 
 
+BEING_RENEWED: Final = -1
+"""The size of an object that is being derived again."""
+
+
 @dataclass(frozen=True)
 class PublishedObject:
     """An object that a commit record references."""
 
     kind: str
-    """``poses``, ``frames``, ``preview``, or another kind of `posebatch.dataset.layout.Artifact`."""
+    """``poses``, ``frames``, ``tracks``, ``motion``, ``preview``: a kind of `posebatch.dataset.layout.Artifact`."""
     key: str
     """Key below the output root."""
     rows: int
     """Rows of a table, or frames of a preview."""
     size_bytes: int
+    """`BEING_RENEWED` for poses whose track ids are being derived again."""
     fingerprint: str
     """Fingerprint of the settings that determined it."""
     sha256: str | None = None
-    """SHA-256 of its bytes in hexadecimal; None if an earlier version published it without."""
+    """SHA-256 of its bytes in hexadecimal; None if an earlier version published it without, or while it is renewed."""
+
+    @property
+    def is_being_renewed(self) -> bool:
+        """Whether it may be replaced at any moment, so that the record states neither its size nor its checksum."""
+        return self.size_bytes == BEING_RENEWED
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,10 @@ class VideoRecord:
     frames_resized: int = 0
     """Sampled frames of another stored size than the first frame, scaled to its size."""
     persons: int = 0
+    tracks: int | None = None
+    """Number of tracks; None if persons were not tracked, or if their tracks are being derived again."""
+    grade: str | None = None
+    """Grade of the movement of the main person, A to D; None if there is none."""
     detector: str = ""
     """Identity of the detector: name and SHA-256 of its weights."""
     pose: str = ""
@@ -134,3 +148,8 @@ class VideoRecord:
     seconds: StageSeconds = field(default_factory=StageSeconds)
     device: str = ""
     objects: tuple[PublishedObject, ...] = ()
+
+    @property
+    def is_being_derived(self) -> bool:
+        """Whether its tracks are being derived again, or were when a process was killed."""
+        return any(published.is_being_renewed for published in self.objects)

@@ -2,7 +2,8 @@
 
 Keys below the output root::
 
-    poses/PATH.parquet, frames/PATH.parquet, previews/PATH.gif   the artifacts (`ARTIFACTS`)
+    poses/PATH.parquet, frames/PATH.parquet                      artifacts (`ARTIFACTS`): what the networks found
+    tracks/PATH.parquet, motion/PATH.parquet, previews/PATH.gif  artifacts that are derived from these
     videos/PATH.parquet                                          the commit record, written last
     runs/RUN/...                                                 settings, log and records of one run
     _state/staging/WORK/...                                      finished segments of unfinished videos
@@ -21,7 +22,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.tables.schemas import FRAMES_SCHEMAS, POSES_SCHEMAS, SCHEMA_VERSION, Schema
+from posebatch.dataset.tables.schemas import (
+    FRAMES_SCHEMAS,
+    MOTION_SCHEMAS,
+    POSES_SCHEMAS,
+    SCHEMA_VERSION,
+    TRACKS_SCHEMAS,
+    Schema,
+)
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,9 @@ class Artifact:
     """The folder below the output root, which no other kind shares."""
     suffix: str
     """The file name extension: no dots."""
-    identified_by: Literal["data", "preview"]
-    """The fingerprint that its `PublishedObject` carries: `data_fingerprint` or `preview_fingerprint`."""
+    identified_by: Literal["data", "motion", "preview"]
+    """The fingerprint that its `PublishedObject` carries: `data_fingerprint`, `motion_fingerprint` or
+    `preview_fingerprint`."""
     required: bool = False
     """Whether every video that did not fail must have it."""
     schemas: tuple[Schema, ...] = ()
@@ -74,10 +83,19 @@ FRAMES: Final = Artifact(
 )
 
 
+TRACKS: Final = Artifact(
+    "tracks", "tracks", "parquet", "motion", False, TRACKS_SCHEMAS, None, lambda record: record.tracks or 0
+)
+"""Published together with `MOTION`, unless ``--no-track`` was chosen."""
+
+
+MOTION: Final = Artifact("motion", "motion", "parquet", "motion", schemas=MOTION_SCHEMAS)
+
+
 PREVIEW: Final = Artifact("preview", "previews", "gif", "preview", image_format="GIF")
 
 
-ARTIFACTS: tuple[Artifact, ...] = (POSES, FRAMES, PREVIEW)
+ARTIFACTS: tuple[Artifact, ...] = (POSES, FRAMES, TRACKS, MOTION, PREVIEW)
 """All kinds. Publication, `verify` and `gc` go by this list, so a new kind is one more line here."""
 
 

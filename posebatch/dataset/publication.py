@@ -105,6 +105,16 @@ class Publication:
         self._delete(key)
         return replace(self, seen={**self.seen, key: None})
 
+    def marked(self, record: VideoRecord) -> Publication:
+        """Replace the commit record by one that vouches for less; returns the publication that continues from there.
+
+        Call this before objects are overwritten that can be derived again. The record stays present all the time: a
+        video without one would be computed again from its pixels.
+        """
+        key = record_key(self.output_path)
+        stored = self._put(key, record_to_bytes(record))
+        return replace(self, seen={**self.seen, key: stored.etag})
+
     def put(self, artifact: Artifact, content: bytes | IO[bytes]) -> StoredObject:
         """Write an artifact of the video. Raises `PutRefusedError` if another process has written it since."""
         return self._put(artifact.key(self.output_path), content)

@@ -14,7 +14,7 @@ from posebatch.core.frames import FramePoses
 from posebatch.core.records import SegmentReport
 from posebatch.core.videos import Segment, SourceVideo
 from posebatch.dataset.layout import ATTEMPTS, PREVIEW, STAGING
-from posebatch.dataset.tables.schemas import SCHEMA_VERSION
+from posebatch.dataset.tables.schemas import STAGED_VERSION
 from posebatch.dataset.tables.staged import read_staged
 from posebatch.storage.store import Store, StoredObject
 
@@ -54,9 +54,9 @@ class StagingArea:
     def of(cls, store: Store, video: SourceVideo, data_fingerprint: str) -> StagingArea:
         """The staging area of a video. Runs that would compute the same rows share it.
 
-        Versions with other tables do not: their segments would have other frames or fewer columns.
+        Versions with other staged segments do not: these would have other frames or fewer columns.
         """
-        identity = json.dumps([video.uri, video.output_path, video.etag, data_fingerprint, SCHEMA_VERSION])
+        identity = json.dumps([video.uri, video.output_path, video.etag, data_fingerprint, STAGED_VERSION])
         return cls(store, hashlib.sha256(identity.encode()).hexdigest()[:32])
 
     @property

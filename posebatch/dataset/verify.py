@@ -21,8 +21,10 @@ from posebatch.core.errors import NewerOutputError, PosebatchError, PreviewError
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.dataset.layout import (
     FRAMES,
+    MOTION,
     POSES,
     RECORDS,
+    TRACKS,
     Artifact,
     artifact_keys,
     artifact_of_kind,
@@ -30,6 +32,7 @@ from posebatch.dataset.layout import (
     required_kinds,
 )
 from posebatch.dataset.tables.checks import check_agreement, check_frames, check_poses, check_rows, check_values
+from posebatch.dataset.tables.movement_checks import check_motion, check_tracks, check_untracked
 from posebatch.dataset.tables.records import record_from_bytes
 from posebatch.storage.store import Store
 
@@ -124,6 +127,10 @@ def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
         return _CheckedVideo(None, [f"{key}: {error}"])
     problems = list(_check_record(key, record))
     contents: dict[str, bytes] = {}
+    if record.is_being_derived:
+        # its poses may be replaced at any moment, and the record states no size of them
+        problems.append(f"{key}: its tracks are being derived, or were when a process was killed: run or derive again")
+        return _CheckedVideo(record, problems)
     for published in record.objects:
         try:
             if deep:
@@ -157,6 +164,8 @@ def _check_record(key: str, record: VideoRecord) -> Iterator[str]:
     if record.status != "failed":
         kinds = {published.kind for published in record.objects}
         yield from (f"{key}: references no {kind} table" for kind in required_kinds() if kind not in kinds)
+        if len(kinds & {TRACKS.kind, MOTION.kind}) == 1 or (record.tracks is None) == (TRACKS.kind in kinds):
+            yield f"{key}: references only some of tracks, motion and their number"
 
 
 def _check_size(published: PublishedObject, size_bytes: int) -> Iterator[str]:
@@ -170,14 +179,25 @@ def _check_tables(record: VideoRecord, read: Callable[[str], bytes]) -> list[str
         return []
     by_kind = {published.kind: published for published in record.objects}
     frames, poses = by_kind.pop(FRAMES.kind), by_kind.pop(POSES.kind)
+    tracks, motion = by_kind.pop(TRACKS.kind, None), by_kind.pop(MOTION.kind, None)
     frames_problems, persons_by_frame = check_frames(read(frames.key), frames.rows)
-    poses_problems = check_poses(read(poses.key), poses.rows, persons_by_frame)
+    of_poses = read(poses.key)
+    poses_problems = check_poses(of_poses, poses.rows, persons_by_frame)
     problems = [f"{frames.key}: {problem}" for problem in frames_problems]
     problems += [f"{poses.key}: {problem}" for problem in poses_problems]
     for kind, published in by_kind.items():
         schemas = _known(kind).schemas
         if schemas:
             problems += [f"{published.key}: {x}" for x in check_rows(read(published.key), schemas, published.rows)]
+    if problems:
+        return problems
+    if tracks is None or motion is None:
+        return [f"{poses.key}: {problem}" for problem in check_untracked(of_poses)]
+    of_tracks = read(tracks.key)
+    problems = [f"{tracks.key}: {problem}" for problem in check_tracks(of_tracks, tracks.rows)]
+    if not problems:
+        found = check_motion(read(motion.key), motion.rows, of_tracks, of_poses, persons_by_frame[:, 0])
+        problems = [f"{motion.key}: {problem}" for problem in found]
     return problems
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from posebatch.core.fingerprints import data_fingerprint, preview_fingerprint
+from posebatch.core.fingerprints import data_fingerprint, motion_fingerprint, preview_fingerprint
 from posebatch.core.settings import Settings
 from posebatch.core.similarity import OKS_NMS_OFF
 from posebatch.core.videos import SourceVideo
@@ -27,6 +27,8 @@ class RunContext:
     """Identity of the detector: its name and the sha256 of its weights."""
     pose: str
     """Identity of the pose network."""
+    only_derives: bool = False
+    """Whether the run has no networks: it works on published tables alone, and never replaces or fails a video."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Environment variables for processes on other machines. They hold S3 credentials and must never be shown."""
 
@@ -58,6 +60,11 @@ class RunContext:
     def keeps_rows_without_oks_nms(self) -> bool:
         """Whether videos published before OKS-NMS became the default count as up to date: nobody chose a threshold."""
         return self.settings.estimator.oks_nms_thr is None
+
+    @cached_property
+    def motion_fingerprint(self) -> str | None:
+        """Identifies everything besides poses and frames that determines tracks and motion; None without tracks."""
+        return motion_fingerprint(self.settings) if self.settings.motion.track else None
 
     @cached_property
     def preview_fingerprint(self) -> str | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from posebatch.core.errors import OutputError, RunAbortedError, StorageError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
+from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.output_paths import check_case_collisions
@@ -19,31 +21,36 @@ from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
+from posebatch.run.planning.planner import Decide, decisions
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress, Tally, log_heading
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.storage.store import Store
 
 
 @contextmanager
 def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
-    """Connect to Ray and start the workers; both end on exit."""
+    """Connect to Ray; the connection and the workers end on exit."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
-    # Fetch the weights once here: workers on this machine share the cache, and a failed download is reported at once.
-    weight_file("detector", context.settings.estimator.detector_name)
-    weight_file("pose", context.settings.estimator.pose_name)
+    def fetch_weights() -> None:
+        # Once here: workers on this machine share the cache, and a failed download is reported at once.
+        weight_file("detector", context.settings.estimator.detector_name)
+        weight_file("pose", context.settings.estimator.pose_name)
+
     execution = context.settings.execution
     with ExitStack() as connection:
         with progress.during("starting Ray"):
             connection.enter_context(connected(execution, progress.say, stop.check))
         _stop_on_signals(stop)  # connecting has replaced the signal handlers
-        device = choose_device(execution)
-        pool = RayPool(context, choose_workers(execution, device), device)
+        device = "cpu" if context.only_derives else choose_device(execution)
+        workers = choose_workers(execution, device)
+        pool = RayPool(context, workers, device, before_workers=fetch_weights)
         try:
             yield pool
         finally:
@@ -67,35 +74,70 @@ def run_job(
     """
     prepared = prepare(named, output, settings)
     _refuse_existing(prepared)
-    context, store = prepared.context, prepared.store
+    videos, listing = prepared.listing.videos, prepared.listing
+    job = Job(
+        prepared.context,
+        prepared.store,
+        named,
+        videos,
+        Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
+        prepared.load_index,
+        _heading(prepared),
+        lambda: check_case_collisions(prepared.store, prepared.videos),
+    )
+    return perform_job(job, open_pool, limits)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work on many videos of one output."""
+
+    context: RunContext
+    store: Store
+    """The output."""
+    named: list[str]
+    """The inputs as the user gave them, for ``settings.yaml``."""
+    videos: Iterable[SourceVideo]
+    tally: Tally
+    load_index: Callable[[Callable[[], None], Callable[[str], None]], CommitIndex]
+    """Loads what the output holds; its arguments are ``on_listed`` and ``say`` of `CommitIndex.load`."""
+    heading: str
+    check: Callable[[], None] = lambda: None
+    """Raises `UsageError` if the job is refused, once the output is held."""
+    decide: Decide = decisions
+
+
+def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT_LIMITS) -> RunOutcome:
+    """Hold the output, do the work, and print how it ended. Raises as `run_job`."""
+    context, store = job.context, job.store
     folder = RunFolder(store, context)
     stop = StopRequest()
 
     def log(line: str) -> None:
         _say(line if sys.stdout.isatty() else f"{log_heading(context.run_id)}{line}")
 
-    lease = hold_lease(store, context.run_id, settings.selection.wait, log, on_lost=stop.request)
+    lease = hold_lease(store, context.run_id, context.settings.selection.wait, log, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # and the ledger and the workers, which nobody misses, come last.
     with ExitStack() as pools, ExitStack() as indexes, lease:
-        folder.open(named)
-        check_case_collisions(store, prepared.videos)
-        _print_heading(prepared)
+        folder.open(job.named)
+        job.check()
+        _say(job.heading)
         _stop_on_signals(stop)
         outcome = _schedule(
-            prepared,
+            job,
             folder,
             stop,
             lambda progress: pools.enter_context(open_pool(context, stop, progress)),
             indexes,
             limits,
         )
-        print_outcome(outcome, store, folder.key, settings)
+        print_outcome(outcome, store, folder.key, context.settings)
         return outcome
 
 
 def _schedule(
-    prepared: Prepared,
+    job: Job,
     folder: RunFolder,
     stop: StopRequest,
     start_pool: Callable[[Progress], Pool],
@@ -103,15 +145,13 @@ def _schedule(
     limits: SchedulerLimits,
 ) -> RunOutcome:
     """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
-    context, videos = prepared.context, prepared.listing.videos
-    listing = prepared.listing
-    tally = Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings)
-    progress = Progress(tally, run_id=context.run_id)
+    context = job.context
+    progress = Progress(job.tally, run_id=context.run_id)
     outcome = None
     try:
-        index = indexes.enter_context(_load_index(prepared, progress, stop))
+        index = indexes.enter_context(_load_index(job, progress, stop))
         scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
-        outcome = scheduler.run(videos, lambda: start_pool(progress))
+        outcome = scheduler.run(job.videos, lambda: start_pool(progress), job.decide)
         return outcome
     finally:
         progress.close()
@@ -119,9 +159,9 @@ def _schedule(
         _write_summary(folder, {**counts, **progress.speed.summary()})
 
 
-def _load_index(prepared: Prepared, progress: Progress, stop: StopRequest) -> CommitIndex:
+def _load_index(job: Job, progress: Progress, stop: StopRequest) -> CommitIndex:
     try:
-        index = prepared.load_index(on_listed=stop.check, say=progress.say)
+        index = job.load_index(stop.check, progress.say)
     except StorageError as error:
         raise RunAbortedError(f"the commit records cannot be read: {error}") from error
     if index.notice:
@@ -144,11 +184,12 @@ def _stop_on_signals(stop: StopRequest) -> None:
         signal.signal(number, lambda caught, _: stop.request(signal.Signals(caught).name))
 
 
-def _print_heading(prepared: Prepared) -> None:
+def _heading(prepared: Prepared) -> str:
     context, videos = prepared.context, prepared.listing.videos
     count = f"{len(videos)} video{'' if len(videos) == 1 else 's'}"
-    _say(f"{count}, {videos.size_bytes / 1e6:.1f} MB -> {prepared.store.root}  (run {context.run_id})")
-    _say(f"detector {context.detector}\npose     {context.pose}")
+    size = f"{videos.size_bytes / 1e6:.1f} MB"
+    run = f"{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
+    return f"{run}\ndetector {context.detector}\npose     {context.pose}"
 
 
 def _say(line: str) -> None:

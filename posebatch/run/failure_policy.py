@@ -70,12 +70,18 @@ class Reaction(Enum):
 
 
 def reaction(  # noqa: PLR0911 - one row of the table each
-    task: SegmentTask | VideoTask, error: PosebatchError, *, shared: bool = False, evictions_left: bool = True
+    task: SegmentTask | VideoTask,
+    error: PosebatchError,
+    *,
+    shared: bool = False,
+    evictions_left: bool = True,
+    tables_stay: bool = False,
 ) -> Reaction:
     """What to do when ``task`` ended with ``error``; the first rule that applies decides.
 
     ``shared``: the worker died while it ran two segments, and the cause may be either. ``evictions_left``: the task has
-    not been evicted `SchedulerLimits.max_evictions` times yet.
+    not been evicted `SchedulerLimits.max_evictions` times yet. ``tables_stay``: poses and frames of the video are
+    published, and this run must not replace them.
     """
     is_preview = isinstance(task, PreviewTask)
     reads_staged = isinstance(task, FinalizeTask | PublishPreviewTask)
@@ -91,13 +97,13 @@ def reaction(  # noqa: PLR0911 - one row of the table each
         return Reaction.OMIT_PREVIEW
     if isinstance(error, ObjectNotFoundError) and not reads_staged:
         return Reaction.REPORT_FAILURE  # the source is gone; a record would quarantine it if it came back
-    if isinstance(error, ObjectChangedError | ObjectNotFoundError):
+    if isinstance(error, ObjectChangedError | ObjectNotFoundError) and not tables_stay:
         return Reaction.PROBE_AGAIN  # the source is another version, or the staged data is gone
     if isinstance(error, EvictedError) and evictions_left:
         return Reaction.RETRY_UNCOUNTED
     if error.retryable or isinstance(error, AccessDeniedError):  # credentials may be renewed in time
         return Reaction.RETRY_PREVIEW if is_preview else Reaction.RETRY
-    return Reaction.RECORD_FAILURE
+    return Reaction.REPORT_FAILURE if tables_stay else Reaction.RECORD_FAILURE
 
 
 def is_storage_failure(error: PosebatchError) -> bool:

@@ -11,10 +11,15 @@ from posebatch.core.version import __version__
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
+from posebatch.run.planning.decisions import Action
+from posebatch.run.planning.planner import Planned
 from posebatch.run.tasks import (
+    DeriveTask,
     FinalizeTask,
     PreviewOutcome,
+    PreviewTask,
     ProbeResult,
+    ProbeTask,
     RecordFailureTask,
     SegmentTask,
     VideoTask,
@@ -33,6 +38,16 @@ def step_of(task: SegmentTask | VideoTask) -> Step:
     return task.segment if isinstance(task, SegmentTask) else type(task)
 
 
+def begin_flight(planned: Planned, context: RunContext) -> tuple[VideoInFlight, VideoTask]:
+    """The state of a video that needs work, and its first task."""
+    video, action = planned.video, planned.decision.action
+    if action is Action.DERIVE:
+        return VideoInFlight(video, preview_only=True, is_derivation=True, tables_stay=True), DeriveTask(video)
+    if action is Action.PREVIEW:
+        return VideoInFlight(video, preview_only=True, tables_stay=context.only_derives), PreviewTask(video, None)
+    return VideoInFlight(video, planned.failed_attempts), ProbeTask(video)
+
+
 @dataclass
 class VideoInFlight:
     """A video that is being processed."""
@@ -41,7 +56,11 @@ class VideoInFlight:
     earlier: FailedAttempts = NO_FAILED_ATTEMPTS
     """Failed attempts of earlier runs."""
     preview_only: bool = False
-    """Whether the tables are published and only the preview is missing."""
+    """Whether poses and frames are published, and only the preview is missing."""
+    is_derivation: bool = False
+    """Whether its tracks and motion are derived in this run from the published tables."""
+    tables_stay: bool = False
+    """Whether poses and frames are published and must not be replaced, not even by the record of a failure."""
     plan: VideoPlan | None = None
     """None until the video is probed."""
     unstaged: set[Segment] = field(default_factory=set)

@@ -81,7 +81,7 @@ class CountedVideos:
         """For ``any``, all videos of the inputs, else those on which this run worked."""
         if fail_on == "any":
             return cls(tally.failed + tally.quarantined + tally.partial, tally.videos_done)
-        return cls(tally.failed + tally.partial - tally.partial_before, tally.published + tally.failed)
+        return cls(tally.failed + tally.partial - tally.partial_before, tally.published + tally.derived + tally.failed)
 
 
 def exit_code(tally: Tally, selection: SelectionSettings) -> int:
@@ -121,7 +121,7 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
     """Print the counts, the problems, and where the results are. ``run_key``: folder of the run in the output."""
     tally = outcome.tally
     print(
-        f"\n{tally.published} published, {tally.up_to_date} up to date, {tally.failed} failed, "
+        f"\n{tally.published} published, {_derived(tally)}{tally.up_to_date} up to date, {tally.failed} failed, "
         f"{tally.quarantined} failed before, {tally.partial} partial{_of_them_before(tally)}; {tally.frames} frames, "
         f"{tally.persons} persons in {duration_text(outcome.elapsed_s)}"
     )
@@ -136,10 +136,16 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
         print(f"  note: {visible(warning)}")
     _print_problems(outcome, f"{store.uri(run_key)}/summary.json")
     print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
+    if settings.motion.track:
+        print(f"tracks   {store.uri('tracks/')}\nmotion   {store.uri('motion/')}")
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")
     print(f"this run {store.uri(run_key)}/", flush=True)
     print(_exit_code_text(outcome, settings.selection), flush=True)
+
+
+def _derived(tally: Tally) -> str:
+    return f"{tally.derived} derived from stored poses, " if tally.derived else ""
 
 
 def _of_them_before(tally: Tally) -> str:

@@ -23,9 +23,11 @@ class Capacity:
     task_slots: int
     """CPU tasks that may be submitted."""
     workers: int
-    """Workers that were requested, ready or not."""
+    """Workers of the run, ready or not."""
     ready: int
     """Workers whose networks are loaded, busy or not."""
+    requested: bool = True
+    """Whether the workers were requested: not before a video is probed."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
+from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
 from posebatch.run.planning.names import PassedOverFiles
 from posebatch.run.speed import SpeedMeter
@@ -35,8 +36,10 @@ class Tally:
     up_to_date: int = 0
     quarantined: int = 0
     published: int = 0
+    derived: int = 0
+    """Tracks and motion derived from stored poses, without the networks; not among those published."""
     partial: int = 0
-    """Among those published or up to date: damaged, and published in part."""
+    """Among those published, derived or up to date: damaged, and published in part."""
     partial_before: int = 0
     """Among those partial: published by an earlier run."""
     failed: int = 0
@@ -70,7 +73,14 @@ class Tally:
     @property
     def videos_done(self) -> int:
         """Videos with a commit record, or reported as failed, and files that turned out to be none."""
-        return self.up_to_date + self.quarantined + self.published + self.failed + self.no_videos
+        return self.up_to_date + self.quarantined + self.published + self.derived + self.failed + self.no_videos
+
+    def count_derived(self, video: SourceVideo, record: VideoRecord) -> None:
+        """Count a video whose tracks and motion were derived."""
+        self.derived += 1
+        self.partial += record.status == "partial"
+        self.partial_before += record.status == "partial"
+        self.bytes_passed += video.size_bytes
 
     def count_peculiarities(self, record: VideoRecord) -> None:
         """Count what a reader of the tables has to know about a published video."""
@@ -217,6 +227,8 @@ def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "")
     parts = [f"{tally.videos_done}/{counted(tally.videos_total, 'video')}"]
     if tally.failed:
         parts[0] += f", {tally.failed} failed"
+    if tally.derived:
+        parts[0] += f", {tally.derived} derived"
     if tally.frames:
         rate = "" if speed.frames_per_second is None else f", {speed.frames_per_second:.1f} frames/s"
         parts += [f"{counted(tally.frames, 'frame')}{rate}", f"{duration_text(tally.video_seconds)} of video"]

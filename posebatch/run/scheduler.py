@@ -23,15 +23,16 @@ from posebatch.run.failure_policy import (
     reaction,
     retry_pause_s,
 )
-from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, step_of
+from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, begin_flight, step_of
 from posebatch.run.outcome import Problems, RunOutcome, exit_code
 from posebatch.run.planning.commit_index import CommitIndex
-from posebatch.run.planning.decisions import Action
-from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
+from posebatch.run.planning.decisions import lacks_preview
+from posebatch.run.planning.planner import Decide, Planned, Planner, SkippedVideos, decisions
 from posebatch.run.pool import Completion, Pool
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
+    DeriveTask,
     FinalizeTask,
     PreviewOutcome,
     PreviewTask,
@@ -71,13 +72,15 @@ class Scheduler:
         self._events = 0  # planned items taken and tasks ended
         self._problems = Problems(limits.max_problems)
 
-    def run(self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool]) -> RunOutcome:
+    def run(
+        self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool], decide: Decide = decisions
+    ) -> RunOutcome:
         """Process every video until it has a commit record; ``start_pool`` is called once there is work.
 
-        Raises `RunAbortedError` when the run is stopped or cannot go on, and `NewerOutputError` when a newer version of
-        posebatch has published one of the videos.
+        ``decide`` says what to do with each video. Raises `RunAbortedError` when the run is stopped or cannot go on,
+        and `NewerOutputError` when a newer version of posebatch has published one of the videos.
         """
-        planner = Planner(videos, self._index, self._context)
+        planner = Planner(videos, self._index, self._context, decide=decide)
         try:
             if self._find_work(planner):
                 self._work(planner, start_pool())
@@ -102,7 +105,10 @@ class Scheduler:
             self._idle.check((self._events, pool.activity()), self._flights)
             self._queue.submit_to(pool)
             capacity = pool.capacity()
-            self._progress.note_workers(capacity.ready, capacity.workers)
+            if capacity.requested:
+                self._progress.note_workers(capacity.ready, capacity.workers)
+            else:
+                self._progress.enter("tables and previews from stored poses")
             self._admit(planner, self._limits.videos_per_worker * capacity.workers + self._limits.look_ahead_videos)
             for completion in pool.wait(self._limits.poll_seconds):
                 self._events += 1
@@ -124,21 +130,10 @@ class Scheduler:
         self._events += 1
         match upcoming:
             case SkippedVideos():
-                self._skip(upcoming)
-            case Planned(video) if upcoming.decision.action is Action.PREVIEW:
-                self._flights[video.uri] = VideoInFlight(video, preview_only=True)
-                self._queue.add(PreviewTask(video, None))
+                upcoming.count_in(self._tally, self._problems)
             case Planned(video):
-                self._flights[video.uri] = VideoInFlight(video, upcoming.failed_attempts)
-                self._queue.add(ProbeTask(video))
-
-    def _skip(self, skipped: SkippedVideos) -> None:
-        skipped.count_in(self._tally)
-        for planned in skipped.problems:
-            if planned.decision.action is Action.QUARANTINED:
-                self._problems.add(planned.video.uri, "failed before", planned.decision.reason)
-            else:
-                self._problems.add(planned.video.uri, "partial before", str(planned.decision.partial))
+                self._flights[video.uri], task = begin_flight(upcoming, self._context)
+                self._queue.add(task)
 
     # --- completions ----------------------------------------------------------------------------------------------
 
@@ -158,6 +153,8 @@ class Scheduler:
                 self._segment_staged(flight, task, result)
             case PreviewTask(), int(frames):
                 self._preview_ended(flight, PreviewOutcome(frames))
+            case DeriveTask(), CommittedRecord() as derived if lacks_preview(derived.record, self._context):
+                self._queue.add(PreviewTask(flight.video, None))
             case _, CommittedRecord() as committed:
                 self._committed(flight, committed)
             case _:
@@ -204,6 +201,11 @@ class Scheduler:
             self._tally.failed += 1
             self._problems.add(flight.video.uri, "failed", str(record.error))
             return
+        if flight.is_derivation:
+            self._tally.count_derived(flight.video, record)
+            if record.status == "partial":
+                self._problems.add(flight.video.uri, "partial before", str(record.error))
+            return
         self._tally.published += 1
         self._tally.count_peculiarities(record)
         if flight.frames_cut:
@@ -222,7 +224,8 @@ class Scheduler:
         self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError, shared: bool
     ) -> None:
         evictions_left = flight.evictions_of(task) < self._limits.max_evictions
-        match reaction(task, error, shared=shared, evictions_left=evictions_left), task:
+        stay = flight.tables_stay
+        match reaction(task, error, shared=shared, evictions_left=evictions_left, tables_stay=stay), task:
             case Reaction.ABORT_RUN, _:
                 raise error
             case Reaction.RETRY_ALONE, SegmentTask():
@@ -278,9 +281,11 @@ class Scheduler:
         failed, max_attempts = flight.failed_attempts, self._context.settings.selection.max_attempts
         self._progress.say(f"try {failed.attempts} of {max_attempts} failed: {error}")
         if is_out_of_attempts(failed, max_attempts, self._limits):
-            self._record_failure(flight, error)
+            give_up = self._report_failure if flight.tables_stay else self._record_failure
+            give_up(flight, error)
             return True
-        self._queue.add(RecordAttemptTask(flight.video, failed, error.kind, str(error)))
+        if not flight.tables_stay:
+            self._queue.add(RecordAttemptTask(flight.video, failed, error.kind, str(error)))
         return False
 
     def _record_failure(self, flight: VideoInFlight, error: PosebatchError) -> None:

@@ -115,6 +115,13 @@ class PublishPreviewTask(TaskOnVideo):
 
 
 @dataclass(frozen=True)
+class DeriveTask(TaskOnVideo):
+    """Derive tracks and motion of a published video from its stored tables."""
+
+    stage = "derive"
+
+
+@dataclass(frozen=True)
 class RecordFailureTask(TaskOnVideo):
     """Publish the commit record of a failed video."""
 
@@ -132,4 +139,6 @@ class RecordAttemptTask(TaskOnVideo):
     error: str
 
 
-VideoTask = ProbeTask | PreviewTask | FinalizeTask | PublishPreviewTask | RecordFailureTask | RecordAttemptTask
+VideoTask = (
+    ProbeTask | PreviewTask | FinalizeTask | PublishPreviewTask | DeriveTask | RecordFailureTask | RecordAttemptTask
+)

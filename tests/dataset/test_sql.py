@@ -33,7 +33,7 @@ def test_connect_offers_each_table_with_the_rows_of_its_reader(tmp_path: Path):
 
 def test_connect_reads_records_of_all_versions(tmp_path: Path):
     publish(tmp_path, "new.mp4")
-    for number, columns in enumerate(EARLIER_VIDEOS):
+    for number, columns in enumerate(EARLIER_VIDEOS.values()):
         publish_earlier(tmp_path, f"{number}.mp4", columns)
     rows = posebatch.connect(str(tmp_path)).sql("SELECT status, coded_width FROM videos").fetchall()
     assert len(rows) == 1 + len(EARLIER_VIDEOS)
@@ -42,12 +42,14 @@ def test_connect_reads_records_of_all_versions(tmp_path: Path):
 
 @pytest.mark.s3
 def test_connect_reads_an_output_on_s3(tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch):
-    for name, value in s3_server.environment.items():
+    for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    root = f"{s3_server.make_bucket()}/{uuid.uuid4().hex}"
-    publish(root, "a.mp4", endpoint_url=s3_server.url)
+    bucket = f"b{uuid.uuid4().hex}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    root = f"s3://{bucket}/out"
+    publish(root, "a.mp4", endpoint_url=s3_server.endpoint_url)
     publish(tmp_path, "a.mp4")
-    on_s3, on_disk = posebatch.connect(root, s3_server.url), posebatch.connect(str(tmp_path))
+    on_s3, on_disk = posebatch.connect(root, s3_server.endpoint_url), posebatch.connect(str(tmp_path))
     assert on_s3.sql(COUNT).fetchall() == on_disk.sql(COUNT).fetchall() != [(0,)]
 
 

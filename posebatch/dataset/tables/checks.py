@@ -19,6 +19,7 @@ from posebatch.core.frames import FrameStatus
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.tables.movement_checks import check_motion_values, check_track_values
 from posebatch.dataset.tables.parquet import open_parquet, read_table, schema_version
 from posebatch.dataset.tables.rows import provenance, seconds_of
 from posebatch.dataset.tables.schemas import (
@@ -29,8 +30,8 @@ from posebatch.dataset.tables.schemas import (
     SCHEMA_VERSION,
 )
 
-NULLABLE: Final = frozenset({"track_id"})
-"""Columns of the poses and frames tables that may hold nulls."""
+NULLABLE: Final = frozenset({("poses", "track_id"), ("motion", "person"), ("tracks", "grade_reason")})
+"""Tables and their columns that may hold nulls."""
 
 
 SCORE_RANGE: Final = (-0.5, 1.5)
@@ -120,14 +121,14 @@ def check_values(content: bytes, published: PublishedObject, record: VideoRecord
         for batch in file.iter_batches(ROW_GROUP_ROWS):
             batch.validate(full=True)
             if check is not None:
-                problems |= dict.fromkeys(_nulls(batch) or check(batch, record))
+                problems |= dict.fromkeys(_nulls(batch, published.kind) or check(batch, record))
     except (pa.ArrowException, OSError) as error:
         problems |= {f"not a readable Parquet file: {' '.join(str(error).split())}": None}
     return list(problems)
 
 
-def _nulls(batch: pa.RecordBatch) -> list[str]:
-    with_nulls = [name for name in batch.schema.names if name not in NULLABLE and batch[name].null_count]
+def _nulls(batch: pa.RecordBatch, kind: str) -> list[str]:
+    with_nulls = [name for name in batch.schema.names if (kind, name) not in NULLABLE and batch[name].null_count]
     return [f"{name} is null in some rows" for name in with_nulls]
 
 
@@ -191,18 +192,34 @@ def _check_pose_values(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[s
         yield "persons are not ranked by pose_score within each frame"
 
 
+def _check_track_values(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+    yield from _check_video(batch, record)
+    yield from check_track_values(batch)
+
+
+def _check_motion_values(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+    yield from _check_video_and_time(batch, record)
+    yield from check_motion_values(batch)
+
+
 def _check_video_and_time(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
-    videos: set[Any] = set(batch["video"].unique().to_pylist())
-    if not videos <= {record.video}:
-        yield f"holds rows of another video: {', '.join(sorted(videos - {record.video}))}"
+    yield from _check_video(batch, record)
     if record.info is None:
         return
     if not np.array_equal(batch["time_s"].to_numpy(), seconds_of(batch["pts"].to_numpy(), record.info.time_base)):
         yield "time_s is not pts in units of the time base in some rows"
 
 
+def _check_video(batch: pa.RecordBatch, record: VideoRecord) -> Iterator[str]:
+    videos: set[Any] = set(batch["video"].unique().to_pylist())
+    if not videos <= {record.video}:
+        yield f"holds rows of another video: {', '.join(sorted(videos - {record.video}))}"
+
+
 _VALUE_CHECKS: Final[Mapping[str, Callable[[pa.RecordBatch, VideoRecord], Iterator[str]]]] = {
     "poses": _check_pose_values,
     "frames": _check_frame_values,
+    "tracks": _check_track_values,
+    "motion": _check_motion_values,
 }
 """Checks of a table's values by its kind; a kind that is not here is checked by its metadata and rows alone."""

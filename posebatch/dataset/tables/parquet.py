@@ -32,6 +32,11 @@ class TableWriter:
         self._waiting: list[pa.Table] = []
         self._rows_waiting = 0
 
+    @property
+    def rows_added(self) -> int:
+        """Rows added so far, written or not."""
+        return self.rows + self._rows_waiting
+
     def __enter__(self) -> TableWriter:
         return self
 
@@ -83,9 +88,9 @@ def read_table(content: bytes, schemas: Sequence[pa.Schema], columns: Sequence[s
     return table
 
 
-def open_parquet(content: bytes) -> pq.ParquetFile:
-    """Open a Parquet file in memory. Raises `NewerOutputError` if a later version of posebatch wrote it."""
-    file = pq.ParquetFile(pa.BufferReader(content))
+def open_parquet(content: bytes | IO[bytes]) -> pq.ParquetFile:
+    """Open a Parquet file. Raises `NewerOutputError` if a later version of posebatch wrote it."""
+    file = pq.ParquetFile(pa.BufferReader(content) if isinstance(content, bytes) else content)
     version = schema_version(file.schema_arrow.metadata)
     if version is not None and version > SCHEMA_VERSION:
         raise NewerOutputError(

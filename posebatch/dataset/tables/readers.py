@@ -12,7 +12,7 @@ import pyarrow as pa
 from posebatch.core.errors import InputError, NewerOutputError
 from posebatch.core.options import nearest
 from posebatch.dataset.tables.parquet import open_parquet
-from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA, VIDEOS_SCHEMA
+from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, MOTION_SCHEMA, POSES_SCHEMA, TRACKS_SCHEMA, VIDEOS_SCHEMA
 from posebatch.storage.open import open_store
 
 if TYPE_CHECKING:
@@ -46,6 +46,34 @@ def read_frames(
     Arguments and errors as for `read_poses`.
     """
     return _read_tables(root, "frames", FRAMES_SCHEMA, match, columns, endpoint_url)
+
+
+def read_tracks(
+    root: str, match: str = "*", columns: Sequence[str] | None = None, endpoint_url: str | None = None
+) -> pd.DataFrame:
+    """Read the tracks of an output: one row per person whom a video shows over time, with their quality.
+
+    Arguments and errors as for `read_poses`.
+
+    Example::
+
+        main = posebatch.read_tracks("out").query("is_main and grade <= 'B'")
+    """
+    return _read_tables(root, "tracks", TRACKS_SCHEMA, match, columns, endpoint_url)
+
+
+def read_motion(
+    root: str, match: str = "*", columns: Sequence[str] | None = None, endpoint_url: str | None = None
+) -> pd.DataFrame:
+    """Read the movement of an output: one row per track and processed frame, with smoothed joints and angles.
+
+    Arguments and errors as for `read_poses`.
+
+    Example::
+
+        motion = posebatch.read_motion("out", columns=["video", "track_id", "time_s", "left_knee_deg"])
+    """
+    return _read_tables(root, "motion", MOTION_SCHEMA, match, columns, endpoint_url)
 
 
 def read_videos(

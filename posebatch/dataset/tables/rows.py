@@ -55,7 +55,7 @@ def poses_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -
     flat = keypoints.reshape(-1, NUM_KEYPOINTS * 3)
     person = [rank for count in counts for rank in range(count)]
     columns = [
-        _constant(video, len(person)),
+        constant(video, len(person)),
         *(np.repeat(column, counts) for column in _timing(frames, time_base)),
         pa.array(person, pa.int32()),
         pa.nulls(len(person), pa.int32()),
@@ -70,7 +70,7 @@ def poses_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -
 def frames_table(frames: Sequence[FramePoses], video: str, time_base: Fraction) -> pa.Table:
     """Rows of the frames table, for the processed frames of a video in order."""
     columns = [
-        _constant(video, len(frames)),
+        constant(video, len(frames)),
         *_timing(frames, time_base),
         pa.array([frame.record.is_keyframe for frame in frames], pa.bool_()),
         pa.array([frame.record.status for frame in frames], pa.string()),
@@ -143,7 +143,8 @@ def _joined(arrays: Sequence[NDArray[np.float32]], *shape: int) -> NDArray[np.fl
     return np.concatenate([np.zeros((0, *shape), np.float32), *arrays])
 
 
-def _constant(value: str, length: int) -> pa.DictionaryArray:
+def constant(value: str, length: int) -> pa.DictionaryArray:
+    """A column of ``length`` rows with the same text, such as ``video``."""
     return pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(length, np.int32)), pa.array([utf8_text(value)], pa.string())
     )

@@ -7,11 +7,24 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA, VIDEOS_SCHEMA, Schema
+from posebatch.dataset.tables.schemas import (
+    FRAMES_SCHEMA,
+    MOTION_SCHEMA,
+    POSES_SCHEMA,
+    TRACKS_SCHEMA,
+    VIDEOS_SCHEMA,
+    Schema,
+)
 from posebatch.storage.arrow_files import arrow_files
 from posebatch.storage.store import Store
 
-TABLES: Final[dict[str, Schema]] = {"poses": POSES_SCHEMA, "frames": FRAMES_SCHEMA, "videos": VIDEOS_SCHEMA}
+TABLES: Final[dict[str, Schema]] = {
+    "poses": POSES_SCHEMA,
+    "frames": FRAMES_SCHEMA,
+    "videos": VIDEOS_SCHEMA,
+    "tracks": TRACKS_SCHEMA,
+    "motion": MOTION_SCHEMA,
+}
 """The tables that can be scanned, by the name of their folder."""
 
 

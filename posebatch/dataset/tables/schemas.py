@@ -8,14 +8,19 @@ from typing import Final
 import pyarrow as pa
 
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
+from posebatch.motion.motion_block import ANGLE_NAMES
 
 Schema = pa.Schema
 """The type, for modules that do not import pyarrow."""
 
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change of a table's columns. Files of earlier versions stay readable (`VIDEOS_SCHEMAS`); files of
 later versions are refused."""
+
+
+STAGED_VERSION: Final = 3
+"""Raised with every change of `STAGED_SCHEMA` or of its frames. An upgrade that keeps it keeps staged segments."""
 
 
 ROW_GROUP_ROWS: Final = 65_536
@@ -33,6 +38,10 @@ BBOX: Final = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 KEYPOINT_COLUMNS: Final = tuple(f"{joint}_{part}" for joint in KEYPOINT_NAMES for part in ("x", "y", "score"))
 """The 51 columns of the keypoints, in COCO order."""
+
+
+ANGLE_COLUMNS: Final = tuple(f"{name}_{part}" for name in ANGLE_NAMES for part in ("deg", "deg_per_s"))
+"""The columns of the angles, each followed by its rate of change."""
 
 
 _SHARED_METADATA: Final = {
@@ -69,6 +78,48 @@ FRAMES_SCHEMA: Final = pa.schema(
     metadata=_SHARED_METADATA,
 )
 """One row per processed frame, with or without persons, decodable or not, ordered by frame_index."""
+
+
+TRACKS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("video", _VIDEO),
+        pa.field("track_id", pa.int32()),
+        pa.field("first_frame", pa.int64()),
+        pa.field("last_frame", pa.int64()),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+        pa.field("frames_seen", pa.int64()),
+        pa.field("frames_gap", pa.int64()),
+        pa.field("mean_pose_score", pa.float32()),
+        pa.field("median_height_px", pa.float32()),
+        pa.field("torso_px", pa.float32()),
+        *(pa.field(f"{joint}_seen", pa.float32()) for joint in KEYPOINT_NAMES),
+        pa.field("jitter_torso", pa.float32()),
+        pa.field("bone_length_cv_worst", pa.float32()),
+        pa.field("bone_length_cv_mean", pa.float32()),
+        pa.field("swap_suspects", pa.int32()),
+        pa.field("jump_suspects", pa.int32()),
+        pa.field("is_main", pa.bool_()),
+        pa.field("grade", pa.string()),
+        pa.field("grade_reason", pa.string()),
+    ],
+    metadata=_SHARED_METADATA,
+)
+"""One row per track, ordered by track_id."""
+
+
+MOTION_SCHEMA: Final = pa.schema(
+    [
+        pa.field("video", _VIDEO),
+        pa.field("track_id", pa.int32()),
+        *_TIMING,
+        pa.field("person", pa.int32()),
+        *(pa.field(name, pa.float32()) for name in (*KEYPOINT_COLUMNS, *ANGLE_COLUMNS)),
+        *(pa.field(name, pa.float32()) for name in ("hip_x", "hip_y", "hip_height_torso", "speed_torso_per_s")),
+    ],
+    metadata=_SHARED_METADATA,
+)
+"""One row per track and processed frame from its first to its last, ordered by frame_index and track_id."""
 
 
 _OBJECT = pa.struct(
@@ -115,6 +166,8 @@ VIDEOS_SCHEMA: Final = pa.schema(
         pa.field("timestamps_repaired", pa.int64()),
         pa.field("frames_resized", pa.int64()),
         pa.field("persons", pa.int64()),
+        pa.field("tracks", pa.int64()),
+        pa.field("grade", pa.string()),
         pa.field("detector", pa.string()),
         pa.field("pose", pa.string()),
         pa.field("settings_fingerprint", pa.string()),
@@ -133,18 +186,23 @@ VIDEOS_SCHEMA: Final = pa.schema(
 """One row per video: the commit record."""
 
 
+_SINCE_VERSION_4: Final = ("tracks", "grade")
+
+
 _SINCE_VERSION_3: Final = (
     *("mirrored", "sample_aspect_ratio", "coded_width", "coded_height", "track", "tracks_in_file"),
     *("timestamps_repaired", "frames_resized", "time_status"),
 )
 
 
-def _version_2(schema: pa.Schema) -> pa.Schema:
-    kept = [column for column in schema if column.name not in _SINCE_VERSION_3]
-    return pa.schema(kept, metadata=schema.metadata)
+def _without(schema: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([column for column in schema if column.name not in names], metadata=schema.metadata)
 
 
-_VIDEOS_VERSION_2: Final = _version_2(VIDEOS_SCHEMA)
+_VIDEOS_VERSION_3: Final = _without(VIDEOS_SCHEMA, _SINCE_VERSION_4)
+
+
+_VIDEOS_VERSION_2: Final = _without(_VIDEOS_VERSION_3, _SINCE_VERSION_3)
 
 
 _OBJECTS_COLUMN: Final = _VIDEOS_VERSION_2.get_field_index("objects")
@@ -162,15 +220,33 @@ POSES_SCHEMAS: Final = (POSES_SCHEMA,)
 """Schemas of poses tables that can be read: today's, then those of earlier versions, the latest first."""
 
 
-FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA, _version_2(FRAMES_SCHEMA))
+FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA, _without(FRAMES_SCHEMA, _SINCE_VERSION_3))
 """The same for frames tables."""
 
 
-VIDEOS_SCHEMAS: Final = (VIDEOS_SCHEMA, _VIDEOS_VERSION_2, _VIDEOS_WITHOUT_SHA256, _VIDEOS_WITHOUT_WAIT)
+TRACKS_SCHEMAS: Final = (TRACKS_SCHEMA,)
+"""The same for tracks tables."""
+
+
+MOTION_SCHEMAS: Final = (MOTION_SCHEMA,)
+"""The same for motion tables."""
+
+
+VIDEOS_SCHEMAS: Final = (
+    VIDEOS_SCHEMA,
+    _VIDEOS_VERSION_3,
+    _VIDEOS_VERSION_2,
+    _VIDEOS_WITHOUT_SHA256,
+    _VIDEOS_WITHOUT_WAIT,
+)
 """The same for commit records."""
 
 
-COLUMNS: Final = frozenset(name for schema in (POSES_SCHEMA, FRAMES_SCHEMA, VIDEOS_SCHEMA) for name in schema.names)
+COLUMNS: Final = frozenset(
+    name
+    for schema in (POSES_SCHEMA, FRAMES_SCHEMA, TRACKS_SCHEMA, MOTION_SCHEMA, VIDEOS_SCHEMA)
+    for name in schema.names
+)
 """Names of all columns of the published tables, in lower case."""
 
 

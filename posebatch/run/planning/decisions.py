@@ -11,7 +11,7 @@ from posebatch.core.records import VideoRecord, VideoStatus
 from posebatch.core.redaction import utf8_text
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.layout import PREVIEW
+from posebatch.dataset.layout import MOTION, PREVIEW
 from posebatch.run.context import RunContext
 
 
@@ -22,6 +22,8 @@ class Action(Enum):
     """Decode it, estimate poses, publish."""
     PREVIEW = "preview"
     """Only make the preview: the tables are up to date."""
+    DERIVE = "derive"
+    """Only derive tracks and motion from the stored tables, and make the preview if it is missing: no network runs."""
     DONE = "done"
     """Nothing: it is published and up to date."""
     QUARANTINED = "quarantined"
@@ -31,6 +33,9 @@ class Action(Enum):
 
 
 SETTINGS_CHANGED: Final = "settings or weights have changed"
+
+
+MOTION_CHANGED: Final = "poses are up to date, the settings of tracks and motion have changed"
 
 
 UP_TO_DATE: Final = "up to date"
@@ -64,6 +69,10 @@ class CommitOutcome:
     """Whether there is a frame to draw a preview of."""
     previews: tuple[str, ...] = ()
     """Fingerprints of the published previews."""
+    motion: str | None = None
+    """Fingerprint of the published tracks and motion; None without them."""
+    is_being_derived: bool = False
+    """See `VideoRecord.is_being_derived`."""
     may_differ: bool = False
     """See `Decision.may_differ`."""
 
@@ -86,6 +95,8 @@ class CommitSummary:
             None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
             tuple(published.fingerprint for published in record.objects if published.kind == PREVIEW.kind),
+            next((published.fingerprint for published in record.objects if published.kind == MOTION.kind), None),
+            record.is_being_derived,
             record.info is not None and record.info.coded_width == 0,
         )
         return cls(digest(record.etag), outcome)
@@ -111,12 +122,49 @@ def _decide_published(outcome: CommitOutcome, context: RunContext) -> Decision:
         return Decision(Action.COMPUTE, SETTINGS_CHANGED)
     if context.settings.selection.on_existing == "overwrite":
         return Decision(Action.COMPUTE, "up to date, done again as asked")
+    if reason := _lacks_motion(outcome, context):
+        return Decision(Action.DERIVE, reason, may_differ=outcome.may_differ)
     if not _preview_is_current(outcome, context):
         reason = "the tables are up to date, the preview is not"
         return Decision(Action.PREVIEW, reason, may_differ=outcome.may_differ)
     reason = WITHOUT_OKS_NMS if earlier else UP_TO_DATE
     damage = outcome.error if outcome.status == "partial" else None
     return Decision(Action.DONE, reason, damage, outcome.may_differ)
+
+
+def decide_derivation(summary: CommitSummary, context: RunContext) -> Decision:
+    """What `posebatch derive` does with a published video: the settings of the networks do not matter.
+
+    With ``--no-track`` tracks and motion that are there are removed.
+    """
+    outcome = summary.outcome
+    if outcome.status == "failed":
+        return Decision(Action.QUARANTINED, f"{outcome.error_kind}: {outcome.error}")
+    if reason := _lacks_motion(outcome, context):
+        return Decision(Action.DERIVE, reason)
+    if context.motion_fingerprint is None and outcome.motion is not None:
+        return Decision(Action.DERIVE, "its tracks and motion are removed as asked")
+    if not _preview_is_current(outcome, context):
+        return Decision(Action.PREVIEW, "the tables are up to date, the preview is not")
+    return Decision(Action.DONE, UP_TO_DATE, outcome.error if outcome.status == "partial" else None)
+
+
+def _lacks_motion(outcome: CommitOutcome, context: RunContext) -> str | None:
+    """Why tracks and motion of a published video must be derived; None if they are up to date.
+
+    With ``--no-track`` those that are there stay.
+    """
+    if outcome.is_being_derived:
+        return "its tracks were being derived when a run was killed"
+    wanted = context.motion_fingerprint
+    if wanted is None or outcome.motion == wanted:
+        return None
+    return "poses are up to date, tracks and motion are missing" if outcome.motion is None else MOTION_CHANGED
+
+
+def lacks_preview(record: VideoRecord, context: RunContext) -> bool:
+    """Whether a published video needs a preview, or another one."""
+    return not _preview_is_current(CommitSummary.of(record).outcome, context)
 
 
 def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:

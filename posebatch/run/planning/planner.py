@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,6 +16,7 @@ from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import CommittedRecord, fetch_record
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import Problems
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
 from posebatch.run.planning.names import PassedOverFiles, passed_over_by_content
@@ -52,7 +53,7 @@ class Planned:
     @property
     def needs_work(self) -> bool:
         """Whether the run has to do anything with the video."""
-        return self.decision.action in (Action.COMPUTE, Action.PREVIEW)
+        return self.decision.action in (Action.COMPUTE, Action.PREVIEW, Action.DERIVE)
 
 
 @dataclass
@@ -87,8 +88,8 @@ class SkippedVideos:
         if quarantined or partial:
             self.problems.append(planned)
 
-    def count_in(self, tally: Tally) -> None:
-        """Add the counts to those of a run."""
+    def count_in(self, tally: Tally, problems: Problems) -> None:
+        """Add the counts and the problems to those of a run."""
         tally.up_to_date += self.up_to_date
         tally.quarantined += self.quarantined
         tally.partial += self.partial
@@ -96,6 +97,11 @@ class SkippedVideos:
         tally.no_videos += self.passed_over.files
         tally.passed_over.update(self.passed_over)
         tally.bytes_passed += self.size_bytes
+        for planned in self.problems:
+            if planned.decision.action is Action.QUARANTINED:
+                problems.add(planned.video.uri, "failed before", planned.decision.reason)
+            else:
+                problems.add(planned.video.uri, "partial before", str(planned.decision.partial))
 
 
 def decisions(videos: Iterable[SourceVideo], index: CommitIndex, context: RunContext) -> Iterator[Planned]:
@@ -149,6 +155,10 @@ def _check(planned: Planned, store: Store, context: RunContext) -> _PictureCheck
         return None
 
 
+Decide = Callable[[Iterable[SourceVideo], CommitIndex, RunContext], Iterator[Planned]]
+"""`decisions`, or another function of the same kind."""
+
+
 class Planner:
     """Plans ahead in a thread: videos that need work one by one, the others in bulk."""
 
@@ -158,8 +168,9 @@ class Planner:
         index: CommitIndex,
         context: RunContext,
         skipped_together: int = SKIPPED_TOGETHER,
+        decide: Decide = decisions,
     ) -> None:
-        self._videos, self._index, self._context = videos, index, context
+        self._videos, self._index, self._context, self._decide = videos, index, context, decide
         self._skipped_together = skipped_together
         self._items: queue.Queue[Planned | SkippedVideos | Exception | None] = queue.Queue(PLANNED_AHEAD)
         self._closed = threading.Event()
@@ -221,7 +232,7 @@ class Planner:
     def _within_limit(self) -> Iterator[Planned]:
         """The videos up to ``--limit`` of those that need work."""
         left = self._context.settings.selection.limit
-        for planned in decisions(self._until_closed(), self._index, self._context):
+        for planned in self._decide(self._until_closed(), self._index, self._context):
             if left is not None and planned.needs_work:
                 if left == 0:
                     return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
@@ -15,14 +15,18 @@ from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
-from posebatch.dataset.layout import FRAMES, POSES, PREVIEW, Artifact
+from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEW, TRACKS, Artifact
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
+from posebatch.dataset.tables.blocks import frame_block
+from posebatch.dataset.tables.derived import with_track_ids
 from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.rows import DATA_TABLES, provenance
+from posebatch.motion.linking import Links
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.movement import MovementTables, MovementTotals, link_persons
 from posebatch.storage.spool import spooled
 
 Spool: TypeAlias = "SpooledTemporaryFile[bytes]"
@@ -37,22 +41,29 @@ class Totals:
     decode: DecodeReport
     seconds: StageSeconds
     device: str
+    movement: MovementTotals | None = None
+    """None with ``--no-track``."""
 
 
 def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
-    """Publish a video from its staged segments: poses, frames, preview, and last the commit record.
+    """Publish a video from its staged segments: poses, frames, tracks, motion, preview, and last the commit record.
 
-    Each staged segment is read once. Memory holds one staged segment and one row group of each table, however long the
+    Each staged segment is read twice: persons are linked over the whole video before any row is written. With
+    ``--no-track`` it is read once. Memory holds one staged segment and one row group of each table, however long the
     video. Raises `PutRefusedError` (retryable) when another run publishes the video meanwhile.
     """
     staging = context.staging(task.video)
     publication = Publication.begin(context.store(), task.video.output_path)
-    with spooled() as poses_file, spooled() as frames_file:
-        totals = _write_tables(poses_file, frames_file, staging, task, context)
+    with ExitStack() as opened:
+        files = {artifact.kind: opened.enter_context(spooled()) for artifact in (POSES, FRAMES, TRACKS, MOTION)}
+        links = _links(staging, task, context)
+        totals = _write_tables(files, links, staging, task, context)
         publication = publication.withdrawn()
+        fingerprint = context.data_fingerprint
         objects = (
-            _publish_table(POSES, poses_file, totals.persons, publication, context),
-            _publish_table(FRAMES, frames_file, totals.frames_processed, publication, context),
+            publish_table(POSES, files["poses"], totals.persons, publication, fingerprint),
+            publish_table(FRAMES, files["frames"], totals.frames_processed, publication, fingerprint),
+            *publish_movement(files, totals.movement, publication, context),
             *_publish_preview(publication, staging, task.preview, context),
         )
     committed = publication.commit(_record(task, context, totals, objects))
@@ -87,39 +98,67 @@ def staged_frames(staging: StagingArea, plan: VideoPlan) -> Iterator[Sequence[Fr
             yield frames
 
 
-def _write_tables(
-    poses_file: Spool, frames_file: Spool, staging: StagingArea, task: FinalizeTask, context: RunContext
-) -> Totals:
-    """Write both tables in one pass over the staged segments."""
+def _links(staging: StagingArea, task: FinalizeTask, context: RunContext) -> Links | None:
+    """Who is who over the whole video; None with ``--no-track``."""
+    if context.motion_fingerprint is None:
+        return None
     info = task.plan.info
-    sampling, models = (
-        sampling_identity(context.settings.sampling),
-        {"detector": context.detector, "pose": context.pose},
-    )
+    blocks = (frame_block(frames, info.time_base) for frames in staged_frames(staging, task.plan))
+    return link_persons(blocks, info, context)
+
+
+def _write_tables(
+    files: Mapping[str, Spool], links: Links | None, staging: StagingArea, task: FinalizeTask, context: RunContext
+) -> Totals:
+    """Write all tables in one pass over the staged segments."""
+    info, uri = task.plan.info, task.video.uri
+    sampling = sampling_identity(context.settings.sampling)
+    models = {"detector": context.detector, "pose": context.pose}
     metadata = provenance(task.video, info, sampling, models, context.data_fingerprint)
     (poses_rows, poses_schema), (frames_rows, frames_schema) = DATA_TABLES[POSES.kind], DATA_TABLES[FRAMES.kind]
-    decode, seconds, device = DecodeReport(), StageSeconds(), ""
+    decode, seconds, device, movement = DecodeReport(), StageSeconds(), "", None
     with ExitStack() as opened:
-        poses_writer = opened.enter_context(TableWriter(poses_file, poses_schema, metadata))
-        frames_writer = opened.enter_context(TableWriter(frames_file, frames_schema, metadata))
+        poses_writer = opened.enter_context(TableWriter(files[POSES.kind], poses_schema, metadata))
+        frames_writer = opened.enter_context(TableWriter(files[FRAMES.kind], frames_schema, metadata))
+        if links is not None:
+            tables = MovementTables(files[TRACKS.kind], files[MOTION.kind], links, uri, info, metadata, context)
+            movement = opened.enter_context(tables)
         for segment in task.plan.segments:
             pieces, report = staging.read_segment(segment)
             for frames in pieces:
                 heartbeat.beat()
-                poses_writer.add(poses_rows(frames, task.video.uri, info.time_base))
-                frames_writer.add(frames_rows(frames, task.video.uri, info.time_base))
+                rows, first = poses_rows(frames, uri, info.time_base), poses_writer.rows_added
+                if links is not None and movement is not None:
+                    rows = with_track_ids(rows, links.track_ids[first : first + rows.num_rows])
+                    movement.add(frame_block(frames, info.time_base))
+                poses_writer.add(rows)
+                frames_writer.add(frames_rows(frames, uri, info.time_base))
             decode, seconds, device = decode + report.decode, seconds + report.seconds, report.device
-    return Totals(frames_writer.rows, poses_writer.rows, decode, seconds, device)
+    moved = movement.totals if movement else None
+    return Totals(frames_writer.rows, poses_writer.rows, decode, seconds, device, moved)
 
 
-def _publish_table(
-    artifact: Artifact, file: Spool, rows: int, publication: Publication, context: RunContext
+def publish_table(
+    artifact: Artifact, file: Spool, rows: int, publication: Publication, fingerprint: str
 ) -> PublishedObject:
+    """Put a table; returns the entry of the commit record."""
     heartbeat.beat()
     file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     put = publication.put(artifact, file)
-    return PublishedObject(artifact.kind, put.key, rows, put.size_bytes, context.data_fingerprint, sha256)
+    return PublishedObject(artifact.kind, put.key, rows, put.size_bytes, fingerprint, sha256)
+
+
+def publish_movement(
+    files: Mapping[str, Spool], totals: MovementTotals | None, publication: Publication, context: RunContext
+) -> tuple[PublishedObject, ...]:
+    """Put the tables ``tracks`` and ``motion``, if there are any; returns their entries of the commit record."""
+    if totals is None or context.motion_fingerprint is None:
+        return ()
+    return (
+        publish_table(TRACKS, files[TRACKS.kind], totals.tracks, publication, context.motion_fingerprint),
+        publish_table(MOTION, files[MOTION.kind], totals.motion_rows, publication, context.motion_fingerprint),
+    )
 
 
 def _publish_preview(
@@ -163,6 +202,8 @@ def _record(
         timestamps_repaired=decode.timestamps_repaired,
         frames_resized=decode.frames_resized,
         persons=totals.persons,
+        tracks=totals.movement.tracks if totals.movement else None,
+        grade=totals.movement.grade if totals.movement else None,
         detector=context.detector,
         pose=context.pose,
         settings_fingerprint=context.data_fingerprint,

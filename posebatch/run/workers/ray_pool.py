@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Capacity, Completion, Pool
-from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.tasks import ProbeTask, SegmentTask, VideoTask
 from posebatch.run.workers.actors import SegmentWorker
 from posebatch.run.workers.ray_activity import ActivityMonitor
 from posebatch.run.workers.ray_diagnoses import Diagnoses
@@ -24,7 +24,10 @@ from posebatch.run.workers.ray_workers import Workers
 
 
 class RayPool(Pool):
-    """The workers and helpers of one run. Ray must be connected; see `ray_session.connected`."""
+    """The workers and helpers of one run. Ray must be connected; see `ray_session.connected`.
+
+    The workers start with the first video that is probed: a run that only derives tables or draws previews needs none.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,13 @@ class RayPool(Pool):
         device: str,
         worker_class: type = SegmentWorker,
         clock: Callable[[], float] = time.monotonic,
+        before_workers: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start ``workers`` actors of ``worker_class`` on ``device``; ``clock`` counts seconds."""
+        """``workers`` actors of ``worker_class`` on ``device``; ``clock`` counts seconds.
+
+        ``before_workers`` is called once, before they start.
+        """
+        self._before_workers = before_workers
         shared_context = ray.put(replace(context, environment=environment_for_workers()))
         self._diagnoses = Diagnoses(shared_context, clock)
         self._helpers = Helpers(shared_context, self._diagnoses, slots=max(2, workers))
@@ -50,10 +58,19 @@ class RayPool(Pool):
             task_slots=self._helpers.idle_slots(),
             workers=self._workers.wanted,
             ready=self._workers.ready(),
+            requested=self._workers.requested,
         )
+
+    def start_workers(self) -> None:
+        """Request the workers, unless that was done before."""
+        if not self._workers.requested:
+            self._before_workers()
+            self._workers.start()
 
     @override
     def submit(self, task: SegmentTask | VideoTask) -> None:
+        if isinstance(task, SegmentTask | ProbeTask):
+            self.start_workers()
         if isinstance(task, SegmentTask):
             self._workers.submit(task)
         else:

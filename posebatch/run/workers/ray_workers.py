@@ -38,7 +38,7 @@ class _Worker:
 
 
 class Workers:
-    """``wanted`` workers, all requested at once: pending actors are what makes an autoscaler add nodes.
+    """``wanted`` workers, all requested at once by `start`: pending actors are what makes an autoscaler add nodes.
 
     Each is used as soon as it is ready, and replaced when it dies.
     """
@@ -61,12 +61,20 @@ class Workers:
         self._ready: list[_Worker] = []
         self._failed_starts = 0
         self._without_worker_since = clock()
-        for _ in range(wanted):
+        self.requested = False
+
+    def start(self) -> None:
+        """Request the workers, unless that was done before."""
+        if self.requested:
+            return
+        self.requested, self._without_worker_since = True, self._clock()
+        for _ in range(self.wanted):
             self._start_worker()
 
     def idle(self) -> int:
         """Ready workers without a segment. Raises `RunAbortedError` if no worker became ready in time."""
-        if not self._ready and self._clock() - self._without_worker_since > 60 * self._first_worker_minutes:
+        waited_s = self._clock() - self._without_worker_since if self.requested and not self._ready else 0.0
+        if waited_s > 60 * self._first_worker_minutes:
             raise RunAbortedError(
                 f"no worker became ready within {self._first_worker_minutes:g} minutes (--first-worker-minutes): the "
                 f"cluster has no free {'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"

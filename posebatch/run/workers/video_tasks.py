@@ -1,4 +1,4 @@
-"""The CPU tasks of a video: probe it, draw its preview, publish it, record its failure or a failed attempt."""
+"""The CPU tasks of a video: probe it, draw its preview, publish it, derive its tracks, record what failed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from posebatch.dataset.publication import CommittedRecord, publish_failure
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import relist
 from posebatch.run.tasks import (
+    DeriveTask,
     FinalizeTask,
     PreviewTask,
     ProbeResult,
@@ -15,13 +16,14 @@ from posebatch.run.tasks import (
     RecordFailureTask,
     VideoTask,
 )
+from posebatch.run.workers.derive import derive_video
 from posebatch.run.workers.finalize import attach_preview, finalize_video
 from posebatch.run.workers.previews import draw_preview
 from posebatch.storage.open import open_source
 from posebatch.video.probe import probe
 
 
-def perform(task: VideoTask, context: RunContext) -> object:
+def perform(task: VideoTask, context: RunContext) -> object:  # noqa: PLR0911 - one task each
     """Perform one task in this process. The function that it dispatches to documents the result."""
     match task:
         case ProbeTask():
@@ -32,6 +34,8 @@ def perform(task: VideoTask, context: RunContext) -> object:
             return finalize_video(task, context)
         case PublishPreviewTask():
             return attach_preview(task.video, task.preview, context)
+        case DeriveTask():
+            return derive_video(task, context)
         case RecordFailureTask():
             return fail_video(task, context)
         case RecordAttemptTask():
