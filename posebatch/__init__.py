@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from posebatch.core.skeleton import KEYPOINT_NAMES as KEYPOINT_NAMES
     from posebatch.core.skeleton import SKELETON_EDGES as SKELETON_EDGES
     from posebatch.core.version import __version__ as __version__
+    from posebatch.dataset.sql import connect as connect
     from posebatch.dataset.tables.readers import read_frames as read_frames
     from posebatch.dataset.tables.readers import read_motion as read_motion
     from posebatch.dataset.tables.readers import read_poses as read_poses
@@ -60,6 +61,7 @@ _MODULES = {
     "core.settings": ("EstimatorSettings", "Settings", "settings_from"),
     "core.skeleton": ("KEYPOINT_NAMES", "SKELETON_EDGES"),
     "core.version": ("__version__",),
+    "dataset.sql": ("connect",),
     "dataset.tables.readers": ("read_frames", "read_motion", "read_poses", "read_tracks", "read_videos"),
     "pose.estimator": ("PoseEstimator",),
 }

@@ -31,7 +31,11 @@ OWNERS = {
     "av": {"video", "report.gif", "demo.sample"},
     "boto3": {"storage.s3"},
     "botocore": {"storage.s3", "storage.s3_errors"},
-    "pyarrow": {"dataset.tables", "evaluation.readers", "training.detector_examples", "training.pose_examples"},
+    "pyarrow": {
+        *("storage.arrow_files", "dataset.tables", "evaluation.readers"),
+        *("training.detector_examples", "training.pose_examples"),
+    },
+    "duckdb": {"dataset.sql", "cli.query"},
     "pandas": {"dataset.tables.readers"},
     "torch": {"models.networks", "models.weights", "pose", "run.workers.segment_worker", "evaluation", "training"},
     "torchvision": {"models.networks", "training"},

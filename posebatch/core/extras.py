@@ -11,10 +11,10 @@ from posebatch.core.errors import UsageError
 EXTRAS: Final[Mapping[str, str]] = {
     "matplotlib": "train",
     "pycocotools": "train",
-    "scipy": "train",
     "openvino": "openvino",
     "nncf": "quantize",
     "cv2": "flow",
+    "duckdb": "query",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 

@@ -216,6 +216,17 @@ def s3_client(endpoint_url: str | None = None) -> S3Client:
         return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
 
 
+def s3_keys() -> tuple[str, str, str | None] | None:
+    """Access key, secret key and session token that boto3 finds for `s3_client`; None without credentials."""
+    import boto3  # noqa: PLC0415
+
+    found = boto3.session.Session().get_credentials()
+    keys = found and found.get_frozen_credentials()
+    if not keys or not keys.access_key or not keys.secret_key:
+        return None
+    return keys.access_key, keys.secret_key, keys.token
+
+
 def head_object(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
     """Size, ETag and metadata of an object, in one attempt. Raises `ObjectNotFoundError` or another `StorageError`."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 - see `s3_client`

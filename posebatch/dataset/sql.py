@@ -1,0 +1,37 @@
+"""SQL over an output: a DuckDB connection with one view for each table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from posebatch.core.errors import InputError
+from posebatch.core.extras import need
+from posebatch.dataset.tables.scans import TABLES, scan
+from posebatch.storage.open import open_store
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def connect(output: str, endpoint_url: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with a view for each table of an output: poses, frames, videos and so on.
+
+    A query reads only the columns that it names, and only files whose statistics fit its conditions. The views show
+    the files that the output has now. Raises `InputError` if there is no output, and `UsageError` if DuckDB is not
+    installed.
+
+    >>> db = posebatch.connect("out")
+    >>> db.sql("SELECT count(DISTINCT video) AS videos FROM poses").fetchall()
+    [(1,)]
+    """
+    need("duckdb")
+    import duckdb  # noqa: PLC0415 - an optional extra
+
+    store = open_store(output, endpoint_url)
+    connection, scans = duckdb.connect(), {name: scan(store, name, endpoint_url) for name in TABLES}
+    if scans["videos"] is None:
+        raise InputError(f"{store.uri('videos')}: no commit records, so there is nothing to query; is it an output?")
+    for name, found in scans.items():
+        if found is not None:
+            connection.register(name, found)
+    return connection
