@@ -155,7 +155,6 @@ def boxes_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _evaluate_boxes(chosen: argparse.Namespace) -> None:
-    need("scipy")
     from posebatch.evaluation.box_evaluation import (  # noqa: PLC0415 - the other commands need no SciPy
         TimedDetector,
         count_in_images,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 import numpy as np
@@ -17,12 +18,15 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
+from posebatch.dataset.tables.blocks import frame_block
+from posebatch.motion.links import Links
 from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
 from posebatch.report.track_drawing import ClipPainter
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
 from posebatch.run.workers.finalize import staged_frames
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.movement import link_persons
 from posebatch.storage.open import open_source
 from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
@@ -31,14 +35,22 @@ from posebatch.video.segment_decoder import SegmentDecoder
 PREVIEW_BATCH_FRAMES: Final = 8
 
 
+PIECE_FRAMES: Final = 512
+"""Frames that are linked together."""
+
+
 def draw_preview(task: PreviewTask, context: RunContext) -> int:
     """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding.
 
-    Tracks are drawn as far as the frames have `FramePoses.track_ids`.
+    If tracks are to be drawn, persons are linked first, as they are when the video is published.
     """
     staging = context.staging(task.video)
-    info, poses = _poses_to_draw(task, staging)
+    info, pieces = _pieces_to_draw(task, staging)
     settings = context.settings
+    follows = settings.colors_by_track or bool(settings.preview.trail)
+    blocks = (frame_block(frames, info.time_base) for frames in pieces())
+    links = link_persons(blocks, info, context) if follows else None
+    poses = _followed(chain.from_iterable(pieces()), links)
     scale = settings.preview.scale_of(info.width, info.height)
     painter = ClipPainter(settings.colors_by_track, settings.preview.trail, scale)
     with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
@@ -61,15 +73,37 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
     return frames
 
 
-def _poses_to_draw(task: PreviewTask, staging: StagingArea) -> tuple[VideoInfo, Iterator[FramePoses]]:
+def _pieces_to_draw(
+    task: PreviewTask, staging: StagingArea
+) -> tuple[VideoInfo, Callable[[], Iterator[Sequence[FramePoses]]]]:
+    """The facts of a video, and a function that reads its frames piece by piece, from the beginning at each call."""
     if task.plan is not None:
-        return task.plan.info, chain.from_iterable(staged_frames(staging, task.plan))
-    record = read_record(staging.store, task.video.output_path)
+        plan = task.plan
+        return plan.info, lambda: staged_frames(staging, plan)
+    store, output_path = staging.store, task.video.output_path
+    record = read_record(store, output_path)
     if record is None or record.info is None:
         raise StorageUnavailableError(
             f"{task.video.uri}: its commit record is gone; the next run computes the video again"
         )
-    return record.info, read_published_frames(staging.store, task.video.output_path)
+    return record.info, lambda: _pieces(read_published_frames(store, output_path))
+
+
+def _pieces(frames: Iterator[FramePoses]) -> Iterator[Sequence[FramePoses]]:
+    while piece := list(islice(frames, PIECE_FRAMES)):
+        heartbeat.beat()
+        yield piece
+
+
+def _followed(frames: Iterator[FramePoses], links: Links | None) -> Iterator[FramePoses]:
+    """The frames with the tracks of their persons."""
+    first = 0
+    for frame in frames:
+        if links is None:
+            yield frame
+            continue
+        yield replace(frame, track_ids=links.track_ids[first : first + len(frame)])
+        first += len(frame)
 
 
 def _annotated(
