@@ -345,9 +345,19 @@ def test_batcher_gives_the_rows_of_each_group_alone(
     film, detect_every, recover_flow, stride, batch_sizes, cuts, damaged, held_frames
 ):
     """For any batch sizes of networks and decoder, and any memory limit, in the order of the frames."""
+    frame_bytes = HEIGHT * WIDTH * 3
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(HELD_IMAGE_BYTES, "cpu", held_frames * HEIGHT * WIDTH * 3)
         patched.setattr("posebatch.core.settings.RECOVERY_FRAMES", 5)
+        group_frames = EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames
+        groups = {}
+        for batch in in_batches(film, range(len(film)), stride, damaged):
+            groups.setdefault(batch.records[0].frame_index // group_frames, []).append(batch)
+        alone = [
+            frame
+            for group in groups.values()
+            for frame in estimate(group, detect_every, OverlookingDots(1), BrightestColors(1), recover_flow)
+        ]
+        patched.setitem(HELD_IMAGE_BYTES, "cpu", held_frames * frame_bytes)
         together = estimate(
             in_batches(film, cuts, stride, damaged),
             detect_every,
@@ -355,15 +365,6 @@ def test_batcher_gives_the_rows_of_each_group_alone(
             BrightestColors(batch_sizes[1]),
             recover_flow,
         )
-    group_frames = EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames
-    groups = {}
-    for batch in in_batches(film, range(len(film)), stride, damaged):
-        groups.setdefault(batch.records[0].frame_index // group_frames, []).append(batch)
-    alone = [
-        frame
-        for group in groups.values()
-        for frame in estimate(group, detect_every, OverlookingDots(1), BrightestColors(1), recover_flow)
-    ]
     assert rows(together) == rows(alone)
 
 
@@ -417,7 +418,7 @@ def test_published_rows_do_not_depend_on_the_segments(recover_flow, tmp_path, mo
         (listed,) = list_videos(parse_inputs([str(video)]), wanted.selection)
         with open(listed.uri, "rb") as file:
             plan = probe(file, listed.uri, seconds)
-        detector = RedDots()
+        detector = OverlookingDots()
         processor = SegmentProcessor(context, PoseEstimator(detector, BrightestColors(), wanted.estimator, PLAIN))
         for segment in plan.segments:
             processor.process(SegmentTask(listed, plan.info, segment))
