@@ -369,8 +369,8 @@ def test_batcher_gives_the_rows_of_each_group_alone(
 
 
 def draw_walkers(number):
-    """A frame with two walking persons: one is absent at times, the other dark at times."""
-    lights = {3: 0.4, 5: 0.8, 6: 0.8}
+    """A frame with two walking persons: one is absent at times, the other dark or overlooked at times."""
+    lights = {1: 0.8, 2: 0.8, 3: 0.4}
     walkers = [(LOW, number, float(number % 11 < 8)), (HIGH, -number, lights.get(number % 7, 1.0))]
     return picture(tuple((x + 2 * steps, y, light) for (x, y), steps, light in walkers if light))
 
