@@ -75,7 +75,7 @@ def preview_fingerprint(settings: Settings) -> str:
     drawn: dict[str, Any] = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": preview.preview_scale}
     if settings.colors_by_track or preview.trail:
         drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
-        drawn["tracks"] = [motion.linker, motion.max_gap_seconds]  # what decides who is who
+        drawn["tracks"] = [MOTION_VERSION, motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)
 
 

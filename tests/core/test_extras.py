@@ -69,7 +69,6 @@ def test_script_prints_its_help_without_extras(script: str):
     ("command", "library"),
     [
         (["jobs/evaluate_pose.py", "--data", "x.json"], "pycocotools and matplotlib"),
-        (["jobs/evaluate_boxes.py", "--data", "x.json"], "scipy"),
         (["jobs/compare_settings.py", "x.mp4", "--stride", "2"], "pycocotools"),
         (["jobs/train_pose.py", "--data", "x.json", "--output", "out", "--name", "x"], "matplotlib and pycocotools"),
         (["jobs/quantize.py", "--data", "x.json", "--pose", "x"], "nncf and openvino"),
