@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from posebatch.core.settings import settings_from
 from posebatch.core.skeleton import KEYPOINT_NAMES
-from posebatch.dataset.tables.readers import read_frames, read_poses
+from posebatch.core.wording import counted
+from posebatch.dataset.tables.readers import read_frames, read_motion, read_poses
 from posebatch.demo.sample import SampleTruth, keypoint_errors, write_sample
+from posebatch.demo.sample_movement import walker_movements
 from posebatch.run.driver import run_job
 
 SAMPLE_NAME = "sample.mp4"
@@ -52,6 +54,11 @@ def _print_errors(truth: SampleTruth, results: str) -> None:
         f"({100 * errors.median_of_height:.1f} % of a person's height), "
         f"{100 * errors.pck:.0f} % of the joints within 10 %"
     )
+    for walker in walker_movements(truth, read_motion(results)):
+        print(
+            f"{walker.name}: {counted(len(walker.tracks), 'track')} in {walker.frames} frames; "
+            f"median error of the knee angles {walker.knee_error_deg:.1f} degrees"
+        )
     print(f"look at  {os.path.abspath(results)}/previews/{SAMPLE_NAME}.gif")
 
 

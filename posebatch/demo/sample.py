@@ -70,6 +70,8 @@ class TruePerson:
     """(17, 2) x, y; nan where not visible."""
     visible: NDArray[np.bool_]
     """(17,) false if unknown, outside the frame, or hidden. At least one joint is visible."""
+    name: str = ""
+    """Who it is: the same in all frames."""
 
     def __post_init__(self) -> None:
         check_array("box_xyxy", self.box_xyxy, np.float64, (4,))
@@ -141,10 +143,11 @@ def render_sample() -> Iterator[tuple[NDArray[np.uint8], tuple[TruePerson, ...]]
     scene = draw_scene()
     appearances = _appearances()
     for frame in range(NUM_FRAMES):
-        placed = [appearance.at(frame) for appearance in appearances if appearance.start <= frame < appearance.stop]
+        present = [appearance for appearance in appearances if appearance.start <= frame < appearance.stop]
+        placed = [appearance.at(frame) for appearance in present]
         image = scene.copy()
         layers = [paste(image, sprite, placement) for sprite, placement in placed]
-        yield np.asarray(image), _visible_persons(placed, layers)
+        yield np.asarray(image), _visible_persons([appearance.name for appearance in present], placed, layers)
 
 
 def keypoint_errors(truth: SampleTruth, poses: Mapping[int, NDArray[np.floating]]) -> SampleErrors:
@@ -197,6 +200,7 @@ def _matches(shown: Sequence[TruePerson], estimated: NDArray[np.floating]) -> di
 class _Appearance:
     """One person in the frames ``start <= frame < stop``."""
 
+    name: str
     start: int
     stop: int
     cycle: tuple[Sprite, ...]
@@ -218,11 +222,11 @@ def _appearances() -> tuple[_Appearance, ...]:
     hopper = _glide((0, 800, 0.7), (20, 535, 0.76), (45, 525, 0.78), (67, 820, 0.72))
     cameraman = _glide((0, -120, 0.9), (20, 108, 0.98), (40, 112, 1.0), (60, -130, 0.95))
     return (
-        _Appearance(60, 168, red, _walk(-2.95, 5.6, +1.0)),
-        _Appearance(172, 250, mirrored, _walk(2.75, 5.3, -1.0)),
-        _Appearance(15, 85, (_collins(),), collins),
-        _Appearance(105, 172, (_hopper(),), hopper),
-        _Appearance(185, 245, (_cameraman(),), cameraman),
+        _Appearance("first walker", 60, 168, red, _walk(-2.95, 5.6, +1.0)),
+        _Appearance("second walker", 172, 250, mirrored, _walk(2.75, 5.3, -1.0)),
+        _Appearance("Collins", 15, 85, (_collins(),), collins),
+        _Appearance("Hopper", 105, 172, (_hopper(),), hopper),
+        _Appearance("cameraman", 185, 245, (_cameraman(),), cameraman),
     )
 
 
@@ -306,7 +310,7 @@ def _portrait(name: str, box: tuple[int, int, int, int], labels: Mapping[str, tu
 
 
 def _visible_persons(
-    placed: Sequence[tuple[Sprite, SpritePlacement]], layers: Sequence[NDArray[np.bool_]]
+    names: Sequence[str], placed: Sequence[tuple[Sprite, SpritePlacement]], layers: Sequence[NDArray[np.bool_]]
 ) -> tuple[TruePerson, ...]:
     """The persons with a visible joint. ``layers``: per sprite, the pixels (height, width) that it covers."""
     persons = []
@@ -317,7 +321,7 @@ def _visible_persons(
         if visible.any():
             corners = placement.to_frame(sprite, sprite.box_xyxy.reshape(2, 2))
             box = np.clip(corners, -0.5, [WIDTH - 0.5, HEIGHT - 0.5]).reshape(4)
-            persons.append(TruePerson(box, np.where(visible[:, None], joints, np.nan), visible))
+            persons.append(TruePerson(box, np.where(visible[:, None], joints, np.nan), visible, names[i]))
     return tuple(persons)
 
 
