@@ -88,8 +88,8 @@ def test_people_who_stand_in_the_same_place_one_after_the_other_are_two():
 
 def test_who_walks_out_of_the_picture_is_not_who_walks_in_there():
     people = [
-        Person(walking((400, 360), (-200, 0), seen=(0, 1.9))),
-        Person(walking((-560, 360), (200, 0), seen=(2.9, 6))),
+        Person(walking((248, 360), (-120, 0), seen=(0, 1.9))),
+        Person(walking((-280, 360), (120, 0), seen=(2.5, 6))),
     ]
     block, who = scene(people, seconds=6)
     assert ids(block).tolist() == who.tolist()
