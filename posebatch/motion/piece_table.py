@@ -19,6 +19,13 @@ LEAST_SECONDS: Final = 0.5
 """A track has rows for this time in all, or for half of a shorter video, or is no person."""
 
 
+SURE_SECONDS: Final = 1.0
+
+
+LEAST_SHARE: Final = 1 / 3
+"""A track with rows for less than `SURE_SECONDS` is found in this share of its time, or is no person."""
+
+
 TOLERANCE_S: Final = 1e-6
 
 
@@ -40,8 +47,11 @@ def is_person(tracks: Summaries, step_s: float, video_s: float) -> NDArray[np.bo
     Processed frames are ``step_s`` seconds apart, and the video lasts for ``video_s``.
     """
     seconds = tracks.end_s - tracks.start_s + step_s
-    seen = tracks.rows * step_s >= min(LEAST_SECONDS, video_s / 2) - TOLERANCE_S
-    return seen & ((tracks.best_score >= SURE_SCORE) | (seconds >= min(FAINT_SECONDS, video_s / 2) - TOLERANCE_S))
+    seen = tracks.rows * step_s + TOLERANCE_S
+    longest = video_s / 2
+    steady = (seen >= min(SURE_SECONDS, longest)) | (seen >= seconds * LEAST_SHARE)
+    scored = (seconds + TOLERANCE_S >= min(FAINT_SECONDS, longest)) | (tracks.best_score >= SURE_SCORE)
+    return (seen >= min(LEAST_SECONDS, longest)) & steady & scored
 
 
 class PieceTable:

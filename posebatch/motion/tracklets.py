@@ -99,9 +99,12 @@ def _clear_pairs(similarity: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pairs (n, m) of the best assignment that have no rival."""
     clear = np.zeros(similarity.shape, bool)
     for finish, start in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
+        rivals = similarity[finish].copy()
+        rivals[start] = 0.0
+        rival = max(rivals.max(), similarity[:finish, start].max(initial=0.0))
+        rival = max(rival, similarity[finish + 1 :, start].max(initial=0.0))
         value = similarity[finish, start]
-        rivals = np.append(np.delete(similarity[finish], start), np.delete(similarity[:, start], finish))
-        clear[finish, start] = value >= LEAST_SIMILARITY and value - rivals.max(initial=0.0) >= LEAST_MARGIN
+        clear[finish, start] = value >= LEAST_SIMILARITY and value - rival >= LEAST_MARGIN
     return clear
 
 
@@ -113,9 +116,9 @@ def _complete_pairs(
     In such a group the places alone decide, so that people who cross and are both seen keep their tracks.
     """
     complete = np.zeros(likely.shape, bool)
-    finishes, starts = (np.unique(side) for side in np.nonzero(likely))
-    if not len(finishes):
+    if not likely.any():
         return complete
+    finishes, starts = (np.unique(side) for side in np.nonzero(likely))
     near = likely[np.ix_(finishes, starts)]
     edges = coo_array(near)
     nodes = len(finishes) + len(starts)

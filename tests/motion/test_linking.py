@@ -88,8 +88,8 @@ def test_people_who_stand_in_the_same_place_one_after_the_other_are_two():
 
 def test_who_walks_out_of_the_picture_is_not_who_walks_in_there():
     people = [
-        Person(walking((400, 360), (-200, 0), seen=(0, 1.9))),
-        Person(walking((-560, 360), (200, 0), seen=(2.9, 6))),
+        Person(walking((248, 360), (-120, 0), seen=(0, 1.9))),
+        Person(walking((-280, 360), (120, 0), seen=(2.5, 6))),
     ]
     block, who = scene(people, seconds=6)
     assert ids(block).tolist() == who.tolist()
@@ -114,7 +114,8 @@ def test_a_person_who_vanishes_while_another_stays_is_no_cut():
 
 
 @pytest.mark.parametrize(
-    ("score", "seconds", "founded"), [(0.4, 0.12, False), (0.4, 1.0, True), (0.9, 0.04, False), (0.9, 0.2, True)]
+    ("score", "seconds", "founded"),
+    [(0.4, 0.12, False), (0.4, 0.6, False), (0.4, 1.0, True), (0.9, 0.2, False), (0.9, 0.6, True)],
 )
 def test_lone_boxes_found_no_track(score, seconds, founded):
     people = [Person(walking(LEFT, (0, 0))), Person(walking(RIGHT, (0, 0), seen=(1, 1 + seconds)), score=score)]
@@ -141,6 +142,20 @@ def test_consecutive_frames_link_with_strides_too(step):
     track_ids = ids(frames_of(block, frames), max_gap_seconds=0.5)
     assert switches(track_ids, who[kept]) == 0
     assert sorted(np.unique(track_ids)) == [0, 1]
+
+
+def test_boxes_that_flicker_found_no_track():
+    flicker = tuple((1 + first, 1.24 + first) for first in np.arange(0, 3, 0.3))
+    people = [Person(walking(LEFT, (0, 0))), Person(walking(RIGHT, (0, 0), hidden=flicker, seen=(1, 4)))]
+    block, who = scene(people, seconds=5)
+    assert (ids(block)[who == 1] == -1).all()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_short_videos_have_tracks(frames):
+    block, who = scene([Person(walking(LEFT, (0, 0))), Person(walking(RIGHT, (0, 0)))], seconds=frames / 25)
+    assert switches(ids(block), who) == 0
+    assert sorted(np.unique(ids(block))) == [0, 1]
 
 
 def test_no_time_for_gaps_means_no_gaps():
