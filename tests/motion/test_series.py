@@ -13,7 +13,7 @@ from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
 from posebatch.motion import series as series_module
 from posebatch.motion.links import Links
 from posebatch.motion.motion_block import ANGLE_NAMES, MotionBlock
-from posebatch.motion.windows import _part
+from posebatch.motion.windows import frames_between
 
 WRIST, KNEE, ANKLE = (KEYPOINT_NAMES.index(f"left_{part}") for part in ("wrist", "knee", "ankle"))
 
@@ -214,12 +214,13 @@ def crowd(seed):
     return block, links_of(block, ids)
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(st.integers(0, 2), st.lists(st.integers(0, 500), max_size=30))
 def test_results_do_not_depend_on_blocks(seed, cuts):
     block, links = crowd(seed)
     edges = [0, *sorted(cuts), 500]
-    pieces = [_part(block, low, high)[0] for low, high in itertools.pairwise(edges)]
+    pieces = [frames_between(block, low, high)[0] for low, high in itertools.pairwise(edges)]
     whole, cut = movement([block], links), movement(pieces, links)
     for field in fields(MotionBlock):
         assert getattr(whole[0], field.name).tobytes() == getattr(cut[0], field.name).tobytes(), field.name
