@@ -83,6 +83,29 @@ def test_mirrored_walker_has_the_angles_of_the_other_side():
         np.testing.assert_allclose(rate(mirrored, f"right_{name}"), rate(rows, f"left_{name}"), atol=0.5)
 
 
+def test_side_is_remembered_in_later_windows(monkeypatch):
+    """The knees tell the side at first; later the legs are straight and the head is not seen."""
+    bent = np.where(np.arange(600) < 100, 40.0, 0.0)
+    keypoints = scored(side_view(600, knee=(bent, bent), arm=(30.0, 30.0)) * [-1, 1] + [1900, 0])
+    keypoints[:, :5, 2] = 0.1
+    monkeypatch.setattr(series_module, "WINDOW_S", 3.0)
+    rows, _ = movement_of(keypoints, max_gap_seconds=0.1, cutoff_hz=12.0)
+    np.testing.assert_allclose(column(rows, "left_shoulder"), 30, atol=0.1)
+
+
+@pytest.mark.parametrize("degrees", [-90, 90, 180])
+def test_joint_angles_stay_where_the_camera_is_rotated(degrees):
+    turn = np.radians(degrees)
+    xy = walking(200)
+    rotated = xy @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    rows, _ = movement_of(scored(xy))
+    other, _ = movement_of(scored(rotated))
+    for name in ("left_knee", "right_hip", "left_elbow", "right_shoulder"):
+        np.testing.assert_allclose(column(other, name), column(rows, name), atol=0.05)
+    change = (column(other, "left_thigh") - column(rows, "left_thigh") - degrees + 180) % 360 - 180
+    np.testing.assert_allclose(change, 0, atol=0.05)
+
+
 def test_person_who_turns_round_has_no_speed_from_the_turn():
     """Which side a person faces changes at once; the limbs hang still."""
     right = side_view(150)
