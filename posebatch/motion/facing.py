@@ -22,6 +22,7 @@ HEAD_TORSO: Final = 0.23
 
 _NOSE, _EARS = KEYPOINT_NAMES.index("nose"), [KEYPOINT_NAMES.index(f"{side}_ear") for side in ("left", "right")]
 _SHOULDERS: Final = [KEYPOINT_NAMES.index(f"{side}_shoulder") for side in ("left", "right")]
+_HIPS: Final = [KEYPOINT_NAMES.index(f"{side}_hip") for side in ("left", "right")]
 _LEGS: Final = [
     [KEYPOINT_NAMES.index(f"{side}_{part}") for part in ("hip", "knee", "ankle")] for side in ("left", "right")
 ]
@@ -30,16 +31,18 @@ _LEGS: Final = [
 def side_evidence(xy: Array, torso: Array) -> Array:
     """Evidence (m,) of joints (m, 17, 2), positive for a person who faces right; NaN where there is none.
 
-    The nose lies before the ears, and a knee bends with the shank behind the thigh.
+    The nose lies before the ears, across the trunk, and a knee bends with the shank behind the thigh. Both hold for a
+    person who lies or stands on the hands too: right is where a person would face who is turned upright.
     """
-    ears = xy[:, _EARS, 0]
+    up = _up(xy)
+    ears = xy[:, _EARS]
     ears = np.where(np.isnan(ears), ears[:, ::-1], ears).mean(axis=1)
-    head = (xy[:, _NOSE, 0] - ears) / (HEAD_TORSO * torso)
+    head = _across(up, xy[:, _NOSE] - ears) / (HEAD_TORSO * torso)
     knees = np.stack([_knee_bend(xy, leg) for leg in _LEGS], axis=1)
     evidence = np.column_stack([head.clip(-1, 1), 2 * knees.clip(-0.5, 0.5)])
     known = ~np.isnan(evidence)
     mean = np.where(known, evidence, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    apart = np.abs(np.diff(xy[:, _SHOULDERS, 0], axis=1)[:, 0]) / torso
+    apart = np.abs(_across(up, xy[:, _SHOULDERS[1]] - xy[:, _SHOULDERS[0]])) / torso
     result: Array = np.where(known.any(axis=1) & ~(apart > FRONTAL), mean, np.nan)
     return result
 
@@ -63,6 +66,20 @@ def facing(evidence: Array, begins: NDArray[np.int64], ends: NDArray[np.int64], 
         first = side or (np.sign(mean[np.argmax(sure)]) if sure.any() else 1.0)
         sides[begin:end] = np.where(last >= 0, np.sign(mean[last]), first)
     return sides
+
+
+def _up(xy: Array) -> Array:
+    """Unit vectors (m, 2) along the trunk from the hips to the shoulders; upright where the trunk is not known."""
+    trunk = (xy[:, _SHOULDERS] - xy[:, _HIPS]).mean(axis=1)
+    length = np.hypot(*trunk.T)[:, None]
+    up: Array = np.where(length > 0, trunk / np.where(length > 0, length, 1), [0.0, -1.0])
+    return up
+
+
+def _across(up: Array, vector: Array) -> Array:
+    """The part (m,) of vectors (m, 2) that lies to the right of ``up``."""
+    part: Array = up[:, 0] * vector[:, 1] - up[:, 1] * vector[:, 0]
+    return part
 
 
 def _knee_bend(xy: Array, leg: list[int]) -> Array:

@@ -69,7 +69,8 @@ def _breaks(rows: TrackRows, known: Array, torso: Array, unrepaired: Flags, swap
     Jumps are searched again after outliers are left out: a person that is elsewhere in one frame is no cut.
     """
     starts = rows.track != np.concatenate([[-2], rows.track[:-1]])
-    pauses = np.diff(rows.time_s, prepend=np.nan) > longest_s
+    step = np.diff(rows.time_s, prepend=np.nan)
+    pauses = (step > longest_s) | (step <= 0)
     whole = starts | pauses | find_jumps(rows.time_s, known, torso)
     changed = unrepaired != np.concatenate([np.zeros((1, 2), np.bool_), unrepaired[:-1]])
     lone = swaps.exchanges & unrepaired

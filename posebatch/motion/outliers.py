@@ -62,11 +62,6 @@ def _counts(values: NDArray[np.float32], width: int) -> NDArray[np.int64]:
     return before[width:] - before[:-width]
 
 
-def nan_median(values: NDArray[Any]) -> Array:
-    """Median over the last axis, NaN left out; NaN where all are NaN. Faster than NumPy's for short axes."""
-    return _middle(np.sort(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
-
-
 def _middle(ordered: NDArray[np.floating[Any]], count: NDArray[np.int64]) -> Array:
     """The median of the first ``count`` (...) of ``ordered`` (..., w), in which NaN comes last."""
     width = ordered.shape[-1]

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.skeleton import KEYPOINT_NAMES
-from posebatch.motion.outliers import nan_median
 from posebatch.motion.track_rows import TrackRows
 
 Array = NDArray[np.float64]
@@ -18,6 +17,8 @@ HALF_BINS: Final = 8
 """The local length is a median over 2 s on both sides: a person bends and rises, and walks towards the camera."""
 TORSO_OF_HEIGHT: Final = 0.28
 """Torso length over box height of a standing person, where no torso is seen (Winter: 0.288 of the stature)."""
+LEAST_PX: Final = 1.0
+"""The local length is at least this: lengths are divided by it."""
 
 _LEFT: Final = [KEYPOINT_NAMES.index(name) for name in ("left_shoulder", "left_hip")]
 _RIGHT: Final = [KEYPOINT_NAMES.index(name) for name in ("right_shoulder", "right_hip")]
@@ -37,8 +38,8 @@ def torso_lengths(xy: NDArray[np.floating[Any]]) -> Array:
 def local_torso(rows: TrackRows, lengths: Array, origin: float) -> Array:
     """The running median (m,) of ``lengths`` (m,) in each track, pixels; NaN in the padding.
 
-    It is taken over bins of `BIN_S` seconds, counted from ``origin``. Near an end of a track the window shrinks on both
-    sides, so that a person who comes nearer is not taken for larger there.
+    It is taken over bins of `BIN_S` seconds, counted from ``origin``. Beyond an end of a track its last bin counts
+    again, so that a person who comes nearer is not taken for larger there.
     """
     lengths = np.where(np.isnan(lengths), TORSO_OF_HEIGHT * rows.height, lengths)
     result = np.full(len(rows), np.nan)
@@ -52,11 +53,9 @@ def _running(time: Array, lengths: Array) -> Array:
     if not len(seen):
         return np.full(len(time), np.nan)
     bins, medians = _bin_medians(np.floor(time[seen] / BIN_S).astype(np.int64), lengths[seen])
-    half = np.minimum(np.arange(len(bins)), np.arange(len(bins))[::-1]).clip(max=HALF_BINS)
-    offsets = np.arange(-HALF_BINS, HALF_BINS + 1)
-    places = np.arange(len(bins))[:, None] + offsets
-    values = np.where(np.abs(offsets) <= half[:, None], medians[places.clip(0, len(bins) - 1)], np.nan)
-    smooth: Array = np.interp(time, (bins + 0.5) * BIN_S, nan_median(values))
+    places = np.arange(len(bins))[:, None] + np.arange(-HALF_BINS, HALF_BINS + 1)
+    values = medians[places.clip(0, len(bins) - 1)]
+    smooth: Array = np.interp(time, (bins + 0.5) * BIN_S, np.median(values, axis=1)).clip(min=LEAST_PX)
     return smooth
 
 

@@ -3,11 +3,11 @@
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.motion_figures import frame_block, scored, walking
 
-from posebatch.motion.windows import FrameWindows, _part
+from posebatch.motion.windows import FrameWindows, frames_between
 
 
 def windows(blocks):
@@ -40,11 +40,12 @@ def test_pause_of_the_video_has_no_windows():
     assert [window.block.time_s[window.start : window.stop].tolist() for window in found] == [[0, 1], [1000]]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 60), max_size=10))
 def test_windows_do_not_depend_on_blocks(seed, cuts):
     block = block_at(np.cumsum(np.random.default_rng(seed).choice([0.3, 1.0, 14.0], 60, p=[0.6, 0.3, 0.1])))
     edges = [0, *sorted(cuts), 60]
-    pieces = [_part(block, low, high)[0] for low, high in itertools.pairwise(edges)]
+    pieces = [frames_between(block, low, high)[0] for low, high in itertools.pairwise(edges)]
     for one, other in zip(windows([block]), windows(pieces), strict=True):
         assert (one.start, one.stop) == (other.start, other.stop)
         np.testing.assert_array_equal(one.block.frame_index, other.block.frame_index)
