@@ -59,7 +59,7 @@ def estimate(
 
     settings = settings or EstimatorSettings()
     estimator = PoseEstimator.load(settings, device)
-    options = DecodeOptions(SamplingSettings(stride), estimator.batch_frames, detect_every=settings.detect_every)
+    options = DecodeOptions(SamplingSettings(stride), estimator.batch_frames, group_frames=settings.group_frames)
     return estimator.estimate(_decode(os.fspath(path), options))
 
 

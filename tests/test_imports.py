@@ -40,6 +40,7 @@ OWNERS = {
     "safetensors": {"models.weights"},
     "matplotlib": {"evaluation.plots", "training.launch"},
     "scipy": {"evaluation.boxes_found", "motion"},
+    "cv2": {"pose.flow"},
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.config_file", "run.run_folder"},

@@ -14,6 +14,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "scipy": "train",
     "openvino": "openvino",
     "nncf": "quantize",
+    "cv2": "flow",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 

@@ -31,7 +31,11 @@ def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: 
     for key in ("preset", "detector", "pose"):
         del estimator[key]
     estimator["oks_nms_thr"] = settings.estimator.same_person_oks
-    for key in ("detect_size", "tiles"):  # omitted at their defaults, so that older datasets keep their fingerprint
+    for key in (
+        "detect_size",
+        "tiles",
+        "recover_flow",
+    ):  # omitted at their defaults, so that older datasets keep their fingerprint
         if estimator[key] == getattr(EstimatorSettings, key):
             del estimator[key]
     identity = {
@@ -63,8 +67,15 @@ def motion_fingerprint(settings: Settings) -> str:
 
 
 def preview_fingerprint(settings: Settings) -> str:
-    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits."""
-    drawn = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": settings.preview.preview_scale}
+    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits.
+
+    Previews that show no tracks keep the fingerprint that they had before there were tracks.
+    """
+    preview, motion = settings.preview, settings.motion
+    drawn: dict[str, Any] = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": preview.preview_scale}
+    if settings.colors_by_track or preview.trail:
+        drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
+        drawn["tracks"] = [motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)
 
 

@@ -78,6 +78,8 @@ class FramePoses:
     """(n, 17, 3) x, y in pixels, and score."""
     left_out: int = 0
     """Number of further persons, dropped because of ``max_persons``. It is not stored in any table."""
+    track_ids: NDArray[np.int32] | None = None
+    """(n,) track of each person, -1 for none; None where persons were not followed over the video."""
 
     def __post_init__(self) -> None:
         n = len(self.bbox_xyxy)
@@ -85,12 +87,26 @@ class FramePoses:
         check_array("bbox_scores", self.bbox_scores, np.float32, (n,))
         check_array("pose_scores", self.pose_scores, np.float32, (n,))
         check_array("keypoints", self.keypoints, np.float32, (n, NUM_KEYPOINTS, 3))
+        if self.track_ids is not None:
+            check_array("track_ids", self.track_ids, np.int32, (n,))
 
     @classmethod
     def empty(cls, record: FrameRecord) -> FramePoses:
         """A frame without persons."""
         zeros = np.zeros((0,), np.float32)
         return cls(record, zeros.reshape(0, 4), zeros, zeros, zeros.reshape(0, NUM_KEYPOINTS, 3))
+
+    def taken(self, persons: NDArray[np.intp]) -> FramePoses:
+        """The same frame with the persons of these indices, in their order."""
+        return FramePoses(
+            self.record,
+            self.bbox_xyxy[persons],
+            self.bbox_scores[persons],
+            self.pose_scores[persons],
+            self.keypoints[persons],
+            self.left_out,
+            None if self.track_ids is None else self.track_ids[persons],
+        )
 
     def __len__(self) -> int:
         return len(self.bbox_xyxy)

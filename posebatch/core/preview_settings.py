@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from posebatch.core.options import option
+from posebatch.core.skeleton import KEYPOINT_NAMES
 
 PREVIEW_LONG_SIDE: Final = 480
 """Pixels of the longer side of a preview: as much as a phone shows."""
@@ -22,6 +23,15 @@ class PreviewSettings:
         "those of a smaller frame",
         low=0.01,
         high=1,
+    )
+    color_by: str | None = option(
+        None,
+        "colours of the skeletons; edge: left, right and middle of the body, track: one colour and a number for each "
+        "person; without it by track, and by edge with --no-track",
+        choices=("edge", "track"),
+    )
+    trail: tuple[str, ...] = option(
+        (), "joint whose path over the last second is drawn for each person; repeatable", choices=KEYPOINT_NAMES
     )
 
     @property

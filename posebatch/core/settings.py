@@ -24,6 +24,10 @@ DETECT_SIZE: Final = "320"
 """Input size for which the embedded detector was trained, pixels."""
 
 
+RECOVERY_FRAMES: Final = 24
+"""With ``recover_flow``, least length of a group of frames. No person is carried from group to group."""
+
+
 @dataclass(frozen=True)
 class EstimatorSettings:
     """How persons are estimated in a frame. Every field changes the published rows."""
@@ -51,6 +55,11 @@ class EstimatorSettings:
     max_persons: int = option(20, "maximum persons per frame; those with the best boxes are kept", low=1, high=300)
     detect_every: int = option(
         1, "run the detector on every N-th frame and follow persons in between; 1: on every frame", low=1, metavar="N"
+    )
+    recover_flow: bool = option(
+        False,
+        "look for persons whom the detector misses where optical flow carries them from the frame before; needs the "
+        "extra flow",
     )
     oks_nms_thr: float | None = option(
         None,
@@ -81,6 +90,14 @@ class EstimatorSettings:
     def grid(self) -> Grid:
         """The tiles in which to detect."""
         return Grid.parse(self.tiles)
+
+    @property
+    def group_frames(self) -> int:
+        """Length of the groups of frames within which persons are followed or recovered: a multiple of
+        ``detect_every``, counted from frame 0 of the stream. A frame depends on its group alone."""
+        if not self.recover_flow:
+            return self.detect_every
+        return -(-RECOVERY_FRAMES // self.detect_every) * self.detect_every
 
     @property
     def same_person_oks(self) -> float:
@@ -220,6 +237,13 @@ class Settings:
         workers = self.execution.workers
         if workers != "auto" and not (workers.isdecimal() and int(workers) > 0):
             raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")
+        if not self.motion.track and (self.preview.color_by == "track" or self.preview.trail):
+            raise SettingsError("color_by track and trail draw tracks: they cannot be combined with no-track")
+
+    @property
+    def colors_by_track(self) -> bool:
+        """Whether previews give each person one colour: as chosen, else if there are tracks."""
+        return self.motion.track if self.preview.color_by is None else self.preview.color_by == "track"
 
     def flat(self) -> dict[str, Any]:
         """All values by name, as ``settings.yaml`` holds and ``--config`` reads them."""

@@ -18,7 +18,8 @@ from posebatch.core.settings import EstimatorSettings
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.following import FollowedPersons, follow
-from posebatch.pose.frame_states import Frame, FrameGroup, HeldImages, Located, Posed, finish, pixels_of
+from posebatch.pose.frame_states import Finished, Frame, FrameGroup, HeldImages, Located, Posed, finish, pixels_of
+from posebatch.pose.recovery import carried_persons, merge_persons, missed_persons
 
 
 class Networks(Protocol):
@@ -47,6 +48,20 @@ class Networks(Protocol):
 
     def detect(self, pixels: Pixels) -> list[Detections]:
         """The persons in each frame."""
+        ...
+
+    def grey(self, pixels: Pixels) -> NDArray[np.uint8] | None:
+        """Small pictures (n, h, w) of frames for `carry`; None without ``recover_flow``."""
+        ...
+
+    def carry(
+        self,
+        points: NDArray[np.float32],
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        size_wh: tuple[int, int],
+    ) -> NDArray[np.float64]:
+        """Where optical flow carries points (..., 2) of a frame."""
         ...
 
     def regions(self, bbox_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -83,6 +98,7 @@ class FrameBatcher:
         self._networks, self._settings = networks, networks.settings
         self._batches, self._all_read = iter(batches), False
         self._newest_group = FrameGroup((-1, (0, 0)))  # no frame belongs to it
+        self._newest_detection = -1  # frame_index // detect_every of the newest frame
         self._to_detect: deque[Frame] = deque()
         self._to_pose: deque[Located] = deque()
         # The persons of the frames in _to_pose, in order: the keypoints of the first ones, the crops of the others.
@@ -129,7 +145,7 @@ class FrameBatcher:
             self._all_read = True
             return
         pixels = self._networks.to_device(batch)
-        images = HeldImages(pixels, batch.images.nbytes)
+        images = HeldImages(pixels, batch.images.nbytes, self._networks.grey(pixels))
         numbers = itertools.count()
         for record in batch.records:
             output_index = None if batch.lead_in else next(self._output_indices)
@@ -139,19 +155,22 @@ class FrameBatcher:
                 self._results[output_index] = FramePoses.empty(record)
 
     def _join_group(self, record: FrameRecord, images: HeldImages, number: int, output_index: int | None) -> None:
-        """Queue a frame for the detector if it starts a group, else behind the frame before it."""
-        key = (record.frame_index // self._settings.detect_every, images.pixels.size_wh)
+        """Queue a frame for the detector if it is due, and behind the frame before it unless it starts a group."""
+        key = (record.frame_index // self._settings.group_frames, images.pixels.size_wh)
         starts_group = key != self._newest_group.key
         if starts_group:
             self._newest_group = FrameGroup(key)
         group = self._newest_group
-        frame = Frame(record, images, number, group, output_index)
+        detection = record.frame_index // self._settings.detect_every
+        is_detected = starts_group or detection != self._newest_detection
+        self._newest_detection = detection
+        frame = Frame(record, images, number, group, output_index, is_detected)
         self._unfinished[images] += 1
-        if starts_group:
+        if is_detected:
             self._to_detect.append(frame)
-        else:
+        if not starts_group:
             group.waiting.append(frame)
-            self._queue_persons(self._follow_next(group))
+            self._queue_persons(self._next_located(group))
 
     def _detect(self, count: int) -> None:
         """Run the detector on up to ``count`` frames of one size, the oldest ones."""
@@ -159,7 +178,14 @@ class FrameBatcher:
         frames = [frame for frame in self._to_detect if frame.size_wh == size_wh][:count]
         self._to_detect = deque(frame for frame in self._to_detect if frame not in frames)
         detections = self._networks.detect(pixels_of(frames))
-        self._queue_persons([self._locate(*pair, followed=None) for pair in zip(frames, detections, strict=True)])
+        located: list[Located] = []
+        for frame, persons in zip(frames, detections, strict=True):
+            if frame in frame.group.waiting:
+                frame.group.detected[frame] = persons
+                located += self._next_located(frame.group)
+            else:
+                located.append(self._locate(frame, persons))
+        self._queue_persons(located)
 
     def _infer(self, count: int) -> None:
         """Run the pose network on the ``count`` oldest persons, and go on with the frames that are complete."""
@@ -173,7 +199,7 @@ class FrameBatcher:
             next_frames += self._finish_or_redetect(Posed(located, keypoints))
         self._queue_persons(next_frames)
 
-    def _locate(self, frame: Frame, detections: Detections, followed: FollowedPersons | None) -> Located:
+    def _locate(self, frame: Frame, detections: Detections, followed: FollowedPersons | None = None) -> Located:
         return Located(frame, detections, followed, self._networks.regions(detections.bbox_xyxy))
 
     def _queue_persons(self, frames: Iterable[Located]) -> None:
@@ -208,12 +234,33 @@ class FrameBatcher:
         if frame.output_index is not None:
             self._results[frame.output_index] = finished.poses
         frame.group.last = finished
-        return self._follow_next(frame.group)
+        return self._next_located(frame.group)
 
-    def _follow_next(self, group: FrameGroup) -> list[Located]:
-        """The next frame of a group with the persons of the one before; nothing while either is missing."""
+    def _next_located(self, group: FrameGroup) -> list[Located]:
+        """The next frame of a group with its expected persons; nothing while the frame before is unfinished, or the
+        detector is due."""
         if group.last is None or not group.waiting:
             return []
-        before, frame, group.last = group.last, group.waiting.popleft(), None
+        frame = group.waiting[0]
+        if frame.is_detected and frame not in group.detected:
+            return []
+        group.waiting.popleft()
+        before, group.last = group.last, None
+        if frame.is_detected:
+            return [self._recover(frame, group.detected.pop(frame), before)]
         followed = follow(before.poses, before.confidences, frame.size_wh, self._settings.kpt_thr)
         return [self._locate(frame, followed.detections, followed)]
+
+    def _recover(self, frame: Frame, detections: Detections, before: Finished) -> Located:
+        """A frame with its detected persons, and those of the frame before whom the detector missed."""
+        settings, poses = self._settings, before.poses
+        missed = missed_persons(poses, detections, settings.nms_thr)
+        if not len(missed):
+            return self._locate(frame, detections)
+        assert before.grey is not None
+        assert frame.grey is not None
+        joints = self._networks.carry(poses.keypoints[missed, :, :2], before.grey, frame.grey, frame.size_wh)
+        carried = carried_persons(poses.taken(missed), before.confidences[missed], joints, frame.size_wh, settings)
+        merged = merge_persons(detections, carried, settings.nms_thr, settings.max_persons)
+        regions = self._networks.regions(merged.detections.bbox_xyxy)
+        return Located(frame, merged.detections, None, regions, merged.confidences)

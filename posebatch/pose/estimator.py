@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from posebatch.core.extras import need
 from posebatch.core.frames import Detections, FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings
@@ -30,6 +31,7 @@ from posebatch.pose.batching import FrameBatcher
 from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame
 from posebatch.pose.decoding import DECODINGS
 from posebatch.pose.device_heatmaps import find_peaks
+from posebatch.pose.flow import carry_points, grey_pictures
 from posebatch.pose.stage_clock import Stage, StageClock
 from posebatch.pose.tiled_detector import load_tiled
 from posebatch.pose.uploads import to_device
@@ -54,8 +56,10 @@ class PoseEstimator:
     def load(cls, settings: EstimatorSettings, device: str = "auto", engine: str = "auto") -> PoseEstimator:
         """Load both networks. ``device`` and ``engine`` are those of `choose_placement`.
 
-        Raises `WeightsError` or `SettingsError`.
+        Raises `WeightsError` or `SettingsError`, and `UsageError` if a library of the settings is missing.
         """
+        if settings.recover_flow:
+            need("cv2")
         placement = choose_placement(device, settings.precision, engine)
         detector = load_person_detector(settings, placement)
         return cls(detector, load_pose_network(settings.pose_name, placement), settings, placement)
@@ -83,9 +87,10 @@ class PoseEstimator:
     def estimate(self, batches: Iterable[FrameBatch], clock: StageClock | None = None) -> Iterator[FramePoses]:
         """The persons of every frame except lead-in frames, in the order of the frames.
 
-        Frames with the same ``frame_index // detect_every`` and the same size form a group. The detector runs on the
-        first frame of each group; `posebatch.pose.following` follows its persons through the others. A frame that could
-        not be decoded has no persons, and following skips it.
+        Frames with the same ``frame_index // settings.group_frames`` and the same size form a group. The detector runs
+        on the first frame for each ``frame_index // detect_every``; `posebatch.pose.following` follows its persons
+        through the others. With ``recover_flow``, `posebatch.pose.recovery` adds the persons of the frame before whom
+        the detector misses. A frame that could not be decoded has no persons, and following skips it.
 
         Frames and persons of several groups share batches, but the result of a group depends on its frames alone. The
         estimator keeps no state between calls. The seconds of each stage are added to ``clock``.
@@ -98,6 +103,24 @@ class PoseEstimator:
         """The persons in frames of one size, at most `detector_batch` frames."""
         with self._timed("detect_seconds"):
             return self.detector.detect(pixels)
+
+    def grey(self, pixels: Pixels) -> NDArray[np.uint8] | None:
+        """Small pictures (n, h, w) of frames for `carry`; None without ``recover_flow``."""
+        if not self.settings.recover_flow:
+            return None
+        with self._timed("detect_seconds"):
+            return grey_pictures(pixels)
+
+    def carry(
+        self,
+        points: NDArray[np.float32],
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        size_wh: tuple[int, int],
+    ) -> NDArray[np.float64]:
+        """Where optical flow carries points (..., 2) of a frame; see `carry_points`."""
+        with self._timed("detect_seconds"):
+            return carry_points(points, before, after, size_wh)
 
     def regions(self, bbox_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
         """Crop regions of boxes: (n, 4) x1, y1, x2, y2 -> (n, 4) centre x, y, width, height in the frame."""

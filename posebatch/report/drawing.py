@@ -1,18 +1,19 @@
-"""Draw skeletons on a frame: the person's left side blue, the right side orange, the middle yellow."""
+"""Draw skeletons on a frame: the person's left side blue, the right side orange, the middle yellow.
+
+Lines may have one colour per person instead. Joints always have the colour of their side.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
-
-Colour = tuple[int, int, int]
-"""RGB."""
-
+from posebatch.report.overlay import OUTLINE, SUPERSAMPLING, Colour, Overlay, to_layer
 
 LEFT_COLOUR: Final[Colour] = (0, 170, 255)
 """Blue. It and orange stay apart for people who see red and green alike."""
@@ -52,29 +53,19 @@ docs/accuracy.md has the measurement.
 """
 
 
-SUPERSAMPLING: Final = 3
-"""Factor by which lines are drawn larger and then reduced, which smooths their edges."""
-
-
-OUTLINE: Final[Colour] = (0, 0, 0)
-"""A thin rim keeps lines visible on any background."""
-
-
-OUTLINE_ALPHA: Final = 110
-"""Opacity of the rim, of 255."""
-
-
 def draw_skeletons(
     image: NDArray[np.uint8],
     keypoints: NDArray[np.float32],
     thresholds: float | NDArray[np.float32],
     scale: float = 1.0,
+    person_colours: Sequence[Colour] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the skeletons of persons on an RGB image (height, width, 3); returns a new image.
 
     ``keypoints`` are (n, 17, 3): x, y in pixels of the full frame, and score. ``image`` is the frame scaled by
     ``scale``. Joints that score at most their threshold, of one or of (17,) ``thresholds``, and their edges are left
-    out. Without persons the image itself is returned.
+    out. Edges have the colours of their sides, or the one of ``person_colours`` (n). Without persons the image itself
+    is returned.
 
     Example::
 
@@ -82,35 +73,35 @@ def draw_skeletons(
     """
     if not len(keypoints):
         return image
-    height, width = image.shape[:2]
-    overlay = Image.new("RGBA", (width * SUPERSAMPLING, height * SUPERSAMPLING))
-    pen = ImageDraw.Draw(overlay)
-    points = (keypoints[:, :, :2] + 0.5) * scale * SUPERSAMPLING - 0.5  # an integer is the centre of a pixel
-    for person, visible in zip(points, keypoints[:, :, 2] > thresholds, strict=True):
-        if visible.any():
-            _draw_person(pen, person, visible, min(width, height) * SUPERSAMPLING)
-    canvas = Image.fromarray(np.ascontiguousarray(image)).convert("RGBA")
-    canvas.alpha_composite(overlay.reduce(SUPERSAMPLING))
-    return np.asarray(canvas.convert("RGB"))
+    overlay = Overlay(image)
+    points, visible = to_layer(keypoints[:, :, :2], scale), keypoints[:, :, 2] > thresholds
+    for number in np.flatnonzero(visible.any(axis=1)).tolist():
+        colours = EDGE_COLOURS if person_colours is None else (person_colours[number],) * len(SKELETON_EDGES)
+        _draw_person(overlay.pen, points[number], visible[number], colours, min(overlay.size_wh))
+    return overlay.flattened()
 
 
 def _draw_person(
-    pen: ImageDraw.ImageDraw, joints: NDArray[np.float32], visible: NDArray[np.bool_], frame_side: int
+    pen: ImageDraw.ImageDraw,
+    joints: NDArray[np.float32],
+    visible: NDArray[np.bool_],
+    edge_colours: Sequence[Colour],
+    layer_side: int,
 ) -> None:
-    line = _line_width(joints[visible], frame_side)
+    line = _line_width(joints[visible], layer_side)
     rim = 0.5 * SUPERSAMPLING
-    edges = [(a, b, c) for (a, b), c in zip(SKELETON_EDGES, EDGE_COLOURS, strict=True) if visible[a] and visible[b]]
+    edges = [(a, b, c) for (a, b), c in zip(SKELETON_EDGES, edge_colours, strict=True) if visible[a] and visible[b]]
     for a, b, _ in edges:
-        pen.line([tuple(joints[a]), tuple(joints[b])], fill=(*OUTLINE, OUTLINE_ALPHA), width=round(line + 2 * rim))
+        pen.line([tuple(joints[a]), tuple(joints[b])], fill=OUTLINE, width=round(line + 2 * rim))
     for a, b, colour in edges:
         pen.line([tuple(joints[a]), tuple(joints[b])], fill=(*colour, 255), width=round(line))
     for number in np.flatnonzero(visible):
         (x, y), colour = joints[number], JOINT_COLOURS[number]
-        for radius, fill in ((line + rim, (*OUTLINE, OUTLINE_ALPHA)), (line, (*colour, 255))):
+        for radius, fill in ((line + rim, OUTLINE), (line, (*colour, 255))):
             pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
 
 
-def _line_width(joints: NDArray[np.float32], frame_side: int) -> float:
-    """Line width in supersampled pixels: proportional to the person, within limits that depend on the frame."""
+def _line_width(joints: NDArray[np.float32], layer_side: int) -> float:
+    """Line width in pixels of the layer: proportional to the person, within limits that depend on the frame."""
     extent = float(np.ptp(joints, axis=0).max())
-    return min(max(1.0 * SUPERSAMPLING, extent / 80), max(1.25 * SUPERSAMPLING, frame_side / 135))
+    return min(max(1.0 * SUPERSAMPLING, extent / 80), max(1.25 * SUPERSAMPLING, layer_side / 135))

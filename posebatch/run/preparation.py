@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from posebatch.core.extras import need
 from posebatch.core.settings import ExecutionSettings, Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.models.networks.input_size import check_detect_size
@@ -46,6 +47,8 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     Raises `UsageError` if the run is refused, and `StorageError` if an input cannot be listed.
     """
     _check_device(settings.execution)
+    if settings.estimator.recover_flow:
+        need("cv2")
     endpoint_url = settings.selection.endpoint_url
     estimator = settings.estimator
     detector = _identity("detector", estimator.detector_name, settings)

@@ -25,8 +25,8 @@ class DecodeOptions:
     """CPU threads of the decoder."""
     on_gpu: bool = False
     """Decode by NVDEC, and on the CPU where NVDEC fails. NVDEC does not report all damage."""
-    detect_every: int = 1
-    """Persons are followed within groups of this many frames: those with equal ``frame_index // detect_every``. A
+    group_frames: int = 1
+    """Persons are followed within groups of this many frames: those with equal ``frame_index // group_frames``. A
     segment that begins inside a group first yields the group's earlier frames, in batches marked ``lead_in``."""
     limits: LimitSettings = DEFAULT_LIMITS
     on_frame: Callable[[], None] = do_nothing

@@ -82,7 +82,7 @@ class SegmentDecoder:
 
         ``first_sampled`` and ``first_own`` are numbers of the segment's first sampled frame and of its first frame.
         """
-        group_start = first_sampled - first_sampled % self._options.detect_every
+        group_start = first_sampled - first_sampled % self._options.group_frames
         sampling = self._options.sampling
         latest = first_own - 1 if sampling.fps is not None else first_sampled - sampling.stride
         if latest < group_start:

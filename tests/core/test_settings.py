@@ -47,6 +47,7 @@ DOCUMENTED = {
     *("fail_on", "max_failed_share"),
     *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
+    *("color_by", "trail", "recover_flow"),
 }
 
 
@@ -70,6 +71,7 @@ SPECIAL: dict[str, typing.Any] = {
     "tiles": "2x4",
     "video_track": "largest",
     "preview": ["gif"],
+    "trail": ["left_wrist"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],
 }
@@ -381,6 +383,19 @@ def test_every_estimator_and_sampling_field_is_an_option():
     assert names == {item.name for item in fields_of("estimator", "sampling")}
 
 
+def test_data_fingerprint_without_recovery_is_that_of_earlier_versions():
+    assert fingerprint(settings_from({"recover_flow": False})) == fingerprint(Settings())
+    assert fingerprint(settings_from({"recover_flow": True})) != fingerprint(Settings())
+
+
+@pytest.mark.parametrize(
+    ("detect_every", "recover_flow", "frames"),
+    [(1, False, 1), (5, False, 5), (1, True, 24), (5, True, 25), (24, True, 24), (100, True, 100)],
+)
+def test_groups_of_frames_are_a_multiple_of_detect_every(detect_every, recover_flow, frames):
+    assert EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames == frames
+
+
 def test_data_fingerprint_counts_the_oks_nms_threshold_that_applies():
     assert fingerprint(Settings()) == fingerprint(settings_from({"oks_nms_thr": 0.7}))
     assert fingerprint(Settings()) != fingerprint(settings_from({"oks_nms_thr": 1}))
@@ -423,11 +438,46 @@ def test_preview_fits_a_phone_unless_a_scale_is_given(chosen, size_wh, scale):
     assert PreviewSettings(preview_scale=chosen).scale_of(*size_wh) == scale
 
 
-def test_preview_fingerprint_depends_on_the_scale_alone():
+def test_preview_fingerprint_depends_on_the_drawing_and_on_the_settings_of_tracks_alone():
     changed = changed_settings(*(field.name for field in dataclasses.fields(Settings)))
     assert len(changed) == len(OPTIONS)
     before = preview_fingerprint(Settings())
-    assert [name for name, settings in changed.items() if preview_fingerprint(settings) != before] == ["preview_scale"]
+    assert {name for name, settings in changed.items() if preview_fingerprint(settings) != before} == {
+        *("preview_scale", "color_by", "trail"),
+        *("track", "linker", "max_gap_seconds"),
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"color_by": "edge"},
+        {"track": False},
+        {"track": False, "color_by": "edge", "linker": "greedy-oks"},
+        {"color_by": "edge", "max_gap_seconds": 3},
+    ],
+)
+def test_preview_fingerprint_without_tracks_is_that_of_earlier_versions(values):
+    assert preview_fingerprint(settings_from(values)) == "b4b94cea6d5e782f"
+
+
+def test_preview_fingerprint_ignores_order_and_repetition_of_trails():
+    one, other = ({"trail": trail} for trail in (["nose", "left_wrist"], ["left_wrist", "nose", "nose"]))
+    assert preview_fingerprint(settings_from(one)) == preview_fingerprint(settings_from(other))
+
+
+@pytest.mark.parametrize(
+    ("values", "by_track"),
+    [({}, True), ({"track": False}, False), ({"color_by": "edge"}, False), ({"color_by": "track"}, True)],
+)
+def test_previews_are_coloured_by_track_where_there_are_tracks(values, by_track):
+    assert settings_from(values).colors_by_track is by_track
+
+
+@pytest.mark.parametrize("values", [{"color_by": "track"}, {"trail": ["nose"]}])
+def test_drawing_tracks_is_refused_without_tracks(values):
+    with pytest.raises(SettingsError, match="cannot be combined with no-track"):
+        settings_from({"track": False, **values})
 
 
 @given(st.floats(0, 1), st.integers(1, 100), st.booleans())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluate_flow import main as evaluate_flow
 from PIL import Image
 from support.scripts import module_of
 
@@ -30,7 +31,7 @@ def documented(script):
     return [shlex.split(line)[2:] for line in page.splitlines() if line.startswith(f"python jobs/{script}.py")]
 
 
-@pytest.mark.parametrize("script", ["evaluate_pose", "evaluate_boxes", "compare_settings"])
+@pytest.mark.parametrize("script", ["evaluate_pose", "evaluate_boxes", "evaluate_flow", "compare_settings"])
 def test_script_shows_its_examples(script, capsys):
     with pytest.raises(SystemExit, match="0"):
         module_of(script).main(["--help"])
@@ -161,6 +162,25 @@ def test_evaluate_boxes_counts_persons_of_a_video(tmp_path, capsys):
     assert (name, int(persons)) == ("all", len(rows))
     assert float(recall) > 0.5
     assert "frames/s of the detector" in speed
+
+
+@pytest.mark.slow
+def test_evaluate_flow_compares_recall_precision_and_speed(tmp_path, capsys):
+    truth = tmp_path / "truth" / "sample.csv"
+    truth.parent.mkdir()
+    sample = write_sample(tmp_path / "sample.mp4")
+    rows = [
+        f"{number},1,{','.join(map(str, person.box_xyxy))},1"
+        for number in range(110, 114)
+        for person in sample.frames[number]
+        if person.counts
+    ]
+    truth.write_text("\n".join(["frame_index,id,x1,y1,x2,y2,visible", *rows]))
+    assert evaluate_flow(["--videos", str(tmp_path), "--truth", str(truth.parent)]) == 0
+    _, *table = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in table] == [
+        [clip, recover, str(len(rows))] for clip in ("sample", "all") for recover in ("off", "on")
+    ]
 
 
 def test_evaluate_boxes_parses_the_documented_calls():

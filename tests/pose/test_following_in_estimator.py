@@ -19,7 +19,7 @@ from support.factories import video_bytes
 
 from posebatch.core.frames import Detections, FrameRecord
 from posebatch.core.images import FrameBatch
-from posebatch.core.settings import EstimatorSettings, SamplingSettings, Settings
+from posebatch.core.settings import RECOVERY_FRAMES, EstimatorSettings, SamplingSettings, Settings
 from posebatch.core.videos import Segment
 from posebatch.dataset.publication import read_published_frames
 from posebatch.models.networks.engines import PLAIN
@@ -103,8 +103,17 @@ def in_batches(film, cuts, stride=1, damaged=()):
         yield FrameBatch(records, np.array(images, np.uint8).reshape(shape))
 
 
-def estimate(batches, detect_every, detector=None, pose=None):
-    settings = EstimatorSettings(detect_every=detect_every)
+class OverlookingDots(RedDots):
+    """Overlooks persons of brightness 0.8."""
+
+    def _persons(self, red):
+        found = super()._persons(red)
+        seen = np.flatnonzero(np.abs(found.scores - 0.8 * 250 / 300) > 0.05)
+        return Detections(found.bbox_xyxy[seen], found.scores[seen])
+
+
+def estimate(batches, detect_every, detector=None, pose=None, recover_flow=False):
+    settings = EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow)
     estimator = PoseEstimator(detector or RedDots(), pose or BrightestColors(), settings, PLAIN)
     return list(estimator.estimate(batches))
 
@@ -243,7 +252,80 @@ def test_batcher_limits_the_images_in_memory(monkeypatch):
     assert 5 <= max(alive) <= 7  # including the newest batch
 
 
-persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.7, 1.0])] * LANES).map(
+# --- recovery by optical flow ----------------------------------------------------------------------------------------
+
+
+def recovered(film, detector=None, cuts=(5,), detect_every=1):
+    return estimate(in_batches(film, cuts), detect_every, detector or OverlookingDots(), recover_flow=True)
+
+
+def overlooked(path, *frames):
+    """A film of one person, dimmed to be overlooked in some frames."""
+    return [[(x, y, 0.8 if number in frames else light)] for number, (x, y, light) in enumerate(path)]
+
+
+def test_recovery_accepts_no_frames():
+    assert estimate([], 1, recover_flow=True) == []
+
+
+def test_recovery_of_nobody_changes_no_row():
+    film = overlooked(walking_person(30))
+    assert rows(recovered(film)) == rows(estimate(in_batches(film, [5]), 1))
+
+
+@pytest.mark.parametrize("pixels", [0, 4, 16])
+def test_recovery_finds_an_overlooked_person_who_moves(pixels):
+    film = overlooked(walking_person(9, pixels), 3, 4, 5, 7)
+    found = recovered(film)
+    assert [len(frame) for frame in found] == [1] * 9
+    for (head,), ((x, y, _),) in zip(heads(found), film, strict=True):
+        assert np.abs(np.array(head) - (x, y - 24)).max() < 2
+    scores = [frame.bbox_scores.item() for frame in found]
+    assert scores[2] > scores[3] > scores[4] > scores[5] < scores[6]
+
+
+def test_recovery_needs_the_flow_for_a_fast_person(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("posebatch.pose.estimator.carry_points", lambda points, *_: points.astype(float))
+    film = overlooked(walking_person(9, 16), 3, 4, 5, 7)
+    assert [len(frame) for frame in recovered(film)] == [1, 1, 1, 0, 0, 0, 1, 0, 1]
+
+
+def test_recovery_ends_when_the_person_is_gone():
+    film = [*overlooked(walking_person(4, 0), 3), *[[]] * 6]
+    assert [len(frame) for frame in recovered(film)] == [1] * 4 + [0] * 6
+
+
+def test_recovery_carries_nobody_into_the_next_group():
+    """A person who stays overlooked is found until the end of the group, RECOVERY_FRAMES from frame 0."""
+    film = overlooked(walking_person(60, 0), *range(10, 60))
+    assert [len(frame) for frame in recovered(film)] == [1] * RECOVERY_FRAMES + [0] * (60 - RECOVERY_FRAMES)
+
+
+def test_recovery_keeps_a_person_apart_from_the_detected_one():
+    film = [[(*LOW, 0.8 if number in (2, 3) else 1.0), (*HIGH, 1.0)] for number in range(6)]
+    assert [len(frame) for frame in recovered(film)] == [2] * 6
+
+
+def test_recovery_passes_damaged_frames():
+    film = overlooked(walking_person(8, 2), 4, 5)
+    batches = in_batches(film, [5], damaged=[3])
+    counts = [len(frame) for frame in estimate(batches, 1, OverlookingDots(), recover_flow=True)]
+    assert counts == [1, 1, 1, 0, 1, 1, 1, 1]
+
+
+def test_recovery_works_between_the_detections_of_detect_every():
+    """The detector runs in frames 0, 4, 8..., and overlooks the person in the second one."""
+    film = overlooked(walking_person(12), 4, 5, 6)
+    detector = OverlookingDots()
+    assert [len(frame) for frame in recovered(film, detector, detect_every=4)] == [1] * 12
+    assert [len(frame) for frame in estimate(in_batches(film, [5]), 4, OverlookingDots())][4:8] == [0] * 4
+    assert detector.frames == 3
+
+
+# --- any cuts and batches --------------------------------------------------------------------------------------------
+
+
+persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.8, 1.0])] * LANES).map(
     lambda lights: [((lane + 0.5) * WIDTH / LANES, HEIGHT / 2, light) for lane, light in enumerate(lights) if light]
 )
 
@@ -252,6 +334,7 @@ persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.7, 1.0])] * LANES)
 @given(
     film=st.lists(persons_of_a_frame, min_size=1, max_size=14),
     detect_every=st.integers(1, 6),
+    recover_flow=st.booleans(),
     stride=st.integers(1, 3),
     batch_sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     cuts=st.sets(st.integers(1, 13)),
@@ -259,37 +342,46 @@ persons_of_a_frame = st.tuples(*[st.sampled_from([0.0, 0.4, 0.7, 1.0])] * LANES)
     held_frames=st.integers(1, 8),
 )
 def test_batcher_gives_the_rows_of_each_group_alone(
-    film, detect_every, stride, batch_sizes, cuts, damaged, held_frames
+    film, detect_every, recover_flow, stride, batch_sizes, cuts, damaged, held_frames
 ):
     """For any batch sizes of networks and decoder, and any memory limit, in the order of the frames."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(HELD_IMAGE_BYTES, "cpu", held_frames * HEIGHT * WIDTH * 3)
+        patched.setattr("posebatch.core.settings.RECOVERY_FRAMES", 5)
         together = estimate(
             in_batches(film, cuts, stride, damaged),
             detect_every,
-            RedDots(batch_sizes[0]),
+            OverlookingDots(batch_sizes[0]),
             BrightestColors(batch_sizes[1]),
+            recover_flow,
         )
+    group_frames = EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames
     groups = {}
     for batch in in_batches(film, range(len(film)), stride, damaged):
-        groups.setdefault(batch.records[0].frame_index // detect_every, []).append(batch)
+        groups.setdefault(batch.records[0].frame_index // group_frames, []).append(batch)
     alone = [
-        frame for group in groups.values() for frame in estimate(group, detect_every, RedDots(1), BrightestColors(1))
+        frame
+        for group in groups.values()
+        for frame in estimate(group, detect_every, OverlookingDots(1), BrightestColors(1), recover_flow)
     ]
     assert rows(together) == rows(alone)
 
 
 def draw_walkers(number):
     """A frame with two walking persons: one is absent at times, the other dark at times."""
-    walkers = [(LOW, number, float(number % 11 < 8)), (HIGH, -number, 0.4 if number % 7 == 3 else 1.0)]
+    lights = {3: 0.4, 5: 0.8, 6: 0.8}
+    walkers = [(LOW, number, float(number % 11 < 8)), (HIGH, -number, lights.get(number % 7, 1.0))]
     return picture(tuple((x + 2 * steps, y, light) for (x, y), steps, light in walkers if light))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("detect_every", [1, 2, 3, 5])
-def test_rows_do_not_depend_on_the_segments(detect_every, stride):
+@pytest.mark.parametrize("recover_flow", [False, True])
+def test_rows_do_not_depend_on_the_segments(recover_flow, detect_every, stride, monkeypatch: pytest.MonkeyPatch):
     """With the real decoder: a segment that starts within a group follows persons from the first frame of the group."""
+    monkeypatch.setattr("posebatch.core.settings.RECOVERY_FRAMES", 7)
     video = video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=draw_walkers)
+    group_frames = EstimatorSettings(detect_every=detect_every, recover_flow=recover_flow).group_frames
 
     def decoded(segment, info):
         sampling = SamplingSettings(stride=stride)
@@ -298,24 +390,29 @@ def test_rows_do_not_depend_on_the_segments(detect_every, stride):
             "film",
             segment,
             info,
-            DecodeOptions(sampling=sampling, batch_frames=3, detect_every=detect_every),
+            DecodeOptions(sampling=sampling, batch_frames=3, group_frames=group_frames),
         )
+
+    def rows_of(segment, info):
+        return estimate(decoded(segment, info), detect_every, OverlookingDots(), recover_flow=recover_flow)
 
     plan = probe(io.BytesIO(video), "film", segment_seconds=0.3)
     assert len(plan.segments) > 2
-    whole = estimate(decoded(Segment(), plan.info), detect_every)
-    cut = [frame for segment in plan.segments for frame in estimate(decoded(segment, plan.info), detect_every)]
+    whole = rows_of(Segment(), plan.info)
+    cut = [frame for segment in plan.segments for frame in rows_of(segment, plan.info)]
     assert sum(map(len, whole)) > len(whole)
     assert rows(cut) == rows(whole)
 
 
-def test_published_rows_do_not_depend_on_the_segments(tmp_path):
+@pytest.mark.parametrize("recover_flow", [False, True])
+def test_published_rows_do_not_depend_on_the_segments(recover_flow, tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A worker's segments start with their groups, so published rows do not depend on the segments."""
     video = tmp_path / "film.mp4"
     video.write_bytes(video_bytes(frames=24, gop=4, b_frames=1, size=(WIDTH, HEIGHT), draw=draw_walkers))
+    monkeypatch.setattr("posebatch.core.settings.RECOVERY_FRAMES", 10)
     published = []
     for seconds in (0.3, 100.0):
-        wanted = Settings(EstimatorSettings(detect_every=5))
+        wanted = Settings(EstimatorSettings(detect_every=5, recover_flow=recover_flow))
         context = RunContext("run", wanted, str(tmp_path / str(seconds)), "d@1", "p@1")
         (listed,) = list_videos(parse_inputs([str(video)]), wanted.selection)
         with open(listed.uri, "rb") as file:

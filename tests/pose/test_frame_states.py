@@ -6,7 +6,16 @@ import pytest
 from posebatch.core.frames import Detections, FrameRecord
 from posebatch.core.settings import EstimatorSettings
 from posebatch.pose.following import FollowedPersons
-from posebatch.pose.frame_states import Finished, Frame, FrameGroup, Located, Posed, consecutive_runs, finish
+from posebatch.pose.frame_states import (
+    Finished,
+    Frame,
+    FrameGroup,
+    HeldImages,
+    Located,
+    Posed,
+    consecutive_runs,
+    finish,
+)
 
 RECORD = FrameRecord(7, 7, False, "ok")
 BOXES = np.array([[0, 0, 40, 80], [100, 0, 140, 80]], np.float32)
@@ -18,7 +27,7 @@ def located(followed_confidences=None):
     followed = None
     if followed_confidences is not None:
         followed = FollowedPersons(detections, np.array(followed_confidences, np.float32))
-    frame = Frame(RECORD, None, 0, FrameGroup((0, (200, 100))), 0)
+    frame = Frame(RECORD, HeldImages(None, 0), 0, FrameGroup((0, (200, 100))), 0)
     return Located(frame, detections, followed, REGIONS)
 
 

@@ -192,25 +192,25 @@ LED_IN = CUTTABLE | CUT_START | {"GOPs of 2": {"gop": 2}, "open GOPs of 5": {**O
 @given(
     name=st.sampled_from(sorted(LED_IN)),
     seconds=st.floats(0.04, 1.0),
-    detect_every=st.integers(1, 35),
+    group_frames=st.integers(1, 35),
     sampling=st.one_of(
         st.builds(SamplingSettings, stride=st.integers(1, 9)), st.builds(SamplingSettings, fps=st.floats(0.5, 40))
     ),
 )
 def test_lead_in_begins_with_the_first_sampled_frame_of_the_group(
-    name: str, seconds: float, detect_every: int, sampling: SamplingSettings
+    name: str, seconds: float, group_frames: int, sampling: SamplingSettings
 ) -> None:
     video = video_bytes(**LED_IN[name])
     plan, sequential = plan_of(video, seconds), decode(video, WHOLE, sampling)
     for segment in plan.segments:
         plain, plain_report = batches_of(video, plan, segment, sampling)
-        batches, report = batches_of(video, plan, segment, sampling, detect_every=detect_every)
+        batches, report = batches_of(video, plan, segment, sampling, group_frames=group_frames)
         own = Decoded().add([batch for batch in batches if not batch.lead_in])
         assert report == plain_report
         assert_same_frames(own, Decoded().add(plain))
         if own.records:
-            group = own.records[0].frame_index // detect_every
-            begin = next(i for i, index in enumerate(sequential.indices) if index // detect_every == group)
+            group = own.records[0].frame_index // group_frames
+            begin = next(i for i, index in enumerate(sequential.indices) if index // group_frames == group)
             end = sequential.indices.index(own.records[-1].frame_index) + 1
             assert_same_frames(Decoded().add(batches), sequential.part(begin, end))
         else:
@@ -218,7 +218,7 @@ def test_lead_in_begins_with_the_first_sampled_frame_of_the_group(
 
 
 @pytest.mark.parametrize(
-    ("name", "sampling", "detect_every", "lead_in"),
+    ("name", "sampling", "group_frames", "lead_in"),
     [
         ("no B-frames", EVERY_FRAME, 1, []),
         ("no B-frames", EVERY_FRAME, 10, []),  # begins with its group
@@ -233,11 +233,11 @@ def test_lead_in_begins_with_the_first_sampled_frame_of_the_group(
     ],
 )
 def test_lead_in_of_the_second_segment(
-    name: str, sampling: SamplingSettings, detect_every: int, lead_in: list[int]
+    name: str, sampling: SamplingSettings, group_frames: int, lead_in: list[int]
 ) -> None:
     video = video_bytes(**CUTTABLE[name])
     plan = plan_of(video, BY_GOP)
-    batches, report = batches_of(video, plan, plan.segments[1], sampling, detect_every=detect_every, batch_frames=3)
+    batches, report = batches_of(video, plan, plan.segments[1], sampling, group_frames=group_frames, batch_frames=3)
     assert Decoded().add([batch for batch in batches if batch.lead_in]).indices == lead_in
     assert report == batches_of(video, plan, plan.segments[1])[1]
 
@@ -247,7 +247,7 @@ def test_lead_in_goes_back_past_a_keyframe_that_is_presented_too_late() -> None:
     video = video_bytes(frames=48, **OPEN_GOPS)
     plan = plan_of(video, BY_GOP)
     assert [segment.first_packet for segment in plan.segments] == [0, 10, 22, 34]
-    batches, _ = batches_of(video, plan, plan.segments[3], detect_every=22)
+    batches, _ = batches_of(video, plan, plan.segments[3], group_frames=22)
     assert_same_frames(Decoded().add(batches), decode_whole(video).part(22, 48))
 
 
@@ -257,14 +257,14 @@ def test_lead_in_and_segment_read_one_file_in_turn() -> None:
     video = video_bytes(**wanted, draw=lambda number: noise + number)
     assert len(video) > 8 * 32768  # FFmpeg reads so many bytes at a time
     plan = plan_of(video, 0.6)
-    batches, _ = batches_of(video, plan, plan.segments[1], detect_every=30)
+    batches, _ = batches_of(video, plan, plan.segments[1], group_frames=30)
     assert_same_frames(Decoded().add(batches), decode_whole(video))
 
 
 def test_lead_in_is_not_part_of_the_report() -> None:
     video = corrupt_middle(video_bytes(**CUTTABLE["no B-frames"]), 0.05, 0.5)  # within the second of three GOPs
     plan = plan_of(video, BY_GOP)
-    batches, report = batches_of(video, plan, plan.segments[2], detect_every=30)
+    batches, report = batches_of(video, plan, plan.segments[2], group_frames=30)
     lead_in = Decoded().add([batch for batch in batches if batch.lead_in])
     assert len(lead_in.records) == 20
     assert set(lead_in.statuses) > {"ok"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from itertools import chain
 from typing import Final
 
@@ -16,8 +17,8 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
-from posebatch.report.drawing import DRAWING_THRESHOLDS, draw_skeletons
 from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
+from posebatch.report.track_drawing import ClipPainter
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
 from posebatch.run.workers.finalize import staged_frames
@@ -31,10 +32,15 @@ PREVIEW_BATCH_FRAMES: Final = 8
 
 
 def draw_preview(task: PreviewTask, context: RunContext) -> int:
-    """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding."""
+    """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding.
+
+    Tracks are drawn as far as the frames have `FramePoses.track_ids`.
+    """
     staging = context.staging(task.video)
     info, poses = _poses_to_draw(task, staging)
-    scale = context.settings.preview.scale_of(info.width, info.height)
+    settings = context.settings
+    scale = settings.preview.scale_of(info.width, info.height)
+    painter = ClipPainter(settings.colors_by_track, settings.preview.trail, scale)
     with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
         decoder = SegmentDecoder(
             file,
@@ -50,15 +56,7 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
             ),
         )
         with closing(iter(decoder)) as batches:
-            shown = paced(_paired(poses, batches), lambda pair: float(pair[0].record.pts * info.time_base))
-            annotated = (
-                AnnotatedFrame(
-                    float(frame.record.pts * info.time_base),
-                    draw_skeletons(image, frame.keypoints, DRAWING_THRESHOLDS, scale),
-                )
-                for frame, image in shown
-            )
-            gif, frames = encode_gif(annotated)
+            gif, frames = encode_gif(_annotated(_paired(poses, batches), painter, info.time_base))
     staging.store.put(staging.preview_key, gif)
     return frames
 
@@ -72,6 +70,21 @@ def _poses_to_draw(task: PreviewTask, staging: StagingArea) -> tuple[VideoInfo, 
             f"{task.video.uri}: its commit record is gone; the next run computes the video again"
         )
     return record.info, read_published_frames(staging.store, task.video.output_path)
+
+
+def _annotated(
+    pairs: Iterator[tuple[FramePoses, NDArray[np.uint8]]], painter: ClipPainter, time_base: Fraction
+) -> Iterator[AnnotatedFrame]:
+    """Draw the frames that a GIF shows. Trails follow the joints through the other frames, too."""
+
+    def remembered() -> Iterator[tuple[float, FramePoses, NDArray[np.uint8]]]:
+        for poses, image in pairs:
+            time_s = float(poses.record.pts * time_base)
+            painter.remember(poses, time_s)
+            yield time_s, poses, image
+
+    for time_s, poses, image in paced(remembered(), lambda timed: timed[0]):
+        yield AnnotatedFrame(time_s, painter.draw(poses, image))
 
 
 def _paired(

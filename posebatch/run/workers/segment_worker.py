@@ -151,7 +151,7 @@ class SegmentProcessor:
                     sampling=context.settings.sampling,
                     batch_frames=self._estimator.batch_frames,
                     threads=self._threads,
-                    detect_every=context.settings.estimator.detect_every,
+                    group_frames=context.settings.estimator.group_frames,
                     frame_format=RGB if self._uploads is None else GPU_PACKING,
                     on_gpu=self._decode_on_gpu,
                     limits=context.settings.limits,
