@@ -34,9 +34,9 @@ class Rule:
     """Whether limits are the least values allowed, or the largest."""
 
     def grade(self, value: float) -> str:
-        """A to D; NaN is D."""
+        """A to D. A figure that is not known, NaN, is not judged."""
         if isnan(value):
-            return "D"
+            return "A"
         sign = 1 if self.at_least else -1
         return next(
             (letter for letter, limit in zip("ABC", self.limits, strict=True) if sign * value >= sign * limit), "D"

@@ -32,6 +32,8 @@ class JointSeries:
     """(m, 17) 0 where interpolated, NaN where not known."""
     linked: Flags
     """(m, 17) rows that continue the row before in a run that is smooth: a speed can be told."""
+    filtered: bool
+    """Whether smooth runs are filtered: the frame rate is high enough for the cut-off frequency."""
     torso: Array
     """(m,) local torso length, pixels."""
     swapped: Flags
@@ -58,7 +60,7 @@ def joint_series(
     xy, interpolated, linked = _smoothed(rows, known, breaks, settings.max_gap_seconds, low_pass)
     score = np.where(interpolated, 0.0, np.where(np.isnan(xy[..., 0]), np.nan, keypoints[..., 2]))
     swapped: Flags = swaps.swapped[:, 0] | swaps.swapped[:, 1]
-    return JointSeries(raw, xy, score, linked, torso, swapped, jumps)
+    return JointSeries(raw, xy, score, linked, not low_pass.passes_all, torso, swapped, jumps)
 
 
 def _breaks(rows: TrackRows, known: Array, torso: Array, unrepaired: Flags, swaps: Swaps, longest_s: float) -> Flags:
@@ -67,7 +69,8 @@ def _breaks(rows: TrackRows, known: Array, torso: Array, unrepaired: Flags, swap
     Jumps are searched again after outliers are left out: a person that is elsewhere in one frame is no cut.
     """
     starts = rows.track != np.concatenate([[-2], rows.track[:-1]])
-    pauses = np.diff(rows.time_s, prepend=np.nan) > longest_s
+    step = np.diff(rows.time_s, prepend=np.nan)
+    pauses = (step > longest_s) | (step <= 0)
     whole = starts | pauses | find_jumps(rows.time_s, known, torso)
     changed = unrepaired != np.concatenate([np.zeros((1, 2), np.bool_), unrepaired[:-1]])
     lone = swaps.exchanges & unrepaired

@@ -28,24 +28,38 @@ def half_window(interval_s: float) -> int:
 def outliers(xy: Array, torso: Array, half: int) -> NDArray[np.bool_]:
     """Marks (m, k) the outliers of joints (m, k, 2) in pixels; NaN is no data. ``torso`` (m,) is in pixels.
 
-    ``half`` frames on both sides count. Source: Pearson, Neuvo, Astola and Gabbouj, Generalized Hampel Filters, 2016,
-    on the distance in the picture instead of each coordinate.
+    ``half`` frames on both sides count, less the median speed there: a joint on a straight course has no deviation.
+    Source: Pearson, Neuvo, Astola and Gabbouj, Generalized Hampel Filters, 2016, on distances in the picture.
     """
     if not len(xy):
         return np.zeros(xy.shape[:2], np.bool_)
-    away = np.hypot(*np.moveaxis(xy - _local_median(xy, half), -1, 0))
-    limit = np.maximum(DEVIATIONS * 1.4826 * _local_median(away, half), LEAST_TORSO * torso[:, None])
-    marks: NDArray[np.bool_] = away > limit
+    nothing = np.full((half, *xy.shape[1:]), np.nan, np.float32)
+    padded = np.concatenate([nothing, xy.astype(np.float32), nothing])
+    windows = sliding_window_view(padded, 2 * half + 1, axis=0)  # (m, k, 2, w)
+    speed = _windowed_median(np.diff(padded, axis=0), 2 * half)[..., None]
+    offsets = np.arange(-half, half + 1, dtype=np.float32)
+    still = windows - np.where(np.isnan(speed), 0, speed) * offsets
+    counts = _counts(padded, 2 * half + 1)
+    from_median = still - _middle(np.sort(still, axis=-1), counts)[..., None]
+    away = np.hypot(from_median[:, :, 0], from_median[:, :, 1])  # (m, k, w)
+    own = away[..., half].copy()
+    away.sort(axis=-1)
+    limit = np.maximum(DEVIATIONS * 1.4826 * _middle(away, counts[:, :, 0]), LEAST_TORSO * torso[:, None])
+    marks: NDArray[np.bool_] = own > limit
     return marks
 
 
-def _local_median(values: Array, half: int) -> Array:
-    """The median over ``half`` rows on both sides, NaN left out."""
-    nothing = np.full((half, *values.shape[1:]), np.nan)
-    padded = np.concatenate([nothing, values, nothing])
-    before = np.concatenate([np.zeros((1, *values.shape[1:]), np.int64), np.cumsum(~np.isnan(padded), axis=0)])
-    ordered = np.sort(sliding_window_view(padded, 2 * half + 1, axis=0), axis=-1)
-    return _middle(ordered, before[2 * half + 1 :] - before[: -2 * half - 1])
+def _windowed_median(values: NDArray[np.float32], width: int) -> Array:
+    """The median (m - width + 1, ...) of ``width`` rows of ``values`` (m, ...) each, NaN left out."""
+    ordered = np.sort(sliding_window_view(values, width, axis=0), axis=-1)
+    return _middle(ordered, _counts(values, width))
+
+
+def _counts(values: NDArray[np.float32], width: int) -> NDArray[np.int64]:
+    """How many of ``width`` rows each are not NaN."""
+    before = np.zeros((len(values) + 1, *values.shape[1:]), np.int64)
+    np.cumsum(~np.isnan(values), axis=0, out=before[1:])
+    return before[width:] - before[:-width]
 
 
 def nan_median(values: NDArray[Any]) -> Array:
@@ -53,7 +67,7 @@ def nan_median(values: NDArray[Any]) -> Array:
     return _middle(np.sort(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
 
 
-def _middle(ordered: Array, count: NDArray[np.int64]) -> Array:
+def _middle(ordered: NDArray[np.floating[Any]], count: NDArray[np.int64]) -> Array:
     """The median of the first ``count`` (...) of ``ordered`` (..., w), in which NaN comes last."""
     width = ordered.shape[-1]
     start = np.arange(0, ordered.size, width).reshape(count.shape)

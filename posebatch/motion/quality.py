@@ -31,7 +31,7 @@ class TrackSummary:
     joint_seen: tuple[float, ...]
     """(17,) share of its frames, gaps included, in which each joint scores above the threshold."""
     jitter_torso: float
-    """Median distance of measured from smoothed joints, in torso lengths."""
+    """Median distance of measured from smoothed joints, in torso lengths; NaN where nothing was filtered."""
     bone_length_cv_worst: float
     """Standard deviation over mean of the length in torso lengths, of the bone of arms and legs that varies most."""
     bone_length_cv_mean: float

@@ -18,6 +18,8 @@ HALF_BINS: Final = 8
 """The local length is a median over 2 s on both sides: a person bends and rises, and walks towards the camera."""
 TORSO_OF_HEIGHT: Final = 0.28
 """Torso length over box height of a standing person, where no torso is seen (Winter: 0.288 of the stature)."""
+LEAST_PX: Final = 1.0
+"""The local length is at least this: lengths are divided by it."""
 
 _LEFT: Final = [KEYPOINT_NAMES.index(name) for name in ("left_shoulder", "left_hip")]
 _RIGHT: Final = [KEYPOINT_NAMES.index(name) for name in ("right_shoulder", "right_hip")]
@@ -56,7 +58,7 @@ def _running(time: Array, lengths: Array) -> Array:
     offsets = np.arange(-HALF_BINS, HALF_BINS + 1)
     places = np.arange(len(bins))[:, None] + offsets
     values = np.where(np.abs(offsets) <= half[:, None], medians[places.clip(0, len(bins) - 1)], np.nan)
-    smooth: Array = np.interp(time, (bins + 0.5) * BIN_S, nan_median(values))
+    smooth: Array = np.interp(time, (bins + 0.5) * BIN_S, nan_median(values)).clip(min=LEAST_PX)
     return smooth
 
 

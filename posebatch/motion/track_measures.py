@@ -53,7 +53,8 @@ class TrackMeasures:
         self._joint_seen += (~np.isnan(raw[..., 0])).sum(axis=0)
         self._height.add(rows.height[part])
         self._torso.add(torso_lengths(raw))
-        self._jitter.add((np.hypot(*np.moveaxis(raw - xy, -1, 0)) / torso[:, None]).ravel())
+        if series.filtered:
+            self._jitter.add((np.hypot(*np.moveaxis(raw - xy, -1, 0)) / torso[:, None])[series.linked[part]])
         self._add_bones(np.where(series.score[part, :, None] > 0, xy, np.nan), torso)
 
     def _add_bones(self, xy: NDArray[np.float64], torso: NDArray[np.float64]) -> None:

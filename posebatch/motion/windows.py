@@ -48,7 +48,7 @@ class FrameWindows:
     def add(self, block: FrameBlock, track_ids: NDArray[np.int32]) -> Iterator[Window]:
         """The windows that end, with their context, before the last frame of ``block``. ``track_ids`` are (n,)."""
         for first in range(0, len(block.frame_index), _PIECE):
-            piece, rows = _part(block, first, first + _PIECE)
+            piece, rows = frames_between(block, first, first + _PIECE)
             self._held.append((piece, track_ids[rows]))
             self._origin = float(piece.time_s[0]) if self._origin is None else self._origin
             yield from self._complete(float(piece.time_s[-1]))
@@ -92,14 +92,14 @@ class FrameWindows:
                 self._edge(number + 1) + self._context,
             ],
         ).tolist()
-        part, rows = _part(block, low, high)
+        part, rows = frames_between(block, low, high)
         keep = int(np.searchsorted(block.time_s, self._edge(number + 1) - self._context))
-        kept, kept_rows = _part(block, keep, len(block.frame_index))
+        kept, kept_rows = frames_between(block, keep, len(block.frame_index))
         self._held = [(kept, ids[kept_rows])] if len(kept.frame_index) else []
         return Window(part, ids[rows], start - low, stop - low)
 
 
-def _part(block: FrameBlock, low: int, high: int) -> tuple[FrameBlock, slice]:
+def frames_between(block: FrameBlock, low: int, high: int) -> tuple[FrameBlock, slice]:
     """The frames from ``low`` to ``high``, and which rows these are."""
     rows = slice(*np.searchsorted(block.frame, [low, high]).tolist())
     values = {
