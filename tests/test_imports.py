@@ -39,7 +39,7 @@ OWNERS = {
     "nncf": {"models.networks.quantization"},
     "safetensors": {"models.weights"},
     "matplotlib": {"evaluation.plots", "training.launch"},
-    "scipy": {"evaluation.boxes_found", "motion"},
+    "scipy": {"evaluation.boxes_found", "evaluation.identity_score", "motion"},
     "cv2": {"pose.flow"},
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
@@ -47,7 +47,7 @@ OWNERS = {
     "requests": {"models.weights.download"},
     "filelock": {"models.weights.download"},
     "tqdm": {"models.weights.download", "evaluation.progress_bar"},
-    "argparse": {"cli", "evaluation.commands", "training.options"},
+    "argparse": {"cli", "evaluation.commands", "evaluation.track_command", "training.options"},
 }
 
 IMPORTS = {module: own_modules(source) for module, source in SOURCES.items()}

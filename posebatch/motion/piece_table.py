@@ -9,14 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE_SCORE: Final = 0.7
-"""One box of this score is a person."""
+"""A track without a box of this score lasts for `FAINT_SECONDS`, or is no person."""
 
 
-FAINT_SECONDS: Final = 0.5
+FAINT_SECONDS: Final = 1.0
 
 
-FAINT_ROWS: Final = 3
-"""Boxes of lower scores are one, if they last for so long and are so many."""
+LEAST_SECONDS: Final = 0.5
+"""A track has rows for this time in all, or for half of a shorter video, or is no person."""
+
+
+SURE_SECONDS: Final = 1.0
+
+
+LEAST_SHARE: Final = 1 / 3
+"""A track with rows for less than `SURE_SECONDS` is found in this share of its time, or is no person."""
+
+
+TOLERANCE_S: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -31,10 +41,17 @@ class Summaries:
     end_s: NDArray[np.float64]
 
 
-def is_person(tracks: Summaries) -> NDArray[np.bool_]:
-    """Whether tracks (n,) are persons rather than lone boxes of low scores."""
-    lasting = (tracks.rows >= FAINT_ROWS) & (tracks.end_s - tracks.start_s >= FAINT_SECONDS)
-    return lasting | (tracks.best_score >= SURE_SCORE)
+def is_person(tracks: Summaries, step_s: float, video_s: float) -> NDArray[np.bool_]:
+    """Whether tracks (n,) are persons rather than lone boxes.
+
+    Processed frames are ``step_s`` seconds apart, and the video lasts for ``video_s``.
+    """
+    seconds = tracks.end_s - tracks.start_s + step_s
+    seen = tracks.rows * step_s + TOLERANCE_S
+    longest = video_s / 2
+    steady = (seen >= min(SURE_SECONDS, longest)) | (seen >= seconds * LEAST_SHARE)
+    scored = (seconds + TOLERANCE_S >= min(FAINT_SECONDS, longest)) | (tracks.best_score >= SURE_SCORE)
+    return (seen >= min(LEAST_SECONDS, longest)) & steady & scored
 
 
 class PieceTable:

@@ -19,8 +19,8 @@ PLACE_SPREAD: Final = 0.15
 """Standard deviation of a predicted place without a gap, in heights: partly hidden people have cut boxes."""
 
 
-ACCELERATION: Final = 1.5
-"""Standard deviation of what people accelerate, in heights per second squared."""
+ACCELERATION: Final = 0.8
+"""Standard deviation of what people accelerate over a gap, in heights per second squared: they walk at 0.8 and stop."""
 
 
 SPEED_SPREAD: Final = 0.3
@@ -55,7 +55,7 @@ LARGEST_MOTION: Final = 9.0
 """Squared distance from the predicted place, in variances, from which nobody is the same person (3 sigma)."""
 
 
-LARGEST_COST: Final = 9.0
+LARGEST_COST: Final = 15.0
 """A person who vanishes and another one who appears cost as much as a bridge of this cost."""
 
 

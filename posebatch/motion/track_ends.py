@@ -75,7 +75,7 @@ def track_ends(window: RowWindow, rows: NDArray[np.int64], neighbour: NDArray[np
     seen, known = walk(window, rows, neighbour, ROWS_SEEN)
     time = window.time_s[window.order[seen]]
     boxes = window.boxes[seen]
-    height = np.nanmedian(np.where(known, boxes[..., 3] - boxes[..., 1], np.nan), axis=1).clip(1.0)
+    height = _median(np.where(known, boxes[..., 3] - boxes[..., 1], np.nan)[..., None])[:, 0].clip(1.0)
     centre, velocity, variance = local_motion(time, (boxes[..., :2] + boxes[..., 2:]) / 2, known)
     order = window.order[rows]
     after = np.minimum(order + 1, len(window.time_s) - 1)
@@ -100,10 +100,14 @@ def _bones(poses: NDArray[np.float32], known: NDArray[np.bool_], kpt_thr: float)
     length = np.hypot(first[..., 0] - second[..., 0], first[..., 1] - second[..., 1])
     seen = (first[..., 2] > kpt_thr) & (second[..., 2] > kpt_thr) & known[..., None]
     logs = np.where(seen, np.log(length.clip(1.0)), np.nan)  # (n, k, 10)
-    bones = len(_BONES) // 2
-    paired = logs.reshape(*logs.shape[:2], bones, 2).swapaxes(2, 3).reshape(len(logs), 2 * logs.shape[1], bones)
-    enough = np.isfinite(paired).sum(axis=1) > 0
-    medians = np.full(enough.shape, np.nan)
-    for number, bone in zip(*np.nonzero(enough), strict=True):
-        medians[number, bone] = np.nanmedian(paired[number, :, bone])
+    lengths = len(_BONES) // 2
+    paired = logs.reshape(len(logs), logs.shape[1], lengths, 2).swapaxes(2, 3)
+    return _median(paired.reshape(len(logs), 2 * logs.shape[1], lengths))
+
+
+def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Medians (n, m) of what is known of (n, k, m), NaN where nothing is. The lower one of two in the middle."""
+    count = np.isfinite(values).sum(axis=1, keepdims=True)
+    ordered = np.sort(values, axis=1)  # NaN is last
+    medians: NDArray[np.float64] = np.take_along_axis(ordered, (count - 1).clip(0) // 2, axis=1)[:, 0]
     return medians

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from typing import Final
@@ -17,11 +18,12 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
+from posebatch.motion.links import Links
 from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
 from posebatch.report.track_drawing import ClipPainter
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
-from posebatch.run.workers.finalize import staged_frames
+from posebatch.run.workers.finalize import links_of_staged, staged_frames
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.storage.open import open_source
 from posebatch.video.frame_images import FrameFormat
@@ -37,7 +39,7 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
     Tracks are drawn as far as the frames have `FramePoses.track_ids`.
     """
     staging = context.staging(task.video)
-    info, poses = _poses_to_draw(task, staging)
+    info, poses = _poses_to_draw(task, staging, context)
     settings = context.settings
     scale = settings.preview.scale_of(info.width, info.height)
     painter = ClipPainter(settings.colors_by_track, settings.preview.trail, scale)
@@ -61,15 +63,29 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
     return frames
 
 
-def _poses_to_draw(task: PreviewTask, staging: StagingArea) -> tuple[VideoInfo, Iterator[FramePoses]]:
+def _poses_to_draw(
+    task: PreviewTask, staging: StagingArea, context: RunContext
+) -> tuple[VideoInfo, Iterator[FramePoses]]:
     if task.plan is not None:
-        return task.plan.info, chain.from_iterable(staged_frames(staging, task.plan))
+        frames = chain.from_iterable(staged_frames(staging, task.plan))
+        shows_tracks = context.settings.colors_by_track or context.settings.preview.trail
+        links = links_of_staged(staging, task.plan, context) if shows_tracks else None
+        return task.plan.info, frames if links is None else _followed(frames, links)
     record = read_record(staging.store, task.video.output_path)
     if record is None or record.info is None:
         raise StorageUnavailableError(
             f"{task.video.uri}: its commit record is gone; the next run computes the video again"
         )
     return record.info, read_published_frames(staging.store, task.video.output_path)
+
+
+def _followed(frames: Iterator[FramePoses], links: Links) -> Iterator[FramePoses]:
+    """The frames of a whole video with the tracks of their persons."""
+    begin = 0
+    for frame in frames:
+        end = begin + len(frame)
+        yield replace(frame, track_ids=links.track_ids[begin:end])
+        begin = end
 
 
 def _annotated(
