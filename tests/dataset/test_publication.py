@@ -252,6 +252,8 @@ def test_publish_failure_removes_older_artifacts_first(store: RecordingStore):
     assert store.changes == [
         ("delete", "poses/a.mp4.parquet"),
         ("delete", "frames/a.mp4.parquet"),
+        ("delete", "tracks/a.mp4.parquet"),
+        ("delete", "motion/a.mp4.parquet"),
         ("delete", "previews/a.mp4.gif"),
         ("put", "videos/a.mp4.parquet"),
     ]
@@ -270,6 +272,8 @@ def test_finalize_puts_the_record_last(store: RecordingStore):
     assert changed(store) == [
         ("put", "poses/a.mp4.parquet"),
         ("put", "frames/a.mp4.parquet"),
+        ("put", "tracks/a.mp4.parquet"),
+        ("put", "motion/a.mp4.parquet"),
         ("delete", "previews/a.mp4.gif"),
         ("put", "videos/a.mp4.parquet"),
     ]
@@ -283,7 +287,7 @@ def test_finalize_puts_the_record_last(store: RecordingStore):
     assert read_record(store, "a.mp4") == record
     assert (record.status, record.attempts, record.frames_processed, record.persons) == ("ok", 2, 4, 4)
     assert record.seconds == StageSeconds(2, 4, 6, 14)
-    assert [(published.kind, published.rows) for published in record.objects] == [("poses", 4), ("frames", 4)]
+    assert [(published.kind, published.rows) for published in record.objects[:2]] == [("poses", 4), ("frames", 4)]
     assert all(published.size_bytes == store.head(published.key).size_bytes for published in record.objects)
     frames = list(read_published_frames(store, "a.mp4"))
     assert [frame.record for frame in frames] == [frame.record for s in PLAN.segments for frame in frames_of(s)]
@@ -297,6 +301,8 @@ def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     assert [key for operation, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
+        "tracks/a.mp4.parquet",
+        "motion/a.mp4.parquet",
         "previews/a.mp4.gif",
         "videos/a.mp4.parquet",
     ]
@@ -360,7 +366,8 @@ def test_video_without_persons_has_an_empty_poses_table(store: RecordingStore):
     stage(store, persons=0)
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     assert record.status == "ok"
-    assert [(published.kind, published.rows) for published in record.objects] == [("poses", 0), ("frames", 4)]
+    rows = {published.kind: published.rows for published in record.objects}
+    assert rows == {"poses": 0, "frames": 4, "tracks": 0, "motion": 0}
     assert [len(frame) for frame in read_published_frames(store, "a.mp4")] == [0] * 4
 
 
@@ -372,7 +379,7 @@ def test_publication_removes_an_older_preview(store: RecordingStore, preview, ct
     stage(store, ctx)
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, preview), ctx).record
     assert left(store, "previews/") == set()
-    assert {published.kind for published in record.objects} == {"poses", "frames"}
+    assert {published.kind for published in record.objects} == {"poses", "frames", "tracks", "motion"}
 
 
 # --- late writers ------------------------------------------------------------------------------------------------

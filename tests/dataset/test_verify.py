@@ -14,6 +14,7 @@ from support.upkeep_factories import EARLIER_VIDEOS, publish, publish_earlier, w
 
 from posebatch.core.errors import NewerOutputError
 from posebatch.core.records import PublishedObject, VideoRecord
+from posebatch.dataset import layout
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.publication import publish_failure, read_record
 from posebatch.dataset.tables import schemas
@@ -256,6 +257,8 @@ def test_verify_reports_every_problem(root: Path):
         "videos/b.mp4.parquet",
         "poses/b.mp4.parquet",
         "frames/b.mp4.parquet",
+        "tracks/b.mp4.parquet",
+        "motion/b.mp4.parquet",
         "frames/z.parquet",
     }
 
@@ -272,7 +275,7 @@ def full(root: Path) -> LocalStore:
 
 
 def size_of(store: LocalStore) -> int:
-    return sum(stored.size_bytes for folder in ("poses", "frames", "previews") for stored in store.list(f"{folder}/"))
+    return sum(stored.size_bytes for folder in layout.data_folders() for stored in store.list(f"{folder}/"))
 
 
 @pytest.mark.parametrize("chosen", [{}, {"stride": 3}, {"fps": 5}])
@@ -337,7 +340,7 @@ def test_verify_deep_survives_damage_without_checksum(full: LocalStore, key: str
 def test_verify_deep_counts_objects_without_checksum(full: LocalStore):
     forget_checksums(full)
     verdict = verify(full, deep=True)
-    assert (verdict.problems, verdict.without_checksum) == ((), 3)
+    assert (verdict.problems, verdict.without_checksum) == ((), 5)
     assert verify(full).without_checksum == 0
 
 
@@ -462,8 +465,8 @@ def test_verify_deep_finds_an_unreadable_preview(full: LocalStore, content: byte
     record = read_record(full, "dt=1/a.mp4")
     assert record is not None
     full.put(A_PREVIEW, content)
-    preview = replace(record.objects[2], size_bytes=len(content), sha256=None)
-    renewed_record(full, objects=(*record.objects[:2], preview))
+    preview = replace(record.objects[-1], size_bytes=len(content), sha256=None)
+    renewed_record(full, objects=(*record.objects[:-1], preview))
     (found_problem,) = verify(full, deep=True).problems
     assert found_problem.startswith(f"{A_PREVIEW}: {problem}")
     assert verify(full).problems == ()
@@ -472,8 +475,8 @@ def test_verify_deep_finds_an_unreadable_preview(full: LocalStore, content: byte
 def test_verify_deep_counts_the_frames_of_a_preview(full: LocalStore):
     record = read_record(full, "dt=1/a.mp4")
     assert record is not None
-    assert count_images(full.read(A_PREVIEW), "GIF") == record.objects[2].rows == 4
-    renewed_record(full, objects=(*record.objects[:2], replace(record.objects[2], rows=5)))
+    assert count_images(full.read(A_PREVIEW), "GIF") == record.objects[-1].rows == 4
+    renewed_record(full, objects=(*record.objects[:-1], replace(record.objects[-1], rows=5)))
     assert verify(full, deep=True).problems == (f"{A_PREVIEW}: 4 frames, its record says 5",)
 
 
@@ -490,7 +493,7 @@ def test_verify_accepts_earlier_versions(full: LocalStore, columns):
 @pytest.mark.parametrize("deep", [False, True])
 def test_verify_refuses_a_later_version(full: LocalStore, deep: bool):
     full.put(A_RECORD, with_version(full.read(A_RECORD), schemas.SCHEMA_VERSION + 1))
-    with pytest.raises(NewerOutputError, match=rf"{A_RECORD}: written by a newer posebatch, as schema version 4"):
+    with pytest.raises(NewerOutputError, match=rf"{A_RECORD}: written by a newer posebatch, as schema version 5"):
         verify(full, deep)
 
 
@@ -499,4 +502,4 @@ def test_verify_reports_a_later_table_under_an_older_record(root: Path):
     store = LocalStore(root)
     rewrite(store, "poses", described("schema_version", str(schemas.SCHEMA_VERSION + 1)))
     (problem,) = verify(store).problems
-    assert problem.startswith(f"{A_POSES}: written by a newer posebatch, as schema version 4; this is posebatch ")
+    assert problem.startswith(f"{A_POSES}: written by a newer posebatch, as schema version 5; this is posebatch ")

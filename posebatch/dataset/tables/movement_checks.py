@@ -21,7 +21,10 @@ GRADES: Final = frozenset("ABCD")
 
 def check_untracked(poses_content: bytes) -> list[str]:
     """Check that the poses of a video without tracks have no track ids."""
-    ids = read_table(poses_content, POSES_SCHEMAS, ["track_id"])["track_id"]
+    try:
+        ids = read_table(poses_content, POSES_SCHEMAS, ["track_id"])["track_id"]
+    except ValueError as error:
+        return [str(error)]
     return [] if ids.null_count == len(ids) else ["track_id is filled, but its record lists no tracks"]
 
 
@@ -54,6 +57,16 @@ def check_motion(
     table, problems = _read(content, MOTION_SCHEMAS, rows, ["track_id", "frame_index"])
     if problems:
         return problems
+    try:
+        return _check_joins(content, table, tracks_content, poses_content, frames)
+    except ValueError as error:
+        return [f"it cannot be compared with tracks and poses: {error}"]
+
+
+def _check_joins(
+    content: bytes, table: pa.Table, tracks_content: bytes, poses_content: bytes, frames: NDArray[np.int64]
+) -> list[str]:
+    """Check ``table``, two columns of the motion table in ``content``. Raises ``ValueError`` for a damaged table."""
     track, index = (column.to_numpy() for column in table.columns)
     table = read_table(tracks_content, TRACKS_SCHEMAS, ["first_frame", "last_frame", "frames_seen", "frames_gap"])
     first, last, seen, gap = (column.to_numpy() for column in table.columns)

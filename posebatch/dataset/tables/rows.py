@@ -103,27 +103,39 @@ def published_frames(frames_content: bytes, poses_content: bytes) -> Iterator[Fr
             if pending is None or pending[0] != record.frame_index:
                 yield FramePoses.empty(record)
                 continue
-            persons = pending[1]
+            _, persons, track_ids = pending
             yield FramePoses(
-                record, persons[:, :4], persons[:, 4], persons[:, 5], persons[:, 6:].reshape(-1, NUM_KEYPOINTS, 3)
+                record,
+                persons[:, :4],
+                persons[:, 4],
+                persons[:, 5],
+                persons[:, 6:].reshape(-1, NUM_KEYPOINTS, 3),
+                track_ids=track_ids,
             )
             pending = next(persons_of_frames, None)
 
 
-def _persons_by_frame(file: pq.ParquetFile) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """frame_index and persons (n, 4 + 2 + 51) of each frame with persons: box, two scores, keypoints."""
+def _persons_by_frame(file: pq.ParquetFile) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.int32]]]:
+    """frame_index, persons (n, 4 + 2 + 51) and their tracks (n,) of each frame with persons.
+
+    A person is a box, two scores and keypoints; -1 is no track.
+    """
     names = [*BBOX, "bbox_score", "pose_score", *KEYPOINT_COLUMNS]
-    last: list[tuple[int, NDArray[np.float32]]] = []  # the last frame, whose persons may continue in the next batch
-    for batch in file.iter_batches(ROW_GROUP_ROWS, columns=["frame_index", *names]):
+    # the last frame, whose persons may continue in the next batch
+    last: list[tuple[int, NDArray[np.float32], NDArray[np.int32]]] = []
+    for batch in file.iter_batches(ROW_GROUP_ROWS, columns=["frame_index", "track_id", *names]):
         index = batch["frame_index"].to_numpy()
+        tracks = batch["track_id"].fill_null(-1).to_numpy()
         numbers = np.stack([batch[name].to_numpy() for name in names], axis=1)
         starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
         for a, b in zip(starts, [*starts[1:], len(index)], strict=True):
             if last and last[0][0] == index[a]:
-                last = [(int(index[a]), np.concatenate([last[0][1], numbers[a:b]]))]
+                _, persons, before = last[0]
+                joined = np.concatenate([persons, numbers[a:b]]), np.concatenate([before, tracks[a:b]])
+                last = [(int(index[a]), *joined)]
                 continue
             yield from last
-            last = [(int(index[a]), numbers[a:b])]
+            last = [(int(index[a]), numbers[a:b], tracks[a:b])]
     yield from last
 
 

@@ -56,7 +56,7 @@ def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
     publication = Publication.begin(context.store(), task.video.output_path)
     with ExitStack() as opened:
         files = {artifact.kind: opened.enter_context(spooled()) for artifact in (POSES, FRAMES, TRACKS, MOTION)}
-        links = _links(staging, task, context)
+        links = links_of_staged(staging, task.plan, context)
         totals = _write_tables(files, links, staging, task, context)
         publication = publication.withdrawn()
         fingerprint = context.data_fingerprint
@@ -98,13 +98,12 @@ def staged_frames(staging: StagingArea, plan: VideoPlan) -> Iterator[Sequence[Fr
             yield frames
 
 
-def _links(staging: StagingArea, task: FinalizeTask, context: RunContext) -> Links | None:
-    """Who is who over the whole video; None with ``--no-track``."""
+def links_of_staged(staging: StagingArea, plan: VideoPlan, context: RunContext) -> Links | None:
+    """Who is who over a video whose segments are all staged; None with ``--no-track``."""
     if context.motion_fingerprint is None:
         return None
-    info = task.plan.info
-    blocks = (frame_block(frames, info.time_base) for frames in staged_frames(staging, task.plan))
-    return link_persons(blocks, info, context)
+    blocks = (frame_block(frames, plan.info.time_base) for frames in staged_frames(staging, plan))
+    return link_persons(blocks, plan.info, context)
 
 
 def _write_tables(

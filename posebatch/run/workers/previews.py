@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -18,15 +18,13 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
-from posebatch.dataset.tables.blocks import frame_block
 from posebatch.motion.links import Links
 from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
 from posebatch.report.track_drawing import ClipPainter
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
-from posebatch.run.workers.finalize import staged_frames
+from posebatch.run.workers.finalize import links_of_staged, staged_frames
 from posebatch.run.workers.heartbeat import heartbeat
-from posebatch.run.workers.movement import link_persons
 from posebatch.storage.open import open_source
 from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
@@ -35,22 +33,14 @@ from posebatch.video.segment_decoder import SegmentDecoder
 PREVIEW_BATCH_FRAMES: Final = 8
 
 
-PIECE_FRAMES: Final = 512
-"""Frames that are linked together."""
-
-
 def draw_preview(task: PreviewTask, context: RunContext) -> int:
     """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding.
 
-    If tracks are to be drawn, persons are linked first, as they are when the video is published.
+    Tracks are drawn as far as the frames have `FramePoses.track_ids`.
     """
     staging = context.staging(task.video)
-    info, pieces = _pieces_to_draw(task, staging)
+    info, poses = _poses_to_draw(task, staging, context)
     settings = context.settings
-    follows = settings.colors_by_track or bool(settings.preview.trail)
-    blocks = (frame_block(frames, info.time_base) for frames in pieces())
-    links = link_persons(blocks, info, context) if follows else None
-    poses = _followed(chain.from_iterable(pieces()), links)
     scale = settings.preview.scale_of(info.width, info.height)
     painter = ClipPainter(settings.colors_by_track, settings.preview.trail, scale)
     with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
@@ -73,37 +63,29 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
     return frames
 
 
-def _pieces_to_draw(
-    task: PreviewTask, staging: StagingArea
-) -> tuple[VideoInfo, Callable[[], Iterator[Sequence[FramePoses]]]]:
-    """The facts of a video, and a function that reads its frames piece by piece, from the beginning at each call."""
+def _poses_to_draw(
+    task: PreviewTask, staging: StagingArea, context: RunContext
+) -> tuple[VideoInfo, Iterator[FramePoses]]:
     if task.plan is not None:
-        plan = task.plan
-        return plan.info, lambda: staged_frames(staging, plan)
-    store, output_path = staging.store, task.video.output_path
-    record = read_record(store, output_path)
+        frames = chain.from_iterable(staged_frames(staging, task.plan))
+        shows_tracks = context.settings.colors_by_track or context.settings.preview.trail
+        links = links_of_staged(staging, task.plan, context) if shows_tracks else None
+        return task.plan.info, frames if links is None else _followed(frames, links)
+    record = read_record(staging.store, task.video.output_path)
     if record is None or record.info is None:
         raise StorageUnavailableError(
             f"{task.video.uri}: its commit record is gone; the next run computes the video again"
         )
-    return record.info, lambda: _pieces(read_published_frames(store, output_path))
+    return record.info, read_published_frames(staging.store, task.video.output_path)
 
 
-def _pieces(frames: Iterator[FramePoses]) -> Iterator[Sequence[FramePoses]]:
-    while piece := list(islice(frames, PIECE_FRAMES)):
-        heartbeat.beat()
-        yield piece
-
-
-def _followed(frames: Iterator[FramePoses], links: Links | None) -> Iterator[FramePoses]:
-    """The frames with the tracks of their persons."""
-    first = 0
+def _followed(frames: Iterator[FramePoses], links: Links) -> Iterator[FramePoses]:
+    """The frames of a whole video with the tracks of their persons."""
+    begin = 0
     for frame in frames:
-        if links is None:
-            yield frame
-            continue
-        yield replace(frame, track_ids=links.track_ids[first : first + len(frame)])
-        first += len(frame)
+        end = begin + len(frame)
+        yield replace(frame, track_ids=links.track_ids[begin:end])
+        begin = end
 
 
 def _annotated(
