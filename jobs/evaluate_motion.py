@@ -15,7 +15,7 @@ import numpy as np
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.demo.walker import SCALE, STRIDE, Outfit, walk_cycle
 from posebatch.evaluation.motion_errors import KPT_THR, Noise, all_seen, block_of, compare, noisy
-from posebatch.motion.series import Movement
+from posebatch.motion.movement.series import Movement
 
 HEIGHT_PX = 180.0
 WALKER_M = 1.75

@@ -23,7 +23,7 @@ from posebatch.evaluation.identity_score import (
 )
 from posebatch.evaluation.true_boxes import noisy_boxes
 from posebatch.motion.blocks import FrameBlock
-from posebatch.motion.linking import link
+from posebatch.motion.tracking.linking import link
 
 STORED: Final = "stored"
 """Instead of a linker: the tracks that the output has."""

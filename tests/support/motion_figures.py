@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.motion.blocks import FrameBlock
-from posebatch.motion.links import Links
-from posebatch.motion.motion_block import MotionBlock
-from posebatch.motion.quality import TrackSummary
-from posebatch.motion.series import Movement
+from posebatch.motion.movement.motion_block import MotionBlock
+from posebatch.motion.movement.quality import TrackSummary
+from posebatch.motion.movement.series import Movement
+from posebatch.motion.tracking.links import Links
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.rows import constant
 from posebatch.dataset.tables.schemas import ANGLE_COLUMNS, MOTION_SCHEMA, POSES_SCHEMA, ROW_GROUP_ROWS, TRACKS_SCHEMA
-from posebatch.motion.motion_block import MotionBlock
-from posebatch.motion.quality import TrackSummary
+from posebatch.motion.movement.motion_block import MotionBlock
+from posebatch.motion.movement.quality import TrackSummary
 
 _TRACK_ID: Final = POSES_SCHEMA.get_field_index("track_id")
 

@@ -8,7 +8,7 @@ from typing import Final
 import pyarrow as pa
 
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, SKELETON_EDGES
-from posebatch.motion.motion_block import ANGLE_NAMES
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 Schema = pa.Schema
 """The type, for modules that do not import pyarrow."""

@@ -24,7 +24,7 @@ from posebatch.dataset.tables.derived import stored_poses, stored_provenance, st
 from posebatch.dataset.tables.parquet import write_parquet
 from posebatch.dataset.tables.schemas import POSES_SCHEMA
 from posebatch.motion.blocks import FrameBlock
-from posebatch.motion.links import Links
+from posebatch.motion.tracking.links import Links
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import DeriveTask
 from posebatch.run.workers.finalize import Spool, publish_movement, publish_table

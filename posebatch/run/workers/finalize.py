@@ -22,7 +22,7 @@ from posebatch.dataset.tables.blocks import frame_block
 from posebatch.dataset.tables.derived import with_track_ids
 from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.rows import DATA_TABLES, provenance
-from posebatch.motion.links import Links
+from posebatch.motion.tracking.links import Links
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat

@@ -14,10 +14,10 @@ from posebatch.dataset.tables.derived import motion_table, tracks_table
 from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.schemas import MOTION_SCHEMA, TRACKS_SCHEMA
 from posebatch.motion.blocks import FrameBlock
-from posebatch.motion.linking import link
-from posebatch.motion.links import Links
-from posebatch.motion.quality import video_grade
-from posebatch.motion.series import Movement
+from posebatch.motion.movement.quality import video_grade
+from posebatch.motion.movement.series import Movement
+from posebatch.motion.tracking.linking import link
+from posebatch.motion.tracking.links import Links
 from posebatch.run.context import RunContext
 from posebatch.run.workers.heartbeat import heartbeat
 

@@ -18,7 +18,7 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, VideoInfo
 from posebatch.dataset.publication import read_published_frames, read_record
 from posebatch.dataset.staging import StagingArea
-from posebatch.motion.links import Links
+from posebatch.motion.tracking.links import Links
 from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
 from posebatch.report.track_drawing import ClipPainter
 from posebatch.run.context import RunContext

@@ -1,0 +1,1 @@
+"""How each track moves: smoothed joints, angles, speeds, and how far they can be trusted."""

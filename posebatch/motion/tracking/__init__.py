@@ -1,0 +1,1 @@
+"""Who is who: persons are linked to tracks over a whole video."""
