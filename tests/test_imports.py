@@ -36,7 +36,7 @@ OWNERS = {
         *("training.detector_examples", "training.pose_examples"),
     },
     "duckdb": {"dataset.sql", "cli.query"},
-    "pandas": {"dataset.tables.readers"},
+    "pandas": {"dataset.tables.readers", "demo.sample_movement"},
     "torch": {"models.networks", "models.weights", "pose", "run.workers.segment_worker", "evaluation", "training"},
     "torchvision": {"models.networks", "training"},
     "openvino": {"models.networks"},

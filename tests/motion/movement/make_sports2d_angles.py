@@ -1,7 +1,7 @@
-"""Write tests/motion/sports2d_angles.npz: angles that Sports2D's own functions give for random poses.
+"""Write tests/motion/movement/sports2d_angles.npz: angles that Sports2D's own functions give for random poses.
 
     pip download --no-deps sports2d==0.8.34 pose2sim==0.10.49, and unpack both wheels into FOLDER
-    python tests/motion/make_sports2d_angles.py FOLDER
+    python tests/motion/movement/make_sports2d_angles.py FOLDER
 
 The functions are taken out of the two source files, so that their many libraries need not be installed.
 """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.motion_figures import TORSO, frame_block, links_of, movement, movement_of, scored, side_view, walking
 
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
-from posebatch.motion import series as series_module
+from posebatch.motion.movement import series as series_module
 from posebatch.motion.movement.motion_block import ANGLE_NAMES, MotionBlock
 from posebatch.motion.movement.windows import frames_between
 from posebatch.motion.tracking.links import Links
@@ -123,7 +123,7 @@ def test_person_who_walks_away_keeps_its_height_in_torso_lengths():
     assert summary.bone_length_cv_worst < 0.03
 
 
-@pytest.mark.parametrize(("frames", "known"), [(20, True), (40, False)])
+@pytest.mark.parametrize(("frames", "known"), [(20, True), (60, False)])
 def test_gap_is_interpolated_up_to_its_limit(frames, known):
     keypoints = scored(walking(200))
     keypoints[100 : 100 + frames, WRIST, 2] = 0.1
