@@ -82,11 +82,11 @@ def test_planner_computes_only_videos_again_whose_picture_differs(tmp_path: Path
     index = CommitIndex.load(output, 1)
     planned = [item.decision for item in decisions([square, wide, encrypted, newer, missing], index, context(output))]
     assert [decision.action for decision in planned] == [
-        Action.DONE,
+        Action.DERIVE,
         Action.COMPUTE,
         Action.COMPUTE,
-        Action.DONE,
-        Action.DONE,
+        Action.DERIVE,
+        Action.DERIVE,
     ]
     assert planned[1].reason == (
         "an earlier version published h264 128x96, from 0 s; a player shows h264 256x96, from 0 s"
@@ -107,5 +107,5 @@ def test_header_of_an_older_video_is_read_once(tmp_path: Path, output: LocalStor
     for _ in range(2):
         with CommitIndex.load(output, 2, few_videos=1) as index:
             (planned,) = decisions(videos, index, context(output))
-            assert planned.decision.action is Action.DONE
+            assert planned.decision.action is Action.DERIVE
     assert read == [videos[0].uri]
