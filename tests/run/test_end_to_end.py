@@ -29,7 +29,7 @@ from support.upkeep_factories import make_version_3
 from posebatch import read_frames, read_poses, read_videos
 from posebatch.dataset.verify import verify
 from posebatch.demo.sample import render_sample
-from posebatch.report.drawing import LEFT_COLOUR, RIGHT_COLOUR
+from posebatch.report.track_drawing import TRACK_COLOURS
 from posebatch.storage.addresses import is_s3
 from posebatch.storage.open import open_store
 from posebatch.storage.s3 import S3Store, s3_client
@@ -190,7 +190,7 @@ def test_preview_shows_the_persons(reference: Path) -> None:
         assert gif.n_frames == len(PEOPLE_FRAMES[::3])  # 25 frames a second, of which a preview shows at most 10
         gif.seek(4)
         pixels = np.asarray(gif.convert("RGB")).astype(int)
-    for colour in (LEFT_COLOUR, RIGHT_COLOUR):
+    for colour in TRACK_COLOURS[:2]:
         assert (abs(pixels - colour).max(axis=2) < 40).sum() > 10
 
 
