@@ -13,6 +13,10 @@ from posebatch.dataset.export.markers import MARKER_NAMES, NO_SCALE, Markers, ea
 from posebatch.dataset.export.timing import resampled
 from posebatch.dataset.export.video_motion import VideoMotion
 
+MAX_FRAMES: Final = 65_535
+"""Frames that readers see: the header counts them in 16 bits, and ezc3d reads no more."""
+
+
 RESAMPLED_MARK: Final = ".resampled"
 """In the name of a file whose frames are not those of the video, because a C3D file has one rate."""
 
@@ -23,16 +27,21 @@ def c3d_files(motion: VideoMotion) -> Iterator[ExportedFile]:
     Frames at a variable rate are resampled to the rate of the median interval.
     """
     for track_id, markers in each_markers(motion):
-        if markers is None:
-            yield ExportedFile(f".track{track_id}.c3d", b"", NO_SCALE)
-            continue
-        changed, points = "", markers.points
-        if not markers.timing.is_constant:
-            changed, points = RESAMPLED_MARK, resampled(markers.time_s, points, markers.timing.rate_hz)[1]
-        rate = f"the frame rate varies: resampled to {markers.timing.rate_hz:.3f} Hz" if changed else ""
-        note = "; ".join(filter(None, (markers.note, rate)))
-        suffix = f".track{track_id}{markers.body.mark}{changed}.c3d"
-        yield ExportedFile(suffix, c3d_bytes(markers, points, bool(changed)), note)
+        yield _c3d_file(markers) if markers else ExportedFile(f".track{track_id}.c3d", None, NO_SCALE)
+
+
+def _c3d_file(markers: Markers) -> ExportedFile:
+    changed, points = "", markers.points
+    if not markers.timing.is_constant:
+        changed, points = RESAMPLED_MARK, resampled(markers.time_s, points, markers.timing.rate_hz)[1]
+    suffix = f".track{markers.track_id}{markers.body.mark}{changed}.c3d"
+    if len(points) > MAX_FRAMES:
+        return ExportedFile(
+            suffix, None, f"{len(points):,} frames, and a C3D file takes {MAX_FRAMES:,}; export it as trc"
+        )
+    rate = f"the frame rate varies: resampled to {markers.timing.rate_hz:.3f} Hz" if changed else ""
+    note = "; ".join(filter(None, (markers.note, rate)))
+    return ExportedFile(suffix, c3d_bytes(markers, points, bool(changed)), note)
 
 
 def c3d_bytes(markers: Markers, points: NDArray[np.float64], is_resampled: bool) -> bytes:

@@ -14,7 +14,8 @@ class ExportedFile:
 
     suffix: str
     """What follows the output path of the video, as in ``.track0.trc``."""
-    content: bytes
+    content: bytes | None
+    """None if the file cannot be made; the note says why."""
     note: str = ""
     """What the user should know about it, such as an assumed height."""
 

@@ -29,14 +29,15 @@ VARIABLE_MARK: Final = ".variable-rate"
 def trc_files(motion: VideoMotion) -> Iterator[ExportedFile]:
     """One file a track: the times of the frames themselves, positions in metres, empty where not known."""
     for track_id, markers in each_markers(motion):
-        if markers is None:
-            yield ExportedFile(f".track{track_id}.trc", b"", NO_SCALE)
-            continue
-        variable = "" if markers.timing.is_constant else VARIABLE_MARK
-        suffix = f".track{track_id}{markers.body.mark}{variable}.trc"
-        notes = [markers.note, "the frame rate varies: read the column Time, not DataRate" if variable else ""]
-        text = trc_text(markers, _name(motion.video, suffix))
-        yield ExportedFile(suffix, text.encode(), "; ".join(filter(None, notes)))
+        yield _trc_file(markers) if markers else ExportedFile(f".track{track_id}.trc", None, NO_SCALE)
+
+
+def _trc_file(markers: Markers) -> ExportedFile:
+    variable = "" if markers.timing.is_constant else VARIABLE_MARK
+    suffix = f".track{markers.track_id}{markers.body.mark}{variable}.trc"
+    rate = "the frame rate varies: read the column Time, not DataRate" if variable else ""
+    note = "; ".join(filter(None, (markers.note, rate)))
+    return ExportedFile(suffix, trc_text(markers, _name(markers.video, suffix)).encode(), note)
 
 
 def trc_text(markers: Markers, name: str) -> str:

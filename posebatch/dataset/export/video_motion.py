@@ -86,5 +86,5 @@ def xy_of(rows: pd.DataFrame) -> NDArray[np.float64]:
 
 def has_joint(joints: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether any of the joints (rows, 17, 3) of a row is known."""
-    known: NDArray[np.bool_] = np.isfinite(joints).all(axis=2)
-    return known.any(axis=1)
+    missing: NDArray[np.float32] = np.isnan(joints).astype(np.float32).max(axis=2)
+    return missing.min(axis=1, initial=1) == 0

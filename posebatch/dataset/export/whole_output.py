@@ -89,11 +89,11 @@ def _export_video(
         return ExportedVideo(output_path, (), (_without_track(every, choice.track),))
     addresses, notes, is_missing = [], [], False
     for file in files_of(read_video_motion(store, output_path, record, tracks, choice)):
-        if file.content:
+        if file.content is not None:
             addresses.append(put(f"{output_path}{file.suffix}", file.content))
         if file.note:
             notes.append(f"{file.suffix[1:]}: {file.note}")
-        is_missing |= not file.content
+        is_missing |= file.content is None
     return ExportedVideo(output_path, tuple(addresses), tuple(notes), is_missing)
 
 
@@ -136,7 +136,8 @@ def _check_track(store: Store, videos: list[tuple[str, VideoRecord]], choice: Tr
         if not every.empty:
             lacking.append(f"{output_path}: {_without_track(every, choice)}")
     if lacking:
-        more = f" ({len(lacking) - 1} more videos have none either)" if len(lacking) > 1 else ""
+        others = counted(len(lacking) - 1, "more video has", "more videos have")
+        more = f" ({others} none either)" if len(lacking) > 1 else ""
         raise InputError(f"{lacking[0]}{more}")
 
 
