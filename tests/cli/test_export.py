@@ -11,6 +11,7 @@ from support.motion_factories import publish_motion
 from support.s3_server import S3Server
 from support.upkeep_factories import source
 
+import posebatch
 from posebatch.cli import main
 from posebatch.core.records import VideoRecord
 from posebatch.dataset.publication import publish_failure
@@ -125,6 +126,14 @@ def test_export_takes_one_track_and_marks_an_assumed_height(tmp_path: Path, caps
     assert written(tmp_path)[0] == "ski/a.mp4.track0.trc"
 
 
+def test_export_of_python_writes_what_the_command_writes(tmp_path: Path):
+    publish_motion(tmp_path / "out")
+    assert export(tmp_path, "--track", "main", "--height-cm", "180", format_name="trc") == 0
+    (path,) = posebatch.export(str(tmp_path / "out"), "trc", str(tmp_path / "too"), track="main", height_cm=180)
+    assert Path(path).name == "a.mp4.track0.trc"
+    assert Path(path).read_bytes() == (tmp_path / "to/a.mp4.track0.trc").read_bytes()
+
+
 def test_export_replaces_its_own_files_only(tmp_path: Path):
     publish_motion(tmp_path / "out")
     (tmp_path / "to").mkdir()
@@ -136,6 +145,12 @@ def test_export_replaces_its_own_files_only(tmp_path: Path):
     first = json.loads((tmp_path / "to/a.mp4.motion.ndjson").read_text().splitlines()[0])
     assert (first["video"], first["left_ear_x"]) == ("a.mp4", None)
     assert first["nose_x"] == np.float32(60)
+
+
+def test_export_writes_the_longest_names(tmp_path: Path):
+    publish_motion(tmp_path / "out", f"{'x' * 196}.mp4", time_s=np.cumsum(np.tile([0.02, 0.05], 10)))
+    assert export(tmp_path, format_name="trc") == 0
+    assert len(written(tmp_path)) == 2
 
 
 @pytest.mark.s3

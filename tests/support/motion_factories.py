@@ -97,10 +97,10 @@ def publish_motion(
 
 
 def _poses(motion: pd.DataFrame) -> pd.DataFrame:
-    """What the networks found, a little beside the smoothed joints; nothing in gaps."""
+    """What the networks found: joints beside the smoothed ones, of a larger person; nothing in gaps."""
     poses = motion[motion.person.notna()].copy()
     joints = [name for name in KEYPOINT_COLUMNS if not name.endswith("_score")]
-    poses[joints] = poses[joints].fillna(5.0) + 0.25
+    poses[joints] = 1.01 * poses[joints].fillna(5.0) + 0.25
     scores = [name for name in KEYPOINT_COLUMNS if name.endswith("_score")]
     poses[scores] = poses[scores].fillna(0.01)
     for name, column in zip(BBOX, ("nose_x", "nose_y", "left_ankle_x", "left_ankle_y"), strict=True):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.dataset.export.files import ExportedFile, bytes_written
 from posebatch.dataset.export.video_motion import VideoMotion, joints_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORER: Final = "posebatch"
 
@@ -35,9 +37,11 @@ def dlc_table(motion: VideoMotion) -> pd.DataFrame:
 
     The columns have DeepLabCut's four levels: scorer, individuals (``track0``), bodyparts, coords (x, y, likelihood).
     """
+    import pandas as pd  # noqa: PLC0415 - every command would pay for it
+
     frames = int(motion.frames.frame_index.max()) + 1
     values = np.full((frames, len(motion.track_ids), len(KEYPOINT_NAMES), 3), np.nan, np.float32)
-    for place, (_, rows) in enumerate(motion.each_track()):
+    for place, (_, rows, _) in enumerate(motion.each_track()):
         values[rows.frame_index.to_numpy(), place] = joints_of(rows)
     individuals = [f"track{track_id}" for track_id in motion.track_ids]
     levels = ([SCORER], individuals, list(KEYPOINT_NAMES), ["x", "y", "likelihood"])

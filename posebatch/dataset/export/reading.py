@@ -76,13 +76,10 @@ def read_video_motion(
     """The movement of these tracks of a video."""
     if record.info is None:
         raise StorageError(f"{output_path}: its commit record has tracks, but no properties of the video")
-    rows = _read(store, MOTION, output_path).assign(video=_video_name)
-    rows = rows[rows.track_id.isin(tracks.track_id)].sort_values(["frame_index", "track_id"], ignore_index=True)
-    taken = [*BOX_COLUMNS, *(KEYPOINT_COLUMNS if choice.raw else ())]
-    poses = _read(store, POSES, output_path, [*_ROW, *taken])
-    if choice.raw:
-        rows = rows.drop(columns=list(KEYPOINT_COLUMNS))
-    rows = rows.merge(poses, how="left", on=_ROW)[[*MOTION_SCHEMA.names, *BOX_COLUMNS]]
+    motion = _read(store, MOTION, output_path).assign(video=_video_name)
+    motion = motion[motion.track_id.isin(tracks.track_id)].sort_values(["frame_index", "track_id"], ignore_index=True)
+    poses = _read(store, POSES, output_path, [*_ROW, *BOX_COLUMNS, *(KEYPOINT_COLUMNS if choice.raw else ())])
+    smoothed = _joined(motion, poses[[*_ROW, *BOX_COLUMNS]])
     return VideoMotion(
         video=record.video,
         width=record.info.width,
@@ -90,9 +87,16 @@ def read_video_motion(
         fps=record.info.avg_fps,
         frames=_read(store, FRAMES, output_path, ["frame_index", "time_s"]),
         tracks=tracks,
-        rows=rows.astype({"person": "Int32"}),
+        rows=_joined(motion.drop(columns=list(KEYPOINT_COLUMNS)), poses) if choice.raw else smoothed,
+        smoothed=smoothed,
         body=choice.body,
     )
+
+
+def _joined(motion: pd.DataFrame, poses: pd.DataFrame) -> pd.DataFrame:
+    """Rows of motion with the columns of the same persons in poses; NaN in gaps."""
+    rows = motion.merge(poses, how="left", on=_ROW)[[*MOTION_SCHEMA.names, *BOX_COLUMNS]]
+    return rows.astype({"person": "Int32"})
 
 
 def _video_name(table: pd.DataFrame) -> pd.Series[str]:

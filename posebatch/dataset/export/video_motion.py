@@ -53,23 +53,33 @@ class VideoMotion:
     """Rows of the table ``tracks``, ordered by track_id."""
     rows: pd.DataFrame
     """Rows of the table ``motion``, ordered by frame_index and track_id, with `BOX_COLUMNS` (NaN in gaps)."""
+    smoothed: pd.DataFrame
+    """The same rows with smoothed joints. In ``rows`` they may be raw."""
     body: BodyHeight = field(default_factory=BodyHeight)
 
     def __post_init__(self) -> None:
+        if len(self.rows) != len(self.smoothed):
+            raise ValueError(f"{len(self.rows)} rows, but {len(self.smoothed)} smoothed ones")
         strangers = set(self.rows.track_id) - set(self.tracks.track_id)
         if strangers:
             raise ValueError(f"rows of tracks that the table of tracks does not have: {sorted(strangers)}")
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the joints of ``rows`` are as the networks found them."""
+        return self.rows is not self.smoothed
 
     @property
     def track_ids(self) -> list[int]:
         """The ids of the tracks, ascending."""
         return [int(track_id) for track_id in self.tracks.track_id]
 
-    def each_track(self) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Each track with its rows in the order of time."""
-        groups = dict(iter(self.rows.groupby("track_id", sort=True)))
+    def each_track(self) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+        """Id, rows and smoothed rows of each track, in the order of time."""
+        places = self.rows.groupby("track_id").indices
         for track_id in self.track_ids:
-            yield track_id, groups.get(track_id, self.rows.iloc[:0])
+            own = places.get(track_id, np.empty(0, np.int64))
+            yield track_id, self.rows.iloc[own], self.smoothed.iloc[own]
 
 
 def joints_of(rows: pd.DataFrame) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,7 @@ def _target(to: str, source: Store, endpoint_url: str | None) -> Callable[[str, 
         path = Path(root, key)
         with translated_disk_errors(str(path)):
             os.makedirs(path.parent, exist_ok=True)
-            write_atomically(path, lambda file: file.write(content))
+            write_atomically(path, lambda file: file.write(content), path.with_name(f".{uuid.uuid4().hex}.part"))
         return str(path)
 
     return put

@@ -47,8 +47,13 @@ def joints(rows: pd.DataFrame) -> np.ndarray:
     return rows[list(KEYPOINT_COLUMNS)].to_numpy(np.float32).reshape(-1, 17, 3)
 
 
-def in_metres(rows: pd.DataFrame) -> np.ndarray:
+def in_metres(tmp_path: Path, raw: bool, track: int) -> np.ndarray:
+    """Points (frames, 17, 3) of a track; raw joints only where the smoothed ones rest on data."""
+    rows, smoothed = table_of(tmp_path, raw), joints(table_of(tmp_path))
     xy = joints(rows)[:, :, :2].astype(float)
+    if raw:
+        xy[~(smoothed[:, :, 2] > 0)] = np.nan
+    xy = xy[rows.track_id == track]
     return np.stack([xy[..., 0], HEIGHT - 1 - xy[..., 1], 0 * xy[..., 0]], axis=-1) * METRES_PER_PX
 
 
@@ -185,11 +190,10 @@ def test_trc_has_metres_and_times_of_each_track(tmp_path: Path, raw: bool):
     assert [path.name for path in paths] == ["a.mp4.track0.trc", "a.mp4.track1.trc"]
     for track, path in enumerate(paths):
         header, markers, times, points = read_trc(path.read_text())
-        rows = table_of(tmp_path, raw).pipe(lambda rows, track=track: rows[rows.track_id == track])
         assert (header["DataRate"], header["Units"]) == ("25.000000", "m")
         assert markers == list(MARKER_NAMES)
-        np.testing.assert_array_equal(times, rows.time_s)
-        np.testing.assert_allclose(points, in_metres(rows), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(times, np.arange(20) / 25)
+        np.testing.assert_allclose(points, in_metres(tmp_path, raw, track), rtol=1e-5, atol=1e-6)
 
 
 def test_trc_marks_a_variable_rate_and_keeps_true_times(tmp_path: Path):
@@ -221,9 +225,8 @@ def test_c3d_has_metres_of_each_track(tmp_path: Path, raw: bool):
         assert point["LABELS"]["value"] == list(MARKER_NAMES)
         assert (point["X_SCREEN"]["value"], point["Y_SCREEN"]["value"]) == (["+X"], ["+Y"])
         assert file["parameters"]["POSEBATCH"]["TRACK"]["value"] == [track]
-        rows = table_of(tmp_path, raw).pipe(lambda rows, track=track: rows[rows.track_id == track])
         points = file["data"]["points"][:3].transpose(2, 1, 0)
-        np.testing.assert_allclose(points, in_metres(rows), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(points, in_metres(tmp_path, raw, track), rtol=1e-5, atol=1e-6)
 
 
 def test_c3d_of_a_variable_rate_is_resampled_in_even_steps(tmp_path: Path):
