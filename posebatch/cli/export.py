@@ -48,16 +48,16 @@ def export_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch export``; returns the exit code: 3 if a video could not be exported."""
     body = BodyHeight() if chosen.height_cm is None else BodyHeight(chosen.height_cm, is_assumed=False)
     choice = MotionChoice(chosen.track, chosen.raw, body)
-    videos = files = missing = 0
+    videos = files = incomplete = 0
     for video in export_output(chosen.output, chosen.to, chosen.format, chosen.match, choice, chosen.endpoint_url):
         for address in video.files:
             print(visible(address))
         for note in video.notes:
             print(visible(f"note: {video.output_path}: {note}"))
-        videos, files, missing = videos + 1, files + len(video.files), missing + video.is_missing
-    state = f"; not exported: {counted(missing, 'video')}, see the notes" if missing else ""
+        videos, files, incomplete = videos + 1, files + len(video.files), incomplete + video.is_incomplete
+    state = f"; incomplete: {counted(incomplete, 'video')}, see the notes" if incomplete else ""
     print(f"{counted(files, 'file')} of {counted(videos, 'video')}{state}")
-    return EXIT_SOME_FAILED if missing else EXIT_OK
+    return EXIT_SOME_FAILED if incomplete else EXIT_OK
 
 
 def _track(text: str) -> TrackChoice:

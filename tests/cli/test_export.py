@@ -64,7 +64,7 @@ def test_export_goes_on_past_videos_that_lack_motion_or_failed(tmp_path: Path, c
     said = capsys.readouterr().out
     assert "note: b.mp4: no motion: `posebatch derive` computes it" in said
     assert "note: c.mp4: the video failed" in said
-    assert said.endswith("2 files of 3 videos; not exported: 1 video, see the notes\n")
+    assert said.endswith("2 files of 3 videos; incomplete: 1 video, see the notes\n")
     assert written(tmp_path) == ["a.mp4.motion.ndjson", "a.mp4.tracks.ndjson"]
 
 
@@ -98,6 +98,13 @@ def test_export_of_a_main_track_that_no_video_has_names_the_tracks(
     assert export(tmp_path, "--track", "main") == 2
     error = capsys.readouterr().err
     assert "a.mp4: a main track is not there; it has 2 tracks: 0, 1 (1 more video has none either)" in error
+
+
+def test_export_in_metres_passes_over_a_track_without_a_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    publish_motion(tmp_path / "out", gap=slice(0, 20), time_s=np.array([0.0]))
+    assert export(tmp_path, "--height-cm", "180", format_name="trc") == 0
+    assert "note: a.mp4: track0.trc: no frame shows head, trunk and a leg" in capsys.readouterr().out
+    assert written(tmp_path) == ["a.mp4.track1.trc"]
 
 
 def test_export_names_the_libraries_that_are_missing(

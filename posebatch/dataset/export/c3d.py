@@ -36,9 +36,8 @@ def _c3d_file(markers: Markers) -> ExportedFile:
         changed, points = RESAMPLED_MARK, resampled(markers.time_s, points, markers.timing.rate_hz)[1]
     suffix = f".track{markers.track_id}{markers.body.mark}{changed}.c3d"
     if len(points) > MAX_FRAMES:
-        return ExportedFile(
-            suffix, None, f"{len(points):,} frames, and a C3D file takes {MAX_FRAMES:,}; export it as trc"
-        )
+        why = f"{len(points):,} frames, and a C3D file takes {MAX_FRAMES:,}; export it as trc"
+        return ExportedFile(suffix, None, why, is_refused=True)
     rate = f"the frame rate varies: resampled to {markers.timing.rate_hz:.3f} Hz" if changed else ""
     note = "; ".join(filter(None, (markers.note, rate)))
     return ExportedFile(suffix, c3d_bytes(markers, points, bool(changed)), note)

@@ -18,6 +18,8 @@ class ExportedFile:
     """None if the file cannot be made; the note says why."""
     note: str = ""
     """What the user should know about it, such as an assumed height."""
+    is_refused: bool = False
+    """Whether the video has it, and only the format cannot take it."""
 
 
 def bytes_written(write: Callable[[str], object], suffix: str) -> bytes:

@@ -43,8 +43,8 @@ class ExportedVideo:
     """Addresses of its files."""
     notes: tuple[str, ...] = ()
     """What the user should know, such as an assumed height, or why there is no file."""
-    is_missing: bool = False
-    """Whether it was asked for and could not be exported."""
+    is_incomplete: bool = False
+    """Whether a file is missing that was asked for."""
 
 
 def export_output(
@@ -83,19 +83,19 @@ def _export_video(
     if record.status == "failed":
         return ExportedVideo(output_path, (), ("the video failed, so there is nothing to export",))
     if not has_motion(record):
-        return ExportedVideo(output_path, (), ("no motion: `posebatch derive` computes it",), is_missing=True)
+        return ExportedVideo(output_path, (), ("no motion: `posebatch derive` computes it",), is_incomplete=True)
     every = read_all_tracks(store, output_path)
     tracks = chosen_tracks(every, choice.track)
     if tracks.empty:
         return ExportedVideo(output_path, (), (_without_track(every, choice.track),))
-    addresses, notes, is_missing = [], [], False
+    addresses, notes, is_refused = [], [], False
     for file in files_of(read_video_motion(store, output_path, record, tracks, choice)):
         if file.content is not None:
             addresses.append(put(f"{output_path}{file.suffix}", file.content))
         if file.note:
             notes.append(f"{file.suffix[1:]}: {file.note}")
-        is_missing |= file.content is None
-    return ExportedVideo(output_path, tuple(addresses), tuple(notes), is_missing)
+        is_refused |= file.is_refused
+    return ExportedVideo(output_path, tuple(addresses), tuple(notes), is_refused or not addresses)
 
 
 def _without_track(every: pd.DataFrame, choice: TrackChoice) -> str:

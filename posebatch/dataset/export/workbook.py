@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from posebatch.core.errors import InputError
 from posebatch.dataset.export.files import ExportedFile, bytes_written
 from posebatch.dataset.export.video_motion import VideoMotion
 
@@ -18,12 +17,11 @@ MAX_ROWS: Final = 1_048_576
 
 
 def workbook_files(motion: VideoMotion) -> Iterator[ExportedFile]:
-    """One workbook. Raises `InputError` if the video has more rows than a sheet takes."""
+    """One workbook; refused if the video has more rows than a sheet takes."""
     if len(motion.rows) >= MAX_ROWS:
-        raise InputError(
-            f"{motion.video}: {len(motion.rows):,} rows, and a sheet of Excel takes {MAX_ROWS - 1:,}; choose --track "
-            "main, or --format csv"
-        )
+        why = f"{len(motion.rows):,} rows, and a sheet of Excel takes {MAX_ROWS - 1:,}; choose --track main, or csv"
+        yield ExportedFile(".xlsx", None, why, is_refused=True)
+        return
     yield ExportedFile(".xlsx", bytes_written(lambda path: write_workbook(path, motion), ".xlsx"))
 
 

@@ -245,7 +245,7 @@ def test_c3d_refuses_more_frames_than_its_readers_see(tmp_path: Path):
     publish_motion(tmp_path / "out", time_s=np.arange(65_536) / 25, tracks=1)
     (video,) = export_output(str(tmp_path / "out"), str(tmp_path / "to"), "c3d")
     assert video.files == ()
-    assert video.is_missing
+    assert video.is_incomplete
     assert "65,536 frames, and a C3D file takes 65,535" in video.notes[0]
 
 
@@ -282,8 +282,9 @@ def test_flat_tables_are_those_of_the_output(tmp_path: Path, format_name: str, r
 def test_xlsx_refuses_more_rows_than_a_sheet_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     publish_motion(tmp_path / "out")
     monkeypatch.setattr("posebatch.dataset.export.workbook.MAX_ROWS", 40)
-    with pytest.raises(posebatch.InputError, match=r"a\.mp4: 40 rows, and a sheet of Excel takes 39; choose --track"):
-        export(tmp_path, "xlsx")
+    (video,) = export_output(str(tmp_path / "out"), str(tmp_path / "to"), "xlsx")
+    assert (video.files, video.is_incomplete) == ((), True)
+    assert video.notes == ("xlsx: 40 rows, and a sheet of Excel takes 39; choose --track main, or csv",)
 
 
 # --- all formats -----------------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def test_each_format_takes_one_track_that_is_never_seen_whole(tmp_path: Path, fo
     publish_motion(tmp_path / "out", tracks=1, gap=slice(0, 20), time_s=np.array([0.0]))
     (video,) = export_output(str(tmp_path / "out"), str(tmp_path / "to"), format_name)
     if format_name in ("trc", "c3d"):
-        assert video.is_missing
+        assert video.is_incomplete
         assert "no scale in metres" in video.notes[0]
     else:
         assert video.files
