@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import shlex
 import uuid
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from support.s3_server import S3Server
 from support.upkeep_factories import source
 
 import posebatch
-from posebatch.cli import main
+from posebatch.cli.entry import build_parser, main
 from posebatch.core.records import VideoRecord
+from posebatch.dataset.export.formats import FORMATS
 from posebatch.dataset.publication import publish_failure
 from posebatch.storage.open import open_store
 
@@ -171,3 +174,12 @@ def test_export_reads_and_writes_s3(tmp_path: Path, s3_server: S3Server, monkeyp
     assert main(["export", "--output", f"s3://{bucket}/out", "--format", "csv", "--to", to, *endpoint]) == 0
     keys = [listed.key for listed in open_store(to, s3_server.endpoint_url).list()]
     assert keys == ["ski/a.mp4.motion.csv", "ski/a.mp4.tracks.csv"]
+
+
+def test_page_of_export_names_each_format_and_its_commands_parse():
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(FORMATS)
+    commands = re.findall(r"^posebatch (export .*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert build_parser().parse_args(shlex.split(command)).format in FORMATS
