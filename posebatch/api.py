@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
@@ -76,6 +76,35 @@ def run(inputs: str | Sequence[str], output: str, settings: Settings | None = No
     from posebatch.run.driver import run_job  # noqa: PLC0415 - planning and storage are loaded when they are needed
 
     return run_job([inputs] if isinstance(inputs, str) else list(inputs), output, settings or Settings())
+
+
+def export(
+    output: str,
+    format: str,  # noqa: A002 - the name of the flag
+    to: str,
+    match: str = "*",
+    track: int | Literal["all", "main"] = "all",
+    height_cm: float | None = None,
+    raw: bool = False,
+    endpoint_url: str | None = None,
+) -> list[str]:
+    """Write tracks and motion as files of another program, as ``posebatch export`` does; returns their addresses.
+
+    ``format`` is ``coco``, ``dlc``, ``sleap``, ``trc``, ``mot``, ``c3d``, ``csv``, ``xlsx`` or ``ndjson``.
+    ``height_cm`` is the height of the person, for formats in metres; None assumes 170 cm. ``raw`` takes joints as the
+    networks found them instead of the smoothed ones. Raises `InputError` if no video matches, none has motion or none
+    has the track, and `UsageError` for an unknown format or a library that is not installed.
+
+    >>> posebatch.export("out", "trc", "opensim", track="main", height_cm=178)  # doctest: +SKIP
+    ['/home/me/opensim/ski/run.mp4.track0.trc']
+    """
+    from posebatch.dataset.export.reading import MotionChoice  # noqa: PLC0415 - pandas is loaded when it is needed
+    from posebatch.dataset.export.video_motion import BodyHeight  # noqa: PLC0415
+    from posebatch.dataset.export.whole_output import export_output  # noqa: PLC0415
+
+    body = BodyHeight() if height_cm is None else BodyHeight(height_cm, is_assumed=False)
+    videos = export_output(output, to, format, match, MotionChoice(track, raw, body), endpoint_url)
+    return [address for video in videos for address in video.files]
 
 
 def verify(output: str, deep: bool = False, endpoint_url: str | None = None) -> Verdict:

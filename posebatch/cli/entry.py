@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from posebatch.cli.derive import add_derive
+from posebatch.cli.export import add_export
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
 from posebatch.cli.query import add_query
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_verify(commands)
     add_gc(commands)
     add_query(commands)
+    add_export(commands)
     add_show(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")

@@ -15,6 +15,10 @@ EXTRAS: Final[Mapping[str, str]] = {
     "nncf": "quantize",
     "cv2": "flow",
     "duckdb": "query",
+    "sleap_io": "export",
+    "ezc3d": "export",
+    "tables": "export",
+    "xlsxwriter": "export",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 
