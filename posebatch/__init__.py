@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from posebatch.api import decode as decode
     from posebatch.api import estimate as estimate
+    from posebatch.api import plot as plot
     from posebatch.api import run as run
     from posebatch.api import verify as verify
     from posebatch.core.errors import DamagedVideoError as DamagedVideoError
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from posebatch.pose.estimator import PoseEstimator as PoseEstimator
 
 _MODULES = {
-    "api": ("decode", "estimate", "run", "verify"),
+    "api": ("decode", "estimate", "plot", "run", "verify"),
     "core.errors": (
         "DamagedVideoError",
         "InputError",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from posebatch.cli.compare import add_compare
 from posebatch.cli.derive import add_derive
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
+from posebatch.cli.plot import add_plot
 from posebatch.cli.query import add_query
 from posebatch.cli.run import add_plan, add_run, run_command
 from posebatch.cli.upkeep import add_gc, add_verify
@@ -44,6 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_verify(commands)
     add_gc(commands)
     add_query(commands)
+    add_compare(commands)
+    add_plot(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")

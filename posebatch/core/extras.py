@@ -9,12 +9,14 @@ from typing import Final
 from posebatch.core.errors import UsageError
 
 EXTRAS: Final[Mapping[str, str]] = {
-    "matplotlib": "train",
+    "matplotlib": "plot",
     "pycocotools": "train",
     "scipy": "train",
     "openvino": "openvino",
     "nncf": "quantize",
     "duckdb": "query",
+    "dtaidistance": "compare",
+    "jinja2": "compare",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 
