@@ -45,7 +45,7 @@ OWNERS = {
     "openvino": {"models.networks"},
     "nncf": {"models.networks.quantization"},
     "safetensors": {"models.weights"},
-    "matplotlib": {"evaluation.plots", "training.launch", "report.plots"},
+    "matplotlib": {"evaluation.plots", "training.launch", "report.plots", "api"},
     "scipy": {"evaluation.boxes_found"},
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},

@@ -28,11 +28,12 @@ MIN_ROWS: Final = 5
 """A performance with fewer rows in which an angle is known has no course."""
 
 
-MIN_STEPS: Final = 50
+MIN_STEPS: Final = 400
+"""Performances are compared at this many times at least: coarser steps cost degrees where a joint is fast."""
 
 
-MAX_STEPS: Final = 500
-"""Performances are compared at this many times at most; the work grows with its square."""
+MAX_STEPS: Final = 1000
+"""And at this many at most: the work grows with the square."""
 
 
 MIN_OVERLAP: Final = 0.2
@@ -94,7 +95,7 @@ def compare(a: Performance, b: Performance, angle_names: Sequence[str] = DEFAULT
     """
     a, b = _checked(a).trimmed(), _checked(b).trimmed()
     columns = [[one.angle_names.index(name) for name in angle_names] for one in (a, b)]
-    steps = int(np.clip(2 * max(len(a.time_s), len(b.time_s)), MIN_STEPS, MAX_STEPS))
+    steps = int(np.clip(2 * len(a.time_s), MIN_STEPS, MAX_STEPS))  # by A alone: references share its phases
     phase = np.linspace(0.0, 1.0, steps)
     time_a, grid_b = a.time_s[0] + phase * a.duration_s, b.time_s[0] + phase * b.duration_s
     period = periods(angle_names)

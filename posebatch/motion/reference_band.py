@@ -35,14 +35,7 @@ def reference_band(first: Comparison, others: Sequence[Comparison]) -> Band | No
     """
     if not others:
         return None
-    turns = [np.zeros_like(first.a)]
-    for other in others:
-        turn = np.full_like(first.a, np.nan)
-        for number, name in enumerate(first.angle_names):
-            if name in other.angle_names:
-                column = other.angle_names.index(name)
-                turn[:, number] = np.array([np.interp(first.phase, other.phase, other.difference[:, column])])
-        turns.append(turn)
+    turns = [np.zeros_like(first.a), *(_columns(other, first.angle_names) for other in others)]
     stacked = np.stack(turns)
     stacked[:, np.isnan(first.a)] = np.nan
     nothing = np.isnan(stacked).all(axis=0)
@@ -50,3 +43,12 @@ def reference_band(first: Comparison, others: Sequence[Comparison]) -> Band | No
     period = periods(first.angle_names)
     low, median, high = (np.where(nothing, np.nan, wrapped(first.a + turn, period)) for turn in quartiles)
     return Band(low, median, high, len(stacked))
+
+
+def _columns(other: Comparison, names: Sequence[str]) -> Array:
+    """The differences (n, k) of the named angles; NaN where ``other`` lacks one."""
+    found = [
+        other.difference[:, other.angle_names.index(name)] if name in other.angle_names else None for name in names
+    ]
+    nothing = np.full(len(other.phase), np.nan)
+    return np.column_stack([nothing if column is None else column for column in found])

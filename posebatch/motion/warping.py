@@ -88,5 +88,6 @@ def smooth_map(path: NDArray[np.int64]) -> Array:
     before, after = 2 * middle[0] - middle[reach[::-1]], 2 * middle[-1] - middle[-1 - reach]
     padded = np.concatenate([before, middle, after])
     smooth = np.convolve(padded, np.full(2 * half + 1, 1 / (2 * half + 1)), mode="valid")
+    smooth[0], smooth[-1] = 0.0, last
     result: Array = np.clip(np.maximum.accumulate(smooth), 0.0, last)
     return result

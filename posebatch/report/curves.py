@@ -38,7 +38,7 @@ def curves_svg(comparison: Comparison, angle: int, moments: Sequence[int], band:
         return _TOP + (high - values) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
 
     x = _x(phase)
-    parts = _grid(np.arange(np.ceil(low / step) * step, high + 1e-9, step), y)
+    parts = _grid(np.arange(np.ceil(low / step), high / step) * step + 0.0, y)
     for number, moment in enumerate(moments, 1):
         at = float(x[moment])
         parts.append(f'<line class="moment" x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{HEIGHT - _BOTTOM}"/>')

@@ -34,6 +34,15 @@ _CLASSES: Final = {LEFT_COLOUR: "left", RIGHT_COLOUR: "right", MIDDLE_COLOUR: "m
 
 
 @dataclass(frozen=True)
+class _Figure:
+    joints: Array
+    colour: Colour | None = None
+    """None: left, right and middle have their own."""
+    width: float = 1.0
+    """Of its lines, relative: the one below stays visible at its rims."""
+
+
+@dataclass(frozen=True)
 class Window:
     """What a picture shows of the plane around the hips, torso lengths, y down."""
 
@@ -71,42 +80,42 @@ def figure_svg(joints: Array, window: Window, title: str) -> str:
 
 
 def frames_in_step(
-    times: Sequence[float], joints_a: Array, joints_b: Array, labels: tuple[str, str], height: int = 320
+    times: Sequence[float], joints_a: Array, joints_b: Array, labels: tuple[str, str], height: int = 360
 ) -> Iterator[AnnotatedFrame]:
     """Frames with both skeletons (n, 17, 3) in torso lengths: the first, the second, and both with the same hips."""
     window = Window.around(joints_a, joints_b)
     scale = height / window.height
-    width = max(150, round(window.width * scale))
+    width = max(190, round(window.width * scale))
     for time_s, a, b in zip(times, joints_a, joints_b, strict=True):
         panels = [
-            _panel(window, (width, height), [(a, None)], f"A  {labels[0]}"),
-            _panel(window, (width, height), [(b, None)], f"B  {labels[1]}"),
-            _panel(window, (width, height), [(a, COLOUR_A), (b, COLOUR_B)], "A blue, B orange"),
+            _panel(window, (width, height), [_Figure(a)], f"A {labels[0]}"),
+            _panel(window, (width, height), [_Figure(b)], f"B {labels[1]}"),
+            _panel(window, (width, height), [_Figure(a, COLOUR_A, 2.0), _Figure(b, COLOUR_B)], "A blue, B orange"),
         ]
         yield AnnotatedFrame(time_s, np.concatenate(panels, axis=1))
 
 
-def _panel(
-    window: Window, size_wh: tuple[int, int], figures: Sequence[tuple[Array, Colour | None]], caption: str
-) -> NDArray[np.uint8]:
+def _panel(window: Window, size_wh: tuple[int, int], figures: Sequence[_Figure], caption: str) -> NDArray[np.uint8]:
     width, height = size_wh
     canvas = Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING), _BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     scale = height / window.height * SUPERSAMPLING
     origin = np.array([width * SUPERSAMPLING / 2, -window.top * scale])
-    line = max(1, round(0.07 * scale))
-    for joints, colour in figures:
-        points = joints[:, :2] * scale + origin
+    for figure in figures:
+        line = max(1, round(0.07 * figure.width * scale))
+        points = figure.joints[:, :2] * scale + origin
         for (a, b), own in zip(SKELETON_EDGES, EDGE_COLOURS, strict=True):
             if np.isnan(points[[a, b]]).any():
                 continue
             thin = line if a not in _FACE or b not in _FACE else max(1, line // 2)
             ends = [(float(x), float(y)) for x, y in points[[a, b]]]
-            pen.line(ends, fill=colour or _darker(own), width=thin)
+            pen.line(ends, fill=figure.colour or _darker(own), width=thin)
             for x, y in ends:
-                pen.ellipse([x - thin / 2, y - thin / 2, x + thin / 2, y + thin / 2], fill=colour or _darker(own))
+                pen.ellipse(
+                    [x - thin / 2, y - thin / 2, x + thin / 2, y + thin / 2], fill=figure.colour or _darker(own)
+                )
     small = canvas.reduce(SUPERSAMPLING)
-    font = ImageFont.load_default(12)
+    font = ImageFont.load_default(18)
     ImageDraw.Draw(small).text((6, 4), _fitting(caption, width - 12, font), fill=_TEXT, font=font)
     return np.asarray(small)
 

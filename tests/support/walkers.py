@@ -86,8 +86,11 @@ def seen_in_a_mirror(joints: np.ndarray) -> np.ndarray:
     return seen
 
 
-def publish_motion(root: Path, video: str, *performances: Performance, main: int | None = 0) -> None:
+def publish_motion(
+    root: Path, video: str, *performances: Performance, main: int | None = 0, source: str | None = None
+) -> None:
     """Write tables videos, tracks and motion of a made-up video with one track per performance."""
+    root, source = Path(root), source or f"/archive/{video}"
     motion, tracks = [], []
     for track, one in enumerate(performances):
         rows = len(one.time_s)
@@ -101,10 +104,10 @@ def publish_motion(root: Path, video: str, *performances: Performance, main: int
         for i, joint in enumerate(KEYPOINT_NAMES):
             columns |= {f"{joint}_{part}": one.joints[:, i, j] for j, part in enumerate(("x", "y", "score"))}
         columns |= {f"{name}_deg": one.angles[:, i] for i, name in enumerate(one.angle_names)}
-        motion.append(_table(MOTION_SCHEMA, columns, rows, f"/archive/{video}"))
+        motion.append(_table(MOTION_SCHEMA, columns, rows, source))
         row = {"track_id": [track], "is_main": [track == main], "grade": ["A"]}
         row |= {"start_s": [one.time_s[0]], "end_s": [one.time_s[-1]]}
-        tracks.append(_table(TRACKS_SCHEMA, row, 1, f"/archive/{video}"))
+        tracks.append(_table(TRACKS_SCHEMA, row, 1, source))
     _write(root / "motion" / f"{video}.parquet", pa.concat_tables([MOTION_SCHEMA.empty_table(), *motion]))
     _write(root / "tracks" / f"{video}.parquet", pa.concat_tables([TRACKS_SCHEMA.empty_table(), *tracks]))
     publish_record(root, video)
