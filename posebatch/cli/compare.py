@@ -54,7 +54,7 @@ def compare_command(chosen: argparse.Namespace) -> int:
         chosen.b,
         chosen.output,
         chosen.output_b,
-        tuple(chosen.angles),
+        tuple(dict.fromkeys(chosen.angles)),
         chosen.mirror,
         chosen.reference,
         chosen.endpoint_url,

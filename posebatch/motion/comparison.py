@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posebatch.core.errors import InputError
 from posebatch.core.frames import check_array
 from posebatch.motion.angle_facts import periods, wrapped
-from posebatch.motion.performance import Performance, angles_at
+from posebatch.motion.performance import Performance
 from posebatch.motion.warping import moving_share, smooth_map, step_costs, warping_path
 
 Array = NDArray[np.float64]
@@ -93,14 +93,12 @@ def compare(a: Performance, b: Performance, angle_names: Sequence[str] = DEFAULT
         comparison = compare(skilled, learner, ["left_knee", "right_knee"])
         print(np.nanmax(np.abs(comparison.difference), axis=0))
     """
-    a, b = _checked(a).trimmed(), _checked(b).trimmed()
-    columns = [[one.angle_names.index(name) for name in angle_names] for one in (a, b)]
+    a, b = _checked(a.only(angle_names)).trimmed(), _checked(b.only(angle_names)).trimmed()
     steps = int(np.clip(2 * len(a.time_s), MIN_STEPS, MAX_STEPS))  # by A alone: references share its phases
     phase = np.linspace(0.0, 1.0, steps)
     time_a, grid_b = a.time_s[0] + phase * a.duration_s, b.time_s[0] + phase * b.duration_s
-    period = periods(angle_names)
-    angles_a, steps_b = a.angles_at(time_a)[:, columns[0]], b.angles_at(grid_b)[:, columns[1]]
-    costs = step_costs(angles_a, steps_b, period)
+    angles_a = a.angles_at(time_a)
+    costs = step_costs(angles_a, b.angles_at(grid_b), periods(angle_names))
     if np.isnan(costs).all():
         raise InputError(f"{a.label} and {b.label}: no angle of {', '.join(angle_names)} is known in both")
     path = warping_path(costs)
@@ -111,8 +109,8 @@ def compare(a: Performance, b: Performance, angle_names: Sequence[str] = DEFAULT
             "same part of either, as in clip.mp4@2-5, or other --angles"
         )
     time_b = np.interp(smooth_map(path), np.arange(steps), grid_b)
-    angles_b = angles_at(time_b, b.time_s, b.angles[:, columns[1]], period)
-    return _sure_part(Comparison(tuple(angle_names), phase, time_a, time_b, angles_a, angles_b), a.label, b.label)
+    whole = Comparison(a.angle_names, phase, time_a, time_b, angles_a, b.angles_at(time_b))
+    return _sure_part(whole, a.label, b.label)
 
 
 def _checked(performance: Performance) -> Performance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +51,11 @@ class Performance:
         """The rows from ``from_s`` to ``to_s``, both included."""
         return self._rows((self.time_s >= from_s) & (self.time_s <= to_s))
 
+    def only(self, angle_names: Sequence[str]) -> Performance:
+        """With these angles, in this order. Raises ``ValueError`` for one that it lacks."""
+        columns = [self.angle_names.index(name) for name in angle_names]
+        return replace(self, angle_names=tuple(angle_names), angles=self.angles[:, columns])
+
     def trimmed(self) -> Performance:
         """Without the rows before the first and after the last in which an angle is known."""
         known = np.flatnonzero(~np.isnan(self.angles).all(axis=1))
@@ -57,7 +63,11 @@ class Performance:
 
     def angles_at(self, times: Array) -> Array:
         """Angles (n, k) at ``times`` (n,), between rows the shorter way round; NaN beside rows that are not known."""
-        return angles_at(times, self.time_s, self.angles, periods(self.angle_names))
+        low, share = _neighbours(times, self.time_s)
+        high, period = np.minimum(low + 1, len(self.time_s) - 1), periods(self.angle_names)
+        turn = wrapped(self.angles[high] - self.angles[low], period)
+        moved = self.angles[low] + np.where(share[:, None] > 0, share[:, None] * turn, 0.0)
+        return wrapped(moved, period)
 
     def joints_at(self, times: Array) -> Array:
         """Joints (n, 17, 3) at ``times`` (n,), between rows in a straight line; NaN beside rows that are not known."""
@@ -66,15 +76,6 @@ class Performance:
 
     def _rows(self, rows: Any) -> Performance:
         return replace(self, time_s=self.time_s[rows], angles=self.angles[rows], joints=self.joints[rows])
-
-
-def angles_at(times: Array, time_s: Array, angles: Array, period: Array) -> Array:
-    """Angles (n, k) at ``times`` (n,) of ``angles`` (m, k) at ``time_s`` (m,), which repeat after ``period`` (k,)."""
-    low, share = _neighbours(times, time_s)
-    high = np.minimum(low + 1, len(time_s) - 1)
-    turn = wrapped(angles[high] - angles[low], period)
-    moved = angles[low] + np.where(share[:, None] > 0, share[:, None] * turn, 0.0)
-    return wrapped(moved, period)
 
 
 def torso_px(joints: Array) -> float:

@@ -89,7 +89,7 @@ def comparison_files(request: ComparisonRequest) -> ComparisonFiles:
     gif = _gif(comparison, a, b)
     html = comparison_html(comparison, (sides[0], sides[1]), moments, band, gif)
     parquet = comparison_parquet(comparison, band, (a.label, b.label))
-    return ComparisonFiles(comparison, band, html, gif, parquet, tuple(notes))
+    return ComparisonFiles(comparison, band, html, gif, parquet, tuple(dict.fromkeys(notes)))
 
 
 def _band(

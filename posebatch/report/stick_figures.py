@@ -26,6 +26,12 @@ _BACKGROUND: Final[Colour] = (250, 250, 250)
 
 _TEXT: Final[Colour] = (40, 40, 40)
 
+MIN_PANEL_WIDTH: Final = 190
+"""Pixels: captions need some."""
+
+MAX_PANEL_WIDTH: Final = 480
+"""Pixels: a person who lies is drawn smaller."""
+
 _MARGIN_TORSO: Final = 0.35
 
 _FACE: Final = [i for i, name in enumerate(KEYPOINT_NAMES) if name.partition("_")[2] in ("eye", "ear") or i == 0]
@@ -84,8 +90,8 @@ def frames_in_step(
 ) -> Iterator[AnnotatedFrame]:
     """Frames with both skeletons (n, 17, 3) in torso lengths: the first, the second, and both with the same hips."""
     window = Window.around(joints_a, joints_b)
-    scale = height / window.height
-    width = max(190, round(window.width * scale))
+    scale = min(height / window.height, MAX_PANEL_WIDTH / window.width)
+    height, width = round(window.height * scale), max(MIN_PANEL_WIDTH, round(window.width * scale))
     for time_s, a, b in zip(times, joints_a, joints_b, strict=True):
         panels = [
             _panel(window, (width, height), [_Figure(a)], f"A {labels[0]}"),
