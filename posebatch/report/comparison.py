@@ -12,7 +12,7 @@ from posebatch.core.errors import InputError
 from posebatch.dataset.performances import Wanted, matching_videos, parse_wanted, read_performance
 from posebatch.dataset.tables.comparisons import comparison_parquet
 from posebatch.motion.comparison import DEFAULT_ANGLES, Comparison, compare, largest_moments
-from posebatch.motion.mirroring import mirrored
+from posebatch.motion.mirroring import is_frontal, mirrored
 from posebatch.motion.performance import Performance, in_torsos, torso_px
 from posebatch.motion.reference_band import Band, reference_band
 from posebatch.report.comparison_page import Side, comparison_html
@@ -76,6 +76,7 @@ def comparison_files(request: ComparisonRequest) -> ComparisonFiles:
     a, b = (mirrored(one.performance) if flag else one.performance for one, flag in zip(chosen, flags, strict=True))
     comparison = compare(a, b, request.angles)
     band, notes = _band(request, a, comparison, {(uri, one.video) for uri, one in zip(outputs, chosen, strict=True)})
+    notes += _view_notes(a, b)
     moments = largest_moments(comparison)
     sides = []
     for one, performance, flag, times in zip(
@@ -86,10 +87,21 @@ def comparison_files(request: ComparisonRequest) -> ComparisonFiles:
         if frames is None:
             notes.append(f"{one.source} cannot be read: its pictures are left out")
         sides.append(Side(performance, one.grade, flag, frames, one.performance.joints_at(at)))
-    gif = _gif(comparison, a, b)
-    html = comparison_html(comparison, (sides[0], sides[1]), moments, band, gif)
+    notes, gif = list(dict.fromkeys(notes)), _gif(comparison, a, b)
+    html = comparison_html(comparison, (sides[0], sides[1]), moments, band, gif, notes)
     parquet = comparison_parquet(comparison, band, (a.label, b.label))
-    return ComparisonFiles(comparison, band, html, gif, parquet, tuple(dict.fromkeys(notes)))
+    return ComparisonFiles(comparison, band, html, gif, parquet, tuple(notes))
+
+
+def _view_notes(a: Performance, b: Performance) -> list[str]:
+    """A warning if the cameras look from other directions, as far as the shoulders tell."""
+    frontal = [is_frontal(one) for one in (a, b)]
+    if frontal[0] == frontal[1]:
+        return []
+    front, side = (a, b) if frontal[0] else (b, a)
+    return [
+        f"{front.label} is seen from the front or the back and {side.label} is not: their angles differ by the view"
+    ]
 
 
 def _band(

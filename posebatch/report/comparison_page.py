@@ -50,9 +50,14 @@ class Side:
 
 
 def comparison_html(
-    comparison: Comparison, sides: tuple[Side, Side], moments: Sequence[int], band: Band | None, gif: bytes
+    comparison: Comparison,
+    sides: tuple[Side, Side],
+    moments: Sequence[int],
+    band: Band | None,
+    gif: bytes,
+    notes: Sequence[str] = (),
 ) -> str:
-    """The page. Names of videos are escaped. Raises `UsageError` if Jinja2 is not installed."""
+    """The page. ``notes`` are sentences that the reader should know. Names of videos are escaped. Raises `UsageError` if Jinja2 is not installed."""
     need("jinja2")
     import jinja2  # noqa: PLC0415 - an optional extra
 
@@ -74,6 +79,7 @@ def comparison_html(
         mean_difference=float(np.sqrt(np.nanmean(comparison.difference**2))),
         references=0 if band is None else band.references,
         left_out=comparison.left_out,
+        notes=notes,
         gif=base64.b64encode(gif).decode(),
         moments=_moments(comparison, sides, moments),
         angles=[_angle(comparison, number, moments, band) for number in range(len(comparison.angle_names))],

@@ -45,7 +45,10 @@ def curves_svg(comparison: Comparison, angle: int, moments: Sequence[int], band:
         parts.append(f'<text class="moment" x="{at:.1f}" y="{_TOP - 2}" text-anchor="middle">{number}</text>')
     if edges:
         parts.append(_band(x, y(edges[0]), y(edges[1])))
-    parts += [f'<path class="{kind}" d="{_path(x, y(values))}"/>' for kind, values in zip("ab", lines, strict=True)]
+    parts += [
+        f'<path class="{kind}" d="{_path(x, y(values), _jumps(values))}"/>'
+        for kind, values in zip("ab", lines, strict=True)
+    ]
     return (
         f'<svg class="curves" role="img" viewBox="0 0 {WIDTH} {HEIGHT}"><title>{name} of A and B over the phase'
         f"</title>{''.join(parts)}</svg>"
@@ -86,10 +89,16 @@ def _unwrapped(angles: Array, period: float) -> Array:
     return result
 
 
-def _path(x: Array, y: Array) -> str:
-    """An SVG path that is interrupted where ``y`` is NaN. A lone point becomes a short line."""
+def _jumps(values: Array) -> NDArray[np.bool_]:
+    """Points (n,) to which the way from the point before is the longer way round: no movement goes there."""
+    return np.concatenate([[False], np.abs(np.diff(values)) > 180.0])
+
+
+def _path(x: Array, y: Array, jumps: NDArray[np.bool_]) -> str:
+    """An SVG path that is interrupted where ``y`` is NaN, and before jumps. A lone point becomes a short line."""
     steps, drawing = [], False
-    for at, value in zip(x.tolist(), y.tolist(), strict=True):
+    for at, value, jump in zip(x.tolist(), y.tolist(), jumps.tolist(), strict=True):
+        drawing = drawing and not jump
         if np.isnan(value):
             drawing = False
             continue

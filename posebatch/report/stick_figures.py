@@ -16,7 +16,7 @@ from posebatch.report.gif import AnnotatedFrame
 
 Array = NDArray[np.float64]
 
-COLOUR_A: Final[Colour] = (37, 99, 235)
+COLOUR_A: Final[Colour] = (96, 156, 255)
 """Blue: the first performance where both are drawn over each other."""
 
 COLOUR_B: Final[Colour] = (217, 72, 15)
@@ -96,7 +96,7 @@ def frames_in_step(
         panels = [
             _panel(window, (width, height), [_Figure(a)], f"A {labels[0]}"),
             _panel(window, (width, height), [_Figure(b)], f"B {labels[1]}"),
-            _panel(window, (width, height), [_Figure(a, COLOUR_A, 2.0), _Figure(b, COLOUR_B)], "A blue, B orange"),
+            _panel(window, (width, height), [_Figure(a, COLOUR_A, 1.7), _Figure(b, COLOUR_B)], "A blue, B orange"),
         ]
         yield AnnotatedFrame(time_s, np.concatenate(panels, axis=1))
 

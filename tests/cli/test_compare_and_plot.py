@@ -102,6 +102,17 @@ def test_mirror_exchanges_sides(output, tmp_path):
     assert "B, mirrored" in (tmp_path / "comparison.html").read_text()
 
 
+def test_views_from_other_directions_are_told(tmp_path, capsys):
+    publish_motion(tmp_path, "side.mp4", walk(two_cycles, 2.0))
+    publish_motion(tmp_path, "front.mp4", walk(two_cycles, 2.0, heading=1.2))
+    assert main(["compare", "side.mp4", "front.mp4", "--output", str(tmp_path), "--to", str(tmp_path)]) == 0
+    told = "front.mp4#0 is seen from the front or the back and side.mp4#0 is not"
+    assert told in capsys.readouterr().err
+    assert told in (tmp_path / "comparison.html").read_text()
+    assert main(["compare", "side.mp4", "side.mp4", "--output", str(tmp_path), "--to", str(tmp_path)]) == 0
+    assert "is seen from the front" not in capsys.readouterr().err
+
+
 def test_second_output_and_chosen_angles(output, tmp_path):
     other = tmp_path / "other"
     publish_motion(other, "mine.mp4", walk(two_cycles, 3.0))
