@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.errors import InputError
+from posebatch.core.skeleton import FLIP_ORDER
 from posebatch.dataset.performances import Wanted, matching_videos, parse_wanted, read_performance
 from posebatch.dataset.tables.comparisons import comparison_parquet
 from posebatch.motion.comparison import DEFAULT_ANGLES, Comparison, compare, largest_moments
@@ -86,7 +87,8 @@ def comparison_files(request: ComparisonRequest) -> ComparisonFiles:
         frames = frames_at(one.source, at.tolist(), FRAME_HEIGHT, request.endpoint_url)
         if frames is None:
             notes.append(f"{one.source} cannot be read: its pictures are left out")
-        sides.append(Side(performance, one.grade, flag, frames, one.performance.joints_at(at)))
+        drawn = one.performance.joints_at(at)
+        sides.append(Side(performance, one.grade, flag, frames, drawn[:, FLIP_ORDER] if flag else drawn))
     notes, gif = list(dict.fromkeys(notes)), _gif(comparison, a, b)
     html = comparison_html(comparison, (sides[0], sides[1]), moments, band, gif, notes)
     parquet = comparison_parquet(comparison, band, (a.label, b.label))

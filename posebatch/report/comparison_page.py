@@ -41,7 +41,7 @@ class Side:
     frames: Sequence[SourceFrame] | None
     """Frames of the video at the moments; None if it cannot be read."""
     drawn: Array
-    """(moments, 17, 3) joints at the moments, pixels of the displayed frame, never mirrored."""
+    """(moments, 17, 3) joints at the moments, pixels of the displayed frame; if mirrored, with sides exchanged."""
 
     @property
     def label(self) -> str:
@@ -57,7 +57,10 @@ def comparison_html(
     gif: bytes,
     notes: Sequence[str] = (),
 ) -> str:
-    """The page. ``notes`` are sentences that the reader should know. Names of videos are escaped. Raises `UsageError` if Jinja2 is not installed."""
+    """The page. ``notes`` are sentences that the reader should know. Names of videos are escaped.
+
+    Raises `UsageError` if Jinja2 is not installed.
+    """
     need("jinja2")
     import jinja2  # noqa: PLC0415 - an optional extra
 

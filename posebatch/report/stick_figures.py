@@ -122,7 +122,7 @@ def _panel(window: Window, size_wh: tuple[int, int], figures: Sequence[_Figure],
                 )
     small = canvas.reduce(SUPERSAMPLING)
     font = ImageFont.load_default(18)
-    ImageDraw.Draw(small).text((6, 4), _fitting(caption, width - 12, font), fill=_TEXT, font=font)
+    ImageDraw.Draw(small).text((6, 4), _fitting(caption, width - 28, font), fill=_TEXT, font=font)
     return np.asarray(small)
 
 

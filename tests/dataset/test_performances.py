@@ -1,5 +1,7 @@
 """What a user names is found in an output, or the message says what is there."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.walkers import publish_motion, publish_record, walk
@@ -101,3 +103,18 @@ def test_glob_matches_paths(output):
     assert set(matching_videos(output, "ski/*")) == {"ski/run[1].mp4", "ski/run[2].mp4"}
     with pytest.raises(InputError, match="no video with motion matches 'x"):
         matching_videos(output, "x*")
+
+
+@pytest.mark.s3
+def test_output_in_a_bucket_is_read_the_same_way(output, s3_server, monkeypatch):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    client = s3_server.client()
+    client.create_bucket(Bucket="performances")
+    for path in sorted(Path(output).rglob("*.parquet")):
+        client.put_object(Bucket="performances", Key=f"some/out/{path.relative_to(output)}", Body=path.read_bytes())
+    wanted = parse_wanted("clip.mp4#1@1-2")
+    chosen = read_performance("s3://performances/some/out", wanted, s3_server.endpoint_url)
+    np.testing.assert_array_equal(chosen.performance.angles, read_performance(output, wanted).performance.angles)
+    with pytest.raises(InputError, match=r"s3://performances/some/out: no video 'clap.mp4'; there is clip\.mp4"):
+        read_performance("s3://performances/some/out", parse_wanted("clap.mp4"), s3_server.endpoint_url)
