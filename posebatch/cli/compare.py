@@ -35,7 +35,11 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--output", required=True, metavar="URI", help="the output that holds A and B")
     parser.add_argument("--output-b", metavar="URI", help="the output that holds B, if it is another one")
     parser.add_argument(
-        "--angles", nargs="+", default=list(DEFAULT_ANGLES), metavar="ANGLE", help="angles to align and compare"
+        "--angles",
+        nargs="+",
+        default=list(DEFAULT_ANGLES),
+        metavar="ANGLE",
+        help="angles to align and compare (default: knees, hips, shoulders, elbows, trunk); after A and B",
     )
     parser.add_argument("--mirror", choices=("A", "B"), help="exchange left and right of one of them")
     parser.add_argument("--reference", metavar="GLOB", help="videos of --output that form a band together with A")

@@ -55,7 +55,7 @@ def angles_figure(performance: Performance, angles: Sequence[str]) -> Figure:
     axes.grid(alpha=0.3)
     if dashed:
         axes.plot([], [], color="grey", linestyle=(0, (2, 2)), label="interpolated")
-    axes.legend(loc="upper right", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")  # within the axes it would hide curves
     return figure
 
 

@@ -1,5 +1,6 @@
 """`posebatch compare` and `posebatch plot`, from their arguments to their files."""
 
+import importlib.util
 import io
 import re
 from dataclasses import replace
@@ -155,6 +156,21 @@ def test_compare_refuses_bad_input_in_words(output, tmp_path, capsys, arguments,
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize(
+    ("library", "arguments", "extra"),
+    [
+        ("dtaidistance", ["compare", "fast.mp4", "slow.mp4"], "compare"),
+        ("jinja2", ["compare", "fast.mp4", "slow.mp4"], "compare"),
+        ("matplotlib", ["plot", "fast.mp4"], "plot"),
+    ],
+)
+def test_missing_library_names_its_extra(output, monkeypatch, capsys, library, arguments, extra):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
+    assert main([*arguments, "--output", output]) == 2
+    assert f"{library} is not installed: pip install 'posebatch[{extra}]'" in capsys.readouterr().err
+
+
 def test_folder_that_cannot_be_written_is_named(output, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     arguments = ["compare", "fast.mp4", "slow.mp4", "--output", output, "--to", str(tmp_path / "file")]
@@ -189,13 +205,14 @@ def test_gaps_are_gaps_and_interpolated_parts_are_dashed(output, tmp_path):
     angles[10:15, 0] = np.nan
     joints[30:35, 15, 2] = 0
     publish_motion(tmp_path, "a.mp4", replace(walker, angles=angles, joints=joints))
-    axes = posebatch.plot(str(tmp_path), "a.mp4").axes[0]
+    figure = posebatch.plot(str(tmp_path), "a.mp4")
+    axes = figure.axes[0]
     whole, _, dashed = axes.lines[:3]
     unknown = np.flatnonzero(np.isnan(whole.get_ydata()))
     assert unknown.tolist() == [*range(10, 15), *range(30, 35)]
     assert np.flatnonzero(~np.isnan(dashed.get_ydata())).tolist() == [*range(29, 36)]
     assert dashed.get_linestyle() != "-"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["left knee", "interpolated"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left knee", "interpolated"]
 
 
 def test_plot_in_python_takes_several_joints_and_a_track(output):
