@@ -39,7 +39,7 @@ def add_compare(commands: Any) -> None:
         nargs="+",
         default=list(DEFAULT_ANGLES),
         metavar="ANGLE",
-        help="angles to align and compare (default: knees, hips, shoulders, elbows, trunk); after A and B",
+        help="after A and B: angles to align and compare (default: knees, hips, shoulders, elbows, trunk)",
     )
     parser.add_argument("--mirror", choices=("A", "B"), help="exchange left and right of one of them")
     parser.add_argument("--reference", metavar="GLOB", help="videos of --output that form a band together with A")

@@ -19,9 +19,7 @@ def add_plot(commands: Any) -> None:
     parser.epilog = "example: posebatch plot clip.mp4 --output out --joint left_knee right_knee --to knees.svg"
     parser.add_argument("video", metavar="VIDEO", help="VIDEO[#track][@from-to], in seconds")
     parser.add_argument("--output", required=True, metavar="URI", help="the output that holds the video")
-    parser.add_argument(
-        "--joint", nargs="+", default=["left_knee"], metavar="ANGLE", help="after VIDEO (default: left_knee)"
-    )
+    parser.add_argument("--joint", nargs="+", default=["left_knee"], metavar="ANGLE", help="default: left_knee")
     parser.add_argument("--track", type=int, metavar="N", help="the track (default: the main person)")
     parser.add_argument("--to", metavar="FILE", help="a .png or .svg file (default: VIDEO-ANGLE.png here)")
     parser.add_argument("--endpoint-url", metavar="URL", help="URL of an S3-compatible store to use instead of AWS")

@@ -105,7 +105,7 @@ def _angle(comparison: Comparison, number: int, moments: Sequence[int], band: Ba
         "name": comparison.angle_names[number],
         "curves": markupsafe.Markup(curves_svg(comparison, number, moments, band)),  # numbers and names of angles
         "rms": float(np.sqrt(np.mean(difference[known] ** 2))),
-        "mean": float(difference[known].mean()),
+        "mean": round(float(difference[known].mean()), 1) + 0.0,  # no -0.0
         "largest": float(difference[largest]),
         "largest_phase": float(comparison.phase[largest]),
         "known": float(known.mean()),
