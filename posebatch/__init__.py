@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from posebatch.api import decode as decode
     from posebatch.api import estimate as estimate
     from posebatch.api import export as export
+    from posebatch.api import plot as plot
     from posebatch.api import run as run
     from posebatch.api import verify as verify
     from posebatch.core.errors import DamagedVideoError as DamagedVideoError
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from posebatch.pose.estimator import PoseEstimator as PoseEstimator
 
 _MODULES = {
-    "api": ("decode", "estimate", "export", "run", "verify"),
+    "api": ("decode", "estimate", "export", "plot", "run", "verify"),
     "core.errors": (
         "DamagedVideoError",
         "InputError",

@@ -12,6 +12,8 @@ from posebatch.core.settings import EstimatorSettings, SamplingSettings, Setting
 from posebatch.core.videos import Segment
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from posebatch.dataset.verify import Verdict
     from posebatch.run.outcome import RunOutcome
     from posebatch.video.options import DecodeOptions
@@ -61,6 +63,29 @@ def estimate(
     estimator = PoseEstimator.load(settings, device)
     options = DecodeOptions(SamplingSettings(stride), estimator.batch_frames, group_frames=settings.group_frames)
     return estimator.estimate(_decode(os.fspath(path), options))
+
+
+def plot(
+    output: str,
+    video: str,
+    joint: str | Sequence[str] = "left_knee",
+    track: int | None = None,
+    endpoint_url: str | None = None,
+) -> Figure:
+    """Plot angles of a person over time, as ``posebatch plot VIDEO --output OUTPUT`` does; returns the figure.
+
+    ``video`` may have a track and a range: ``clip.mp4#1@2-8``; ``track`` is the same as ``#1``. Without either the
+    main person is shown. ``joint`` is one angle of the table ``motion`` or several, such as ``left_knee``. A gap is a
+    gap in the curve, and interpolated parts are dashed. A notebook shows the figure that a cell ends with.
+
+    Raises `InputError` for a video or track that is not there, and `UsageError` if matplotlib is not installed.
+
+    >>> figure = posebatch.plot("out", "clip.mp4", joint=["left_knee", "right_knee"])  # doctest: +SKIP
+    >>> figure.savefig("knees.png")  # doctest: +SKIP
+    """
+    from posebatch.report.plots import plot_angles  # noqa: PLC0415 - Arrow is loaded when it is needed
+
+    return plot_angles(output, video, [joint] if isinstance(joint, str) else list(joint), track, endpoint_url)
 
 
 def run(inputs: str | Sequence[str], output: str, settings: Settings | None = None) -> RunOutcome:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from posebatch.cli.compare import add_compare
 from posebatch.cli.derive import add_derive
 from posebatch.cli.export import add_export
 from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
+from posebatch.cli.plot import add_plot
 from posebatch.cli.query import add_query
 from posebatch.cli.run import add_plan, add_run, run_command
 from posebatch.cli.show import add_show
@@ -47,6 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_gc(commands)
     add_query(commands)
     add_export(commands)
+    add_compare(commands)
+    add_plot(commands)
     add_show(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")

@@ -9,7 +9,7 @@ from typing import Final
 from posebatch.core.errors import UsageError
 
 EXTRAS: Final[Mapping[str, str]] = {
-    "matplotlib": "train",
+    "matplotlib": "plot",
     "pycocotools": "train",
     "openvino": "openvino",
     "nncf": "quantize",
@@ -19,6 +19,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "ezc3d": "export",
     "tables": "export",
     "xlsxwriter": "export",
+    "dtaidistance": "compare",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 

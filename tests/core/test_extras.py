@@ -33,7 +33,7 @@ def without_extras(*command: str) -> subprocess.CompletedProcess[str]:
     [
         ([], ""),
         (["nncf"], r"^nncf is not installed: pip install 'posebatch\[quantize\]', or in a checkout"),
-        (["matplotlib", "pycocotools"], r"^matplotlib and pycocotools are not installed: .*'posebatch\[train\]'"),
+        (["matplotlib", "pycocotools"], r"^matplotlib and pycocotools are not installed: .*'posebatch\[plot,train\]'"),
         (["cv2"], r"^cv2 is not installed: pip install 'posebatch\[flow\]'"),
         (["nncf", "pycocotools"], r"'posebatch\[quantize,train\]'"),
     ],
