@@ -11,6 +11,7 @@ from posebatch.cli.parser import Parser, add_command
 from posebatch.cli.query import add_query
 from posebatch.cli.report import add_report
 from posebatch.cli.run import add_plan, add_run, run_command
+from posebatch.cli.show import add_show
 from posebatch.cli.upkeep import add_gc, add_verify
 from posebatch.core.scripts import run_script
 from posebatch.core.version import __version__
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_gc(commands)
     add_query(commands)
     add_report(commands)
+    add_show(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")
     demo.add_argument("video", nargs="?", metavar="VIDEO", help="file, folder or s3:// URI instead of the sample")

@@ -113,11 +113,18 @@ class PoseEstimator:
     def keypoints(self, crops: Sequence[torch.Tensor], regions: NDArray[np.float64]) -> NDArray[np.float32]:
         """Keypoints (n, 17, 3) in the frame, from the crops of regions (n, 4), at most `pose_batch` crops."""
         with self._timed("pose_seconds"):
-            heatmaps = self.pose.heatmaps(torch.stack(list(crops)), flip_test=self.settings.flip_test)
+            heatmaps = self.heatmaps(torch.stack(list(crops)))
             peaks = find_peaks(heatmaps, self._decoding.refinement)
-            to_frame = grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
-            positions = apply_affine(to_frame, peaks[:, :, :2])
+            positions = apply_affine(self.heatmaps_to_frame(regions), peaks[:, :, :2])
             return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
+
+    def heatmaps(self, crops: torch.Tensor) -> torch.Tensor:
+        """Heatmaps (n, 17, h/4, w/4) of crops (n, 3, h, w), at most `pose_batch` crops."""
+        return self.pose.heatmaps(crops, flip_test=self.settings.flip_test)
+
+    def heatmaps_to_frame(self, regions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Affine maps (n, 2, 3) from pixels of the heatmaps of regions (n, 4) to pixels of the frame."""
+        return grid_to_frame(regions, self.pose.heatmap_size_wh, self._alignment)
 
     def to_device(self, batch: FrameBatch) -> Pixels:
         """Move the images of a batch to the device of the networks."""

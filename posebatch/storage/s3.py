@@ -221,9 +221,9 @@ def s3_keys() -> tuple[str, str, str | None] | None:
     import boto3  # noqa: PLC0415
 
     found = boto3.session.Session().get_credentials()
-    if found is None:
+    keys = found and found.get_frozen_credentials()
+    if not keys or not keys.access_key or not keys.secret_key:
         return None
-    keys = found.get_frozen_credentials()
     return keys.access_key, keys.secret_key, keys.token
 
 

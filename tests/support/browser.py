@@ -13,8 +13,10 @@ from typing import Any
 
 import requests
 
-MISSING = None if shutil.which("chromium") and shutil.which("chromedriver") else (
-    "Chromium is not installed (Debian: apt-get install chromium chromium-driver)"
+MISSING = (
+    None
+    if shutil.which("chromium") and shutil.which("chromedriver")
+    else ("Chromium is not installed (Debian: apt-get install chromium chromium-driver)")
 )
 """Why pages cannot be tested here; None if they can."""
 
@@ -80,7 +82,9 @@ class Page:
     def requests_made(self) -> list[str]:
         """Addresses that the browser asked for since the last call; ``data:`` addresses ask nobody."""
         entries = [json.loads(entry["message"])["message"] for entry in self._ask("se/log", type="performance")]
-        sent = [entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+        sent = [
+            entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"
+        ]
         return [address for address in sent if not address.startswith("data:")]
 
 
@@ -91,17 +95,21 @@ def chromium() -> Iterator[Page]:
         driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             assert driver.stdout is not None
-            port = next(line for line in driver.stdout if "successfully on port" in line).rstrip(".\n").rpartition(" ")[2]
+            port = (
+                next(line for line in driver.stdout if "successfully on port" in line).rstrip(".\n").rpartition(" ")[2]
+            )
             root = f"http://127.0.0.1:{port}/session"
             wanted = {
-                "goog:chromeOptions": {"args": [*_FLAGS, f"--user-data-dir={profile}"]},
+                "goog:chromeOptions": {"args": [*_FLAGS, f"--user-data-dir={profile}", "about:blank"]},
                 "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             }
             opened = requests.post(root, json={"capabilities": {"alwaysMatch": wanted}}, timeout=120).json()["value"]
             assert "sessionId" in opened, opened
             session = f"{root}/{opened['sessionId']}"
             try:
-                yield Page(session)
+                page = Page(session)
+                page.requests_made()  # those of the browser's own first tab
+                yield page
             finally:
                 requests.delete(session, timeout=60)
         finally:
