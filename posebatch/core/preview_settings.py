@@ -24,6 +24,8 @@ class PreviewSettings:
         high=1,
     )
 
+    report: bool = option(False, "write HTML pages about the run and its videos at its end; see `posebatch report`")
+
     @property
     def wanted(self) -> bool:
         """Whether a GIF is asked for."""

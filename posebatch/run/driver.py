@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from posebatch.core.errors import OutputError, RunAbortedError, StorageError
+from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
@@ -132,7 +132,7 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
             indexes,
             limits,
         )
-        print_outcome(outcome, store, folder.key, context.settings)
+        print_outcome(outcome, store, folder.key, context.settings, _report(job))
         return outcome
 
 
@@ -157,6 +157,22 @@ def _schedule(
         progress.close()
         counts = summary(context, progress.tally, progress.elapsed_s, outcome)
         _write_summary(folder, {**counts, **progress.speed.summary()})
+
+
+def _report(job: Job) -> str | None:
+    """Write the pages of ``--report``; returns the key of the run's page, None without one.
+
+    An error here is only printed: the tables are published, and `posebatch report` makes the pages again.
+    """
+    if not job.context.settings.preview.report:
+        return None
+    from posebatch.report.pages.writing import write_report  # noqa: PLC0415 - few runs need the templates' library
+
+    try:
+        return write_report(job.store, job.context.run_id).run_page
+    except PosebatchError as error:
+        print(f"posebatch: the report could not be written: {visible(str(error))}", file=sys.stderr)
+        return None
 
 
 def _load_index(job: Job, progress: Progress, stop: StopRequest) -> CommitIndex:

@@ -73,8 +73,11 @@ class RunFacts:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its settings by name; empty if the file is missing or no mapping."""
-        found = yaml.safe_load(self.settings_text)
+        """Its settings by name; empty if the file is missing or damaged."""
+        try:
+            found = yaml.safe_load(self.settings_text)
+        except yaml.YAMLError:
+            return {}
         return found if isinstance(found, dict) else {}
 
 

@@ -124,7 +124,7 @@ def tiles(facts: RunFacts) -> list[dict[str, Any]]:
         ("persons", "persons in all frames", False),
     )
     found = [
-        {"value": summary[name], "words": words, "bad": bad}
+        {"value": summary.get(name, 0), "words": words, "bad": bad}
         for name, words, bad in kept
         if summary.get(name) or (name == "published" and summary)
     ]

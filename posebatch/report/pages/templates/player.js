@@ -103,7 +103,7 @@
     pen.clearRect(0, 0, stage.width, stage.height);
     if (state.picture && stills.length) {
       const image = stillAt(timeOf(p));
-      if (image) { pen.globalAlpha = 0.6; pen.drawImage(image, 0, 0, stage.width, stage.height); }
+      if (image) { pen.globalAlpha = 0.45; pen.drawImage(image, 0, 0, stage.width, stage.height); }
     }
     drawnSkeletons = 0;
     for (const track of head.tracks) if (track !== state.track && !state.alone) drawTrack(track, p, false);
