@@ -80,12 +80,12 @@ class Page:
         return [entry["message"] for entry in self._ask("se/log", type="browser")]
 
     def requests_made(self) -> list[str]:
-        """Addresses that the browser asked for since the last call; ``data:`` addresses ask nobody."""
+        """Addresses that pages asked for since the last call; ``data:`` addresses ask nobody."""
         entries = [json.loads(entry["message"])["message"] for entry in self._ask("se/log", type="performance")]
-        sent = [
-            entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"
-        ]
-        return [address for address in sent if not address.startswith("data:")]
+        sent = [entry["params"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+        of_pages = [request for request in sent if not request["documentURL"].startswith("chrome://")]  # not a new tab
+        addresses = [request["request"]["url"] for request in of_pages]
+        return [address for address in addresses if not address.startswith("data:")]
 
 
 @contextmanager
@@ -100,16 +100,14 @@ def chromium() -> Iterator[Page]:
             )
             root = f"http://127.0.0.1:{port}/session"
             wanted = {
-                "goog:chromeOptions": {"args": [*_FLAGS, f"--user-data-dir={profile}", "about:blank"]},
+                "goog:chromeOptions": {"args": [*_FLAGS, f"--user-data-dir={profile}"]},
                 "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             }
             opened = requests.post(root, json={"capabilities": {"alwaysMatch": wanted}}, timeout=120).json()["value"]
             assert "sessionId" in opened, opened
             session = f"{root}/{opened['sessionId']}"
             try:
-                page = Page(session)
-                page.requests_made()  # those of the browser's own first tab
-                yield page
+                yield Page(session)
             finally:
                 requests.delete(session, timeout=60)
         finally:

@@ -152,7 +152,7 @@ def material(line=None, rows=None, **changed):
 
 def video_line(number=0, **changed):
     line = VideoLine.of(record_of(f"/in/clip {number}.mp4"))
-    return replace(line, output_path=f"clip {number}.mp4", **changed)
+    return replace(line, **{"output_path": f"clip {number}.mp4", **changed})
 
 
 SUMMARY = {

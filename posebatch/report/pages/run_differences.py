@@ -104,4 +104,6 @@ def _setting(settings: dict[str, Any], name: str) -> str:
     value = settings.get(name)
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else str(value)

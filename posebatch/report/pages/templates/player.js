@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const json = (id) => JSON.parse(byId(id).textContent);
   const head = json("head"), stills = json("stills");
-  const UNKNOWN = -32768, SEEN = 1, INTERPOLATED = 2, JOINTS = 17;
+  const UNKNOWN = -32768, TRACK = -1, SEEN = 1, INTERPOLATED = 2, JOINTS = 17;
   const message = byId("message");
   if (typeof DecompressionStream === "undefined") {
     message.textContent = "This browser cannot unpack the movement. A browser of 2023 or later can.";
@@ -193,17 +193,25 @@
   }
   function shownSpan() {
     const length = Math.max(t1 - t0, 0.001);
-    if (!state.span || state.span >= length) return [t0, t0 + length];
+    if (state.span === TRACK && state.track) {
+      const from = timeOf(state.track.start), to = timeOf(state.track.start + state.track.rows - 1);
+      return [from, Math.max(to, from + 0.001)];
+    }
+    if (state.span <= 0 || state.span >= length) return [t0, t0 + length];
     const from = Math.min(Math.max(timeOf(state.position) - state.span / 2, t0), t1 - state.span);
     return [from, from + state.span];
   }
-  function scalePlot(plot) { // limits of the whole video, so that zooming keeps them
+  function scalePlot(plot) { // limits of the whole track, so that zooming keeps them
     let low = Infinity, high = -Infinity;
     plot.lines = plot.series();
-    for (const line of plot.lines) for (let p = 0; p < n; p++) {
-      const v = line.at(p);
-      if (v < low) low = v;
-      if (v > high) high = v;
+    for (const sureOnly of [true, false]) { // an unsure value that is far out may leave the plot
+      if (low <= high) break;
+      for (const line of plot.lines) for (let p = 0; p < n; p++) {
+        const v = line.at(p);
+        if (sureOnly && !line.sure(p)) continue;
+        if (v < low) low = v;
+        if (v > high) high = v;
+      }
     }
     plot.empty = low > high;
     if (plot.empty) { low = 0; high = 1; }
@@ -211,8 +219,8 @@
     const room = (high - low || 1) * 0.08;
     plot.low = plot.zero ? low : low - room; plot.high = high + room;
   }
-  function niceStep(range) {
-    const rough = range / 3, power = 10 ** Math.floor(Math.log10(rough));
+  function niceStep(range, lines) {
+    const rough = range / lines, power = 10 ** Math.floor(Math.log10(rough));
     return [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough);
   }
   function drawPlot(plot) {
@@ -223,7 +231,7 @@
     const yOf = (v) => height - ((v - plot.low) / (plot.high - plot.low)) * height;
     ink.font = `${11 * ratio}px system-ui, sans-serif`; ink.fillStyle = paint.quiet; ink.strokeStyle = paint.line; ink.lineWidth = ratio;
     if (plot.empty) { ink.font = `${13 * ratio}px system-ui, sans-serif`; ink.fillText("nothing known", 10 * ratio, height / 2); return; }
-    const step = Math.max(niceStep(plot.high - plot.low), plot.digits === 0 ? 1 : 0);
+    const step = Math.max(niceStep(plot.high - plot.low, plot.box.clientHeight / 32), plot.digits === 0 ? 1 : 0);
     for (let v = Math.ceil(plot.low / step) * step; v <= plot.high; v += step) {
       const y = Math.round(yOf(v)) + 0.5;
       ink.beginPath(); ink.moveTo(0, y); ink.lineTo(width, y); ink.stroke();
@@ -253,14 +261,21 @@
     }
   }
   function traceDense(ink, line, sure, first, last, xOf, yOf) { // the range of values in each column of pixels
-    let column = null, low = 0, high = 0;
-    const flush = () => { if (column !== null) { ink.moveTo(column + 0.5, yOf(low) + 0.5); ink.lineTo(column + 0.5, yOf(high) - 0.5); } };
+    let column = null, low = 0, high = 0, end = 0, joined = false;
+    const flush = () => {
+      if (column === null) return;
+      ink.lineTo(column + 0.5, yOf(low) + 0.5); ink.lineTo(column + 0.5, yOf(high) - 0.5); ink.lineTo(column + 0.5, yOf(end));
+    };
     for (let p = first; p <= last; p++) {
       const v = line.at(p);
-      if (Number.isNaN(v) || line.sure(p) !== sure) continue;
+      if (Number.isNaN(v) || line.sure(p) !== sure) { flush(); column = null; joined = false; continue; }
       const x = Math.floor(xOf(p));
-      if (x !== column) { flush(); column = x; low = high = v; }
-      low = Math.min(low, v); high = Math.max(high, v);
+      if (x !== column) {
+        flush();
+        if (joined) ink.lineTo(x + 0.5, yOf(v)); else ink.moveTo(x + 0.5, yOf(v));
+        column = x; low = high = v; joined = true;
+      }
+      low = Math.min(low, v); high = Math.max(high, v); end = v;
     }
     flush();
   }
@@ -380,6 +395,7 @@
 
   fitStage();
   for (const plot of plots) scalePlot(plot);
+  if (state.track && state.track.rows < 0.6 * n) byId("span").value = state.span = TRACK;
   if (state.track) chooseTrack(state.track.id);
   const best = Object.keys(GROUPS).find((g) => GROUPS[g].some(({ a }) => angles[a].some((v) => v !== UNKNOWN)));
   chooseAngle(best || Object.keys(GROUPS)[0]);
