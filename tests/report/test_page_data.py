@@ -68,7 +68,7 @@ def test_a_video_that_does_not_fit_is_thinned_until_it_does(monkeypatch):
     line = frame_line(2000)
     rows = movement(line, noise_px=3.0)
     whole = player_of(line, rows)
-    monkeypatch.setattr(packed_player, "MAX_SERIES_BYTES", len(whole.rows) // 3)
+    monkeypatch.setattr(packed_player, "MAX_DATA_BYTES", len(whole.rows) // 3)
     data = player_of(line, rows)
     assert data.step in (4, 8)
     assert data.head["frames"] == data.head["rows"] == 2000 // data.step

@@ -49,7 +49,7 @@ def packed(columns: NDArray[np.int16] | NDArray[np.int32]) -> bytes:
     words = np.ascontiguousarray(columns.T).view(_UNSIGNED[columns.itemsize])
     differences = np.diff(words, axis=1, prepend=words.dtype.type(0)).ravel()
     planes = [(differences >> (8 * plane) & 0xFF).astype(np.uint8).tobytes() for plane in range(columns.itemsize)]
-    return zlib.compress(b"".join(planes), 9)
+    return zlib.compress(b"".join(planes), 6)
 
 
 def unpacked(content: bytes, rows: int, itemsize: int = 2) -> NDArray[np.signedinteger[Any]]:

@@ -68,6 +68,11 @@ def _thinned(image: Image.Image, count: int, step: int) -> list[Still]:
     return found
 
 
+def text_bytes(shown: list[Still]) -> int:
+    """The size of stills in a page, where they are base64 in JSON."""
+    return sum(len(still.webp) * 4 // 3 + 60 for still in shown)
+
+
 def thumbnail(preview: bytes) -> str | None:
     """A picture from the middle of a GIF as a ``data:`` address; None if it is no picture."""
     try:

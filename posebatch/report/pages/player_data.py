@@ -30,12 +30,12 @@ DEGREES: Final = 0.1
 TORSOS: Final = 0.002
 
 
-MAX_SERIES_BYTES: Final = 3_000_000
-"""Maximum size of the series in a page, as text. A longer video shows every second frame, or every fourth and so on."""
+MAX_DATA_BYTES: Final = 4_600_000
+"""Maximum size of series and stills in a page, as text, so that the page stays below 5 MB."""
 
 
 FIRST_ROWS: Final = 400_000
-"""More rows than this are not even tried: they would exceed `MAX_SERIES_BYTES`."""
+"""More rows than this are not even tried: they would exceed `MAX_DATA_BYTES`."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,23 @@ class PlayerData:
 
 
 def player_data(
-    line: FrameLine, rows_of: Callable[[NDArray[np.int64]], MovementRows], size_wh: tuple[int, int], rows: int
+    line: FrameLine,
+    rows_of: Callable[[NDArray[np.int64]], MovementRows],
+    size_wh: tuple[int, int],
+    rows: int,
+    stills_bytes: int = 0,
 ) -> PlayerData:
-    """The data of a page, of as many frames as fit. ``rows``: of the motion table, all together.
+    """The data of a page: of every frame, or where that is too large of every second, every fourth and so on.
 
-    ``rows_of`` reads the rows of some frames. Raises `StorageError` if a track lacks a row of one of its frames.
+    ``rows_of`` reads the rows of some frames. ``rows``: of the motion table, all together. ``stills_bytes``: of the
+    pictures in the page, as text. Raises `StorageError` if a track lacks a row of one of its frames.
     """
     step = 1
     while rows > FIRST_ROWS * step:
         step *= 2
     while True:
         data = encoded(line.every(step), rows_of, size_wh, step)
-        if len(data.rows) + len(data.frames) <= MAX_SERIES_BYTES or len(line) <= step:
+        if len(data.rows) + len(data.frames) + stills_bytes <= MAX_DATA_BYTES or len(line) <= step:
             return data
         step *= 2
 

@@ -21,7 +21,7 @@ from posebatch.dataset.tables.page_data import (
     read_track_rows,
 )
 from posebatch.report.pages.addresses import VIDEO_PAGE, run_page_key
-from posebatch.report.pages.pictures import skeleton_drawing, stills, thumbnail
+from posebatch.report.pages.pictures import skeleton_drawing, stills, text_bytes, thumbnail
 from posebatch.report.pages.player_data import PlayerData, player_data
 from posebatch.report.pages.run_differences import differences
 from posebatch.report.pages.run_facts import RunFacts, VideoLine, chosen_run, read_run
@@ -108,8 +108,9 @@ def _write_page(store: Store, output_path: str) -> _Paged | None:
     tracks = _content(store, record, TRACKS.kind)
     rows = read_track_rows(tracks) if tracks else []
     motion = _Motion(_content(store, record, MOTION.kind))
-    player = _player(record, _content(store, record, FRAMES.kind), motion)
-    material = VideoMaterial(output_path, record, player, rows, stills(preview) if preview else [])
+    shown = stills(preview) if preview else []
+    player = _player(record, _content(store, record, FRAMES.kind), motion, text_bytes(shown))
+    material = VideoMaterial(output_path, record, player, rows, shown)
     store.put(VIDEO_PAGE.key(output_path), video_page(material).encode("utf-8", "backslashreplace"))
     picture = thumbnail(preview) if preview else _drawn(record, motion, rows)
     return _Paged(output_path, picture, next((row["grade_reason"] or "" for row in rows if row["is_main"]), ""))
@@ -137,12 +138,14 @@ class _Motion:
         return read_movement_rows(self._content, frames)
 
 
-def _player(record: VideoRecord, frames: bytes | None, motion: _Motion) -> PlayerData | None:
+def _player(record: VideoRecord, frames: bytes | None, motion: _Motion, stills_bytes: int) -> PlayerData | None:
     if frames is None or record.info is None:
         return None
     line = read_frame_line(frames)
     rows = next((published.rows for published in record.objects if published.kind == MOTION.kind), 0)
-    return player_data(line, motion.rows, (record.info.width, record.info.height), rows) if len(line) else None
+    if not len(line):
+        return None
+    return player_data(line, motion.rows, (record.info.width, record.info.height), rows, stills_bytes)
 
 
 def _drawn(record: VideoRecord, motion: _Motion, tracks: list[dict[str, Any]]) -> str | None:

@@ -198,7 +198,9 @@
       return [from, Math.max(to, from + 0.001)];
     }
     if (state.span <= 0 || state.span >= length) return [t0, t0 + length];
-    const from = Math.min(Math.max(timeOf(state.position) - state.span / 2, t0), t1 - state.span);
+    const pixel = state.span / Math.max(plots[0].box.clientWidth, 1); // the window moves by whole pixels
+    const centred = Math.round((timeOf(state.position) - state.span / 2) / pixel) * pixel;
+    const from = Math.min(Math.max(centred, t0), t1 - state.span);
     return [from, from + state.span];
   }
   function scalePlot(plot) { // limits of the whole track, so that zooming keeps them
@@ -280,9 +282,11 @@
     flush();
   }
   const zoomed = () => state.span > 0 && state.span < t1 - t0;
+  let drawnFrom = NaN;
   function drawPlots() {
     for (const plot of plots) drawPlot(plot);
     const [from, to] = shownSpan();
+    drawnFrom = from;
     byId("axis-from").textContent = `${from.toFixed(1)} s`; byId("axis-to").textContent = `${to.toFixed(1)} s`;
   }
   function rescale() { for (const plot of plots) scalePlot(plot); drawPlots(); showPosition(); }
@@ -293,7 +297,7 @@
   let frameDraws = 0;
   function showPosition() {
     const p = state.position, [from, to] = shownSpan();
-    if (zoomed()) drawPlots();
+    if (zoomed() && from !== drawnFrom) drawPlots();
     for (const plot of plots) {
       plot.cursor.style.transform = `translateX(${((timeOf(p) - from) / (to - from)) * plot.box.clientWidth - 1}px)`;
       plot.now.textContent = plot.lines.map((line) => {
