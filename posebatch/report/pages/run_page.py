@@ -205,6 +205,7 @@ def _wall_line(line: VideoLine, material: RunMaterial, key: str) -> dict[str, An
     seconds = "" if line.duration_s is None else duration_words(line.duration_s)
     return {
         "name": video_name(line.video),
+        "folder": (line.output_path or "").rpartition("/")[0],
         "grade": line.grade,
         "status": line.status,
         "words": seconds,

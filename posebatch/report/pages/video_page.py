@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from posebatch.core.records import VideoRecord
@@ -60,6 +61,7 @@ def video_page(material: VideoMaterial) -> str:
         stills=[
             {"t": round(still.time_s, 3), "u": data_address("image/webp", still.webp)} for still in material.stills
         ],
+        stills_off_s=max((b.time_s - a.time_s for a, b in pairwise(material.stills)), default=0) / 2,
         tracks=listed_tracks(material.tracks),
         tracks_left_out=max(0, len(material.tracks) - TRACKS_LISTED),
         files=[

@@ -75,11 +75,11 @@
     scale = stage.width / head.width;
   }
   const images = new Map();
-  function stillAt(time) {
+  function stillAt(time) { // the one nearest in time
     let low = 0, high = stills.length - 1;
     while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (t0 + stills[middle].t <= time + 0.001) low = middle; else high = middle - 1;
+      const middle = (low + high) >> 1;
+      if (2 * (time - t0) <= stills[middle].t + stills[middle + 1].t) high = middle; else low = middle + 1;
     }
     if (!images.has(low)) {
       const image = new Image();
@@ -177,7 +177,7 @@
   function colours() {
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
-    return { left: of("--left"), right: of("--right"), middle: of("--accent"), line: of("--line"), quiet: of("--quiet") };
+    return { left: of("--left"), right: of("--right"), middle: of("--accent"), line: of("--line"), quiet: of("--quiet"), card: of("--card") };
   }
   let paint = colours();
   const plots = [
@@ -233,12 +233,10 @@
     const yOf = (v) => height - ((v - plot.low) / (plot.high - plot.low)) * height;
     ink.font = `${11 * ratio}px system-ui, sans-serif`; ink.fillStyle = paint.quiet; ink.strokeStyle = paint.line; ink.lineWidth = ratio;
     if (plot.empty) { ink.font = `${13 * ratio}px system-ui, sans-serif`; ink.fillText("nothing known", 10 * ratio, height / 2); return; }
-    const step = Math.max(niceStep(plot.high - plot.low, plot.box.clientHeight / 32), plot.digits === 0 ? 1 : 0);
-    for (let v = Math.ceil(plot.low / step) * step; v <= plot.high; v += step) {
-      const y = Math.round(yOf(v)) + 0.5;
-      ink.beginPath(); ink.moveTo(0, y); ink.lineTo(width, y); ink.stroke();
-      if (y > 12 * ratio) ink.fillText(String(Math.round(v * 1000) / 1000), 4 * ratio, y - 3 * ratio);
-    }
+    const step = Math.max(niceStep(plot.high - plot.low, plot.box.clientHeight / 28), plot.digits === 0 ? 1 : 0);
+    const ticks = [];
+    for (let v = Math.ceil(plot.low / step) * step; v <= plot.high; v += step) ticks.push([v, Math.round(yOf(v)) + 0.5]);
+    for (const [, y] of ticks) { ink.beginPath(); ink.moveTo(0, y); ink.lineTo(width, y); ink.stroke(); }
     const [from, to] = shownSpan();
     const first = Math.max(0, frameAt(from) - 1), last = Math.min(n - 1, frameAt(to) + 1);
     const xOf = (p) => ((timeOf(p) - from) / (to - from)) * width;
@@ -250,7 +248,12 @@
       else trace(ink, plot, line, sure, first, last, xOf, yOf);
       ink.stroke();
     }
-    ink.globalAlpha = 1;
+    ink.globalAlpha = 1; ink.strokeStyle = paint.card; ink.lineWidth = 3 * ratio;
+    for (const [v, y] of ticks) {
+      if (y < 12 * ratio) continue;
+      const text = String(Math.round(v * 1000) / 1000);
+      ink.strokeText(text, 4 * ratio, y - 3 * ratio); ink.fillText(text, 4 * ratio, y - 3 * ratio);
+    }
   }
   function trace(ink, plot, line, sure, first, last, xOf, yOf) {
     let before = NaN;
