@@ -36,7 +36,7 @@ def report_command(chosen: argparse.Namespace) -> int:
     if chosen.max_pages < 0:
         raise UsageError(f"--max-pages must be at least 0, got {chosen.max_pages}")
     store = open_store(chosen.output, chosen.endpoint_url)
-    written = write_report(store, chosen.run, chosen.match, chosen.max_pages)
+    written = write_report(store, chosen.run, chosen.match, chosen.max_pages, chosen.endpoint_url)
     print(f"{counted(written.pages, 'page')} about videos below {visible(store.uri('reports'))}/")
     if written.left_out:
         print(f"{counted(written.left_out, 'video')} left out: --max-pages {chosen.max_pages}")

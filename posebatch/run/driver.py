@@ -169,7 +169,8 @@ def _report(job: Job) -> str | None:
     from posebatch.report.pages.writing import write_report  # noqa: PLC0415 - few runs need the templates' library
 
     try:
-        return write_report(job.store, job.context.run_id).run_page
+        endpoint_url = job.context.settings.selection.endpoint_url
+        return write_report(job.store, job.context.run_id, endpoint_url=endpoint_url).run_page
     except PosebatchError as error:
         print(f"posebatch: the report could not be written: {visible(str(error))}", file=sys.stderr)
         return None

@@ -17,7 +17,7 @@ from posebatch.dataset.gc import age_limit, unreferenced
 from posebatch.dataset.tables.records import RecordLog
 from posebatch.dataset.verify import verify
 from posebatch.report.gif import AnnotatedFrame, encode_gif
-from posebatch.report.pages import pictures
+from posebatch.report.pages import pictures, writing
 from posebatch.report.pages.addresses import VIDEO_PAGE, relative_address
 from posebatch.report.pages.advice import advice_for
 from posebatch.report.pages.pictures import stills, thumbnail
@@ -270,6 +270,16 @@ def test_no_more_pages_are_made_than_asked_for(tmp_path):
     write_run(LocalStore(tmp_path), *records)
     written = write_report(LocalStore(tmp_path), most=2)
     assert (written.pages, written.left_out) == (2, 1)
+
+
+def test_a_large_motion_table_gives_the_same_page_as_one_in_memory(tmp_path, monkeypatch):
+    write_run(LocalStore(tmp_path), publish(tmp_path, "a.mp4"))
+    write_report(LocalStore(tmp_path))
+    page = LocalStore(tmp_path).read("reports/a.mp4.html")
+    monkeypatch.setattr(writing, "MOST_IN_MEMORY", 0)
+    write_report(LocalStore(tmp_path))
+    assert LocalStore(tmp_path).read("reports/a.mp4.html") == page
+    assert b'"rows":0' not in page
 
 
 def test_a_video_without_tracks_gets_a_page(tmp_path):

@@ -129,7 +129,7 @@ def test_driver_writes_the_report_that_is_asked_for(tmp_path: Path, capsys: pyte
 def test_driver_ends_well_when_the_report_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StorageUnavailableError("the store is full")
 
     write_tiny_video(tmp_path / "a.mp4")

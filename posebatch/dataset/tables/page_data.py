@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,14 @@ def read_track_rows(content: bytes) -> list[dict[str, Any]]:
     return table.drop_columns(["video"]).to_pylist()
 
 
-def read_movement_rows(content: bytes, kept_frames: NDArray[np.int64]) -> MovementRows:
+def no_rows() -> MovementRows:
+    """A motion table without rows."""
+    none = np.zeros(0, np.float32)
+    joints, angles = np.zeros((0, NUM_KEYPOINTS, 3), np.float32), np.zeros((0, len(ANGLE_NAMES)), np.float32)
+    return MovementRows(none.astype(np.int32), none.astype(np.int64), none.astype(bool), joints, angles, none, none)
+
+
+def read_movement_rows(content: bytes | IO[bytes], kept_frames: NDArray[np.int64]) -> MovementRows:
     """The rows of a motion table that belong to ``kept_frames`` (ascending), one row group in memory at a time.
 
     Raises `NewerOutputError` if a later version wrote the table.

@@ -34,7 +34,7 @@ MAX_DATA_BYTES: Final = 4_600_000
 """Maximum size of series and stills in a page, as text, so that the page stays below 5 MB."""
 
 
-FIRST_ROWS: Final = 400_000
+FIRST_ROWS: Final = 200_000
 """More rows than this are not even tried: they would exceed `MAX_DATA_BYTES`."""
 
 

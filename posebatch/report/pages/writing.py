@@ -9,13 +9,15 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posebatch.core.errors import InputError, ObjectNotFoundError
-from posebatch.core.records import VideoRecord
+from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.dataset.layout import FRAMES, MOTION, PREVIEW, TRACKS
 from posebatch.dataset.publication import list_records, read_record
 from posebatch.dataset.tables.page_data import (
     MovementRows,
+    no_rows,
     read_frame_line,
     read_movement_rows,
     read_track_rows,
@@ -27,6 +29,7 @@ from posebatch.report.pages.run_differences import differences
 from posebatch.report.pages.run_facts import RunFacts, VideoLine, chosen_run, read_run
 from posebatch.report.pages.run_page import RunMaterial, run_page, worst_videos
 from posebatch.report.pages.video_page import VideoMaterial, video_page
+from posebatch.storage.open import open_newest
 from posebatch.storage.store import Store
 
 PAGES_AT_ONCE: Final = 4
@@ -35,6 +38,10 @@ PAGES_AT_ONCE: Final = 4
 
 MOST_PAGES: Final = 200
 """Pages of videos that a report makes unless more are asked for: each takes about half a second."""
+
+
+MOST_IN_MEMORY: Final = 64 << 20
+"""Bytes of a motion table. A larger one is read in parts."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +65,26 @@ class _Paged:
     reason: str
 
 
-def write_report(store: Store, run_id: str | None = None, match: str | None = None, most: int = MOST_PAGES) -> Written:
+def write_report(
+    store: Store,
+    run_id: str | None = None,
+    match: str | None = None,
+    most: int = MOST_PAGES,
+    endpoint_url: str | None = None,
+) -> Written:
     """Write the page of a run, by default the last one, and pages of videos.
 
     Pages are made for the videos that the run worked on, the worst first; with ``match``, for the videos of the output
-    whose path matches the glob. No more than ``most`` of them. Raises `InputError` if there is no such run, or no video
-    that matches.
+    whose path matches the glob. No more than ``most`` of them. ``endpoint_url`` is that of the store. Raises
+    `InputError` if there is no such run, or no video that matches.
     """
     chosen, before = chosen_run(store, run_id)
     facts = read_run(store, chosen)
     wanted = _of_run(facts) if match is None else _matching(store, match)
     with ThreadPoolExecutor(PAGES_AT_ONCE) as threads:
-        made = [page for page in threads.map(lambda path: _write_page(store, path), wanted[:most]) if page]
+        made = [
+            page for page in threads.map(lambda path: _write_page(store, path, endpoint_url), wanted[:most]) if page
+        ]
     paged = {VIDEO_PAGE.output_path(listed.key) for listed in store.list(f"{VIDEO_PAGE.folder}/")}
     material = RunMaterial(
         store.root,
@@ -99,7 +114,7 @@ def _matching(store: Store, match: str) -> list[str]:
     return paths
 
 
-def _write_page(store: Store, output_path: str) -> _Paged | None:
+def _write_page(store: Store, output_path: str, endpoint_url: str | None) -> _Paged | None:
     """Write the page of a video; None if it is published no more, or has no tables."""
     record = read_record(store, output_path)
     if record is None or record.status == "failed":
@@ -107,7 +122,7 @@ def _write_page(store: Store, output_path: str) -> _Paged | None:
     preview = _content(store, record, PREVIEW.kind)
     tracks = _content(store, record, TRACKS.kind)
     rows = read_track_rows(tracks) if tracks else []
-    motion = _Motion(_content(store, record, MOTION.kind))
+    motion = _Motion(store, _published(record, MOTION.kind), endpoint_url)
     shown = stills(preview) if preview else []
     player = _player(record, _content(store, record, FRAMES.kind), motion, text_bytes(shown))
     material = VideoMaterial(output_path, record, player, rows, shown)
@@ -119,30 +134,32 @@ def _write_page(store: Store, output_path: str) -> _Paged | None:
 class _Motion:
     """The motion table of a video, or none."""
 
-    def __init__(self, content: bytes | None) -> None:
-        self._content = content
+    def __init__(self, store: Store, published: PublishedObject | None, endpoint_url: str | None) -> None:
+        self._store, self._published, self._endpoint_url = store, published, endpoint_url
 
-    def rows(self, frames: Any) -> MovementRows:
-        """The rows of some frames."""
-        if self._content is None:
-            none = np.zeros(0, np.float32)
-            return MovementRows(
-                none.astype(np.int32),
-                none.astype(np.int64),
-                none.astype(bool),
-                np.zeros((0, 17, 3), np.float32),
-                np.zeros((0, 19), np.float32),
-                none,
-                none,
-            )
-        return read_movement_rows(self._content, frames)
+    def rows(self, frames: NDArray[np.int64]) -> MovementRows:
+        """The rows of some frames; none if there is no table, or if it was replaced meanwhile."""
+        try:
+            return self._read(frames)
+        except ObjectNotFoundError:
+            return no_rows()
+
+    def _read(self, frames: NDArray[np.int64]) -> MovementRows:
+        if self._published is None:
+            return no_rows()
+        key = self._published.key
+        if self._published.size_bytes <= MOST_IN_MEMORY:
+            return read_movement_rows(self._store.read(key), frames)
+        with open_newest(self._store.uri(key), self._endpoint_url) as file:
+            return read_movement_rows(file, frames)
 
 
 def _player(record: VideoRecord, frames: bytes | None, motion: _Motion, stills_bytes: int) -> PlayerData | None:
     if frames is None or record.info is None:
         return None
     line = read_frame_line(frames)
-    rows = next((published.rows for published in record.objects if published.kind == MOTION.kind), 0)
+    motion_table = _published(record, MOTION.kind)
+    rows = motion_table.rows if motion_table else 0
     if not len(line):
         return None
     return player_data(line, motion.rows, (record.info.width, record.info.height), rows, stills_bytes)
@@ -163,10 +180,14 @@ def _drawn(record: VideoRecord, motion: _Motion, tracks: list[dict[str, Any]]) -
 
 def _content(store: Store, record: VideoRecord, kind: str) -> bytes | None:
     """A published object of a video; None if it has none, or if it was replaced meanwhile."""
-    key = next((published.key for published in record.objects if published.kind == kind), None)
-    if key is None:
+    published = _published(record, kind)
+    if published is None:
         return None
     try:
-        return store.read(key)
+        return store.read(published.key)
     except ObjectNotFoundError:
         return None
+
+
+def _published(record: VideoRecord, kind: str) -> PublishedObject | None:
+    return next((published for published in record.objects if published.kind == kind), None)
