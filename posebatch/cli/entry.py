@@ -12,6 +12,7 @@ from posebatch.cli.models import add_models
 from posebatch.cli.parser import Parser, add_command
 from posebatch.cli.plot import add_plot
 from posebatch.cli.query import add_query
+from posebatch.cli.report import add_report
 from posebatch.cli.run import add_plan, add_run, run_command
 from posebatch.cli.show import add_show
 from posebatch.cli.upkeep import add_gc, add_verify
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_compare(commands)
     add_plot(commands)
+    add_report(commands)
     add_show(commands)
     add_models(commands)
     demo = add_command(commands, "demo", demo_command, "process a sample video, or one of your own")

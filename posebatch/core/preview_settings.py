@@ -34,6 +34,8 @@ class PreviewSettings:
         (), "joint whose path over the last second is drawn for each person; repeatable", choices=KEYPOINT_NAMES
     )
 
+    report: bool = option(False, "write HTML pages about the run and its videos at its end; see `posebatch report`")
+
     @property
     def wanted(self) -> bool:
         """Whether a GIF is asked for."""

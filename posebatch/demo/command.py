@@ -21,7 +21,7 @@ SAMPLE_NAME = "sample.mp4"
 
 def run_demo(video: str | None, output: str) -> int:
     """Run the job on ``video``, or on the sample if None; returns the exit code."""
-    settings = settings_from({"preview": ["gif"], "segment_seconds": 4})
+    settings = settings_from({"preview": ["gif"], "report": True, "segment_seconds": 4})
     if video is not None:
         return run_job([video], output, settings).exit_code
     sample = Path(output, "input", SAMPLE_NAME)
@@ -59,7 +59,7 @@ def _print_errors(truth: SampleTruth, results: str) -> None:
             f"{walker.name}: {counted(len(walker.tracks), 'track')} in {walker.frames} frames; "
             f"median error of the knee angles {walker.knee_error_deg:.1f} degrees"
         )
-    print(f"look at  {os.path.abspath(results)}/previews/{SAMPLE_NAME}.gif")
+    print(f"look at  {os.path.abspath(results)}/reports/{SAMPLE_NAME}.html")
 
 
 def _poses_by_frame(results: str) -> dict[int, NDArray[np.float32]]:

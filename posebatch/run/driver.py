@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from posebatch.core.errors import OutputError, RunAbortedError, StorageError
+from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
@@ -121,7 +121,7 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
             indexes,
             limits,
         )
-        print_outcome(outcome, store, folder.key, context.settings)
+        print_outcome(outcome, store, folder.key, context.settings, _report(job))
         return outcome
 
 
@@ -160,6 +160,23 @@ def _job(prepared: Prepared, named: list[str]) -> Job:
         _heading(prepared),
         lambda: check_case_collisions(prepared.store, prepared.videos),
     )
+
+
+def _report(job: Job) -> str | None:
+    """Write the pages of ``--report``; returns the key of the run's page, None without one.
+
+    An error here is only printed: the tables are published, and `posebatch report` makes the pages again.
+    """
+    if not job.context.settings.preview.report:
+        return None
+    from posebatch.report.pages.writing import write_report  # noqa: PLC0415 - few runs need the templates' library
+
+    try:
+        endpoint_url = job.context.settings.selection.endpoint_url
+        return write_report(job.store, job.context.run_id, endpoint_url=endpoint_url).run_page
+    except PosebatchError as error:
+        print(f"posebatch: the report could not be written: {visible(str(error))}", file=sys.stderr)
+        return None
 
 
 def _load_index(job: Job, progress: Progress, stop: StopRequest) -> CommitIndex:

@@ -117,8 +117,13 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
     }
 
 
-def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Settings) -> None:
-    """Print the counts, the problems, and where the results are. ``run_key``: folder of the run in the output."""
+def print_outcome(
+    outcome: RunOutcome, store: Store, run_key: str, settings: Settings, report_key: str | None = None
+) -> None:
+    """Print the counts, the problems, and where the results are.
+
+    ``run_key``: folder of the run in the output; ``report_key``: its page, if there is one.
+    """
     tally = outcome.tally
     print(
         f"\n{tally.published} published, {_derived(tally)}{tally.up_to_date} up to date, {tally.failed} failed, "
@@ -141,6 +146,8 @@ def print_outcome(outcome: RunOutcome, store: Store, run_key: str, settings: Set
     if settings.preview.wanted:
         print(f"previews {store.uri('previews/')}")
     print(f"this run {store.uri(run_key)}/", flush=True)
+    if report_key:
+        print(f"report   {store.uri(report_key)}", flush=True)
     print(_exit_code_text(outcome, settings.selection), flush=True)
 
 

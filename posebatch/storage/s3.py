@@ -137,7 +137,13 @@ class S3Store(Store):
         try:
             if size <= PART_BYTES:
                 answer = self._call(
-                    self.client.put_object, key, bool(condition), Body=body.read(), Metadata=mark, **condition
+                    self.client.put_object,
+                    key,
+                    bool(condition),
+                    Body=body.read(),
+                    Metadata=mark,
+                    **_media_type(key),
+                    **condition,
                 )
             else:
                 answer = self._put_parts(key, body, condition, mark)
@@ -154,7 +160,7 @@ class S3Store(Store):
     def _put_parts(self, key: str, body: IO[bytes], condition: Mapping[str, str], mark: Mapping[str, str]) -> Any:
         """The answer that completes the upload; an upload that fails is aborted."""
         client = self.client
-        upload = self._call(client.create_multipart_upload, key, Metadata=mark)["UploadId"]
+        upload = self._call(client.create_multipart_upload, key, Metadata=mark, **_media_type(key))["UploadId"]
         parts: list[dict[str, Any]] = []
         try:
             while block := body.read(PART_BYTES):
@@ -241,6 +247,11 @@ def head_object(client: S3Client, bucket: str, key: str) -> HeadObjectOutputType
         # the answer to a HEAD has no body that could name the reason; the answer to a GET has one
         client.get_object(Bucket=bucket, Key=key)["Body"].close()
     raise StorageUnavailableError(f"{uri}: the store refused a HEAD and then allowed a GET")
+
+
+def _media_type(key: str) -> dict[str, str]:
+    """The argument that has a browser show a page, as behind a presigned address, instead of saving it."""
+    return {"ContentType": "text/html; charset=utf-8"} if key.endswith(".html") else {}
 
 
 def _stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from posebatch.motion.motion_block import ANGLE_NAMES
 from support.walkers import angles_of, joints_of_walker, performance_of, seen_in_a_mirror, walk
 
 from posebatch.core.errors import InputError
 from posebatch.motion.comparison import DEFAULT_ANGLES, compare, largest_moments
 from posebatch.motion.mirroring import is_frontal, mirrored
-from posebatch.motion.motion_block import ANGLE_NAMES
 from posebatch.motion.performance import Performance, in_torsos, torso_px
 from posebatch.motion.reference_band import reference_band
 from posebatch.motion.warping import moving_share, smooth_map, step_costs, warping_path

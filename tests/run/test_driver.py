@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support.fake_pool import FAST, FakePool, Task, no_fault
+from support.fake_pool import FAST, FakePool, Task, no_fault, process
 from support.memory_store import MemoryStore
 from support.tiny_video import write_tiny_video
 
@@ -24,6 +24,8 @@ from posebatch.run.preparation import Prepared
 from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tasks import SegmentTask
+from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
 from posebatch.storage.store import StoredObject
 
@@ -103,3 +105,37 @@ def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_fir
         run_job([str(tmp_path / "a.mp4")], output.root, settings_from({}), pool, FAST)
     assert left == {"ledger": (False, True), "workers": (False, True)}
     assert [*left] == ["ledger", "workers"]
+
+
+@contextmanager
+def working_pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
+    def work(task: Task) -> object:
+        return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+
+    yield FakePool(context, no_fault, lambda _: False, work)
+
+
+def test_driver_writes_the_report_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_tiny_video(tmp_path / "a.mp4")
+    output = LocalStore(tmp_path / "out")
+    with kept_signal_handlers():
+        run_job([str(tmp_path / "a.mp4")], output.root, settings_from({"report": True}), working_pool, FAST)
+    (page,) = (one.key for one in output.list("runs/") if one.key.endswith("/report.html"))
+    assert f"report   {output.root}/{page}" in capsys.readouterr().out.splitlines()
+    assert b"a.mp4" in output.read(page)
+    assert b"<canvas" in output.read("reports/a.mp4.html")
+
+
+def test_driver_ends_well_when_the_report_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailableError("the store is full")
+
+    write_tiny_video(tmp_path / "a.mp4")
+    monkeypatch.setattr("posebatch.report.pages.writing.write_report", fail)
+    with kept_signal_handlers():
+        settings = settings_from({"report": True})
+        outcome = run_job([str(tmp_path / "a.mp4")], str(tmp_path / "out"), settings, working_pool, FAST)
+    assert outcome.exit_code == 0
+    assert "the report could not be written: the store is full" in capsys.readouterr().err

@@ -116,3 +116,14 @@ def test_s3_client_addresses_buckets_of_other_endpoints_by_path(
     with pytest.raises(InterruptedError):
         client.get_object(Bucket="archive", Key="k")
     assert urls == [f"{endpoint}/archive/k"]
+
+
+@pytest.mark.parametrize("size", [10, 6 << 20])
+def test_s3_store_says_that_a_page_is_a_page(
+    s3_store: S3Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Behind a presigned address a browser shows it, instead of saving it."""
+    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    s3_store.put("reports/a.mp4.html", bytes(size))
+    head = s3_server.client().head_object(Bucket=s3_store.bucket, Key=s3_store.prefix + "reports/a.mp4.html")
+    assert head["ContentType"] == "text/html; charset=utf-8"

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from posebatch.motion.motion_block import ANGLE_NAMES
 
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
 from posebatch.dataset.tables.schemas import MOTION_SCHEMA, TRACKS_SCHEMA, VIDEOS_SCHEMA
 from posebatch.demo.walker import _pose
-from posebatch.motion.motion_block import ANGLE_NAMES
 from posebatch.motion.performance import Performance
 
 FPS = 25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import IO, Any, Final
 
@@ -191,6 +191,19 @@ def record_from_bytes(content: bytes) -> VideoRecord:
         raise StorageError(
             f"a commit record cannot be read: {error}; delete it to have its video done again"
         ) from error
+
+
+def records_of_run(content: bytes) -> Iterator[VideoRecord]:
+    """The commit records in a file that a `RecordLog` wrote, few of them in memory at once.
+
+    Raises `StorageError` for anything else, `NewerOutputError` if a later version wrote the file.
+    """
+    try:
+        table = read_table(content, VIDEOS_SCHEMAS)
+    except ValueError as error:
+        raise StorageError(f"the records of a run cannot be read: {error}") from error
+    for batch in table.to_batches(max_chunksize=RECORDS_PER_PIECE):
+        yield from map(record_from_row, batch.to_pylist())
 
 
 class RecordLog:
