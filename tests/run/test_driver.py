@@ -1,7 +1,6 @@
 """The driver: a run that ends early still leaves a summary, and the ledger as it was."""
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +84,7 @@ def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_fir
         left[step] = (summary["finished"], lease["ended"])
 
     def terminated(_: Task) -> object:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         raise RunAbortedError("the scheduler goes on until it looks at the stop")
 
     @contextmanager

@@ -1,6 +1,5 @@
 """The request to stop a run."""
 
-import os
 import signal
 import threading
 
@@ -29,7 +28,7 @@ def test_stop_request_may_come_from_another_thread_and_from_a_signal_handler():
     stop = StopRequest()
     before = signal.signal(signal.SIGUSR1, lambda number, _: stop.request(signal.Signals(number).name))
     try:
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert stop.reason == "SIGUSR1"
