@@ -1,6 +1,8 @@
 """The choice of an engine, and the equality of every engine with torch in fp32."""
 
 import importlib.util
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -139,3 +141,22 @@ def test_choose_placement_refuses_unsupported_combinations(machine, has, setting
 
 def test_plain_placement_is_torch_in_fp32_on_the_cpu():
     assert (str(PLAIN), DTYPES[PLAIN.precision]) == ("cpu fp32 torch", torch.float32)
+
+
+SIGNAL_AFTER_USE = """
+import gc, signal
+from torch import nn
+from posebatch.models.networks.engines import Placement, start_engine
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+engine = start_engine(nn.Conv2d(3, 4, 1).eval(), (48, 32), Placement("cpu", "fp32", "openvino"))
+del engine
+gc.collect()
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@WITHOUT_OPENVINO
+def test_signal_after_the_last_engine_is_gone_is_handled():
+    """OpenVINO's plugin leaves an alternate signal stack that it frees: see `openvino_core`."""
+    done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_USE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

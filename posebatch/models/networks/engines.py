@@ -6,6 +6,7 @@ digits. `choose_placement` selects an engine for this machine; `start_engine` pr
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
@@ -134,9 +135,7 @@ def start_engine(network: nn.Module, input_size_wh: tuple[int, int], placement: 
 
 def start_quantized(network: QuantizedNetwork, input_size_wh: tuple[int, int], placement: Placement) -> Engine:
     """Prepare a quantized network. ``placement`` must be one of OpenVINO's."""
-    import openvino  # noqa: PLC0415 - optional
-
-    model = openvino.Core().read_model(model=network.graph, weights=network.weights)
+    model = openvino_core().read_model(model=network.graph, weights=network.weights)
     return OpenVinoEngine(model, input_size_wh, placement)
 
 
@@ -170,8 +169,6 @@ class OpenVinoEngine(Engine):
     device = "cpu"
 
     def __init__(self, model: Any, input_size_wh: tuple[int, int], placement: Placement) -> None:
-        import openvino  # noqa: PLC0415 - optional
-
         self.batch_size = placement.batch_size
         width, height = input_size_wh
         model.reshape({0: [self.batch_size, 3, height, width]})
@@ -181,7 +178,7 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # else all workers of a machine are pinned to its first core
         }
-        self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
         self._num_outputs = len(model.outputs)
 
     @override
@@ -189,6 +186,18 @@ class OpenVinoEngine(Engine):
         padded = pad_batch(images, self.batch_size).contiguous().numpy()
         outputs = self._request.infer({0: padded}, share_inputs=True)
         return tuple(torch.from_numpy(outputs[number])[: len(images)] for number in range(self._num_outputs))
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, which stays as long as the process.
+
+    The CPU plugin gives the thread that loads it an alternate stack for signals, and frees that stack when the last
+    ``Core`` goes. The next signal, such as Ctrl-C, would then end the process with a segmentation fault.
+    """
+    import openvino  # noqa: PLC0415 - optional
+
+    return openvino.Core()
 
 
 def to_openvino(network: nn.Module, input_size_wh: tuple[int, int], batch_size: int) -> Any:
