@@ -237,13 +237,21 @@ class Settings:
         workers = self.execution.workers
         if workers != "auto" and not (workers.isdecimal() and int(workers) > 0):
             raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")
-        if not self.motion.track and (self.preview.color_by == "track" or self.preview.trail):
-            raise SettingsError("color_by track and trail draw tracks: they cannot be combined with no-track")
+        if not self.motion.track and (self.preview.color_by == "track" or self.preview.needs_tracks):
+            raise SettingsError(
+                "color_by track, trail, show ids, show angles and privacy blur-faces need tracks: they cannot be "
+                "combined with no-track"
+            )
 
     @property
     def colors_by_track(self) -> bool:
         """Whether previews give each person one colour: as chosen, else if there are tracks."""
         return self.motion.track if self.preview.color_by is None else self.preview.color_by == "track"
+
+    @property
+    def previews_need_tracks(self) -> bool:
+        """Whether it matters for previews who is who."""
+        return self.colors_by_track or self.preview.needs_tracks
 
     def flat(self) -> dict[str, Any]:
         """All values by name, as ``settings.yaml`` holds and ``--config`` reads them."""

@@ -443,7 +443,7 @@ def test_preview_fingerprint_depends_on_the_drawing_and_on_the_settings_of_track
     assert len(changed) == len(OPTIONS)
     before = preview_fingerprint(Settings())
     assert {name for name, settings in changed.items() if preview_fingerprint(settings) != before} == {
-        *("preview_scale", "color_by", "trail"),
+        *("preview_scale", "color_by", "trail", "show", "privacy"),
         *("track", "linker", "max_gap_seconds"),
     }
 

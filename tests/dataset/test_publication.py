@@ -25,7 +25,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, Artifact, artifact_keys
+from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, PREVIEW, Artifact, artifact_keys
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
@@ -295,9 +295,9 @@ def test_finalize_puts_the_record_last(store: RecordingStore):
 
 def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     work = stage(store, GIF)
-    store.put(work.preview_key, b"GIF89a")
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
     store.changes.clear()
-    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF).record
     assert [key for operation, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
@@ -309,7 +309,7 @@ def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     assert {operation for operation, _ in changed(store)} == {"put"}
     assert store.read("previews/a.mp4.gif") == b"GIF89a"
     assert [(published.kind, published.rows) for published in record.objects][-1] == ("preview", 4)
-    assert record.objects[-1].fingerprint == GIF.preview_fingerprint
+    assert record.objects[-1].fingerprint == GIF.preview_fingerprints["preview"]
 
 
 @pytest.mark.parametrize("broken", ["poses/a.mp4.parquet", "frames/a.mp4.parquet", "videos/a.mp4.parquet"])
@@ -397,12 +397,12 @@ def contents(store: Store) -> dict[str, bytes]:
 def test_late_publication_is_refused(store: RecordingStore, artifact: Artifact | None, older: bool):
     if older:
         stage(store, persons=3)
-        store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
-        finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+        store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key(PREVIEW), b"GIF89a of old")
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
     late = Publication.begin(store, "a.mp4")
     work = stage(store, GIF, persons=2)
-    store.put(work.preview_key, b"GIF89a of now")
-    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+    store.put(work.preview_key(PREVIEW), b"GIF89a of now")
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
     published = contents(store)
     with pytest.raises(PutRefusedError):
         late.commit(RECORD) if artifact is None else late.put(artifact, b"late")
@@ -505,9 +505,9 @@ def test_attach_preview_renews_the_record(store: RecordingStore):
     stage(store)
     before = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     work = StagingArea.of(store, VIDEO, GIF.data_fingerprint)
-    store.put(work.preview_key, b"GIF89a")
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
     store.changes.clear()
-    after = attach_preview(VIDEO, PreviewOutcome(frames=4), GIF).record
+    after = attach_preview(VIDEO, PreviewOutcome({"preview": 4}), GIF).record
     assert changed(store) == [("put", "previews/a.mp4.gif"), ("put", "videos/a.mp4.parquet")]
     assert after.objects[:-1] == before.objects
     assert (after.objects[-1].kind, after.objects[-1].rows) == ("preview", 4)
@@ -520,8 +520,8 @@ def test_attach_preview_renews_the_record(store: RecordingStore):
     [
         pytest.param((None, None), PreviewOutcome(error="no"), ("preview", "no"), id="fails"),
         pytest.param(("preview", "old"), PreviewOutcome(error="no"), ("preview", "no"), id="fails again"),
-        pytest.param(("preview", "old"), PreviewOutcome(4), (None, None), id="succeeds this time"),
-        pytest.param(("damaged", "2 frames"), PreviewOutcome(4), ("damaged", "2 frames"), id="of a partial video"),
+        pytest.param(("preview", "old"), PreviewOutcome({"preview": 4}), (None, None), id="succeeds this time"),
+        pytest.param(("damaged", "2 fr"), PreviewOutcome({"preview": 4}), ("damaged", "2 fr"), id="of a partial video"),
         pytest.param(("damaged", "2 frames"), PreviewOutcome(error="no"), ("preview", "no"), id="both"),
     ],
 )
@@ -530,7 +530,7 @@ def test_attach_preview_updates_the_error_of_the_record(store: RecordingStore, c
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     status = "partial" if complaint[0] == "damaged" else "ok"
     publish_record(store, "a.mp4", replace(record, status=status, error_kind=complaint[0], error=complaint[1]))
-    store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a")
+    store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key(PREVIEW), b"GIF89a")
     renewed = attach_preview(VIDEO, outcome, GIF).record
     assert (renewed.error_kind, renewed.error) == expected
     assert renewed.status == status
@@ -539,4 +539,4 @@ def test_attach_preview_updates_the_error_of_the_record(store: RecordingStore, c
 
 def test_attach_preview_without_record_is_retryable(store: RecordingStore):
     with pytest.raises(StorageUnavailableError, match="its commit record is gone"):
-        attach_preview(VIDEO, PreviewOutcome(4), GIF)
+        attach_preview(VIDEO, PreviewOutcome({"preview": 4}), GIF)
