@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ LABEL_SHARE: Final = 1 / 28
 """Height of an angle relative to the shorter side of the image."""
 
 
-MIN_LABEL_PX: Final = 11
+MIN_LABEL_PX: Final = 13
 """Least height of an angle, pixels of the image."""
+
+
+MIN_PERSON: Final = 10
+"""Least height or width of a person with labels, relative to theirs: those of smaller persons would overlap."""
 
 
 def draw_boxes(
@@ -60,30 +64,31 @@ def draw_angles(
     ``image``, ``keypoints`` (n, 17, 3), ``thresholds`` (17,) and ``scale`` are those of `draw_skeletons`. ``angles``
     are degrees by joint for each of the n persons. Joints that are not drawn get none.
     """
-    wanted = [
-        (joint, keypoints[person, joint], degrees)
-        for person, by_joint in enumerate(angles)
-        for joint, degrees in by_joint.items()
-        if keypoints[person, joint, 2] > thresholds[joint] and np.isfinite(degrees)
-    ]
-    if not wanted:
-        return image
-    overlay = Overlay(image)
-    width, height = overlay.size_wh
-    size = max(MIN_LABEL_PX * SUPERSAMPLING, min(width, height) * LABEL_SHARE)
-    font = ImageFont.load_default(size)
-    for joint, keypoint, degrees in wanted:
-        text = f"{round(degrees)}°"
-        x, y = to_layer(keypoint[:2], scale)
-        length = overlay.pen.textlength(text, font) + SUPERSAMPLING
-        left = float(np.clip(x + size * 0.7, 0, max(0, width - length)))
-        overlay.pen.text(
-            (left, float(np.clip(y, size / 2, max(size / 2, height - size / 2)))),
-            text,
-            font=font,
-            anchor="lm",
-            fill=(*JOINT_COLOURS[joint], 255),
-            stroke_width=SUPERSAMPLING,
-            stroke_fill=(*OUTLINE[:3], 255),
-        )
-    return overlay.flattened()
+    overlay: Overlay | None = None
+    size = max(MIN_LABEL_PX, min(image.shape[:2]) * LABEL_SHARE) * SUPERSAMPLING
+    for joints, degrees in zip(keypoints, angles, strict=True):
+        visible = joints[:, 2] > thresholds
+        known = [joint for joint, value in degrees.items() if visible[joint] and np.isfinite(value)]
+        points = to_layer(joints[:, :2], scale)
+        if not known or np.ptp(points[visible], axis=0).max() < MIN_PERSON * size:
+            continue
+        overlay = overlay or Overlay(image)
+        middle = float(points[visible, 0].mean())
+        for joint in known:
+            _write(overlay, points[joint], middle, f"{round(degrees[joint])}°", size, JOINT_COLOURS[joint])
+    return image if overlay is None else overlay.flattened()
+
+
+def _write(
+    overlay: Overlay, point: NDArray[np.floating[Any]], middle: float, text: str, size: float, colour: Colour
+) -> None:
+    """Write beside a point, on the side that faces away from ``middle``, inside the picture."""
+    (width, height), font = overlay.size_wh, ImageFont.load_default(size)
+    length, (x, y) = overlay.pen.textlength(text, font) + SUPERSAMPLING, point
+    left = x - 0.6 * size - length if x < middle else x + 0.6 * size
+    place = (
+        float(np.clip(left, 0, max(0, width - length))),
+        float(np.clip(y, size / 2, max(size / 2, height - size / 2))),
+    )
+    fill, rim = (*colour, 255), (*OUTLINE[:3], 255)
+    overlay.pen.text(place, text, font=font, anchor="lm", fill=fill, stroke_width=SUPERSAMPLING, stroke_fill=rim)

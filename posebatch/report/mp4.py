@@ -12,6 +12,7 @@ import av
 import av.error
 import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
@@ -80,7 +81,7 @@ class Mp4Writer(PictureWriter):
             raise PreviewError("no frame of the video can be shown")
         try:
             self._encode()
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
             self._container.close()
             self._container = None
             with open(self._path, "rb") as made:
@@ -117,8 +118,14 @@ class Mp4Writer(PictureWriter):
         rgb = VideoFrame.from_ndarray(pixels, "rgb24")
         frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base, frame.duration = pts, self._tick, self._delay
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self._count += 1
+
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
+        assert self._container is not None
+        for packet in packets:
+            packet.duration = self._delay  # counts for the last packet alone; the encoder does not pass it on
+            self._container.mux(packet)
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from typing import IO, Final
 
 import av
 import av.error
+from PIL import Image
 
 from posebatch.core.errors import PreviewError
 from posebatch.report.encoders import stream_for
@@ -63,7 +64,8 @@ class WebpWriter(PictureWriter):
             shown = shown[: max(1, len(shown) * MAX_WEBP_BYTES * 9 // (len(content) * 10))]
             content = self._encoded(shown)
         file.write(content)
-        return len(shown)
+        with Image.open(io.BytesIO(content)) as image:
+            return int(getattr(image, "n_frames", 1))  # the encoder joins equal frames
 
     def close(self) -> None:
         """Remove the frames from the disk."""

@@ -25,7 +25,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, PREVIEW, Artifact, artifact_keys
+from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, PREVIEW, PREVIEWS, Artifact, artifact_keys
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
@@ -94,7 +94,8 @@ def context(**chosen) -> RunContext:
     return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
 
 
-PLAIN, GIF = context(), context(preview="gif")
+PLAIN, GIF, ALL = context(), context(preview="gif"), context(preview=list(PREVIEWS))
+ALL_DRAWN = PreviewOutcome({artifact.kind: 4 for artifact in PREVIEWS.values()})
 
 
 def frames_of(segment: Segment, persons: int = 1) -> list[FramePoses]:
@@ -254,7 +255,7 @@ def test_publish_failure_removes_older_artifacts_first(store: RecordingStore):
         ("delete", "frames/a.mp4.parquet"),
         ("delete", "tracks/a.mp4.parquet"),
         ("delete", "motion/a.mp4.parquet"),
-        ("delete", "previews/a.mp4.gif"),
+        *(("delete", artifact.key("a.mp4")) for artifact in PREVIEWS.values()),
         ("put", "videos/a.mp4.parquet"),
     ]
     assert read_record(store, "a.mp4") == failed
@@ -392,17 +393,22 @@ def contents(store: Store) -> dict[str, bytes]:
     return {stored.key: store.read(stored.key) for stored in store.list() if not stored.key.startswith("_state/")}
 
 
+def stage_previews(store: Store, content: bytes) -> None:
+    for artifact in PREVIEWS.values():
+        store.put(StagingArea.of(store, VIDEO, ALL.data_fingerprint).preview_key(artifact), content)
+
+
 @pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
 @pytest.mark.parametrize("artifact", [*ARTIFACTS, None], ids=lambda artifact: artifact.kind if artifact else "record")
 def test_late_publication_is_refused(store: RecordingStore, artifact: Artifact | None, older: bool):
     if older:
         stage(store, persons=3)
-        store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key(PREVIEW), b"GIF89a of old")
-        finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
+        stage_previews(store, b"of old")
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1, ALL_DRAWN), ALL)
     late = Publication.begin(store, "a.mp4")
-    work = stage(store, GIF, persons=2)
-    store.put(work.preview_key(PREVIEW), b"GIF89a of now")
-    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
+    stage(store, ALL, persons=2)
+    stage_previews(store, b"of now")
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, ALL_DRAWN), ALL)
     published = contents(store)
     with pytest.raises(PutRefusedError):
         late.commit(RECORD) if artifact is None else late.put(artifact, b"late")
@@ -535,6 +541,42 @@ def test_attach_preview_updates_the_error_of_the_record(store: RecordingStore, c
     assert (renewed.error_kind, renewed.error) == expected
     assert renewed.status == status
     assert read_record(store, "a.mp4") == renewed
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn", "kinds"),
+    [
+        pytest.param({"preview": ["mp4"]}, {"preview_mp4": 4}, ["preview", "preview_mp4"], id="the GIF stays"),
+        pytest.param(
+            {"preview": ["mp4"], "privacy": "blur-faces"},
+            {"preview_mp4": 4},
+            ["preview_mp4"],
+            id="shows what is hidden",
+        ),
+        pytest.param({"preview": ["gif", "mp4"]}, {"preview_mp4": 4}, ["preview", "preview_mp4"], id="current"),
+        pytest.param({"preview": ["gif"], "preview_scale": 0.3}, {}, [], id="not current, not drawn"),
+    ],
+)
+def test_attach_preview_keeps_others(store: RecordingStore, values, drawn, kinds):
+    work = stage(store, GIF)
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
+    stage_previews(store, b"of now")
+    after = attach_preview(VIDEO, PreviewOutcome(drawn), context(**values)).record
+    assert [published.kind for published in after.objects if published.kind.startswith("preview")] == kinds
+    assert {key.split("/")[0] for key in contents(store) if key.startswith("preview")} == {
+        {artifact.kind: artifact.folder for artifact in PREVIEWS.values()}[kind] for kind in kinds
+    }
+
+
+def test_publication_keeps_the_previews_that_could_be_drawn(store: RecordingStore):
+    stage(store, ALL)
+    stage_previews(store, b"of now")
+    drawn = PreviewOutcome({"preview": 4, "preview_sheet": 1}, "mp4: this build of FFmpeg cannot write it")
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, drawn), ALL).record
+    assert [published.kind for published in record.objects][-2:] == ["preview", "preview_sheet"]
+    assert (record.status, record.error_kind) == ("ok", "preview")
+    assert record.persons, "a missing encoder costs no keypoints"
 
 
 def test_attach_preview_without_record_is_retryable(store: RecordingStore):

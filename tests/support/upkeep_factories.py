@@ -76,7 +76,7 @@ def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | N
     context = context_of(root, **chosen, **({"endpoint_url": endpoint_url} if endpoint_url else {}))
     work = stage(store, name, context, persons)
     preview = None
-    if context.settings.preview.wanted:
+    if context.settings.preview.formats:
         images = [np.full((12, 16, 3), 60 * i, np.uint8) for i in range(4)]
         gif, frames = encode_gif(AnnotatedFrame(i / 10, image) for i, image in enumerate(images))
         store.put(work.preview_key(PREVIEW), gif)
