@@ -16,6 +16,12 @@ PREVIEW_FORMATS: Final = ("gif", "mp4", "webp", "sheet")
 """Kinds of previews, in the order in which they are published."""
 
 
+NEEDS_TRACKS: Final = (
+    "color_by track, trail, show ids, show angles and privacy blur-faces need tracks: they cannot be combined with "
+    "no-track"
+)
+
+
 @dataclass(frozen=True)
 class PreviewSettings:
     """Pictures that are published besides the tables."""
