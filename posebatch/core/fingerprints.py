@@ -86,7 +86,7 @@ def preview_fingerprint(settings: Settings, form: str = "gif") -> str:
         drawn["motion"] = motion_fingerprint(settings)
     if preview.privacy is not None:
         drawn["privacy"] = preview.privacy
-    if settings.previews_need_tracks:
+    if settings.colors_by_track or preview.needs_tracks:
         drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
         drawn["tracks"] = [MOTION_VERSION, motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)

@@ -244,11 +244,6 @@ class Settings:
         """Whether previews give each person one colour: as chosen, else if there are tracks."""
         return self.motion.track if self.preview.color_by is None else self.preview.color_by == "track"
 
-    @property
-    def previews_need_tracks(self) -> bool:
-        """Whether it matters for previews who is who."""
-        return self.colors_by_track or self.preview.needs_tracks
-
     def flat(self) -> dict[str, Any]:
         """All values by name, as ``settings.yaml`` holds and ``--config`` reads them."""
         return {item.name: getattr(getattr(self, item.group), item.name) for item in _iterate_options()}

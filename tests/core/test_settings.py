@@ -491,7 +491,7 @@ def test_preview_fingerprint_depends_on_motion_if_angles_are_shown():
 def test_previews_that_need_tracks_are_refused_without_them(values):
     with pytest.raises(SettingsError, match="need tracks: they cannot be combined with no-track"):
         settings_from({**values, "track": False})
-    assert settings_from(values).previews_need_tracks
+    assert settings_from(values).preview.needs_tracks
 
 
 def test_preview_fingerprint_ignores_order_and_repetition_of_trails():

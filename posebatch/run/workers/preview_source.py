@@ -52,7 +52,9 @@ def clip_source(task: PreviewTask, staging: StagingArea, context: RunContext) ->
     """The source of the task's previews. Raises `StorageUnavailableError` if a published video is gone."""
     if task.plan is not None:
         plan = task.plan
-        links = links_of_staged(staging, plan, context) if context.settings.previews_need_tracks else None
+        settings = context.settings
+        needs_tracks = settings.colors_by_track or settings.preview.needs_tracks
+        links = links_of_staged(staging, plan, context) if needs_tracks else None
         return ClipSource(plan.info, lambda: _followed(chain.from_iterable(staged_frames(staging, plan)), links))
     record = read_record(staging.store, task.video.output_path)
     if record is None or record.info is None:
