@@ -28,7 +28,7 @@ ORDER = [
 OWNERS = {
     # library: the only modules, or packages, that import it
     "ray": {"run.workers", "training.launch"},
-    "av": {"video", "report.gif", "demo.sample"},
+    "av": {"video", "report", "demo.sample"},
     "boto3": {"storage.s3"},
     "botocore": {"storage.s3", "storage.s3_errors"},
     "pyarrow": {

@@ -18,6 +18,10 @@ DRAWING_VERSION: Final = 2
 """Raise it whenever a change of the code changes previews, so that they are drawn again. Tables are not affected."""
 
 
+FORMAT_VERSIONS: Final[Mapping[str, int]] = {"gif": 0, "mp4": 1, "webp": 1, "sheet": 1}
+"""Raise one whenever a change of the code changes previews of this format alone."""
+
+
 MOTION_VERSION: Final = 1
 """Raise it whenever a change of the code changes tracks or motion, so that they are derived again from stored poses."""
 
@@ -66,14 +70,23 @@ def motion_fingerprint(settings: Settings) -> str:
     return _digest(followed)
 
 
-def preview_fingerprint(settings: Settings) -> str:
-    """Fingerprint of everything but the tables that determines a preview: 16 hexadecimal digits.
+def preview_fingerprint(settings: Settings, form: str = "gif") -> str:
+    """Fingerprint of everything but the tables that determines a preview of a format: 16 hexadecimal digits.
 
-    Previews that show no tracks keep the fingerprint that they had before there were tracks.
+    It states what is not the default only, so that GIFs keep the fingerprint that they had before there were tracks,
+    other formats, and other things to show.
     """
     preview, motion = settings.preview, settings.motion
     drawn: dict[str, Any] = {"pipeline": PIPELINE_VERSION, "drawing": DRAWING_VERSION, "scale": preview.preview_scale}
-    if settings.colors_by_track or preview.trail:
+    if FORMAT_VERSIONS[form]:
+        drawn["format"] = [form, FORMAT_VERSIONS[form]]
+    if preview.show:
+        drawn["show"] = sorted(set(preview.show))
+    if "angles" in preview.show:
+        drawn["motion"] = motion_fingerprint(settings)
+    if preview.privacy is not None:
+        drawn["privacy"] = preview.privacy
+    if settings.colors_by_track or preview.needs_tracks:
         drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
         drawn["tracks"] = [MOTION_VERSION, motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)

@@ -16,13 +16,12 @@ from posebatch.core.errors import SettingsError
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
 from posebatch.core.presets import PRESET_VALUES, PRESETS
-from posebatch.core.preview_settings import PreviewSettings
+from posebatch.core.preview_settings import NEEDS_TRACKS, PreviewSettings
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
 
 DETECT_SIZE: Final = "320"
 """Input size for which the embedded detector was trained, pixels."""
-
 
 RECOVERY_FRAMES: Final = 24
 """With ``recover_flow``, least length of a group of frames. No person is carried from group to group."""
@@ -237,8 +236,8 @@ class Settings:
         workers = self.execution.workers
         if workers != "auto" and not (workers.isdecimal() and int(workers) > 0):
             raise SettingsError(f"workers must be auto or a whole number above 0, got {workers!r}")
-        if not self.motion.track and (self.preview.color_by == "track" or self.preview.trail):
-            raise SettingsError("color_by track and trail draw tracks: they cannot be combined with no-track")
+        if not self.motion.track and (self.preview.color_by == "track" or self.preview.needs_tracks):
+            raise SettingsError(NEEDS_TRACKS)
 
     @property
     def colors_by_track(self) -> bool:

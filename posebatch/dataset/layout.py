@@ -4,6 +4,7 @@ Keys below the output root::
 
     poses/PATH.parquet, frames/PATH.parquet                      artifacts (`ARTIFACTS`): what the networks found
     tracks/PATH.parquet, motion/PATH.parquet, previews/PATH.gif  artifacts that are derived from these
+    previews_mp4/PATH.mp4, previews_webp/PATH.webp, previews_sheet/PATH.jpg
     videos/PATH.parquet                                          the commit record, written last
     runs/RUN/...                                                 settings, log and records of one run
     _state/staging/WORK/...                                      finished segments of unfinished videos
@@ -17,7 +18,7 @@ PATH is a video's output path (see `posebatch.dataset.output_paths`). WORK is th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,6 +52,8 @@ class Artifact:
     """Of a table: today's schema, then earlier ones that stay readable. `verify` checks columns, rows and metadata."""
     image_format: str | None = None
     """Of pictures: Pillow's name of the format. A deep `verify` decodes and counts the frames."""
+    is_film: bool = False
+    """Whether it is a video. A deep `verify` decodes it and counts the frames."""
     stated_rows: Callable[[VideoRecord], int] | None = None
     """The number of rows that the commit record also states by itself, where it does."""
 
@@ -75,16 +78,18 @@ GUARDED_SUFFIXES: Final = ("parquet", "gif")
 """Suffixes that `encode_output_path` escapes at the end of folder names. Fixed: more would rename existing results."""
 
 
-POSES: Final = Artifact("poses", "poses", "parquet", "data", True, POSES_SCHEMAS, None, lambda record: record.persons)
+POSES: Final = Artifact(
+    "poses", "poses", "parquet", "data", True, POSES_SCHEMAS, stated_rows=lambda record: record.persons
+)
 
 
 FRAMES: Final = Artifact(
-    "frames", "frames", "parquet", "data", True, FRAMES_SCHEMAS, None, lambda record: record.frames_processed
+    "frames", "frames", "parquet", "data", True, FRAMES_SCHEMAS, stated_rows=lambda record: record.frames_processed
 )
 
 
 TRACKS: Final = Artifact(
-    "tracks", "tracks", "parquet", "motion", False, TRACKS_SCHEMAS, None, lambda record: record.tracks or 0
+    "tracks", "tracks", "parquet", "motion", False, TRACKS_SCHEMAS, stated_rows=lambda record: record.tracks or 0
 )
 """Published together with `MOTION`, unless ``--no-track`` was chosen."""
 
@@ -95,7 +100,19 @@ MOTION: Final = Artifact("motion", "motion", "parquet", "motion", schemas=MOTION
 PREVIEW: Final = Artifact("preview", "previews", "gif", "preview", image_format="GIF")
 
 
-ARTIFACTS: tuple[Artifact, ...] = (POSES, FRAMES, TRACKS, MOTION, PREVIEW)
+PREVIEWS: Final[Mapping[str, Artifact]] = {
+    "gif": PREVIEW,
+    "mp4": Artifact("preview_mp4", "previews_mp4", "mp4", "preview", is_film=True),
+    "webp": Artifact("preview_webp", "previews_webp", "webp", "preview", image_format="WEBP"),
+    "sheet": Artifact("preview_sheet", "previews_sheet", "jpg", "preview", image_format="JPEG"),
+}
+"""The artifact of each of `posebatch.core.preview_settings.PREVIEW_FORMATS`."""
+
+
+PREVIEW_KINDS: Final = frozenset(artifact.kind for artifact in PREVIEWS.values())
+
+
+ARTIFACTS: tuple[Artifact, ...] = (POSES, FRAMES, TRACKS, MOTION, *PREVIEWS.values())
 """All kinds. Publication, `verify` and `gc` go by this list, so a new kind is one more line here."""
 
 

@@ -13,7 +13,7 @@ from posebatch.core.errors import ObjectNotFoundError, StagedError, StorageError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import SegmentReport
 from posebatch.core.videos import Segment, SourceVideo
-from posebatch.dataset.layout import ATTEMPTS, PREVIEW, STAGING
+from posebatch.dataset.layout import ATTEMPTS, STAGING, Artifact
 from posebatch.dataset.tables.schemas import STAGED_VERSION
 from posebatch.dataset.tables.staged import read_staged
 from posebatch.storage.store import Store, StoredObject
@@ -68,10 +68,9 @@ class StagingArea:
         length = "rest" if segment.num_packets is None else str(segment.num_packets)
         return f"{self._prefix}{segment.first_packet:09d}-{length}.arrow"
 
-    @property
-    def preview_key(self) -> str:
-        """Key of the preview, which is staged until the tables are published."""
-        return f"{self._prefix}{PREVIEW.kind}.{PREVIEW.suffix}"
+    def preview_key(self, artifact: Artifact) -> str:
+        """Key of a preview, which is staged until the tables are published."""
+        return f"{self._prefix}{artifact.kind}.{artifact.suffix}"
 
     def staged_keys(self) -> set[str]:
         """Keys of everything that is staged."""

@@ -35,6 +35,7 @@ from posebatch.dataset.tables.checks import check_agreement, check_frames, check
 from posebatch.dataset.tables.movement_checks import check_motion, check_tracks, check_untracked
 from posebatch.dataset.tables.records import record_from_bytes
 from posebatch.storage.store import Store
+from posebatch.video.counting import count_frames
 
 VERIFY_THREADS: Final = 8
 
@@ -212,8 +213,7 @@ def _check_contents(record: VideoRecord, contents: dict[str, bytes]) -> list[str
         artifact = _known(published.kind)
         if artifact.schemas:
             problems += [f"{published.key}: {problem}" for problem in check_values(content, published, record)]
-        if artifact.image_format is not None:
-            problems += [f"{published.key}: {x}" for x in _check_images(content, artifact.image_format, published.rows)]
+        problems += [f"{published.key}: {problem}" for problem in _check_pictures(content, artifact, published.rows)]
         if artifact.identified_by == "data" and published.fingerprint != record.settings_fingerprint:
             problems.append(f"{published.key}: its record states one fingerprint for it and another for the video")
     if not problems and record.status != "failed":
@@ -230,9 +230,12 @@ def _known(kind: str) -> Artifact:
     return artifact
 
 
-def _check_images(content: bytes, image_format: str, frames: int) -> list[str]:
+def _check_pictures(content: bytes, artifact: Artifact, frames: int) -> list[str]:
+    """Problems of a picture file or a film; none for other artifacts."""
+    if artifact.image_format is None and not artifact.is_film:
+        return []
     try:
-        counted = count_images(content, image_format)
+        counted = count_frames(content) if artifact.is_film else count_images(content, artifact.image_format or "")
     except PosebatchError as error:
         return [str(error)]
     return [] if counted == frames else [f"{counted} frames, its record says {frames}"]

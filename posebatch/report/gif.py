@@ -1,44 +1,29 @@
 """Encode frames as a GIF that plays in real time and repeats forever.
 
-One palette serves all frames, so two passes over the frames are needed. In between they are kept on disk, so memory
-does not grow with the video. Noise costs most of the bytes: pixels that hardly change keep their value.
+One palette serves all frames, so two passes over the frames are needed. In between they are kept on disk.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Final, TypeVar
+from typing import IO, Final
 
 import av
 import av.error
 import av.filter
-import numpy as np
 from av.filter.context import FilterContext
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
-from PIL import Image
 
 from posebatch.core.errors import PreviewError
-
-Shape = tuple[int, ...]
-
-
-T = TypeVar("T")
-
+from posebatch.report.frame_spool import MIN_DELAY, STEPS, FrameSpool
+from posebatch.report.picture_writer import AnnotatedFrame, PictureWriter
 
 TICK: Final = Fraction(1, 100)
 """Unit of the delays in a GIF, seconds."""
-
-
-MIN_DELAY: Final = 10
-"""In hundredths of a second: at most ten frames a second, because each costs some 10 kB."""
 
 
 MAX_DELAY: Final = 0xFFFF
@@ -57,14 +42,6 @@ MAX_GIF_BYTES: Final = 5_000_000
 """Maximum size of a GIF, so that a phone loads it in seconds. A single frame may be larger."""
 
 
-STEPS: Final = (1, 2, 4)
-"""A GIF that would be too large shows every second frame, or every fourth. If that is too large, its end is missing."""
-
-
-STILL: Final = 8
-"""A pixel keeps its colour while no channel differs by more, of 255. Without this, noise would cost half of a GIF."""
-
-
 _HEADER_BYTES: Final = 1024
 """More than a GIF needs besides its frames: 800 bytes, most of them for the palette."""
 
@@ -73,88 +50,72 @@ _FRAME_HEADER_BYTES: Final = 32
 """More than a frame needs besides its packet."""
 
 
-@dataclass(frozen=True)
-class AnnotatedFrame:
-    """A frame of a preview and the time at which it is shown."""
-
-    time_s: float
-    image: NDArray[np.uint8]
-    """(height, width, 3) RGB."""
-
-
-def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
-    """Encode frames as a GIF; returns its bytes and its number of frames.
+class GifWriter(PictureWriter):
+    """Writes a GIF.
 
     Frames less than `MIN_DELAY` after the previous one are left out, and more of them (`STEPS`) if the GIF would exceed
     `MAX_GIF_BYTES`. It ends at that size, at `MAX_GIF_PIXELS` or at `MAX_GIF_FRAMES`. Frames of another size than the
-    first are resized to it. Raises `PreviewError` if there is no frame, or if FFmpeg fails.
+    first are resized to it.
+    """
+
+    def __init__(self) -> None:
+        self._spool = FrameSpool(MAX_GIF_FRAMES, MAX_GIF_PIXELS)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a limit is reached."""
+        return self._spool.is_full
+
+    def wants(self, number: int, time_s: float) -> bool:
+        """Whether a frame comes late enough after the one before."""
+        return self._spool.wants(time_s)
+
+    def add(self, frame: AnnotatedFrame) -> None:
+        """Keep a frame."""
+        self._spool.add(frame)
+
+    def finish(self, file: IO[bytes]) -> int:
+        """Write the GIF. Raises `PreviewError` if there is no frame, or if FFmpeg fails."""
+        spool, times = self._spool, self._spool.times
+        if not times:
+            raise PreviewError("no frame of the video can be shown")
+        shape = (spool.height, spool.width, 3)
+        try:
+            palette = _palette(spool.frames(range(len(times))), shape)
+            for step in STEPS:
+                shown = range(0, len(times), step)
+                gif, count = _write_gif(spool.frames(shown), palette, times[::step], shape)
+                if count == len(shown):
+                    break
+        except av.error.FFmpegError as error:
+            raise PreviewError(f"the GIF cannot be written: {error}") from error
+        file.write(gif)
+        return count
+
+    def close(self) -> None:
+        """Remove the frames from the disk."""
+        self._spool.close()
+
+
+def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:
+    """Encode frames as `GifWriter` does; returns the bytes of the GIF and its number of frames.
 
     Example::
 
         content, count = encode_gif(AnnotatedFrame(i / 25, image) for i, image in enumerate(images))
     """
-    with tempfile.TemporaryFile() as spool:
-        times, shape = _spool(paced(frames, lambda frame: frame.time_s), spool)
-        if not times:
-            raise PreviewError("no frame of the video can be shown")
-        try:
-            palette = _palette(_unspooled(spool, shape, range(len(times))), shape)
-            for step in STEPS:
-                shown = range(0, len(times), step)
-                gif, count = _write_gif(_unspooled(spool, shape, shown), palette, times[::step], shape)
-                if count == len(shown):
-                    break
-            return gif, count
-        except av.error.FFmpegError as error:
-            raise PreviewError(f"the GIF cannot be written: {error}") from error
+    file = io.BytesIO()
+    with GifWriter() as writer:
+        for number, frame in enumerate(frames):
+            if writer.wants(number, frame.time_s):
+                writer.add(frame)
+            if writer.is_full:
+                break
+        count = writer.finish(file)
+    return file.getvalue(), count
 
 
-def paced(frames: Iterable[T], time_s: Callable[[T], float]) -> Iterator[T]:
-    """The frames that a GIF shows: each at least `MIN_DELAY` after the one before. Only these need to be drawn."""
-    last_shown: int | None = None
-    for frame in frames:
-        due = _due(time_s(frame))
-        if last_shown is None or due >= last_shown + MIN_DELAY:
-            last_shown = due
-            yield frame
-
-
-def _due(time_s: float) -> int:
-    return round(time_s * 100)
-
-
-def _spool(frames: Iterator[AnnotatedFrame], spool: io.BufferedRandom) -> tuple[list[int], Shape]:
-    """Write the frames to ``spool``; returns their times from 0 on in hundredths of a second, and their shape."""
-    times: list[int] = []
-    shape: Shape = (0, 0, 3)
-    shown: NDArray[np.uint8] | None = None
-    for frame in frames:
-        image = frame.image
-        shape = shape if times else image.shape
-        fitted = image if image.shape == shape else np.asarray(Image.fromarray(image).resize((shape[1], shape[0])))
-        shown = fitted if shown is None else _steadied(fitted, shown)
-        spool.write(shown.tobytes())
-        times.append(_due(frame.time_s))
-        if len(times) == MAX_GIF_FRAMES or (len(times) + 1) * shape[0] * shape[1] > MAX_GIF_PIXELS:
-            break
-    return [due - times[0] for due in times], shape
-
-
-def _steadied(image: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image, with the pixels of the frame ``shown`` before it where they differ by at most `STILL`."""
-    change = np.maximum(image, shown) - np.minimum(image, shown)
-    return np.where((change <= STILL).all(axis=2, keepdims=True), shown, image)
-
-
-def _unspooled(spool: io.BufferedRandom, shape: Shape, numbers: range) -> Iterator[VideoFrame]:
-    size = math.prod(shape)
-    for number in numbers:
-        spool.seek(number * size)
-        pixels = np.frombuffer(spool.read(size), np.uint8).reshape(shape)
-        yield VideoFrame.from_ndarray(pixels, "rgb24")
-
-
-def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
+def _palette(frames: Iterator[VideoFrame], shape: tuple[int, ...]) -> VideoFrame:
     """The palette of 256 colours for all frames."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=shape[1], height=shape[0], format=av.VideoFormat("rgb24"), time_base=TICK)
@@ -168,7 +129,7 @@ def _palette(frames: Iterator[VideoFrame], shape: Shape) -> VideoFrame:
 
 
 def _write_gif(
-    frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequence[int], shape: Shape
+    frames: Iterator[VideoFrame], palette: VideoFrame, times: Sequence[int], shape: tuple[int, ...]
 ) -> tuple[bytes, int]:
     """The GIF of as many frames as fit into `MAX_GIF_BYTES`, at least one; and their number."""
     graph = av.filter.Graph()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -15,6 +15,7 @@ from PIL import ImageFont
 from posebatch.core.frames import FramePoses, check_array
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.report.drawing import DRAWING_THRESHOLDS, JOINT_COLOURS, draw_skeletons
+from posebatch.report.labels import draw_angles, draw_boxes
 from posebatch.report.overlay import OUTLINE, SUPERSAMPLING, Colour, Overlay, to_layer
 
 NO_TRACK: Final = -1
@@ -145,12 +146,15 @@ class ClipPainter:
         drawn = painter.draw(poses, image)   # any frame, once it is remembered
     """
 
-    def __init__(self, by_track: bool, trail_joints: Iterable[str] = (), scale: float = 1.0) -> None:
+    def __init__(
+        self, by_track: bool, trail_joints: Iterable[str] = (), scale: float = 1.0, show: Collection[str] = ()
+    ) -> None:
         """With ``by_track``, lines have the colour of the track, and its number is written at the person.
 
-        ``trail_joints`` are names of joints. ``scale`` is the size of the images relative to the frame.
+        ``trail_joints`` are names of joints. ``scale`` is the size of the images relative to the frame. ``show`` holds
+        any of "boxes", "ids" and "angles".
         """
-        self._by_track, self._scale = by_track, scale
+        self._by_track, self._scale, self._show = by_track, scale, frozenset(show)
         self._joints = tuple(dict.fromkeys(KEYPOINT_NAMES.index(name) for name in trail_joints))
         self._frames, self._now_s = 0, 0.0
         self._paths: dict[tuple[int, int], deque[tuple[int, float, NDArray[np.float32]]]] = {}  # by track and joint
@@ -169,18 +173,26 @@ class ClipPainter:
             if not path:
                 del self._paths[key]
 
-    def draw(self, poses: FramePoses, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw trails, skeletons and numbers on the image of a frame; returns a new image.
+    def draw(
+        self, poses: FramePoses, image: NDArray[np.uint8], angles: Sequence[Mapping[int, float]] = ()
+    ) -> NDArray[np.uint8]:
+        """Draw trails, boxes, skeletons, angles and numbers on the image of a frame; returns a new image.
 
-        Persons are drawn in the colours of their sides if the frame has no track ids at all.
+        Persons are drawn in the colours of their sides if the frame has no track ids at all. ``angles`` are those of
+        `draw_angles`; without "angles" in ``show`` they are not needed.
         """
         joints, scale = poses.keypoints, self._scale
+        by_track = self._by_track and poses.track_ids is not None
+        colours = [track_colour(track_id) if by_track else NO_TRACK_COLOUR for track_id in self._ids(poses).tolist()]
         drawn = draw_trails(image, self._trails(), scale)
-        if not self._by_track or poses.track_ids is None:
-            return draw_skeletons(drawn, joints, DRAWING_THRESHOLDS, scale)
-        colours = [track_colour(track_id) for track_id in poses.track_ids.tolist()]
-        drawn = draw_skeletons(drawn, joints, DRAWING_THRESHOLDS, scale, colours)
-        return draw_numbers(drawn, joints, poses.track_ids, DRAWING_THRESHOLDS, scale)
+        if "boxes" in self._show:
+            drawn = draw_boxes(drawn, poses.bbox_xyxy, colours, scale)
+        drawn = draw_skeletons(drawn, joints, DRAWING_THRESHOLDS, scale, colours if by_track else None)
+        if "angles" in self._show:
+            drawn = draw_angles(drawn, joints, angles, DRAWING_THRESHOLDS, scale)
+        if by_track or "ids" in self._show:
+            drawn = draw_numbers(drawn, joints, self._ids(poses), DRAWING_THRESHOLDS, scale)
+        return drawn
 
     def _ids(self, poses: FramePoses) -> NDArray[np.int32]:
         return np.full(len(poses), NO_TRACK, np.int32) if poses.track_ids is None else poses.track_ids

@@ -10,6 +10,7 @@ from posebatch.core.fingerprints import data_fingerprint, motion_fingerprint, pr
 from posebatch.core.settings import Settings
 from posebatch.core.similarity import OKS_NMS_OFF
 from posebatch.core.videos import SourceVideo
+from posebatch.dataset.layout import PREVIEWS
 from posebatch.dataset.staging import StagingArea
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
@@ -67,6 +68,7 @@ class RunContext:
         return motion_fingerprint(self.settings) if self.settings.motion.track else None
 
     @cached_property
-    def preview_fingerprint(self) -> str | None:
-        """Identifies everything besides the tables that determines a preview; None if no preview is wanted."""
-        return preview_fingerprint(self.settings) if self.settings.preview.wanted else None
+    def preview_fingerprints(self) -> Mapping[str, str]:
+        """Identifies everything besides the tables that determines a preview, for each kind that is wanted."""
+        formats = self.settings.preview.formats
+        return {PREVIEWS[form].kind: preview_fingerprint(self.settings, form) for form in formats}

@@ -9,6 +9,7 @@ from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
 from posebatch.core.settings import SelectionSettings, Settings
 from posebatch.core.version import __version__
+from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
 from posebatch.run.progress import Tally, duration_text
 from posebatch.storage.store import Store
@@ -143,8 +144,8 @@ def print_outcome(
     print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
     if settings.motion.track:
         print(f"tracks   {store.uri('tracks/')}\nmotion   {store.uri('motion/')}")
-    if settings.preview.wanted:
-        print(f"previews {store.uri('previews/')}")
+    for form in settings.preview.formats:
+        print(f"previews {store.uri(PREVIEWS[form].folder)}/")
     print(f"this run {store.uri(run_key)}/", flush=True)
     if report_key:
         print(f"report   {store.uri(report_key)}", flush=True)

@@ -151,8 +151,8 @@ class Scheduler:
                 self._begin_segments(flight, probed)
             case SegmentTask(), SegmentResult() as result:
                 self._segment_staged(flight, task, result)
-            case PreviewTask(), int(frames):
-                self._preview_ended(flight, PreviewOutcome(frames))
+            case PreviewTask(), PreviewOutcome() as drawn:
+                self._preview_ended(flight, drawn)
             case DeriveTask(), CommittedRecord() as derived if lacks_preview(derived.record, self._context):
                 self._queue.add(PreviewTask(flight.video, None))
             case _, CommittedRecord() as committed:
@@ -180,7 +180,7 @@ class Scheduler:
     def _finish_if_staged(self, flight: VideoInFlight) -> None:
         if flight.unstaged:
             return
-        if self._context.preview_fingerprint is not None:
+        if self._context.preview_fingerprints:
             self._queue.add(PreviewTask(flight.video, flight.plan))
         else:
             self._queue.add(flight.finalize_task())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from posebatch.core.records import VideoRecord
@@ -57,12 +58,12 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class PreviewOutcome:
-    """The result of drawing a preview."""
+    """The result of drawing previews."""
 
-    frames: int = 0
-    """Frames of the staged preview."""
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """Frames of each staged preview, by the kind of its artifact."""
     error: str | None = None
-    """Why there is no preview; None if there is one."""
+    """Why a preview is missing; None if all are there."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class PreviewTask(TaskOnVideo):
-    """Draw the preview of a video and stage it."""
+    """Draw the previews of a video and stage them."""
 
     stage = "preview"
     plan: VideoPlan | None

@@ -14,6 +14,7 @@ from posebatch.core.errors import SettingsError, UsageError
 from posebatch.core.fingerprints import data_fingerprint, motion_fingerprint, preview_fingerprint
 from posebatch.core.options import Option, nearest
 from posebatch.core.presets import PRESETS
+from posebatch.core.preview_settings import PREVIEW_FORMATS
 from posebatch.core.settings import (
     EstimatorSettings,
     PreviewSettings,
@@ -47,7 +48,7 @@ DOCUMENTED = {
     *("fail_on", "max_failed_share"),
     *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
-    *("color_by", "trail", "recover_flow"),
+    *("color_by", "show", "privacy", "trail", "recover_flow"),
 }
 
 
@@ -72,6 +73,7 @@ SPECIAL: dict[str, typing.Any] = {
     "video_track": "largest",
     "preview": ["gif"],
     "trail": ["left_wrist"],
+    "show": ["boxes"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],
 }
@@ -153,8 +155,10 @@ def test_options_are_set_by_key_dashed_key_and_flag(item: Option, tmp_path: Path
         pytest.param({"detect_size": 400}, ["detect_size must be one of 320, 480, 640, auto, got '400'"], id="size"),
         pytest.param({"tiles": "2"}, ["tiles must be rows x columns such as 2x4, 1 to 8 of each, got '2'"], id="tiles"),
         pytest.param({"tiles": "0x2"}, ["tiles must be rows x columns"], id="no tiles"),
-        pytest.param({"preview": "mp4"}, ["preview must be one of none, gif, got 'mp4'"], id="not yet"),
-        pytest.param({"preview": ["gif", "webp"]}, ["got 'webp'"], id="each of a list is checked"),
+        pytest.param(
+            {"preview": "avi"}, ["preview must be one of none, gif, mp4, webp, sheet, got 'avi'"], id="format"
+        ),
+        pytest.param({"preview": ["gif", "mov"]}, ["got 'mov'"], id="each of a list is checked"),
         pytest.param({"workers": "0"}, ["workers must be auto or a whole number above 0, got '0'"], id="no workers"),
         pytest.param({"workers": "-1"}, ["workers must be"], id="fewer than none"),
         pytest.param({"workers": 2.5}, ["workers must be"], id="half a worker"),
@@ -300,9 +304,12 @@ def test_preset_sets_values_that_are_not_given(values, expected, tmp_path: Path)
     assert parse("--config", str(config), *preset).estimator == estimator
 
 
-@pytest.mark.parametrize(("preview", "wanted"), [((), False), (("none",), False), (("gif",), True)])
-def test_preview_is_wanted_if_a_gif_is_asked_for(preview, wanted):
-    assert settings_from({"preview": preview}).preview.wanted is wanted
+@pytest.mark.parametrize(
+    ("preview", "wanted"),
+    [((), ()), (("none",), ()), (("gif",), ("gif",)), (("sheet", "mp4", "none", "mp4"), ("mp4", "sheet"))],
+)
+def test_previews_are_wanted_once_and_in_a_fixed_order(preview, wanted):
+    assert settings_from({"preview": preview}).preview.formats == wanted
 
 
 # --- fingerprints --------------------------------------------------------------------------------------------------
@@ -443,7 +450,7 @@ def test_preview_fingerprint_depends_on_the_drawing_and_on_the_settings_of_track
     assert len(changed) == len(OPTIONS)
     before = preview_fingerprint(Settings())
     assert {name for name, settings in changed.items() if preview_fingerprint(settings) != before} == {
-        *("preview_scale", "color_by", "trail"),
+        *("preview_scale", "color_by", "trail", "show", "privacy"),
         *("track", "linker", "max_gap_seconds"),
     }
 
@@ -459,6 +466,32 @@ def test_preview_fingerprint_depends_on_the_drawing_and_on_the_settings_of_track
 )
 def test_preview_fingerprint_without_tracks_is_that_of_earlier_versions(values):
     assert preview_fingerprint(settings_from(values)) == "b4b94cea6d5e782f"
+
+
+EARLIER_GIF = "5534ab874d2e20d3"
+
+
+def test_preview_fingerprint_of_gifs_is_that_of_earlier_versions():
+    """An archive whose GIFs are there is not drawn again because there are other formats now."""
+    assert preview_fingerprint(Settings(), "gif") == preview_fingerprint(Settings()) == EARLIER_GIF
+    assert preview_fingerprint(settings_from({"preview": ["gif", "mp4", "sheet"]})) == EARLIER_GIF
+
+
+def test_preview_fingerprints_of_formats_differ():
+    assert len({preview_fingerprint(Settings(), form) for form in PREVIEW_FORMATS}) == len(PREVIEW_FORMATS)
+
+
+def test_preview_fingerprint_depends_on_motion_if_angles_are_shown():
+    for show, changes in ((["angles"], True), (["boxes"], False)):
+        one, other = (settings_from({"show": show, "cutoff_hz": hz}) for hz in (4, 8))
+        assert (preview_fingerprint(one) != preview_fingerprint(other)) is changes
+
+
+@pytest.mark.parametrize("values", [{"privacy": "blur-faces"}, {"show": ["ids"]}, {"show": ["angles"]}])
+def test_previews_that_need_tracks_are_refused_without_them(values):
+    with pytest.raises(SettingsError, match="need tracks: they cannot be combined with no-track"):
+        settings_from({**values, "track": False})
+    assert settings_from(values).preview.needs_tracks
 
 
 def test_preview_fingerprint_ignores_order_and_repetition_of_trails():

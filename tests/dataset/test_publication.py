@@ -25,7 +25,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
-from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, Artifact, artifact_keys
+from posebatch.dataset.layout import ARTIFACTS, FRAMES, POSES, PREVIEW, PREVIEWS, Artifact, artifact_keys
 from posebatch.dataset.publication import Publication, publish_failure, read_published_frames, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
@@ -94,7 +94,8 @@ def context(**chosen) -> RunContext:
     return RunContext("run-1", settings_from(chosen), "/out", "d@1", "p@1")
 
 
-PLAIN, GIF = context(), context(preview="gif")
+PLAIN, GIF, ALL = context(), context(preview="gif"), context(preview=list(PREVIEWS))
+ALL_DRAWN = PreviewOutcome({artifact.kind: 4 for artifact in PREVIEWS.values()})
 
 
 def frames_of(segment: Segment, persons: int = 1) -> list[FramePoses]:
@@ -254,7 +255,7 @@ def test_publish_failure_removes_older_artifacts_first(store: RecordingStore):
         ("delete", "frames/a.mp4.parquet"),
         ("delete", "tracks/a.mp4.parquet"),
         ("delete", "motion/a.mp4.parquet"),
-        ("delete", "previews/a.mp4.gif"),
+        *(("delete", artifact.key("a.mp4")) for artifact in PREVIEWS.values()),
         ("put", "videos/a.mp4.parquet"),
     ]
     assert read_record(store, "a.mp4") == failed
@@ -295,9 +296,9 @@ def test_finalize_puts_the_record_last(store: RecordingStore):
 
 def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     work = stage(store, GIF)
-    store.put(work.preview_key, b"GIF89a")
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
     store.changes.clear()
-    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(frames=4)), GIF).record
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF).record
     assert [key for operation, key in changed(store)] == [
         "poses/a.mp4.parquet",
         "frames/a.mp4.parquet",
@@ -309,7 +310,7 @@ def test_finalize_puts_the_record_after_the_preview(store: RecordingStore):
     assert {operation for operation, _ in changed(store)} == {"put"}
     assert store.read("previews/a.mp4.gif") == b"GIF89a"
     assert [(published.kind, published.rows) for published in record.objects][-1] == ("preview", 4)
-    assert record.objects[-1].fingerprint == GIF.preview_fingerprint
+    assert record.objects[-1].fingerprint == GIF.preview_fingerprints["preview"]
 
 
 @pytest.mark.parametrize("broken", ["poses/a.mp4.parquet", "frames/a.mp4.parquet", "videos/a.mp4.parquet"])
@@ -392,17 +393,22 @@ def contents(store: Store) -> dict[str, bytes]:
     return {stored.key: store.read(stored.key) for stored in store.list() if not stored.key.startswith("_state/")}
 
 
+def stage_previews(store: Store, content: bytes) -> None:
+    for artifact in PREVIEWS.values():
+        store.put(StagingArea.of(store, VIDEO, ALL.data_fingerprint).preview_key(artifact), content)
+
+
 @pytest.mark.parametrize("older", [False, True], ids=["nothing there", "an older version there"])
 @pytest.mark.parametrize("artifact", [*ARTIFACTS, None], ids=lambda artifact: artifact.kind if artifact else "record")
 def test_late_publication_is_refused(store: RecordingStore, artifact: Artifact | None, older: bool):
     if older:
         stage(store, persons=3)
-        store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a of old")
-        finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+        stage_previews(store, b"of old")
+        finalize_video(FinalizeTask(VIDEO, PLAN, 1, ALL_DRAWN), ALL)
     late = Publication.begin(store, "a.mp4")
-    work = stage(store, GIF, persons=2)
-    store.put(work.preview_key, b"GIF89a of now")
-    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome(4)), GIF)
+    stage(store, ALL, persons=2)
+    stage_previews(store, b"of now")
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, ALL_DRAWN), ALL)
     published = contents(store)
     with pytest.raises(PutRefusedError):
         late.commit(RECORD) if artifact is None else late.put(artifact, b"late")
@@ -505,9 +511,9 @@ def test_attach_preview_renews_the_record(store: RecordingStore):
     stage(store)
     before = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     work = StagingArea.of(store, VIDEO, GIF.data_fingerprint)
-    store.put(work.preview_key, b"GIF89a")
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
     store.changes.clear()
-    after = attach_preview(VIDEO, PreviewOutcome(frames=4), GIF).record
+    after = attach_preview(VIDEO, PreviewOutcome({"preview": 4}), GIF).record
     assert changed(store) == [("put", "previews/a.mp4.gif"), ("put", "videos/a.mp4.parquet")]
     assert after.objects[:-1] == before.objects
     assert (after.objects[-1].kind, after.objects[-1].rows) == ("preview", 4)
@@ -520,8 +526,8 @@ def test_attach_preview_renews_the_record(store: RecordingStore):
     [
         pytest.param((None, None), PreviewOutcome(error="no"), ("preview", "no"), id="fails"),
         pytest.param(("preview", "old"), PreviewOutcome(error="no"), ("preview", "no"), id="fails again"),
-        pytest.param(("preview", "old"), PreviewOutcome(4), (None, None), id="succeeds this time"),
-        pytest.param(("damaged", "2 frames"), PreviewOutcome(4), ("damaged", "2 frames"), id="of a partial video"),
+        pytest.param(("preview", "old"), PreviewOutcome({"preview": 4}), (None, None), id="succeeds this time"),
+        pytest.param(("damaged", "2 fr"), PreviewOutcome({"preview": 4}), ("damaged", "2 fr"), id="of a partial video"),
         pytest.param(("damaged", "2 frames"), PreviewOutcome(error="no"), ("preview", "no"), id="both"),
     ],
 )
@@ -530,13 +536,49 @@ def test_attach_preview_updates_the_error_of_the_record(store: RecordingStore, c
     record = finalize_video(FinalizeTask(VIDEO, PLAN, 1), PLAIN).record
     status = "partial" if complaint[0] == "damaged" else "ok"
     publish_record(store, "a.mp4", replace(record, status=status, error_kind=complaint[0], error=complaint[1]))
-    store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key, b"GIF89a")
+    store.put(StagingArea.of(store, VIDEO, GIF.data_fingerprint).preview_key(PREVIEW), b"GIF89a")
     renewed = attach_preview(VIDEO, outcome, GIF).record
     assert (renewed.error_kind, renewed.error) == expected
     assert renewed.status == status
     assert read_record(store, "a.mp4") == renewed
 
 
+@pytest.mark.parametrize(
+    ("values", "drawn", "kinds"),
+    [
+        pytest.param({"preview": ["mp4"]}, {"preview_mp4": 4}, ["preview", "preview_mp4"], id="the GIF stays"),
+        pytest.param(
+            {"preview": ["mp4"], "privacy": "blur-faces"},
+            {"preview_mp4": 4},
+            ["preview_mp4"],
+            id="shows what is hidden",
+        ),
+        pytest.param({"preview": ["gif", "mp4"]}, {"preview_mp4": 4}, ["preview", "preview_mp4"], id="current"),
+        pytest.param({"preview": ["gif"], "preview_scale": 0.3}, {}, [], id="not current, not drawn"),
+    ],
+)
+def test_attach_preview_keeps_others(store: RecordingStore, values, drawn, kinds):
+    work = stage(store, GIF)
+    store.put(work.preview_key(PREVIEW), b"GIF89a")
+    finalize_video(FinalizeTask(VIDEO, PLAN, 1, PreviewOutcome({"preview": 4})), GIF)
+    stage_previews(store, b"of now")
+    after = attach_preview(VIDEO, PreviewOutcome(drawn), context(**values)).record
+    assert [published.kind for published in after.objects if published.kind.startswith("preview")] == kinds
+    assert {key.split("/")[0] for key in contents(store) if key.startswith("preview")} == {
+        {artifact.kind: artifact.folder for artifact in PREVIEWS.values()}[kind] for kind in kinds
+    }
+
+
+def test_publication_keeps_the_previews_that_could_be_drawn(store: RecordingStore):
+    stage(store, ALL)
+    stage_previews(store, b"of now")
+    drawn = PreviewOutcome({"preview": 4, "preview_sheet": 1}, "mp4: this build of FFmpeg cannot write it")
+    record = finalize_video(FinalizeTask(VIDEO, PLAN, 1, drawn), ALL).record
+    assert [published.kind for published in record.objects][-2:] == ["preview", "preview_sheet"]
+    assert (record.status, record.error_kind) == ("ok", "preview")
+    assert record.persons, "a missing encoder costs no keypoints"
+
+
 def test_attach_preview_without_record_is_retryable(store: RecordingStore):
     with pytest.raises(StorageUnavailableError, match="its commit record is gone"):
-        attach_preview(VIDEO, PreviewOutcome(4), GIF)
+        attach_preview(VIDEO, PreviewOutcome({"preview": 4}), GIF)

@@ -74,7 +74,7 @@ LOOKS = [
     {"status": "partial", "error_kind": "damaged", "error": "3 frames"},
     {"error_kind": "preview", "error": "cannot be drawn"},
     {"frames_processed": 0},
-    {"objects": (preview(GIF.preview_fingerprint),)},
+    {"objects": (preview(GIF.preview_fingerprints["preview"]),)},
     {"objects": (preview("other"),)},
 ]
 

@@ -37,7 +37,7 @@ def preview(fingerprint: str | None) -> PublishedObject:
     return PublishedObject("preview", "previews/a.mp4.gif", 5, 99, str(fingerprint))
 
 
-WITH_GIF = replace(RECORD, objects=(preview(GIF.preview_fingerprint),))
+WITH_GIF = replace(RECORD, objects=(preview(GIF.preview_fingerprints["preview"]),))
 NO_GIF = replace(RECORD, error_kind="preview", error="cannot be drawn")
 
 
@@ -137,8 +137,8 @@ def test_decide_ignores_run_id_and_output():
 
 
 def test_context_has_fingerprints():
-    assert PLAIN.preview_fingerprint is None
-    assert GIF.preview_fingerprint
+    assert PLAIN.preview_fingerprints == {}
+    assert set(GIF.preview_fingerprints) == {"preview"}
     assert GIF.data_fingerprint == PLAIN.data_fingerprint
     assert context(endpoint_url="http://x").endpoint_url == "http://x"
 

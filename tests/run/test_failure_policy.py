@@ -35,7 +35,7 @@ TASKS = [
     SegmentTask(VIDEO, INFO, Segment()),
     PreviewTask(VIDEO, PLAN),
     FinalizeTask(VIDEO, PLAN, 1),
-    PublishPreviewTask(VIDEO, PreviewOutcome(1)),
+    PublishPreviewTask(VIDEO, PreviewOutcome({"preview": 1})),
     RecordFailureTask(VIDEO, VideoRecord("/in/a.mp4", "e", 1, 1.0, "failed", "f", "r", "0")),
 ]
 """The columns of the table."""

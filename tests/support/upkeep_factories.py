@@ -16,7 +16,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
-from posebatch.dataset.layout import record_key
+from posebatch.dataset.layout import PREVIEW, record_key
 from posebatch.dataset.publication import read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.records import record_to_row
@@ -76,11 +76,11 @@ def publish(root: str | Path, name: str, persons: int = 2, endpoint_url: str | N
     context = context_of(root, **chosen, **({"endpoint_url": endpoint_url} if endpoint_url else {}))
     work = stage(store, name, context, persons)
     preview = None
-    if context.settings.preview.wanted:
+    if context.settings.preview.formats:
         images = [np.full((12, 16, 3), 60 * i, np.uint8) for i in range(4)]
         gif, frames = encode_gif(AnnotatedFrame(i / 10, image) for i, image in enumerate(images))
-        store.put(work.preview_key, gif)
-        preview = PreviewOutcome(frames)
+        store.put(work.preview_key(PREVIEW), gif)
+        preview = PreviewOutcome({"preview": frames})
     return finalize_video(FinalizeTask(source(name), PLAN, 1, preview), context).record
 
 

@@ -11,7 +11,7 @@ from posebatch.core.records import VideoRecord, VideoStatus
 from posebatch.core.redaction import utf8_text
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.layout import MOTION, PREVIEW
+from posebatch.dataset.layout import MOTION, PREVIEW_KINDS
 from posebatch.run.context import RunContext
 
 
@@ -94,7 +94,7 @@ class CommitSummary:
             record.error_kind,
             None if record.status == "ok" or record.error is None else utf8_text(record.error),
             bool(record.frames_processed),
-            tuple(published.fingerprint for published in record.objects if published.kind == PREVIEW.kind),
+            tuple(published.fingerprint for published in record.objects if published.kind in PREVIEW_KINDS),
             next((published.fingerprint for published in record.objects if published.kind == MOTION.kind), None),
             record.is_being_derived,
             record.info is not None and record.info.coded_width == 0,
@@ -168,12 +168,12 @@ def lacks_preview(record: VideoRecord, context: RunContext) -> bool:
 
 
 def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:
-    wanted = context.preview_fingerprint
-    if wanted is None or not outcome.has_frames:
+    wanted = set(context.preview_fingerprints.values())
+    if not wanted or not outcome.has_frames:
         return True
     if outcome.error_kind == "preview" and not context.settings.selection.retry_failed:
         return True  # drawing it failed before, and the same frames would fail again
-    return wanted in outcome.previews
+    return wanted <= set(outcome.previews)
 
 
 def name_changes(record: VideoRecord, context: RunContext) -> str | None:

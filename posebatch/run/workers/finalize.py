@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from posebatch.core.errors import StorageUnavailableError
-from posebatch.core.fingerprints import sampling_identity
+from posebatch.core.fingerprints import preview_fingerprint, sampling_identity
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import SourceVideo, VideoPlan
-from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEW, TRACKS, Artifact
+from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEWS, TRACKS, Artifact
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.blocks import frame_block
@@ -27,6 +27,7 @@ from posebatch.run.context import RunContext
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.movement import MovementTables, MovementTotals, link_persons
+from posebatch.storage.open import open_source
 from posebatch.storage.spool import spooled
 
 Spool: TypeAlias = "SpooledTemporaryFile[bytes]"
@@ -64,7 +65,7 @@ def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
             publish_table(POSES, files["poses"], totals.persons, publication, fingerprint),
             publish_table(FRAMES, files["frames"], totals.frames_processed, publication, fingerprint),
             *publish_movement(files, totals.movement, publication, context),
-            *_publish_preview(publication, staging, task.preview, context),
+            *_publish_previews(publication, staging, task.preview, context),
         )
     committed = publication.commit(_record(task, context, totals, objects))
     staging.clear()
@@ -72,19 +73,18 @@ def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
 
 
 def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> CommittedRecord:
-    """Publish the staged preview of a video whose tables are published already, and renew its commit record."""
+    """Publish the staged previews of a video whose tables are published already, and renew its commit record."""
     store = context.store()
     publication = Publication.begin(store, video.output_path)
     record = read_record(store, video.output_path)
     if record is None:
         raise StorageUnavailableError(f"{video.uri}: its commit record is gone; the next run computes the video again")
     staging = context.staging(video)
-    tables = (published for published in record.objects if published.kind != PREVIEW.kind)
-    objects = (*tables, *_publish_preview(publication, staging, preview, context))
+    renewed = _publish_previews(publication, staging, preview, context)
+    objects = (*_kept_objects(record, preview, context), *renewed)
     kept = (None, None) if record.error_kind == "preview" else (record.error_kind, record.error)
     error_kind, error = ("preview", preview.error) if preview.error else kept
-    renewed = replace(record, objects=objects, error_kind=error_kind, error=error)
-    committed = publication.commit(renewed)
+    committed = publication.commit(replace(record, objects=objects, error_kind=error_kind, error=error))
     staging.clear()
     return committed
 
@@ -138,12 +138,12 @@ def _write_tables(
 
 
 def publish_table(
-    artifact: Artifact, file: Spool, rows: int, publication: Publication, fingerprint: str
+    artifact: Artifact, file: IO[bytes], rows: int, publication: Publication, fingerprint: str
 ) -> PublishedObject:
     """Put a table; returns the entry of the commit record."""
     heartbeat.beat()
     file.seek(0)
-    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     put = publication.put(artifact, file)
     return PublishedObject(artifact.kind, put.key, rows, put.size_bytes, fingerprint, sha256)
 
@@ -160,16 +160,37 @@ def publish_movement(
     )
 
 
-def _publish_preview(
+def _publish_previews(
     publication: Publication, staging: StagingArea, preview: PreviewOutcome | None, context: RunContext
 ) -> tuple[PublishedObject, ...]:
-    if preview is None or preview.error is not None or context.preview_fingerprint is None:
-        return ()
-    gif = staging.store.read(staging.preview_key)
-    put, sha256 = publication.put(PREVIEW, gif), hashlib.sha256(gif).hexdigest()
-    return (
-        PublishedObject(PREVIEW.kind, put.key, preview.frames, put.size_bytes, context.preview_fingerprint, sha256),
-    )
+    """Put the staged previews; returns their entries of the commit record."""
+    frames = {} if preview is None else preview.frames
+    published = []
+    for artifact in PREVIEWS.values():
+        if artifact.kind in frames and artifact.kind in context.preview_fingerprints:
+            key, fingerprint = staging.preview_key(artifact), context.preview_fingerprints[artifact.kind]
+            etag = staging.store.head(key).etag
+            with open_source(staging.store.uri(key), etag, context.endpoint_url) as file:
+                published.append(publish_table(artifact, file, frames[artifact.kind], publication, fingerprint))
+    return tuple(published)
+
+
+def _kept_objects(record: VideoRecord, preview: PreviewOutcome, context: RunContext) -> Iterator[PublishedObject]:
+    """The objects that stay when previews are published.
+
+    Previews of the wanted kinds stay if they are current. Those of other kinds stay, but not beside ``--privacy``:
+    they may show what it hides.
+    """
+    forms = {artifact.kind: form for form, artifact in PREVIEWS.items()}
+    for published in record.objects:
+        kind = published.kind
+        if kind not in forms:
+            yield published
+            continue
+        is_current = published.fingerprint == preview_fingerprint(context.settings, forms[kind])
+        is_wanted = kind in context.preview_fingerprints
+        if kind not in preview.frames and (is_current or not (is_wanted or context.settings.preview.privacy)):
+            yield published
 
 
 def _record(

@@ -1,31 +1,31 @@
-"""The preview of a video: decode it again, and draw its persons."""
+"""The previews of a video: decode it once more, draw its persons, and write every kind that is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
-from fractions import Fraction
-from itertools import chain
-from typing import Final
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.core.errors import PreviewError, StorageUnavailableError
+from posebatch.core.errors import PreviewError
 from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
-from posebatch.core.videos import Segment, VideoInfo
-from posebatch.dataset.publication import read_published_frames, read_record
+from posebatch.core.videos import Segment
+from posebatch.dataset.layout import PREVIEWS
 from posebatch.dataset.staging import StagingArea
-from posebatch.motion.tracking.links import Links
-from posebatch.report.gif import AnnotatedFrame, encode_gif, paced
+from posebatch.report.head_regions import HeadsOfClip
+from posebatch.report.picture_writer import AnnotatedFrame, PictureWriter
+from posebatch.report.privacy import blank, blurred
 from posebatch.report.track_drawing import ClipPainter
+from posebatch.report.writers import writer_for
 from posebatch.run.context import RunContext
-from posebatch.run.tasks import PreviewTask
-from posebatch.run.workers.finalize import links_of_staged, staged_frames
+from posebatch.run.tasks import PreviewOutcome, PreviewTask
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.preview_source import ClipAngles, ClipSource, Outline, clip_source, outline
 from posebatch.storage.open import open_source
+from posebatch.storage.spool import spooled
 from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -33,18 +33,126 @@ from posebatch.video.segment_decoder import SegmentDecoder
 PREVIEW_BATCH_FRAMES: Final = 8
 
 
-def draw_preview(task: PreviewTask, context: RunContext) -> int:
-    """Stage the GIF of a video; returns its number of frames. Raises `PreviewError`, and `VideoError` of decoding.
+T = TypeVar("T")
 
-    Tracks are drawn as far as the frames have `FramePoses.track_ids`.
+
+def draw_preview(task: PreviewTask, context: RunContext) -> PreviewOutcome:
+    """Stage the previews of a video, in one pass over its pictures. Those that are published and current stay.
+
+    A kind that fails costs no other kind; the outcome has its message. Raises `VideoError` of decoding, and
+    `PreviewError` if the tables do not have the frames of the video. Tracks are drawn as far as the frames have
+    `FramePoses.track_ids`.
     """
     staging = context.staging(task.video)
-    info, poses = _poses_to_draw(task, staging, context)
-    settings = context.settings
-    scale = settings.preview.scale_of(info.width, info.height)
-    painter = ClipPainter(settings.colors_by_track, settings.preview.trail, scale)
+    source = clip_source(task, staging, context)
+    outlined = outline(source, context)
+    drawing = ClipDrawing(source, outlined, context)
+    with ExitStack() as opened:
+        time_base = source.info.time_base
+        pictures = Pictures(
+            {
+                form: opened.enter_context(writer_for(form, outlined.frames, time_base))
+                for form in _missing(source, context)
+            }
+        )
+        with closing(_decoded(task, source, context)) as batches:
+            for number, (poses, image) in enumerate(_paired(source.read(), batches)):
+                time_s = float(poses.record.pts * time_base)
+                drawing.remember(poses, time_s)
+                if takers := pictures.takers(number, time_s):
+                    pictures.add(takers, AnnotatedFrame(time_s, drawing.draw(poses, image)))
+                if pictures.are_full:
+                    break
+        frames = {PREVIEWS[form].kind: count for form, count in pictures.staged(staging)}
+    return PreviewOutcome(frames, pictures.error)
+
+
+def _missing(source: ClipSource, context: RunContext) -> list[str]:
+    """The wanted kinds, without those that are published and current."""
+    published = source.record.objects if source.record else ()
+    current = {each.kind for each in published if each.fingerprint == context.preview_fingerprints.get(each.kind)}
+    return [form for form in context.settings.preview.formats if PREVIEWS[form].kind not in current]
+
+
+class ClipDrawing:
+    """Draws the frames of one clip: first hides what is to be hidden, then draws the persons."""
+
+    def __init__(self, source: ClipSource, outlined: Outline, context: RunContext) -> None:
+        settings, info = context.settings, source.info
+        preview = settings.preview
+        self._privacy, self._scale = preview.privacy, preview.scale_of(info.width, info.height)
+        self._painter = ClipPainter(settings.colors_by_track, preview.trail, self._scale, preview.show)
+        self._heads = HeadsOfClip(outlined.gaps)
+        self._angles = ClipAngles(source, outlined.links, context) if "angles" in preview.show else None
+
+    def remember(self, poses: FramePoses, time_s: float) -> None:
+        """Take every frame in turn: trails follow the joints through frames that are not drawn, too."""
+        self._painter.remember(poses, time_s)
+
+    def draw(self, poses: FramePoses, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw a frame that was remembered just now; returns a new image."""
+        if self._privacy == "skeleton-only":
+            image = blank(image)
+        elif self._privacy == "blur-faces":
+            image = blurred(image, self._heads.regions(poses), self._scale)
+        return self._painter.draw(poses, image, self._angles.of(poses) if self._angles else ())
+
+
+class Pictures:
+    """The files that one pass over a clip writes. A kind that fails is left out, and the others go on."""
+
+    def __init__(self, writers: Mapping[str, PictureWriter]) -> None:
+        """``writers``: by the name of their kind."""
+        self._writers, self._failed = writers, dict[str, PreviewError]()
+
+    @property
+    def error(self) -> str | None:
+        """Why kinds are missing; None if none is."""
+        return "; ".join(f"{form}: {error}" for form, error in self._failed.items()) or None
+
+    @property
+    def are_full(self) -> bool:
+        """Whether none of them takes a further frame."""
+        return all(writer.is_full for _, writer in self._working())
+
+    def takers(self, number: int, time_s: float) -> list[str]:
+        """The kinds that show this frame of the clip."""
+        return [form for form, writer in self._working() if writer.wants(number, time_s)]
+
+    def add(self, takers: list[str], frame: AnnotatedFrame) -> None:
+        """Give a drawn frame to the kinds that show it."""
+        for form in takers:
+            self._guarded(form, lambda writer: writer.add(frame))
+
+    def staged(self, staging: StagingArea) -> Iterator[tuple[str, int]]:
+        """Complete the files and stage them; gives each kind with its number of pictures."""
+        for form, _ in self._working():
+            heartbeat.beat()
+            with spooled() as file:
+                count = self._guarded(form, lambda writer, file=file: writer.finish(file))  # type: ignore[misc]
+                if count is not None:
+                    file.seek(0)
+                    staging.store.put(staging.preview_key(PREVIEWS[form]), file)
+                    yield form, count
+
+    def _working(self) -> list[tuple[str, PictureWriter]]:
+        return [(form, writer) for form, writer in self._writers.items() if form not in self._failed]
+
+    def _guarded(self, form: str, act: Callable[[PictureWriter], T]) -> T | None:
+        """The result of ``act``; None if the kind cannot be written."""
+        try:
+            return act(self._writers[form])
+        except PreviewError as error:
+            self._failed[form] = error
+            return None
+
+
+def _decoded(task: PreviewTask, source: ClipSource, context: RunContext) -> Generator[FrameBatch, None, None]:
+    """The pictures of a whole video, in the size of its previews."""
+    info = source.info
+    scale = context.settings.preview.scale_of(info.width, info.height)
     with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
-        decoder = SegmentDecoder(
+        yield from SegmentDecoder(
             file,
             task.video.uri,
             Segment(),
@@ -57,50 +165,6 @@ def draw_preview(task: PreviewTask, context: RunContext) -> int:
                 on_frame=heartbeat.beat,
             ),
         )
-        with closing(iter(decoder)) as batches:
-            gif, frames = encode_gif(_annotated(_paired(poses, batches), painter, info.time_base))
-    staging.store.put(staging.preview_key, gif)
-    return frames
-
-
-def _poses_to_draw(
-    task: PreviewTask, staging: StagingArea, context: RunContext
-) -> tuple[VideoInfo, Iterator[FramePoses]]:
-    if task.plan is not None:
-        frames = chain.from_iterable(staged_frames(staging, task.plan))
-        shows_tracks = context.settings.colors_by_track or context.settings.preview.trail
-        links = links_of_staged(staging, task.plan, context) if shows_tracks else None
-        return task.plan.info, frames if links is None else _followed(frames, links)
-    record = read_record(staging.store, task.video.output_path)
-    if record is None or record.info is None:
-        raise StorageUnavailableError(
-            f"{task.video.uri}: its commit record is gone; the next run computes the video again"
-        )
-    return record.info, read_published_frames(staging.store, task.video.output_path)
-
-
-def _followed(frames: Iterator[FramePoses], links: Links) -> Iterator[FramePoses]:
-    """The frames of a whole video with the tracks of their persons."""
-    begin = 0
-    for frame in frames:
-        end = begin + len(frame)
-        yield replace(frame, track_ids=links.track_ids[begin:end])
-        begin = end
-
-
-def _annotated(
-    pairs: Iterator[tuple[FramePoses, NDArray[np.uint8]]], painter: ClipPainter, time_base: Fraction
-) -> Iterator[AnnotatedFrame]:
-    """Draw the frames that a GIF shows. Trails follow the joints through the other frames, too."""
-
-    def remembered() -> Iterator[tuple[float, FramePoses, NDArray[np.uint8]]]:
-        for poses, image in pairs:
-            time_s = float(poses.record.pts * time_base)
-            painter.remember(poses, time_s)
-            yield time_s, poses, image
-
-    for time_s, poses, image in paced(remembered(), lambda timed: timed[0]):
-        yield AnnotatedFrame(time_s, painter.draw(poses, image))
 
 
 def _paired(
