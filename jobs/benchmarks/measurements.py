@@ -163,7 +163,7 @@ def measure_scaling(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def measure_driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Throughput and memory of the driver, and the cost of a segment in Ray."""
-    settings, report = settings_from({}), {}
+    settings, report = settings_from({"track": False}), {}
     _say("the driver")
     figures = in_child(run_driver, str(folder), settings, chosen.videos, chosen.segments, chosen.driver_workers)
     print(driver_text(figures), flush=True)
@@ -178,7 +178,7 @@ def measure_driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def measure_planning(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Planning of several nights over a large archive."""
-    settings, videos, figures = settings_from({}), chosen.videos, []
+    settings, videos, figures = settings_from({"track": False}), chosen.videos, []
     nights: list[tuple[str, str, int, int, bool]] = [
         ("a first night", "output", videos, 0, True),
         ("a night with nothing new", "output", videos, videos, False),

@@ -290,7 +290,7 @@ def test_other_program_reports_missing_and_failed_programs(tmp_path: Path):
 
 
 def test_run_driver_publishes_each_video_once(tmp_path: Path):
-    figures = run_driver(str(tmp_path), settings_from({}), videos=12, segments_per_video=3, workers=2)
+    figures = run_driver(str(tmp_path), settings_from({"track": False}), videos=12, segments_per_video=3, workers=2)
     assert figures.segments == 36
     assert len(list((tmp_path / "output" / "videos").rglob("*.parquet"))) == 12
     assert figures.published_again == 0
