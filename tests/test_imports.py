@@ -35,7 +35,7 @@ OWNERS = {
         *("storage.arrow_files", "dataset.tables", "evaluation.readers"),
         *("training.detector_examples", "training.pose_examples"),
     },
-    "dtaidistance": {"motion.warping"},
+    "dtaidistance": {"motion.comparing.warping"},
     "jinja2": {"report.comparison_page", "report.pages.template"},
     "markupsafe": {"report.comparison_page", "report.pages.template"},
     "duckdb": {"dataset.sql", "cli.query"},

@@ -16,8 +16,8 @@ from posebatch.core.options import nearest
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK
 from posebatch.core.text_table import text_table
-from posebatch.motion.comparison import DEFAULT_ANGLES, Comparison
-from posebatch.motion.motion_block import ANGLE_NAMES
+from posebatch.motion.comparing.comparison import DEFAULT_ANGLES, Comparison
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 from posebatch.report.comparison import ComparisonFiles, ComparisonRequest, comparison_files
 
 HTML_NAME: Final = "comparison.html"

@@ -19,8 +19,8 @@ from posebatch.dataset.layout import MOTION, RECORDS
 from posebatch.dataset.output_paths import encode_output_path
 from posebatch.dataset.tables.readers import read_motion, read_tracks
 from posebatch.dataset.tables.schemas import KEYPOINT_COLUMNS
-from posebatch.motion.motion_block import ANGLE_NAMES
-from posebatch.motion.performance import Performance
+from posebatch.motion.comparing.performance import Performance
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 from posebatch.storage.open import open_store
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from posebatch.core.errors import InputError
 from posebatch.core.skeleton import FLIP_ORDER
 from posebatch.dataset.performances import Wanted, matching_videos, parse_wanted, read_performance
 from posebatch.dataset.tables.comparisons import comparison_parquet
-from posebatch.motion.comparison import DEFAULT_ANGLES, Comparison, compare, largest_moments
-from posebatch.motion.mirroring import is_frontal, mirrored
-from posebatch.motion.performance import Performance, in_torsos, torso_px
-from posebatch.motion.reference_band import Band, reference_band
+from posebatch.motion.comparing.comparison import DEFAULT_ANGLES, Comparison, compare, largest_moments
+from posebatch.motion.comparing.mirroring import is_frontal, mirrored
+from posebatch.motion.comparing.performance import Performance, in_torsos, torso_px
+from posebatch.motion.comparing.reference_band import Band, reference_band
 from posebatch.report.comparison_page import Side, comparison_html
 from posebatch.report.gif import encode_gif
 from posebatch.report.source_frames import frames_at

@@ -14,9 +14,9 @@ from PIL import Image
 
 from posebatch.core.extras import need
 from posebatch.core.version import __version__
-from posebatch.motion.comparison import Comparison
-from posebatch.motion.performance import Performance, in_torsos, torso_px
-from posebatch.motion.reference_band import Band
+from posebatch.motion.comparing.comparison import Comparison
+from posebatch.motion.comparing.performance import Performance, in_torsos, torso_px
+from posebatch.motion.comparing.reference_band import Band
 from posebatch.report.curves import curves_svg
 from posebatch.report.drawing import DRAWING_THRESHOLDS, draw_skeletons
 from posebatch.report.source_frames import SourceFrame

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.motion.angle_facts import periods, wrapped
-from posebatch.motion.comparison import Comparison
-from posebatch.motion.reference_band import Band
+from posebatch.motion.comparing.angle_facts import periods, wrapped
+from posebatch.motion.comparing.comparison import Comparison
+from posebatch.motion.comparing.reference_band import Band
 
 Array = NDArray[np.float64]
 

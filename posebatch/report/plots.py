@@ -13,9 +13,9 @@ from posebatch.core.errors import UsageError
 from posebatch.core.extras import need
 from posebatch.core.options import nearest
 from posebatch.dataset.performances import parse_wanted, read_performance
-from posebatch.motion.angle_facts import joints_of
-from posebatch.motion.motion_block import ANGLE_NAMES
-from posebatch.motion.performance import Performance
+from posebatch.motion.comparing.angle_facts import joints_of
+from posebatch.motion.comparing.performance import Performance
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
-from posebatch.report.drawing import EDGE_COLOURS, LEFT_COLOUR, MIDDLE_COLOUR, RIGHT_COLOUR, SUPERSAMPLING, Colour
-from posebatch.report.gif import AnnotatedFrame
+from posebatch.report.drawing import EDGE_COLOURS, LEFT_COLOUR, MIDDLE_COLOUR, RIGHT_COLOUR
+from posebatch.report.overlay import SUPERSAMPLING, Colour
+from posebatch.report.picture_writer import AnnotatedFrame
 
 Array = NDArray[np.float64]
 

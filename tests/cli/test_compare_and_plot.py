@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from posebatch.motion.motion_block import ANGLE_NAMES
 from support.factories import video_bytes
 from support.walkers import publish_motion, publish_record, walk
 
 import posebatch
 from posebatch.cli.entry import main
 from posebatch.dataset.tables.comparisons import COMPARISON_SCHEMA
-from posebatch.motion.comparison import DEFAULT_ANGLES
+from posebatch.motion.comparing.comparison import DEFAULT_ANGLES
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 
 def two_cycles(share):

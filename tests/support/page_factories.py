@@ -6,12 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from posebatch.motion.motion_block import ANGLE_NAMES
 
 from posebatch.core.records import PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.core.videos import VideoInfo
 from posebatch.dataset.tables.page_data import FrameLine, MovementRows
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 from posebatch.report.pages.player_data import player_data
 from posebatch.report.pages.run_facts import RunFacts, VideoLine
 from posebatch.report.pages.video_page import VideoMaterial

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from posebatch.motion.motion_block import ANGLE_NAMES
 
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
 from posebatch.dataset.tables.schemas import MOTION_SCHEMA, TRACKS_SCHEMA, VIDEOS_SCHEMA
 from posebatch.demo.walker import _pose
-from posebatch.motion.performance import Performance
+from posebatch.motion.comparing.performance import Performance
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 FPS = 25
 PX_PER_M = 200.0

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from posebatch.dataset.tables.parquet import write_parquet
-from posebatch.motion.comparison import Comparison
-from posebatch.motion.reference_band import Band
+from posebatch.motion.comparing.comparison import Comparison
+from posebatch.motion.comparing.reference_band import Band
 
 COMPARISON_SCHEMA: Final = pa.schema(
     [

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import KEYPOINT_COLUMNS
-from posebatch.motion.motion_block import ANGLE_NAMES
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 DEGREE_COLUMNS: Final = tuple(f"{name}_deg" for name in ANGLE_NAMES)
 

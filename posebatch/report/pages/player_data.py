@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posebatch.core.errors import StorageError
 from posebatch.core.skeleton import NUM_KEYPOINTS, SKELETON_EDGES
 from posebatch.dataset.tables.page_data import FrameLine, MovementRows
-from posebatch.motion.motion_block import ANGLE_NAMES
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 from posebatch.report.drawing import DRAWING_THRESHOLDS, EDGE_COLOURS, JOINT_COLOURS
 from posebatch.report.pages.packing import base64_text, carried, packed, quantised
 

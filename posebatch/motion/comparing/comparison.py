@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from posebatch.core.errors import InputError
 from posebatch.core.frames import check_array
-from posebatch.motion.angle_facts import periods, wrapped
-from posebatch.motion.performance import Performance
-from posebatch.motion.warping import moving_share, smooth_map, step_costs, warping_path
+from posebatch.motion.comparing.angle_facts import periods, wrapped
+from posebatch.motion.comparing.performance import Performance
+from posebatch.motion.comparing.warping import moving_share, smooth_map, step_costs, warping_path
 
 Array = NDArray[np.float64]
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from posebatch.motion.motion_block import ANGLE_NAMES
 from support.walkers import angles_of, joints_of_walker, performance_of, seen_in_a_mirror, walk
 
 from posebatch.core.errors import InputError
-from posebatch.motion.comparison import DEFAULT_ANGLES, compare, largest_moments
-from posebatch.motion.mirroring import is_frontal, mirrored
-from posebatch.motion.performance import Performance, in_torsos, torso_px
-from posebatch.motion.reference_band import reference_band
-from posebatch.motion.warping import moving_share, smooth_map, step_costs, warping_path
+from posebatch.motion.comparing.comparison import DEFAULT_ANGLES, compare, largest_moments
+from posebatch.motion.comparing.mirroring import is_frontal, mirrored
+from posebatch.motion.comparing.performance import Performance, in_torsos, torso_px
+from posebatch.motion.comparing.reference_band import reference_band
+from posebatch.motion.comparing.warping import moving_share, smooth_map, step_costs, warping_path
+from posebatch.motion.movement.motion_block import ANGLE_NAMES
 
 NOBODY = Performance("empty.mp4#0", tuple(ANGLE_NAMES), np.zeros(0), np.zeros((0, 19)), np.zeros((0, 17, 3)))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.motion.angle_facts import periods, wrapped
-from posebatch.motion.comparison import Comparison
+from posebatch.motion.comparing.angle_facts import periods, wrapped
+from posebatch.motion.comparing.comparison import Comparison
 
 Array = NDArray[np.float64]
 

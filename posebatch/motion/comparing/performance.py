@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posebatch.core.frames import check_array
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
-from posebatch.motion.angle_facts import periods, wrapped
+from posebatch.motion.comparing.angle_facts import periods, wrapped
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ class Performance:
     label: str
     """How messages and pictures name it, such as ``clip.mp4#0``."""
     angle_names: tuple[str, ...]
-    """(k,) names of `posebatch.motion.motion_block.ANGLE_NAMES`."""
+    """(k,) names of `posebatch.motion.movement.motion_block.ANGLE_NAMES`."""
     time_s: Array
     """(m,) seconds of the video, ascending."""
     angles: Array

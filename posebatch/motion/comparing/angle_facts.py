@@ -8,22 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.core.skeleton import KEYPOINT_NAMES
+from posebatch.motion.movement.angles import ANGLES
 
 Array = NDArray[np.float64]
 
-_LIMB: Final = {
-    "knee": ("hip", "knee", "ankle"),
-    "elbow": ("shoulder", "elbow", "wrist"),
-    "thigh": ("hip", "knee"),
-    "shank": ("knee", "ankle"),
-    "upper_arm": ("shoulder", "elbow"),
-    "forearm": ("elbow", "wrist"),
-}
-
-_TRUNK: Final = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-
-_ACROSS: Final = {"pelvis": _TRUNK[:2], "shoulders": _TRUNK[2:]}
+_BY_NAME: Final = {angle.name: angle for angle in ANGLES}
 
 
 def joints_of(angle: str) -> tuple[int, ...]:
@@ -32,24 +21,17 @@ def joints_of(angle: str) -> tuple[int, ...]:
     >>> joints_of("left_knee")
     (11, 13, 15)
     """
-    side, _, part = angle.partition("_")
-    if part in _LIMB:
-        names: tuple[str, ...] = tuple(f"{side}_{joint}" for joint in _LIMB[part])
-    elif part in ("hip", "shoulder"):
-        names = (*_TRUNK, f"{side}_{'knee' if part == 'hip' else 'elbow'}")
-    else:
-        names = _ACROSS.get(angle, _TRUNK)
-    return tuple(sorted(KEYPOINT_NAMES.index(name) for name in names))
+    return _BY_NAME[angle].joints
 
 
 def is_segment(angle: str) -> bool:
     """Whether an angle is that of a segment against the horizontal, not that of a joint."""
-    return not angle.endswith(("_knee", "_elbow", "_hip", "_shoulder"))
+    return _BY_NAME[angle].v is None
 
 
 def periods(angles: Sequence[str]) -> Array:
     """Degrees (k,) after which each angle repeats: the lines across pelvis and shoulders have no direction."""
-    return np.array([180.0 if angle in _ACROSS else 360.0 for angle in angles])
+    return np.array([_BY_NAME[angle].period for angle in angles])
 
 
 def wrapped(angles: Array, period: Array) -> Array:

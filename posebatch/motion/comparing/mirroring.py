@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
-from posebatch.motion.angle_facts import is_segment, periods, wrapped
-from posebatch.motion.performance import SHOULDERS, Performance, torso_px
+from posebatch.motion.comparing.angle_facts import is_segment, periods, wrapped
+from posebatch.motion.comparing.performance import SHOULDERS, Performance, torso_px
 
 FRONTAL_TORSO: Final = 0.5
 """Shoulders that are farther apart in the picture, in torso lengths, are seen from the front or from behind."""
