@@ -48,6 +48,7 @@ OWNERS = {
     "pycocotools": {"evaluation.average_precision"},
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.config_file", "run.run_folder"},
+    "rich": {"run.terminal"},
     "requests": {"models.weights.download"},
     "filelock": {"models.weights.download"},
     "tqdm": {"models.weights.download", "evaluation.progress_bar"},

@@ -39,6 +39,7 @@ DOCUMENTED = {
         "preview_scale",
         "workers",
         "segment_seconds",
+        "log_format",
     ),
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support.fake_pool import FAST, FakePool, Task, no_fault
+from support.fake_pool import FAST, FakePool, Task, no_fault, process
 from support.memory_store import MemoryStore
 from support.tiny_video import write_tiny_video
 
@@ -24,6 +24,8 @@ from posebatch.run.preparation import Prepared
 from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tasks import SegmentTask
+from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
 from posebatch.storage.store import StoredObject
 
@@ -103,3 +105,26 @@ def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_fir
         run_job([str(tmp_path / "a.mp4")], output.root, settings_from({}), pool, FAST)
     assert left == {"ledger": (False, True), "workers": (False, True)}
     assert [*left] == ["ledger", "workers"]
+
+
+def test_every_line_of_a_run_is_json_if_that_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "in").mkdir()
+    write_tiny_video(tmp_path / "in" / "a.mp4")
+    (tmp_path / "in" / "b.mp4").write_bytes(b"no video")
+
+    @contextmanager
+    def pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
+        def really(task: Task) -> object:
+            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+
+        yield FakePool(context, no_fault, lambda _: False, really)
+
+    with kept_signal_handlers():
+        run_job([str(tmp_path / "in")], str(tmp_path / "out"), settings_from({"log_format": "json"}), pool, FAST)
+    printed = capsys.readouterr()
+    begin, end = (json.loads(line) for line in printed.out.splitlines())
+    between = [json.loads(line) for line in printed.err.splitlines()]
+    assert (begin["event"], end["event"]) == ("run_started", "run_finished")
+    assert {line["run_id"] for line in [begin, *between, end]} == {end["run_id"]}
+    assert [line["video"] for line in between if line["event"] == "video_failed"] == [str(tmp_path / "in" / "b.mp4")]
+    assert (end["published"], end["failed"], end["exit_code"]) == (1, 1, 3)
