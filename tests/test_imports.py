@@ -49,6 +49,7 @@ OWNERS = {
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.config_file", "run.run_folder"},
     "rich": {"run.terminal"},
+    "jinja2": {"evaluation.model_report"},
     "requests": {"models.weights.download"},
     "filelock": {"models.weights.download"},
     "tqdm": {"models.weights.download", "evaluation.progress_bar"},
