@@ -335,7 +335,7 @@ def test_commands_parse():
     assert {place: len(commands) for place, commands in told.items()} == {
         "README.md": 3,
         "cluster.md": 1,
-        "models.md": 2,
+        "models.md": 3,
         "rayjob.yaml": 1,
         "cluster.yaml": 1,
     }

@@ -23,9 +23,10 @@ from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_inputs, parse_inputs
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore

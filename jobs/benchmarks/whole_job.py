@@ -18,9 +18,10 @@ from posebatch.core.settings import Settings
 from posebatch.models.weights.names import weight_file
 from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.preparation import Prepared, prepare
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform

@@ -6,11 +6,11 @@ import argparse
 from typing import Any, Final
 
 from posebatch.cli.parser import add_command
-from posebatch.cli.run import add_option
+from posebatch.cli.run import add_option, logged
 from posebatch.core.settings import options, settings_from
 from posebatch.run.derivation import derive_job
 
-OTHERS: Final = ("kpt_thr", "workers", "wait", "endpoint_url")
+OTHERS: Final = ("kpt_thr", "workers", "wait", "endpoint_url", "log_format")
 """Options besides those of motion and previews."""
 
 
@@ -33,4 +33,4 @@ def derive_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch derive``; returns the exit code."""
     names = {item.name for item in options()}
     settings = settings_from({name: value for name, value in vars(chosen).items() if name in names}, "command line")
-    return derive_job(chosen.output, settings, chosen.match).exit_code
+    return logged(settings, lambda: derive_job(chosen.output, settings, chosen.match))

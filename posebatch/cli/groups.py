@@ -39,7 +39,10 @@ _GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
     "selection": WHAT,
 }
 
-_GROUP_OF_OPTION: Final[Mapping[str, Group]] = {"endpoint_url": WHERE, "wait": WHERE, "max_attempts": LIMITS}
+_GROUP_OF_OPTION: Final[Mapping[str, Group]] = {
+    **dict.fromkeys(("endpoint_url", "wait", "log_format"), WHERE),
+    "max_attempts": LIMITS,
+}
 """Options that belong elsewhere than the rest of their settings."""
 
 

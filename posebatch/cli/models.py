@@ -1,4 +1,4 @@
-"""The command ``models``: list, download and convert networks."""
+"""The command ``models``: list, download, compare and convert networks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from posebatch.cli.models_compare import add_models_compare
 from posebatch.cli.parser import Parser, add_command
 from posebatch.core.presets import PRESETS
 from posebatch.core.scripts import EXIT_OK
@@ -18,7 +19,7 @@ from posebatch.storage.open import open_store
 def add_models(commands: Any) -> None:
     """Add the command ``models`` and its actions."""
     models = add_command(
-        commands, "models", models_command, "list detectors and pose networks; download or convert weights"
+        commands, "models", models_command, "list detectors and pose networks; download, convert or compare networks"
     )
     models.add_argument(
         "--benchmark", action="store_true", help="measure the speed of each network here, with one thread"
@@ -30,6 +31,7 @@ def add_models(commands: Any) -> None:
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a network, a backbone (resnet50) or a preset")
     fetch.add_argument("--to", metavar="URI", help="folder or s3://bucket/prefix to fill as a mirror for other nodes")
     fetch.add_argument("--endpoint-url", metavar="URL", help="URL of an S3-compatible store to use instead of AWS")
+    add_models_compare(actions)
     converting = add_command(
         actions, "convert", convert_command, "convert weights of another project to a posebatch weight file"
     )

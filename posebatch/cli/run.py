@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from posebatch.cli.groups import GROUPS, WHAT, WHERE, group_of
 from posebatch.cli.parser import add_command
 from posebatch.core.config_file import read_config
+from posebatch.core.errors import PosebatchError
 from posebatch.core.options import Option
-from posebatch.core.scripts import EXIT_OK
+from posebatch.core.scripts import EXIT_OK, exit_code_of
 from posebatch.core.settings import Settings, options, settings_from
 from posebatch.run.driver import run_job
 from posebatch.run.dry_run import dry_run
+from posebatch.run.log_lines import LogLine, LogWriter
+from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.inputs import read_input_list
 
 
@@ -67,7 +72,20 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 def run_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch run``; returns the exit code."""
-    return run_job(_named_inputs(chosen), chosen.output, _settings(chosen)).exit_code
+    settings = _settings(chosen)
+    return logged(settings, lambda: run_job(_named_inputs(chosen), chosen.output, settings))
+
+
+def logged(settings: Settings, job: Callable[[], RunOutcome]) -> int:
+    """Do a job; returns the exit code. With ``--log-format json`` an error that ends it is a line as well."""
+    try:
+        return job().exit_code
+    except PosebatchError as error:
+        if settings.execution.log_format != "json":
+            raise
+        code = exit_code_of(error)
+        LogWriter(sys.stderr, log_format="json").write(LogLine("error", str(error), "error", {"exit_code": code}))
+        return code
 
 
 def plan_command(chosen: argparse.Namespace) -> int:

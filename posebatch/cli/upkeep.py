@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 from posebatch.cli.parser import add_command
 from posebatch.core.errors import RunAbortedError
@@ -26,11 +26,13 @@ from posebatch.dataset.gc import (
 )
 from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.verify import Verdict, verify
-from posebatch.run.progress import LOG_SECONDS
 from posebatch.run.run_folder import new_run_id
 from posebatch.storage.addresses import is_s3
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
+
+LOG_SECONDS: Final = 10.0
+"""Between two lines about the progress."""
 
 
 def add_verify(commands: Any) -> None:

@@ -34,10 +34,8 @@ def run_script(name: str, action: Callable[[], int | None]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot encode is no error
     try:
         return action() or EXIT_OK
-    except (UsageError, BucketNotFoundError) as error:
-        return _print_error(name, error, EXIT_USAGE)
     except PosebatchError as error:
-        return _print_error(name, error, EXIT_CANNOT_GO_ON)
+        return _print_error(name, error, exit_code_of(error))
     except BrokenPipeError:  # the reader of stdout has ended, as in `posebatch plan ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
@@ -46,6 +44,11 @@ def run_script(name: str, action: Callable[[], int | None]) -> int:
     except Exception:  # a bug; libraries may quote credentials in their messages
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_CANNOT_GO_ON
+
+
+def exit_code_of(error: PosebatchError) -> int:
+    """The exit code of a command that ends with this error."""
+    return EXIT_USAGE if isinstance(error, UsageError | BucketNotFoundError) else EXIT_CANNOT_GO_ON
 
 
 def _print_error(name: str, error: PosebatchError, exit_code: int) -> int:

@@ -147,6 +147,7 @@ class ExecutionSettings:
     segment_seconds: float = option(
         20.0, "length of the segments into which a long video is split, seconds", low=0.1, metavar="S"
     )
+    log_format: str = option("text", "lines of the log; json: one JSON object each", choices=("text", "json"))
 
 
 @dataclass(frozen=True)

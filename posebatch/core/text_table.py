@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -25,3 +26,8 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], alignment
         "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(line, columns, strict=True)).rstrip()
         for line in lines
     )
+
+
+def number_text(value: float, digits: int, unit: str = "") -> str:
+    """A number with its unit; ``-`` for nan."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}{unit}"

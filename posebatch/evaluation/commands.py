@@ -28,9 +28,9 @@ from posebatch.evaluation.setting_comparison import (
     compare_runs,
     comparison_json,
     comparison_text,
-    run_setting,
     variants,
 )
+from posebatch.evaluation.setting_runs import run_setting
 from posebatch.models.networks.engines import choose_placement
 from posebatch.pose.estimator import load_person_detector
 from posebatch.video.frame_images import FrameFormat
@@ -222,7 +222,7 @@ def _compare_settings(chosen: argparse.Namespace) -> None:
         if not video.is_file():
             raise InputError(f"{video}: no such file")
     torch.set_num_threads(chosen.threads)
-    frames = chosen.videos, chosen.stride, chosen.frames
+    frames = [*map(str, chosen.videos)], chosen.stride, chosen.frames
     runs = {label: [*run_setting(label, variant, *frames)] for label, variant in settings.items()}
     reference = next(iter(settings.values()))
     if chosen.planes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from posebatch.core.text_table import text_table
+from posebatch.core.text_table import number_text, text_table
 from posebatch.evaluation.average_precision import THRESHOLDS
 from posebatch.evaluation.detector_accuracy import WANTED_PRECISION, DetectorAccuracy
 from posebatch.evaluation.doubles import RIGHT_OKS
@@ -170,8 +170,3 @@ def _drawn_text(measured: Sequence[DrawnJoints]) -> str:
 
 def _shares(*values: float) -> list[str]:
     return [number_text(value, 3) for value in values]
-
-
-def number_text(value: float, digits: int, unit: str = "") -> str:
-    """A number with its unit; ``-`` for nan."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}{unit}"

@@ -22,8 +22,8 @@ from posebatch.run.planning.commit_index import READING_THREADS, CommitIndex
 from posebatch.run.planning.decisions import CommitSummary, decide_derivation
 from posebatch.run.planning.ledger import Ledger
 from posebatch.run.planning.planner import Planned
-from posebatch.run.progress import Tally
 from posebatch.run.run_folder import new_run_id
+from posebatch.run.tally import Tally
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
 

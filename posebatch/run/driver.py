@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
+from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
@@ -19,15 +20,17 @@ from posebatch.dataset.output_paths import check_case_collisions
 from posebatch.models.weights.names import weight_file
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
+from posebatch.run.log_lines import LogLine, LogWriter
 from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import Decide, decisions
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
-from posebatch.run.progress import Progress, Tally, log_heading
+from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
 
 
@@ -101,17 +104,22 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
     context, store = job.context, job.store
     folder = RunFolder(store, context)
     stop = StopRequest()
+    log_format = context.settings.execution.log_format
+    log = LogWriter(sys.stdout, context.run_id, log_format)
 
-    def log(line: str) -> None:
-        _say(line if sys.stdout.isatty() else f"{log_heading(context.run_id)}{line}")
+    def say(message: str) -> None:
+        log.write(LogLine("note", message))
 
-    lease = hold_lease(store, context.run_id, context.settings.selection.wait, log, on_lost=stop.request)
+    lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # and the ledger and the workers, which nobody misses, come last.
     with ExitStack() as pools, ExitStack() as indexes, lease:
         folder.open(job.named)
         job.check()
-        _say(job.heading)
+        if log_format == "json":
+            log.write(LogLine("run_started", job.heading, facts={"videos_total": job.tally.videos_total}))
+        else:
+            print(job.heading, flush=True)
         _stop_on_signals(stop)
         outcome = _schedule(
             job,
@@ -135,13 +143,21 @@ def _schedule(
 ) -> RunOutcome:
     """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
     context = job.context
-    progress = Progress(job.tally, run_id=context.run_id)
+    progress = Progress(job.tally, run_id=context.run_id, log_format=context.settings.execution.log_format)
+
+    def on_record(record: VideoRecord) -> None:
+        folder.add(record)
+        progress.published(record)
+
     outcome = None
     try:
         index = indexes.enter_context(_load_index(job, progress, stop))
-        scheduler = Scheduler(context, index, progress, stop, folder.add, limits)
+        scheduler = Scheduler(context, index, progress, stop, on_record, limits)
         outcome = scheduler.run(job.videos, lambda: start_pool(progress), job.decide)
         return outcome
+    except PosebatchError as error:
+        progress.abort(str(error))
+        raise
     finally:
         progress.close()
         counts = summary(context, progress.tally, progress.elapsed_s, outcome)
@@ -210,10 +226,6 @@ def _heading(prepared: Prepared) -> str:
     size = f"{videos.size_bytes / 1e6:.1f} MB"
     run = f"{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
     return f"{run}\ndetector {context.detector}\npose     {context.pose}"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _write_summary(folder: RunFolder, content: dict[str, Any]) -> None:

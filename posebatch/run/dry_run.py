@@ -21,7 +21,7 @@ from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_chan
 from posebatch.run.planning.names import passed_over_by_content
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
-from posebatch.run.progress import duration_text
+from posebatch.run.progress_text import duration_text
 from posebatch.run.run_folder import last_summary
 from posebatch.storage.open import open_source
 from posebatch.storage.store import Store

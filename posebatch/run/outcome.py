@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -11,7 +13,10 @@ from posebatch.core.settings import SelectionSettings, Settings
 from posebatch.core.version import __version__
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
-from posebatch.run.progress import Tally, duration_text
+from posebatch.run.log_lines import LogLine, LogWriter, counts
+from posebatch.run.progress import complaint
+from posebatch.run.progress_text import duration_text
+from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
 
 ProblemStatus = Literal["failed", "partial", "failed before", "partial before"]
@@ -39,15 +44,20 @@ class VideoProblem:
 class Problems:
     """The problems of a run, and those of earlier runs, each up to a limit: many old ones never hide a new one."""
 
-    def __init__(self, most: int) -> None:
-        """``most``: problems that are kept of this run, and as many of earlier runs."""
-        self._most = most
+    def __init__(self, most: int, on_new: Callable[[str, str, str], None] = lambda *_: None) -> None:
+        """``most``: problems that are kept of this run, and as many of earlier runs.
+
+        ``on_new`` receives each problem of this run: status, address of the video, and reason.
+        """
+        self._most, self._on_new = most, on_new
         self._new: list[VideoProblem] = []
         self._before: list[VideoProblem] = []
 
     def add(self, video: str, status: ProblemStatus, reason: str) -> None:
         """Add a problem, unless there are too many. ``video``: its address."""
         problem = VideoProblem(video, status, reason)
+        if not problem.is_from_before:
+            self._on_new(status, video, reason)
         problems = self._before if problem.is_from_before else self._new
         if len(problems) < self._most:
             problems.append(problem)
@@ -123,33 +133,66 @@ def print_outcome(
 ) -> None:
     """Print the counts, the problems, and where the results are.
 
-    ``run_key``: folder of the run in the output; ``report_key``: its page, if there is one.
+    ``run_key``: folder of the run in the output; ``report_key``: its page, if there is one. A terminal gets the counts
+    as a table. ``--log-format json`` makes one line of all that.
     """
+    if settings.execution.log_format == "json":
+        log = LogWriter(sys.stdout, run_key.rpartition("/")[2], "json")
+        log.write(outcome_line(outcome, store, run_key, settings, report_key))
+        return
+    if sys.stdout.isatty():
+        from posebatch.run.terminal import print_counts  # noqa: PLC0415 - a log needs no library for terminals
+
+        print()
+        print_counts(outcome.tally, outcome.elapsed_s)
+    else:
+        print(f"\n{_counts_text(outcome)}")
+    for line in [*_notes(outcome.tally, settings), *_problems(outcome, f"{store.uri(run_key)}/summary.json")]:
+        print(f"  {visible(line)}")
+    for name, address in places(store, run_key, settings, report_key).items():
+        print(f"{name:<8} {address}")
+    print(_exit_code_text(outcome, settings.selection), flush=True)
+
+
+def outcome_line(
+    outcome: RunOutcome, store: Store, run_key: str, settings: Settings, report_key: str | None = None
+) -> LogLine:
+    """The last line of a log as JSON: what `print_outcome` prints, without the problems, which had their own lines."""
+    is_good = outcome.exit_code == EXIT_OK
+    facts = {
+        **counts(outcome.tally, outcome.elapsed_s),
+        "exit_code": outcome.exit_code,
+        "exit_code_reason": _exit_code_text(outcome, settings.selection),
+        "notes": _notes(outcome.tally, settings),
+        "places": places(store, run_key, settings, report_key),
+    }
+    return LogLine("run_finished", _counts_text(outcome), "info" if is_good else "error", facts)
+
+
+def places(store: Store, run_key: str, settings: Settings, report_key: str | None) -> dict[str, str]:
+    """The addresses of the results, by what they hold."""
+    folders = ["poses", "frames", "videos"]
+    folders += ["tracks", "motion"] * settings.motion.track
+    folders += [PREVIEWS[form].folder for form in settings.preview.formats]
+    addresses = {folder: store.uri(f"{folder}/") for folder in folders}
+    addresses["this run"] = f"{store.uri(run_key)}/"
+    return addresses if report_key is None else {**addresses, "report": store.uri(report_key)}
+
+
+def _counts_text(outcome: RunOutcome) -> str:
     tally = outcome.tally
-    print(
-        f"\n{tally.published} published, {_derived(tally)}{tally.up_to_date} up to date, {tally.failed} failed, "
+    return (
+        f"{tally.published} published, {_derived(tally)}{tally.up_to_date} up to date, {tally.failed} failed, "
         f"{tally.quarantined} failed before, {tally.partial} partial{_of_them_before(tally)}; {tally.frames} frames, "
         f"{tally.persons} persons in {duration_text(outcome.elapsed_s)}"
     )
-    if tally.frames_cut:
-        most = settings.estimator.max_persons
-        print(f"  cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}")
-    for line in tally.notes():
-        print(f"  {line}")
-    for line in tally.passed_over.lines():
-        print(f"  {visible(line)}")
-    for warning in tally.warnings:
-        print(f"  note: {visible(warning)}")
-    _print_problems(outcome, f"{store.uri(run_key)}/summary.json")
-    print(f"poses    {store.uri('poses/')}\nframes   {store.uri('frames/')}\nvideos   {store.uri('videos/')}")
-    if settings.motion.track:
-        print(f"tracks   {store.uri('tracks/')}\nmotion   {store.uri('motion/')}")
-    for form in settings.preview.formats:
-        print(f"previews {store.uri(PREVIEWS[form].folder)}/")
-    print(f"this run {store.uri(run_key)}/", flush=True)
-    if report_key:
-        print(f"report   {store.uri(report_key)}", flush=True)
-    print(_exit_code_text(outcome, settings.selection), flush=True)
+
+
+def _notes(tally: Tally, settings: Settings) -> list[str]:
+    most = settings.estimator.max_persons
+    cut = f"cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}"
+    notes = [cut] if tally.frames_cut else []
+    return [*notes, *tally.notes(), *tally.passed_over.lines(), *(f"note: {warning}" for warning in tally.warnings)]
 
 
 def _derived(tally: Tally) -> str:
@@ -160,14 +203,14 @@ def _of_them_before(tally: Tally) -> str:
     return f" ({tally.partial_before} of them before)" if tally.partial_before else ""
 
 
-def _print_problems(outcome: RunOutcome, summary_uri: str) -> None:
+def _problems(outcome: RunOutcome, summary_uri: str) -> list[str]:
     before = [problem for problem in outcome.problems if problem.is_from_before]
-    for problem in [*outcome.problems[: len(outcome.problems) - len(before)], *before[:PROBLEMS_PRINTED_BEFORE]]:
-        address = "" if problem.video in problem.reason else f"{problem.video}: "
-        print(f"  {problem.status}: {visible(address + problem.reason)}")
+    named = [*outcome.problems[: len(outcome.problems) - len(before)], *before[:PROBLEMS_PRINTED_BEFORE]]
+    lines = [f"{problem.status}: {complaint(problem.video, problem.reason)}" for problem in named]
     unprinted = outcome.tally.quarantined + outcome.tally.partial_before - min(len(before), PROBLEMS_PRINTED_BEFORE)
     if unprinted:
-        print(f"  and {unprinted} more that failed or were partial before: see {summary_uri}")
+        lines.append(f"and {unprinted} more that failed or were partial before: see {summary_uri}")
+    return lines
 
 
 def _exit_code_text(outcome: RunOutcome, selection: SelectionSettings) -> str:

@@ -51,11 +51,11 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
         need("cv2")
     endpoint_url = settings.selection.endpoint_url
     estimator = settings.estimator
-    detector = _identity("detector", estimator.detector_name, settings)
+    detector = weights_identity("detector", estimator.detector_name, settings)
     check_detect_size(
         estimator.detect_size, estimator.detector_name, resolve("detector", estimator.detector_name).architecture
     )
-    pose = _identity("pose", estimator.pose_name, settings)
+    pose = weights_identity("pose", estimator.pose_name, settings)
     store = open_store(output, endpoint_url)
     inputs = parse_inputs(named, endpoint_url)
     check_output_outside_inputs(inputs, store.root)
@@ -72,7 +72,8 @@ def _check_device(execution: ExecutionSettings) -> None:
     resolve_device("cuda")
 
 
-def _identity(kind: Kind, name_or_path: str, settings: Settings) -> str:
+def weights_identity(kind: Kind, name_or_path: str, settings: Settings) -> str:
+    """Name and hash of the weights that the settings' precision takes. Raises `WeightsError`."""
     if settings.estimator.precision == "int8":
         return quantized_identity(kind, name_or_path)
     return resolve(kind, name_or_path).identity

@@ -1,112 +1,44 @@
-"""The progress of a run: one live line on a terminal, a plain line every few seconds in a log."""
+"""The progress of a run: a few live lines on a terminal, a plain line now and then in a log."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from posebatch.core.records import VideoRecord
-from posebatch.core.redaction import visible
-from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
-from posebatch.run.planning.names import PassedOverFiles
+from posebatch.run.log_lines import Level, LogLine, LogWriter, counts, rates
+from posebatch.run.progress_text import describe, duration_text, published_text
 from posebatch.run.speed import SpeedMeter
+from posebatch.run.tally import Tally
 
-LINE_SECONDS = 0.3
-"""Between two updates of the line on a terminal."""
+if TYPE_CHECKING:
+    from posebatch.run.terminal import Screen
+
+SCREEN_SECONDS: Final = 0.3
+"""Between two drawings on a terminal."""
 
 
-LOG_SECONDS = 10.0
-"""Between two lines in a log."""
+LOG_SECONDS: Final = 60.0
+"""Between two lines in a log, unless the stage changes."""
 
 
-@dataclass
-class Tally:
-    """The counts of a run so far. The names are those in ``summary.json``."""
-
-    videos_total: int = 0
-    """Files with the name of a video in the inputs."""
-    bytes_total: int = 0
-    up_to_date: int = 0
-    quarantined: int = 0
-    published: int = 0
-    derived: int = 0
-    """Tracks and motion derived from stored poses, without the networks; not among those published."""
-    partial: int = 0
-    """Among those published, derived or up to date: damaged, and published in part."""
-    partial_before: int = 0
-    """Among those partial: published by an earlier run."""
-    failed: int = 0
-    """In this run."""
-    no_videos: int = 0
-    """Among ``videos_total``: texts and the like, told by their content; passed over."""
-    frames: int = 0
-    """Frames processed in this run."""
-    persons: int = 0
-    frames_cut: int = 0
-    """Frames processed in this run with more than ``max_persons`` persons; only the best are in the tables."""
-    times_repaired: int = 0
-    """Frames of the videos published in this run whose time is not the one that the stream states."""
-    videos_with_repaired_times: int = 0
-    """Videos published in this run that have such frames."""
-    videos_with_tracks: int = 0
-    """Videos published in this run whose file holds more than one video track."""
-    videos_resized: int = 0
-    """Videos published in this run whose frames change their size on the way."""
-    video_seconds: float = 0.0
-    """Seconds of video processed in this run."""
-    bytes_passed: float = 0.0
-    """Bytes of videos, and of their segments, that need no work."""
-    bytes_done: float = 0.0
-    """Bytes of video processed in this run."""
-    passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
-    """All files that are passed over, by name or by content."""
-    warnings: tuple[str, ...] = ()
-    """What readers of the output have to know about the folders of the archive."""
-
-    @property
-    def videos_done(self) -> int:
-        """Videos with a commit record, or reported as failed, and files that turned out to be none."""
-        return self.up_to_date + self.quarantined + self.published + self.derived + self.failed + self.no_videos
-
-    def count_derived(self, video: SourceVideo, record: VideoRecord) -> None:
-        """Count a video whose tracks and motion were derived."""
-        self.derived += 1
-        self.partial += record.status == "partial"
-        self.partial_before += record.status == "partial"
-        self.bytes_passed += video.size_bytes
-
-    def count_peculiarities(self, record: VideoRecord) -> None:
-        """Count what a reader of the tables has to know about a published video."""
-        self.times_repaired += record.timestamps_repaired
-        self.videos_with_repaired_times += record.timestamps_repaired > 0
-        self.videos_with_tracks += record.info is not None and len(record.info.tracks_in_file) > 1
-        self.videos_resized += record.frames_resized > 0
-
-    def notes(self) -> list[str]:
-        """A line for each peculiarity of the videos of this run, with the column that names the videos."""
-        lines = []
-        if self.times_repaired:
-            videos = counted(self.videos_with_repaired_times, "video")
-            frames = counted(self.times_repaired, "frame")
-            lines.append(f"{frames} of {videos} had a wrong time or none: frames.time_status marks them")
-        if self.videos_with_tracks:
-            videos = counted(self.videos_with_tracks, "video")
-            lines.append(f"{videos} with more than one video track: see videos.tracks_in_file; --video-track chooses")
-        if self.videos_resized:
-            videos = counted(self.videos_resized, "video")
-            lines.append(f"{videos} with frames of several sizes, scaled to the first: see videos.frames_resized")
-        return lines
+RECENT_VIDEOS: Final = 3
+"""Videos that a terminal names as published last."""
 
 
 class Progress:
-    """Prints a `Tally`, the stage of a run that has no frames yet, and its speed. `show` may be called at any rate."""
+    """Shows a `Tally`, the stage of a run that has no frames yet, and its speed. `show` may be called at any rate.
+
+    A terminal also shows the last videos published. Failed and partial videos have a line of their own.
+    """
 
     def __init__(
         self,
@@ -115,18 +47,17 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         run_id: str = "",
         local_time: Callable[[], datetime] = datetime.now,
+        log_format: str = "text",
     ) -> None:
-        """``stream``: by default the standard error. ``clock``: seconds, monotonic.
-
-        ``run_id`` and ``local_time`` begin each line of a log.
-        """
-        self.tally, self._clock, self._run_id, self._local_time = tally, clock, run_id, local_time
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        """``stream``: by default the standard error. ``clock``: seconds, monotonic. The others: see `LogWriter`."""
+        self.tally, self._clock = tally, clock
+        stream = stream or sys.stderr
+        self._log = LogWriter(stream, run_id, log_format, local_time)
+        self._screen = _screen(stream) if log_format == "text" and _can_draw(stream) else None
         self._started = self._shown = clock()
-        self._width = 0
         self._stage, self._stage_since = "", self._started
-        self._lock = threading.RLock()  # `during` prints from a thread
+        self._recent = deque[str](maxlen=RECENT_VIDEOS)
+        self._lock = threading.RLock()  # `during` shows from a thread
         self.speed = SpeedMeter(clock)
 
     @property
@@ -135,10 +66,10 @@ class Progress:
         return self._clock() - self._started
 
     def show(self) -> None:
-        """Print the tally, unless the last line is too recent."""
+        """Show the tally, unless it was shown a moment ago."""
         with self._lock:
-            if self._clock() - self._shown >= (LINE_SECONDS if self._live else LOG_SECONDS):
-                self._show_now()
+            if self._clock() - self._shown >= (SCREEN_SECONDS if self._screen else LOG_SECONDS):
+                self._show_now("progress")
 
     def note_workers(self, ready: int, wanted: int) -> None:
         """Note how many of the wanted workers are ready, for the speed and for the stage before the first frames."""
@@ -147,7 +78,7 @@ class Progress:
         if self.speed.steady_s is not None:
             self.enter("")
             if is_first:
-                self._show_now()
+                self._show_now("progress")
         elif ready:
             self.enter("first frames")
         else:
@@ -160,7 +91,7 @@ class Progress:
                 return
             self._stage, self._stage_since = stage, self._clock()
             if stage:
-                self._show_now()
+                self._show_now("stage")
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
@@ -168,7 +99,7 @@ class Progress:
         ended = threading.Event()
 
         def show_until_ended() -> None:
-            while not ended.wait(LINE_SECONDS):
+            while not ended.wait(SCREEN_SECONDS):
                 self.show()
 
         thread = threading.Thread(target=show_until_ended, name="progress", daemon=True)
@@ -181,73 +112,72 @@ class Progress:
             thread.join()
 
     def say(self, message: str) -> None:
-        """Print a message on a line of its own, above the live line."""
-        with self._lock:
-            if self._live:
-                self._stream.write(f"\r{' ' * self._width}\r")
-                self._width = 0
-            self._stream.write(f"{self._heading()}{visible(message)}\n")
-            self._stream.flush()
+        """Print a message on a line of its own, above the live lines."""
+        self._say(LogLine("note", message))
+
+    def warn(self, message: str) -> None:
+        """As `say`, about something that did not go as it should."""
+        self._say(LogLine("warning", message, "warning"))
+
+    def published(self, record: VideoRecord) -> None:
+        """Name a video whose commit record was written."""
+        if record.status != "failed":
+            self._recent.append(published_text(record))
+
+    def complain(self, status: str, video: str, reason: str) -> None:
+        """Report a video that is ``failed`` or ``partial``. ``video``: its address."""
+        level: Level = "error" if status == "failed" else "warning"
+        facts = {"video": video, "reason": reason}
+        self._say(LogLine(f"video_{status}", f"{status}: {complaint(video, reason)}", level, facts))
+
+    def abort(self, reason: str) -> None:
+        """Name the reason for which the run ends early. Only a log as JSON needs it: commands print it at their end."""
+        if self._log.as_json:
+            self._say(LogLine("run_aborted", reason, "error"))
 
     def close(self) -> None:
-        """Print the final tally."""
-        self._stage = ""
-        self._show_now()
-        if self._live:
-            self._stream.write("\n")
-        self._stream.flush()
+        """Show the final tally. A terminal gets it as a last line, in place of the live lines."""
+        with self._lock:
+            self._stage = ""
+            if self._screen:
+                self._screen.close()
+                self._screen.say(describe(self.tally, self.elapsed_s, self.speed))
+            else:
+                self._show_now("progress")
 
-    def _show_now(self) -> None:
+    def _say(self, line: LogLine) -> None:
+        with self._lock:
+            if self._screen:
+                self._screen.say(line.message, line.level)
+            else:
+                self._log.write(LogLine(line.event, line.message, line.level, {**line.facts, **self._facts()}))
+
+    def _show_now(self, event: str) -> None:
         self._shown = self._clock()
         stage = f"{self._stage} ({duration_text(self._shown - self._stage_since)})" if self._stage else ""
-        self._write(describe(self.tally, self.elapsed_s, self.speed, stage))
+        if self._screen:
+            from posebatch.run.terminal import live_view  # noqa: PLC0415 - see `_screen`
 
-    def _write(self, line: str) -> None:
-        if self._live:
-            self._stream.write(f"\r{line.ljust(self._width)}")
-            self._width = len(line)
-        else:
-            self._stream.write(f"{self._heading()}{line}\n")
-        self._stream.flush()
+            self._screen.draw(live_view(self.tally, self.elapsed_s, self.speed, stage, tuple(self._recent)))
+            return
+        message = describe(self.tally, self.elapsed_s, self.speed, stage)
+        self._log.write(LogLine(event, message, facts={"stage": self._stage, **self._facts()}))
 
-    def _heading(self) -> str:
-        return "" if self._live else log_heading(self._run_id, self._local_time)
+    def _facts(self) -> dict[str, object]:
+        return {**counts(self.tally, self.elapsed_s), **rates(self.tally, self.speed)}
 
 
-def log_heading(run_id: str, local_time: Callable[[], datetime] = datetime.now) -> str:
-    """The begin of a line in a log: local time and run id; empty without a run id."""
-    return f"{local_time():%Y-%m-%d %H:%M:%S} {run_id} " if run_id else ""
+def complaint(video: str, reason: str) -> str:
+    """What is wrong with a video, and its address, unless the reason states that."""
+    return reason if video in reason else f"{video}: {reason}"
 
 
-def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "") -> str:
-    """One line: videos done, failures, and the stage or, once there are frames, their rate and the time left.
-
-    Rate and time left are of the steady state.
-    """
-    parts = [f"{tally.videos_done}/{counted(tally.videos_total, 'video')}"]
-    if tally.failed:
-        parts[0] += f", {tally.failed} failed"
-    if tally.derived:
-        parts[0] += f", {tally.derived} derived"
-    if tally.frames:
-        rate = "" if speed.frames_per_second is None else f", {speed.frames_per_second:.1f} frames/s"
-        parts += [f"{counted(tally.frames, 'frame')}{rate}", f"{duration_text(tally.video_seconds)} of video"]
-    if stage:
-        parts.append(stage)
-    elif tally.videos_done >= tally.videos_total:
-        start = "" if speed.start_s is None else f", {duration_text(speed.start_s)} of it to start"
-        parts.append(f"{duration_text(elapsed_s)} in all{start}")
-    elif speed.steady_s is not None and tally.bytes_done > 0:
-        remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
-        parts.append(f"about {duration_text(speed.steady_s * remaining / tally.bytes_done)} left")
-    return " | ".join(parts)
+def _can_draw(stream: TextIO) -> bool:
+    """Whether lines can be drawn over each other."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-def duration_text(seconds: float) -> str:
-    """A duration as text: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def _screen(stream: TextIO) -> Screen:
+    from posebatch.run.terminal import Screen  # noqa: PLC0415 - a run in a log needs no library for terminals
+
+    return Screen(stream)

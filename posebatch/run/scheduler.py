@@ -70,7 +70,7 @@ class Scheduler:
         self._outage = StorageOutage(limits)
         self._idle = IdleTimeout(context.settings.limits.max_idle_minutes, clock)
         self._events = 0  # planned items taken and tasks ended
-        self._problems = Problems(limits.max_problems)
+        self._problems = Problems(limits.max_problems, progress.complain)
 
     def run(
         self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool], decide: Decide = decisions
@@ -188,7 +188,7 @@ class Scheduler:
     def _preview_ended(self, flight: VideoInFlight, preview: PreviewOutcome) -> None:
         flight.preview = preview
         if preview.error:
-            self._progress.say(f"preview of {flight.video.uri} left out: {preview.error}")
+            self._progress.warn(f"preview of {flight.video.uri} left out: {preview.error}")
         only_preview = PublishPreviewTask(flight.video, preview)
         self._queue.add(only_preview if flight.preview_only else flight.finalize_task())
 
@@ -210,7 +210,7 @@ class Scheduler:
         self._tally.count_peculiarities(record)
         if flight.frames_cut:
             most = self._context.settings.estimator.max_persons
-            self._progress.say(
+            self._progress.warn(
                 f"{flight.video.uri}: {flight.frames_cut} frames hold more than {most} persons, of whom only the best "
                 f"{most} are in the table; --max-persons raises that"
             )
@@ -229,11 +229,11 @@ class Scheduler:
             case Reaction.ABORT_RUN, _:
                 raise error
             case Reaction.RETRY_ALONE, SegmentTask():
-                self._progress.say(f"a worker died with two segments in it; each is tried again alone: {error}")
+                self._progress.warn(f"a worker died with two segments in it; each is tried again alone: {error}")
                 self._queue.add_alone(task)
             case Reaction.RETRY_UNCOUNTED, _:
                 flight.count_eviction(task)
-                self._progress.say(f"tried again, and not counted: {error}")
+                self._progress.warn(f"tried again, and not counted: {error}")
                 self._queue.add(task)
             case Reaction.RETRY, _:
                 self._retry(flight, task, error)
@@ -279,7 +279,7 @@ class Scheduler:
         """Count a failed attempt; if it was the last one, record the video as failed."""
         flight.count_failure(step, error)
         failed, max_attempts = flight.failed_attempts, self._context.settings.selection.max_attempts
-        self._progress.say(f"try {failed.attempts} of {max_attempts} failed: {error}")
+        self._progress.warn(f"try {failed.attempts} of {max_attempts} failed: {error}")
         if is_out_of_attempts(failed, max_attempts, self._limits):
             give_up = self._report_failure if flight.tables_stay else self._record_failure
             give_up(flight, error)

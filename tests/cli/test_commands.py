@@ -166,6 +166,14 @@ def test_plan_refuses_what_run_refuses(archive: Path, capsys: pytest.CaptureFixt
     assert main(["plan", *arguments[1:]]) == (0 if cannot_write else 2)  # plan writes nothing, so it does not fail
 
 
+def test_an_error_is_a_json_line_if_the_log_is(archive: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", "in/missing.mp4", "--output", "out", "--log-format", "json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["level"], said["exit_code"]) == ("error", "error", 2)
+    assert "in/missing.mp4: no such file" in said["message"]
+
+
 def test_run_with_on_existing_error_names_the_record(archive: Path, capsys: pytest.CaptureFixture[str]):
     from support.factories import publish_record  # noqa: PLC0415
 

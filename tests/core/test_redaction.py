@@ -18,8 +18,9 @@ from posebatch.core.redaction import SECRET_VARIABLES, redacted, visible
 from posebatch.core.settings import settings_from
 from posebatch.run.context import RunContext
 from posebatch.run.preparation import prepare
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
+from posebatch.run.tally import Tally
 from posebatch.storage.local import LocalStore
 from posebatch.storage.s3 import s3_client
 

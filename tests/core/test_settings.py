@@ -40,6 +40,7 @@ DOCUMENTED = {
         "preview_scale",
         "workers",
         "segment_seconds",
+        "log_format",
     ),
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
@@ -48,7 +49,7 @@ DOCUMENTED = {
     *("fail_on", "max_failed_share"),
     *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
-    *("color_by", "show", "privacy", "trail", "recover_flow"),
+    *("color_by", "show", "privacy", "trail", "report", "recover_flow"),
 }
 
 

@@ -35,9 +35,10 @@ from posebatch.run.context import RunContext
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage import local, retry, s3

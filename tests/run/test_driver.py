@@ -138,3 +138,26 @@ def test_driver_ends_well_when_the_report_cannot_be_written(
         outcome = run_job([str(tmp_path / "a.mp4")], str(tmp_path / "out"), settings, working_pool, FAST)
     assert outcome.exit_code == 0
     assert "the report could not be written: the store is full" in capsys.readouterr().err
+
+
+def test_every_line_of_a_run_is_json_if_that_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "in").mkdir()
+    write_tiny_video(tmp_path / "in" / "a.mp4")
+    (tmp_path / "in" / "b.mp4").write_bytes(b"no video")
+
+    @contextmanager
+    def pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
+        def really(task: Task) -> object:
+            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+
+        yield FakePool(context, no_fault, lambda _: False, really)
+
+    with kept_signal_handlers():
+        run_job([str(tmp_path / "in")], str(tmp_path / "out"), settings_from({"log_format": "json"}), pool, FAST)
+    printed = capsys.readouterr()
+    begin, end = (json.loads(line) for line in printed.out.splitlines())
+    between = [json.loads(line) for line in printed.err.splitlines()]
+    assert (begin["event"], end["event"]) == ("run_started", "run_finished")
+    assert {line["run_id"] for line in [begin, *between, end]} == {end["run_id"]}
+    assert [line["video"] for line in between if line["event"] == "video_failed"] == [str(tmp_path / "in" / "b.mp4")]
+    assert (end["published"], end["failed"], end["exit_code"]) == (1, 1, 3)

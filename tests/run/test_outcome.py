@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +23,7 @@ from posebatch.run.outcome import (
     print_outcome,
     summary,
 )
-from posebatch.run.progress import Tally
+from posebatch.run.tally import Tally
 from posebatch.storage.local import LocalStore
 
 VIDEO_INFO = VideoInfo("h264", "yuv420p", 64, 48, 0, Fraction(1, 100), 0, 1.0, 10.0, 4)
@@ -96,6 +98,48 @@ def test_report_of_a_whole_run_ends_with_its_exit_code(capsys: pytest.CaptureFix
         "2 published, 1 up to date, 0 failed, 0 failed before, 0 partial; 0 frames, 0 persons in 1 min 01 s"
     )
     assert lines[-2:] == ["this run /out/runs/1/", "exit code 0"]
+
+
+def test_report_names_the_page_of_the_run(capsys: pytest.CaptureFixture[str]):
+    print_outcome(outcome_of(WHOLE, Problems(9)), LocalStore("/out"), "runs/1", settings_from({}), "runs/1/report.html")
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "this run /out/runs/1/",
+        "report   /out/runs/1/report.html",
+        "exit code 0",
+    ]
+
+
+def test_report_of_a_terminal_has_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    lines = [re.sub(" +", " ", line) for line in printed(outcome_of(WHOLE, Problems(9)), capsys)]
+    assert lines[1:4] == ["published 2", "up to date 1", "failed 0"]
+    assert lines[-2:] == ["this run /out/runs/1/", "exit code 0"]
+
+
+def test_report_as_json_is_one_line(capsys: pytest.CaptureFixture[str]):
+    problems = Problems(9)
+    problems.add("/in/new", "failed", "/in/new: no container")
+    tally = replace(FAILED, frames_cut=3)
+    (line,) = printed(outcome_of(tally, problems, log_format="json"), capsys, log_format="json", track=False)
+    said = json.loads(line)
+    assert {name: said[name] for name in ("event", "level", "run_id", "exit_code", "failed", "published")} == {
+        **{"event": "run_finished", "level": "error", "run_id": "1"},
+        **{"exit_code": 3, "failed": 1, "published": 8},
+    }
+    assert said["notes"] == ["cut off: 3 frames hold more persons than --max-persons 20"]
+    assert said["places"] == {
+        **{name: f"/out/{name}/" for name in ("poses", "frames", "videos")},
+        "this run": "/out/runs/1/",
+    }
+
+
+def test_problems_of_this_run_are_told_at_once():
+    told: list[tuple[str, ...]] = []
+    problems = Problems(1, lambda *problem: told.append(problem))
+    problems.add("/in/old", "failed before", "why")
+    for name in ("/in/a", "/in/b"):
+        problems.add(name, "failed", "why")
+    assert told == [("failed", "/in/a", "why"), ("failed", "/in/b", "why")], "beyond the limit, too"
 
 
 def test_report_names_failures_of_this_run_and_of_earlier_ones(capsys: pytest.CaptureFixture[str]):

@@ -1,12 +1,21 @@
 """The progress of a run, on a terminal and in a log."""
 
 import io
-from datetime import datetime
+import json
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
-from posebatch.run.progress import LOG_SECONDS, Progress, Tally, describe, duration_text
+from posebatch.core.records import VideoRecord
+from posebatch.run.progress import LOG_SECONDS, SCREEN_SECONDS, Progress
+from posebatch.run.progress_text import describe, duration_text, published_text
 from posebatch.run.speed import SpeedMeter
+from posebatch.run.tally import Tally
+from posebatch.run.terminal import counts_table, live_view
 
 
 class Terminal(io.StringIO):
@@ -125,10 +134,8 @@ def test_describe_prints_counts_rate_and_time_left(clock: Clock, tally, steps, e
     assert describe(tally, elapsed, speed_after(clock, 30, steps)) == text
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress_names_each_stage_before_the_first_frames(clock: Clock, terminal: bool):
-    stream = Terminal() if terminal else io.StringIO()
-    progress = Progress(Tally(videos_total=2, bytes_total=10), stream, clock)
+def run_to_the_first_frames(progress: Progress, clock: Clock) -> None:
+    """12 s to start Ray, 13 s for the networks, 10 s for 60 frames."""
     with progress.during("starting Ray"):
         clock.now += 12
         progress.show()
@@ -137,16 +144,16 @@ def test_progress_names_each_stage_before_the_first_frames(clock: Clock, termina
         progress.tally.frames, progress.tally.bytes_done = frames, frames / 30
         progress.note_workers(ready, 2)
         progress.show()
-    lines = [line.strip() for line in stream.getvalue().replace("\r", "\n").splitlines() if line.strip()]
-    assert [line for line in dict.fromkeys(lines) if "(0 s)" not in line] == [
-        "0/2 videos | starting Ray (12 s)",
-        "0/2 videos | 2 workers are loading networks (13 s)",
-        "0/2 videos | 60 frames, 6.0 frames/s | 0 s of video | about 40 s left",
-    ]
-    assert [line for line in lines if "(0 s)" in line] == [
+
+
+def test_log_has_a_line_for_each_stage_before_the_first_frames(clock: Clock):
+    stream = io.StringIO()
+    run_to_the_first_frames(Progress(Tally(videos_total=2, bytes_total=10), stream, clock), clock)
+    assert stream.getvalue().splitlines() == [
         "0/2 videos | starting Ray (0 s)",
         "0/2 videos | 2 workers are loading networks (0 s)",
         "0/2 videos | first frames (0 s)",
+        "0/2 videos | 60 frames, 6.0 frames/s | 0 s of video | about 40 s left",
     ]
 
 
@@ -182,35 +189,183 @@ def test_progress_writes_whole_lines_to_a_log(clock: Clock):
     assert "\r" not in stream.getvalue()
 
 
-def test_progress_redraws_one_line_on_a_terminal(clock: Clock):
+RECORD = VideoRecord(
+    "/in/ski/run.mp4", "e", 1, 1.0, "ok", "f", "run-1", "0", frames_processed=60, persons=1, objects=()
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({}, "ski/run.mp4: 60 frames, 1 person"),
+        ({"video": "a.mp4", "persons": 0}, "a.mp4: 60 frames, 0 persons"),
+        ({"video": "s3://b/a.mp4", "status": "partial"}, "b/a.mp4: 60 frames, 1 person, partial"),
+    ],
+)
+def test_published_text_names_the_end_of_the_address(changed, text):
+    assert published_text(replace(RECORD, **changed)) == text
+
+
+def test_a_failed_or_partial_video_has_a_line_of_its_own(clock: Clock):
+    stream = io.StringIO()
+    progress = Progress(Tally(), stream, clock, "run-1", lambda: datetime(2026, 1, 31, 1, 2, 3))
+    progress.complain("failed", "/in/a.mp4", "/in/a.mp4: no container")
+    progress.complain("partial", "/in/b.mp4", "3 frames are damaged")
+    assert stream.getvalue().splitlines() == [
+        "2026-01-31 01:02:03 run-1 failed: /in/a.mp4: no container",
+        "2026-01-31 01:02:03 run-1 partial: /in/b.mp4: 3 frames are damaged",
+    ]
+
+
+# --- as JSON -----------------------------------------------------------------------------------------------------
+
+
+def in_zone(hours: int) -> datetime:
+    return datetime(2026, 1, 31, 1, 2, 3, tzinfo=timezone(timedelta(hours=hours)))
+
+
+def test_each_line_is_a_json_object_with_time_run_and_counts(clock: Clock):
+    stream = Terminal()  # a terminal, too
+    tally = Tally(videos_total=2, bytes_total=10)
+    progress = Progress(tally, stream, clock, "run-1", lambda: in_zone(2), "json")
+    run_to_the_first_frames(progress, clock)
+    tally.failed, tally.published = 1, 1
+    progress.complain("failed", "/in/a.mp4", "no\ncontainer \x1b[2J \udc80")
+    progress.warn("tried again")
+    progress.abort("stopped by SIGTERM")
+    progress.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        *[("stage", "info")] * 3,
+        ("progress", "info"),
+        ("video_failed", "error"),
+        ("warning", "warning"),
+        ("run_aborted", "error"),
+        ("progress", "info"),
+    ]
+    assert {(line["time"], line["run_id"]) for line in lines} == {("2026-01-31T01:02:03.000+02:00", "run-1")}
+    assert [line.get("stage") for line in lines[:4]] == [
+        "starting Ray",
+        "2 workers are loading networks",
+        "first frames",
+        "",
+    ]
+    assert (lines[3]["frames"], lines[3]["frames_per_second"], lines[3]["left_s"]) == (60, 6.0, 40)
+    failure = lines[4]
+    assert (failure["video"], failure["failed"], failure["videos_done"]) == ("/in/a.mp4", 1, 2)
+    assert failure["reason"] == "no\ncontainer \x1b[2J \\x80"
+
+
+# --- on a terminal -----------------------------------------------------------------------------------------------
+
+
+def drawn(renderable, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, legacy_windows=False)
+    console.print(renderable)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def without_bar(lines: list[str]) -> list[str]:
+    return [re.sub("^[━╸╺ ]+", "", line) for line in lines]
+
+
+def test_live_view_is_calm_and_short(clock: Clock):
+    meter = speed_after(clock, 30, [(0, 2, 0), (20, 2, 50)])
+    tally = Tally(videos_total=4, bytes_total=40, up_to_date=1, failed=1, bytes_passed=10, bytes_done=10, frames=50)
+    assert without_bar(drawn(live_view(Tally(videos_total=2), 0, SpeedMeter(clock), "starting Ray (3 s)"))) == [
+        "0/2 videos",
+        "starting Ray (3 s)",
+    ]
+    recent = ("ski/run.mp4: 60 frames, 1 person", "[red]\x1b[2J\nb.mp4: 1 frame, 0 persons")
+    view = drawn(live_view(tally, 50, meter, "", recent))
+    assert without_bar(view) == [
+        "2/4 videos, 1 failed",
+        "50 frames, 2.5 frames/s | 0 s of video | about 40 s left",
+        "ski/run.mp4: 60 frames, 1 person",
+        "[red]\\x1b[2J b.mp4: 1 frame, 0 persons",
+    ]
+    assert view[0].startswith("━" * 15)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_live_view_never_wraps(clock: Clock, width: int):
+    meter = speed_after(clock, 30, [(0, 2, 0), (20, 2, 50)])
+    view = live_view(Tally(videos_total=10**6, frames=50), 50, meter, "", ("a" * 300, "漢" * 300))
+    lines = drawn(view, width)
+    assert len(lines) == 4
+    assert all(cell_len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("tally", "share"),
+    [
+        pytest.param(Tally(), 1, id="empty"),
+        pytest.param(Tally(videos_total=2, bytes_total=10), 0, id="nothing"),
+        pytest.param(Tally(videos_total=4, derived=1), 0.25, id="sizes are not known"),
+        pytest.param(Tally(videos_total=2, bytes_total=10, bytes_passed=2, bytes_done=3), 0.5, id="half a video"),
+        pytest.param(Tally(videos_total=2, bytes_total=10, bytes_done=15), 1, id="the archive grew"),
+        pytest.param(Tally(videos_total=2, bytes_total=10, failed=2), 1, id="all failed"),
+    ],
+)
+def test_share_done_is_of_the_bytes(tally: Tally, share: float):
+    assert tally.share_done == share
+
+
+@pytest.mark.parametrize(
+    ("tally", "rows"),
+    [
+        (
+            Tally(),
+            ["published 0", "up to date 0", "failed 0", "partial 0", "frames 0", "persons 0", "time 1 min 01 s"],
+        ),
+        (
+            Tally(published=2, derived=3, up_to_date=4, failed=1, quarantined=5, partial=6, partial_before=5, frames=7),
+            [
+                *("published 2", "derived from stored poses 3", "up to date 4", "failed 1", "failed before 5"),
+                *("partial (5 of them before) 6", "frames 7", "persons 0", "time 1 min 01 s"),
+            ],
+        ),
+    ],
+)
+def test_counts_table_leaves_out_what_did_not_happen(tally: Tally, rows: list[str]):
+    assert [re.sub(" +", " ", line) for line in drawn(counts_table(tally, 61))] == rows
+
+
+def test_terminal_is_drawn_again_and_left_in_order(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    tally = Tally(videos_total=2, failed=1)
+    tally = Tally(videos_total=2)
     progress = Progress(tally, stream, clock)
     progress.show()
-    assert stream.getvalue() == ""
-    clock.now += 1
+    assert stream.getvalue() == "", "not at once"
+    clock.now += 2 * SCREEN_SECONDS
     progress.show()
-    long = describe(tally, clock.now - 100, progress.speed)
-    assert stream.getvalue() == f"\r{long}"
-    tally.failed = 0
-    clock.now += 1
+    assert "0/2 videos" in stream.getvalue()
+    before = len(stream.getvalue())
     progress.show()
-    short = describe(tally, clock.now - 100, progress.speed)
-    assert stream.getvalue() == f"\r{long}\r{short.ljust(len(long))}", "nothing of the longer line remains"
-
-
-def test_progress_prints_messages_above_the_live_line(clock: Clock):
-    stream = Terminal()
-    progress = Progress(Tally(), stream, clock)
-    progress.say("first")
-    assert stream.getvalue() == "\r\rfirst\n"
-    clock.now += 1
+    assert len(stream.getvalue()) == before, "not at any rate"
+    tally.published = 1
+    progress.published(RECORD)
+    progress.published(replace(RECORD, video="/in/no.mp4", status="failed"))
+    progress.complain("failed", "/in/[b]no.mp4", "no\x1b[2J container")
+    clock.now += 2 * SCREEN_SECONDS
     progress.show()
-    line = describe(Tally(), 1, progress.speed)
-    progress.say("second")
-    assert stream.getvalue().endswith(f"\r{line}\r{' ' * len(line)}\rsecond\n")
+    text = stream.getvalue()
+    assert "failed: /in/[b]no.mp4: no\\x1b[2J container" in text, "markup and control characters do nothing"
+    assert "ski/run.mp4: 60 frames, 1 person" in text
+    assert "in/no.mp4: 60 frames" not in text
     progress.close()
-    assert stream.getvalue().endswith(f"second\n\r{line}\n")
+    end = stream.getvalue()[len(text) :]
+    assert end.endswith("1/2 videos\n")
+    assert "\x1b[?25" not in stream.getvalue(), "the cursor stays: a killed process could not show it again"
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    progress = Progress(Tally(videos_total=1), stream, clock, "run-1")
+    progress.enter("starting Ray")
+    assert stream.getvalue() == "0/1 video | starting Ray (0 s)\n"
 
 
 def test_progress_measures_elapsed_time(clock: Clock):

@@ -49,9 +49,10 @@ from posebatch.run.outcome import VideoProblem
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import PLANNED_AHEAD
 from posebatch.run.pool import Completion
-from posebatch.run.progress import Progress, Tally
+from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.run.tasks import (
     FinalizeTask,
     PreviewTask,

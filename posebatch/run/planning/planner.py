@@ -22,7 +22,7 @@ from posebatch.run.planning.decisions import Action, Decision, decide
 from posebatch.run.planning.names import PassedOverFiles, passed_over_by_content
 from posebatch.run.planning.older_pictures import changed_picture
 from posebatch.run.planning.other_content import other_content_of
-from posebatch.run.progress import Tally
+from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
 
 PLANNED_AHEAD: Final = 64
