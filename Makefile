@@ -7,6 +7,9 @@
 
 BIN := .venv/bin
 
+# What the demo and the examples of the README need. A variable, because commas end the arguments of `call`.
+DEMO := .[openvino,query,compare,plot,export]
+
 # The first Python that runs and is new enough. A name on the PATH may be a version manager's shim that only fails.
 CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -57,7 +60,7 @@ $(BIN)/python:
 
 .venv/.installed-demo: pyproject.toml | $(BIN)/python
 	@echo "installing posebatch and what it needs into .venv: about 6 GB the first time"
-	@$(call install,.[openvino])
+	@$(call install,$(DEMO))
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python

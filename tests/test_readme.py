@@ -26,7 +26,7 @@ from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.options import Option
 from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.core.records import PublishedObject, VideoRecord
-from posebatch.core.settings import DETECT_SIZE, options
+from posebatch.core.settings import DETECT_SIZE, options, settings_from
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.core.tiling import Grid
 from posebatch.core.videos import SourceVideo, VideoInfo
@@ -37,7 +37,10 @@ from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, POSES_SCHEMA
 from posebatch.dataset.verify import verify
 from posebatch.models.weights.listing import ModelRow, list_models
 from posebatch.models.weights.published import PUBLISHED_POSES
+from posebatch.run.context import RunContext
 from posebatch.run.planning.names import EXTENSIONS_BY_DEMUXER
+from posebatch.run.tasks import DeriveTask
+from posebatch.run.workers.derive import derive_video
 from posebatch.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,12 +166,16 @@ WRIST_SPEED = 50.0
 INFO = VideoInfo("h264", "yuv420p", 640, 480, 0, Fraction(1, 1000), 0, 0.0, float(RATE), 0)
 
 
-def person(time_s: float, knee_deg: float) -> np.ndarray:
-    """Keypoints (17, 3) of somebody whose left knee is bent like that."""
-    joints = dict.fromkeys(KEYPOINT_NAMES, (300.0, 50.0))
+def person(time_s: float, knee_deg: float, x: float = 100.0) -> np.ndarray:
+    """Keypoints (17, 3) of somebody at ``x`` whose left knee is bent like that: 0 is straight."""
+    joints = dict.fromkeys(KEYPOINT_NAMES, (x, 50.0))
+    joints["nose"] = (x - 15, 20.0)  # the knee bends to the right, so the person faces left
+    joints["left_ear"] = joints["right_ear"] = (x, 20.0)
     bend = np.radians(knee_deg)
-    joints["left_hip"], joints["left_knee"] = (100.0, 100.0), (100.0, 200.0)
-    joints["left_ankle"] = (100 + 100 * np.sin(bend), 200 - 100 * np.cos(bend))
+    joints["right_hip"] = joints["left_hip"] = (x, 100.0)
+    joints["right_knee"] = joints["left_knee"] = (x, 200.0)
+    joints["right_ankle"] = (x, 300.0)
+    joints["left_ankle"] = (x + 100 * np.sin(bend), 200 + 100 * np.cos(bend))
     joints["left_wrist"] = (WRIST_SPEED * time_s, 60.0)
     return np.array([(*joints[name], 0.9) for name in KEYPOINT_NAMES], np.float32)
 
@@ -177,19 +184,19 @@ def frame(index: int, persons: Sequence[np.ndarray], status: Any = "ok") -> Fram
     record = FrameRecord(index, 1000 * index // RATE, index == 0, status)
     if not persons:
         return FramePoses.empty(record)
-    n = len(persons)
-    scores = np.linspace(0.9, 0.5, n).astype(np.float32)
-    boxes = np.tile(np.array([0, 0, 640, 480], np.float32), (n, 1))
+    scores = np.linspace(0.9, 0.5, len(persons)).astype(np.float32)
+    hips = np.stack(persons)[:, KEYPOINT_NAMES.index("left_hip"), :2]
+    boxes = np.concatenate([hips - np.array([60, 80]), hips + np.array([60, 220])], axis=1).astype(np.float32)
     return FramePoses(record, boxes, scores, scores, np.stack(persons))
 
 
 def ski_run() -> list[FramePoses]:
-    """Two minutes: two people, then one whose knee bends from 180 to 90 degrees all the while, at last nobody."""
+    """Two minutes: two people, then one whose knee bends from 0 to 90 degrees all the while, at last nobody."""
     frames = []
     for index in range(120 * RATE):
         time_s = index / RATE
-        best = person(time_s, 180 - 90 * time_s / 120)
-        persons = [best, person(time_s, 170)] if time_s < 60 else [best] if time_s < 108 else []
+        best = person(time_s, 90 * time_s / 120)
+        persons = [best, person(time_s, 10, x=400)] if time_s < 60 else [best] if time_s < 108 else []
         frames.append(frame(index, persons))
     return frames
 
@@ -197,7 +204,7 @@ def ski_run() -> list[FramePoses]:
 def gym_lift() -> list[FramePoses]:
     """Half a minute: ten damaged frames, then thirty with one person, then twenty with nobody."""
     damaged = [frame(index, [], "corrupt") for index in range(10)]
-    seen = [frame(index, [person(index / RATE, 120)]) for index in range(10, 40)]
+    seen = [frame(index, [person(index / RATE, 60)]) for index in range(10, 40)]
     return damaged + seen + [frame(index, []) for index in range(40, 60)]
 
 
@@ -241,6 +248,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish(folder / "out", "ski/run.mp4", ski_run(), status="ok")
     publish(folder / "out", "gym/lift.mp4", gym_lift(), status="partial", error_kind="damaged", error="10 frames")
     publish(folder / "out", "ski/broken.mp4", [], status="failed", error_kind="not_a_video", error="no container")
+    context = RunContext("run", settings_from({}), str(folder / "out"), "d", "p", only_derives=True)
+    for path in ("ski/run.mp4", "gym/lift.mp4"):
+        derive_video(DeriveTask(SourceVideo(f"/archive/{path}", path, "1-1", 1, 0.0)), context)
     return folder
 
 
@@ -271,9 +281,9 @@ def test_the_dataset_of_these_tests_is_one_that_verify_accepts(dataset: Path):
 
 
 def test_knee_example(answers: dict[str, Any]):
-    knee = answers["knee"]
+    knee = answers["knee"].loc["/archive/ski/run.mp4"]
     assert len(knee) == 108 * RATE
-    np.testing.assert_allclose(knee["left_knee_deg"], 180 - 90 * knee["time_s"] / 120, atol=0.1)
+    np.testing.assert_allclose(knee, 90 * knee.index / 120, atol=0.1)
 
 
 def test_nobody_example(answers: dict[str, Any]):
@@ -293,7 +303,7 @@ def test_failures_example(answers: dict[str, Any]):
 def test_wrist_query(query_results: list[pd.DataFrame]):
     speeds = query_results[0]
     assert set(speeds["video"]) == {"/archive/gym/lift.mp4", "/archive/ski/run.mp4"}
-    assert speeds["px_per_s"].isna().sum() == 2  # the first frame of each video has none before it
+    assert speeds["px_per_s"].isna().sum() == 2, "the first frame of each video has none before it"
     np.testing.assert_allclose(speeds["px_per_s"].dropna(), WRIST_SPEED, rtol=1e-3)
 
 
@@ -380,11 +390,11 @@ def test_readme_stays_readable():
 def test_readme_examples_run(dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(dataset)
     (dataset / "clip.mp4").write_bytes(video_bytes(frames=3, size=(160, 120)))
+    names: dict[str, Any] = {}
     for block in blocks("python"):
-        exec(block, {})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [f"{frame} (0, 17, 3)" for frame in range(3)]
-    assert "left_knee_score" in lines[3]
+        exec(block, names)
+    assert capsys.readouterr().out.splitlines() == [f"{frame} (0, 17, 3)" for frame in range(3)]
+    assert len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) == 108 * RATE
 
 
 def test_infra_agrees_with_itself():

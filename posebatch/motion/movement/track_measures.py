@@ -97,7 +97,8 @@ class TrackMeasures:
         return (self._seen - 0.5 * self._off_center) * height if height > 0 else 0.0
 
     def _bone_spread(self) -> NDArray[np.float64]:
-        count, total, squares = self._bones[:, self._bones[0] >= _LEAST_LENGTHS]
+        known = (self._bones[0] >= _LEAST_LENGTHS) & (self._bones[1] > 0)
+        count, total, squares = self._bones[:, known]
         mean = total / count
         spread: NDArray[np.float64] = np.sqrt(np.maximum(squares / count - mean**2, 0)) / mean
         return spread
