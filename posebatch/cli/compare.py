@@ -52,7 +52,7 @@ def compare_command(chosen: argparse.Namespace) -> int:
     for name in chosen.angles:
         if name not in ANGLE_NAMES:
             raise UsageError(f"--angles: no angle is called {name!r}{nearest(name, ANGLE_NAMES)}")
-    need("dtaidistance", "jinja2")
+    need("dtaidistance")
     request = ComparisonRequest(
         chosen.a,
         chosen.b,

@@ -160,7 +160,6 @@ def test_compare_refuses_bad_input_in_words(output, tmp_path, capsys, arguments,
     ("library", "arguments", "extra"),
     [
         ("dtaidistance", ["compare", "fast.mp4", "slow.mp4"], "compare"),
-        ("jinja2", ["compare", "fast.mp4", "slow.mp4"], "compare"),
         ("matplotlib", ["plot", "fast.mp4"], "plot"),
     ],
 )

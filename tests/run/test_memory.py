@@ -36,8 +36,9 @@ SHORT_SECONDS, LONG_SECONDS = 120, 7200
 WORKER_GROWTH_MB = 48
 """MB. The results of the long video would take over 100 MB, and its pixels 300 MB."""
 
-PUBLISHING_GROWTH_MB = 120
-"""MB: a row group with its copies, which the short video does not fill, and the staged file."""
+PUBLISHING_GROWTH_MB = 180
+"""MB: a row group of poses and one of motion with their copies, which the short video does not fill, and the staged
+file."""
 
 
 HD_FRAMES = 60
