@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from posebatch.api import decode as decode
+    from posebatch.api import draw as draw
     from posebatch.api import estimate as estimate
     from posebatch.api import export as export
     from posebatch.api import plot as plot
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from posebatch.pose.estimator import PoseEstimator as PoseEstimator
 
 _MODULES = {
-    "api": ("decode", "estimate", "export", "plot", "run", "verify"),
+    "api": ("decode", "draw", "estimate", "export", "plot", "run", "verify"),
     "core.errors": (
         "DamagedVideoError",
         "InputError",

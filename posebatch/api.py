@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
+from numpy.typing import NDArray
+
 from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings, SamplingSettings, Settings
 from posebatch.core.videos import Segment
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
     from posebatch.dataset.verify import Verdict
@@ -86,6 +89,21 @@ def plot(
     from posebatch.report.plots import plot_angles  # noqa: PLC0415 - Arrow is loaded when it is needed
 
     return plot_angles(output, video, [joint] if isinstance(joint, str) else list(joint), track, endpoint_url)
+
+
+def draw(image: NDArray[np.uint8], poses: FramePoses) -> NDArray[np.uint8]:
+    """Draw the persons of a frame on its image (height, width, 3), RGB; returns a new image.
+
+    Unsure joints are left out, as in previews.
+
+    >>> batch = next(posebatch.decode("clip.mp4"))
+    >>> poses = next(posebatch.estimate("clip.mp4"))
+    >>> posebatch.draw(batch.images[0], poses).shape
+    (120, 160, 3)
+    """
+    from posebatch.report.drawing import DRAWING_THRESHOLDS, draw_skeletons  # noqa: PLC0415 - Pillow is loaded here
+
+    return draw_skeletons(image, poses.keypoints, DRAWING_THRESHOLDS)
 
 
 def run(inputs: str | Sequence[str], output: str, settings: Settings | None = None) -> RunOutcome:

@@ -11,7 +11,7 @@ import posebatch
 from posebatch import api
 
 PUBLIC = {
-    *("connect", "decode", "estimate", "export", "plot", "run", "verify"),
+    *("connect", "decode", "draw", "estimate", "export", "plot", "run", "verify"),
     *("read_frames", "read_motion", "read_poses", "read_tracks", "read_videos"),
     *("PoseEstimator", "EstimatorSettings", "Settings", "settings_from"),
     *("Detections", "FrameBatch", "FramePoses", "KEYPOINT_NAMES", "SKELETON_EDGES"),

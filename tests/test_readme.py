@@ -21,7 +21,7 @@ import pytest
 import yaml
 from support.factories import publish_record, video_bytes
 
-from posebatch.cli.entry import build_parser
+from posebatch.cli.entry import build_parser, main
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.options import Option
 from posebatch.core.presets import PRESET_VALUES, PRESETS
@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OPTIONS = ROOT / "docs/options.md"
 MODELS = ROOT / "docs/models.md"
+ANALYST = ROOT / "docs/analyst.md"
 TABLES = ROOT / "docs/tables.md"
 CLUSTER = ROOT / "docs/cluster.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "infra/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -395,6 +396,23 @@ def test_readme_examples_run(dataset: Path, monkeypatch: pytest.MonkeyPatch, cap
         exec(block, names)
     assert capsys.readouterr().out.splitlines() == [f"{frame} (0, 17, 3)" for frame in range(3)]
     assert len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) == 108 * RATE
+
+
+def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.MonkeyPatch):
+    """All but `run`, whose result is the made-up dataset."""
+    monkeypatch.chdir(dataset)
+    commands = [shlex.split(found["arguments"], comments=True) for found in COMMAND.finditer(blocks("bash", ANALYST)[0])]
+    assert [command[0] for command in commands] == ["run", "plot", "compare", "export", "query"]
+    build_parser().parse_args(commands[0])
+    for command in commands[1:]:
+        assert main(command) == 0, command
+    written = {str(path.relative_to(dataset)) for path in dataset.rglob("*") if path.is_file()}
+    assert {"knee.png", "comparison/comparison.html", "comparison/comparison.parquet"} <= written
+    assert any(name.startswith("sheets/") and name.endswith(".xlsx") for name in written)
+    names: dict[str, Any] = {}
+    exec(blocks("python", ANALYST)[0], names)
+    assert names["deepest"].time_s == 107.5
+    assert names["figure"].axes
 
 
 def test_infra_agrees_with_itself():
