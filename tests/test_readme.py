@@ -401,7 +401,8 @@ def test_readme_examples_run(dataset: Path, monkeypatch: pytest.MonkeyPatch, cap
 def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.MonkeyPatch):
     """All but `run`, whose result is the made-up dataset."""
     monkeypatch.chdir(dataset)
-    commands = [shlex.split(found["arguments"], comments=True) for found in COMMAND.finditer(blocks("bash", ANALYST)[0])]
+    told = COMMAND.finditer(blocks("bash", ANALYST)[0])
+    commands = [shlex.split(found["arguments"], comments=True) for found in told]
     assert [command[0] for command in commands] == ["run", "plot", "compare", "export", "query"]
     build_parser().parse_args(commands[0])
     for command in commands[1:]:
