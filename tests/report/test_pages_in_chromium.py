@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from posebatch.dataset.tables.page_data import FrameLine
 from posebatch.report.pages.pictures import Still
 from posebatch.report.pages.run_page import TABLE_VIDEOS, RunMaterial, run_page
 from posebatch.report.pages.video_page import video_page
+from posebatch.report.picture_writer import AnnotatedFrame
+from posebatch.report.writers import writer_for
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
@@ -197,3 +200,23 @@ def test_ten_minutes_of_two_people_stay_below_5_mb_and_open(browser, tmp_path):
     page = opened(browser, tmp_path, html)
     page.run("posebatch.seek(599)")
     assert page.run("return posebatch.frame") == 17_970
+
+
+PLAYER = """<video src="clip.mp4" muted></video><script>
+const video = document.querySelector("video");
+video.onended = () => document.title = "ended";
+video.onerror = () => document.title = "error " + video.error.message;
+video.oncanplaythrough = () => video.play();
+</script>"""
+
+
+def test_mp4_preview_plays_to_its_end(browser, tmp_path):
+    frames = [AnnotatedFrame(number / 25, np.full((90, 161, 3), 3 * number, np.uint8)) for number in range(50)]
+    with (tmp_path / "clip.mp4").open("wb") as file, writer_for("mp4", len(frames), Fraction(1, 25)) as writer:
+        for frame in frames:
+            writer.add(frame)
+        assert writer.finish(file) == len(frames)
+    opened(browser, tmp_path, PLAYER, ready="document.title")
+    assert browser.run("return document.title") == "ended"
+    shown = browser.run("return [video.duration, video.videoWidth, video.getVideoPlaybackQuality().totalVideoFrames]")
+    assert shown == [2, 162, 50], "an odd side is widened to an even one"
