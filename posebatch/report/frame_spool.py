@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from posebatch.report.picture_writer import AnnotatedFrame, fitted
+from posebatch.report.picture_writer import AnnotatedFrame, PictureWriter, fitted
 
 MIN_DELAY: Final = 10
 """In hundredths of a second: at most ten frames a second, because each costs some 10 kB."""
@@ -90,3 +90,27 @@ def _steadied(image: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.
     """The image, with the pixels of the frame ``shown`` before it where they differ by at most `STILL`."""
     change = np.maximum(image, shown) - np.minimum(image, shown)
     return np.where((change <= STILL).all(axis=2, keepdims=True), shown, image)
+
+
+class SpooledWriter(PictureWriter):
+    """A writer that keeps the frames it wants on the disk until the clip ends."""
+
+    def __init__(self, spool: FrameSpool) -> None:
+        self._spool = spool
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a limit is reached."""
+        return self._spool.is_full
+
+    def wants(self, number: int, time_s: float) -> bool:
+        """Whether a frame comes late enough after the one before."""
+        return self._spool.wants(time_s)
+
+    def add(self, frame: AnnotatedFrame) -> None:
+        """Keep a frame."""
+        self._spool.add(frame)
+
+    def close(self) -> None:
+        """Remove the frames from the disk."""
+        self._spool.close()

@@ -19,8 +19,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from posebatch.core.errors import PreviewError
-from posebatch.report.frame_spool import MIN_DELAY, STEPS, FrameSpool
-from posebatch.report.picture_writer import AnnotatedFrame, PictureWriter
+from posebatch.report.frame_spool import MIN_DELAY, STEPS, FrameSpool, SpooledWriter
+from posebatch.report.picture_writer import AnnotatedFrame
 
 TICK: Final = Fraction(1, 100)
 """Unit of the delays in a GIF, seconds."""
@@ -50,7 +50,7 @@ _FRAME_HEADER_BYTES: Final = 32
 """More than a frame needs besides its packet."""
 
 
-class GifWriter(PictureWriter):
+class GifWriter(SpooledWriter):
     """Writes a GIF.
 
     Frames less than `MIN_DELAY` after the previous one are left out, and more of them (`STEPS`) if the GIF would exceed
@@ -59,20 +59,7 @@ class GifWriter(PictureWriter):
     """
 
     def __init__(self) -> None:
-        self._spool = FrameSpool(MAX_GIF_FRAMES, MAX_GIF_PIXELS)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a limit is reached."""
-        return self._spool.is_full
-
-    def wants(self, number: int, time_s: float) -> bool:
-        """Whether a frame comes late enough after the one before."""
-        return self._spool.wants(time_s)
-
-    def add(self, frame: AnnotatedFrame) -> None:
-        """Keep a frame."""
-        self._spool.add(frame)
+        super().__init__(FrameSpool(MAX_GIF_FRAMES, MAX_GIF_PIXELS))
 
     def finish(self, file: IO[bytes]) -> int:
         """Write the GIF. Raises `PreviewError` if there is no frame, or if FFmpeg fails."""
@@ -91,10 +78,6 @@ class GifWriter(PictureWriter):
             raise PreviewError(f"the GIF cannot be written: {error}") from error
         file.write(gif)
         return count
-
-    def close(self) -> None:
-        """Remove the frames from the disk."""
-        self._spool.close()
 
 
 def encode_gif(frames: Iterable[AnnotatedFrame]) -> tuple[bytes, int]:

@@ -13,9 +13,8 @@ from PIL import Image
 
 from posebatch.core.errors import PreviewError
 from posebatch.report.encoders import stream_for
-from posebatch.report.frame_spool import STEPS, FrameSpool
+from posebatch.report.frame_spool import STEPS, FrameSpool, SpooledWriter
 from posebatch.report.gif import MAX_GIF_FRAMES, MAX_GIF_PIXELS, TICK
-from posebatch.report.picture_writer import AnnotatedFrame, PictureWriter
 
 MAX_WEBP_BYTES: Final = 5_000_000
 """Maximum size, as of a GIF. A single frame may be larger."""
@@ -27,24 +26,11 @@ ENCODERS: Final = ("libwebp_anim",)
 _OPTIONS: Final = {"quality": "60", "compression_level": "3"}
 
 
-class WebpWriter(PictureWriter):
+class WebpWriter(SpooledWriter):
     """Writes an animated WebP. It shows the frames that a GIF shows, and ends at the same limits."""
 
     def __init__(self) -> None:
-        self._spool = FrameSpool(MAX_GIF_FRAMES, MAX_GIF_PIXELS)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a limit is reached."""
-        return self._spool.is_full
-
-    def wants(self, number: int, time_s: float) -> bool:
-        """Whether a frame comes late enough after the one before."""
-        return self._spool.wants(time_s)
-
-    def add(self, frame: AnnotatedFrame) -> None:
-        """Keep a frame."""
-        self._spool.add(frame)
+        super().__init__(FrameSpool(MAX_GIF_FRAMES, MAX_GIF_PIXELS))
 
     def finish(self, file: IO[bytes]) -> int:
         """Write the WebP.
@@ -66,10 +52,6 @@ class WebpWriter(PictureWriter):
         file.write(content)
         with Image.open(io.BytesIO(content)) as image:
             return int(getattr(image, "n_frames", 1))  # the encoder joins equal frames
-
-    def close(self) -> None:
-        """Remove the frames from the disk."""
-        self._spool.close()
 
     def _encoded(self, shown: Sequence[int]) -> bytes:
         spool, output = self._spool, io.BytesIO()
