@@ -135,7 +135,7 @@ def test_kill_around_each_put_of_a_derivation_leaves_the_same_dataset(
     """No run between the kills infers anything again. A video may be killed twice in one run, and is then left."""
     undisturbed, nights = _nights(ray, few, tmp_path / "a"), _nights(ray, few, tmp_path / "b")
     kills = runs = 0
-    for number, (options, keys) in enumerate(DERIVATIONS.items()):
+    for number, (options, keys) in enumerate(list(DERIVATIONS.items())[: None if FULL else 2]):
         if number == 0:
             for each in (undisturbed, nights):
                 shutil.copytree(few_undisturbed.output, each.output)
