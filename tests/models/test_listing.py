@@ -145,4 +145,4 @@ def test_measure_speeds_measures_each_size_once(monkeypatch: pytest.MonkeyPatch,
     assert speeds.keys() == {row.name for row in rows}
     for row in rows:
         assert re.fullmatch(r"~\d+\.\d" if row.name in small else r"\d+\.\d", speeds[row.name])
-    assert capsys.readouterr().err.count("measuring") == 3
+    assert capsys.readouterr().err.count("measuring") == 4

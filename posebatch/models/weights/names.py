@@ -32,11 +32,15 @@ from posebatch.models.weights.records import (
 from posebatch.storage.addresses import is_s3
 
 EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "pose": ("simplebaseline_mobilenet_v2_256x192_relabelled", "simplebaseline_mobilenet_v2_256x192"),
+    "pose": (
+        "simplebaseline_mobilenet_v2_256x192_relabelled",
+        "simplebaseline_mobilenet_v2_256x192",
+        "simplebaseline_mobilenet_v2_w175_256x192",
+    ),
     "detector": ("ssdlite_mobilenet_v2_320",),
 }
 """Names of the weights in the package, the default first. Former defaults stay, so that a run can continue a dataset
-that was made with them."""
+that was made with them. The last pose network is larger and still in training."""
 
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".ckpt", ".bin")
