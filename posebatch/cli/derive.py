@@ -6,7 +6,7 @@ import argparse
 from typing import Any, Final
 
 from posebatch.cli.parser import add_command
-from posebatch.cli.run import add_option, logged
+from posebatch.cli.run import add_option, flag_values, logged
 from posebatch.core.settings import options, settings_from
 from posebatch.run.derivation import derive_job
 
@@ -31,6 +31,5 @@ def add_derive(commands: Any) -> None:
 
 def derive_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch derive``; returns the exit code."""
-    names = {item.name for item in options()}
-    settings = settings_from({name: value for name, value in vars(chosen).items() if name in names}, "command line")
+    settings = settings_from(flag_values(chosen), "command line")
     return logged(settings, lambda: derive_job(chosen.output, settings, chosen.match))

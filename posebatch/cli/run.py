@@ -61,13 +61,17 @@ def add_option(parser: argparse._ActionsContainer, item: Option) -> None:
     parser.add_argument(item.flag, action=action, type=item.value_type, metavar=metavar, **common)
 
 
-def _settings(chosen: argparse.Namespace) -> Settings:
+def flag_values(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given as flags, by name."""
     names = {item.name for item in options()}
+    return {name: value for name, value in vars(chosen).items() if name in names}
+
+
+def _settings(chosen: argparse.Namespace) -> Settings:
     from_file = read_config(chosen.config) if chosen.config else {}
     settings_from(from_file, f"--config {chosen.config}")  # first, so that its errors name the file
     from_file = {str(key).replace("-", "_"): value for key, value in from_file.items()}
-    from_flags = {name: value for name, value in vars(chosen).items() if name in names}
-    return settings_from({**from_file, **from_flags}, "command line")
+    return settings_from({**from_file, **flag_values(chosen)}, "command line")
 
 
 def run_command(chosen: argparse.Namespace) -> int:

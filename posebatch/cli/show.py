@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from posebatch.cli.parser import add_command
-from posebatch.cli.run import add_option
+from posebatch.cli.run import add_option, flag_values
 from posebatch.core.errors import UsageError
 from posebatch.core.scripts import EXIT_OK
 from posebatch.core.settings import options, settings_from
@@ -34,8 +34,7 @@ def add_show(commands: Any) -> None:
 
 def show_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch show``; returns the exit code."""
-    names = {item.name for item in options()}
-    settings = settings_from({name: value for name, value in vars(chosen).items() if name in names}, "command line")
+    settings = settings_from(flag_values(chosen), "command line")
     target = chosen.to or f"{PurePosixPath(chosen.video).stem}_{_instant_name(chosen)}.png"
     if not target.endswith(".png"):
         raise UsageError(f"--to {target}: the name must end in .png")

@@ -33,10 +33,8 @@ class WalkerMovement:
     """Tracks that follow the walker, the one of most frames first."""
     frames: int
     """Frames in which a track follows the walker."""
-    knee_angles: int
-    """Knee angles compared: both joints beside the knee are visible, and the table has a value."""
     knee_error_deg: float
-    """Median error of the knee angles, degrees; nan without one."""
+    """Median error of the knee angles, degrees, where all joints of the leg are visible; nan without one."""
 
 
 def walker_movements(truth: SampleTruth, motion: pd.DataFrame) -> tuple[WalkerMovement, ...]:
@@ -55,9 +53,7 @@ def _movement(name: str, truth: SampleTruth, motion: pd.DataFrame, joints: NDArr
             error = float(motion[f"{side}_knee_deg"].iloc[row]) - _bent(person.joints[list(leg)])
             errors += [abs(error)] if np.isfinite(error) else []
     tracks = tuple(track for track, _ in followed.most_common())
-    return WalkerMovement(
-        name, tracks, followed.total(), len(errors), float(np.median(errors)) if errors else float("nan")
-    )
+    return WalkerMovement(name, tracks, followed.total(), float(np.median(errors)) if errors else float("nan"))
 
 
 def _followed(

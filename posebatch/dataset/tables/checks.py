@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posebatch.core.errors import NewerOutputError
 from posebatch.core.frames import FrameStatus
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.skeleton import KEYPOINT_NAMES, SKELETON_EDGES
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.tables.movement_checks import check_motion_values, check_track_values
-from posebatch.dataset.tables.parquet import open_parquet, read_table, schema_version
+from posebatch.dataset.tables.parquet import open_parquet, read_counted, read_table, schema_version
 from posebatch.dataset.tables.rows import provenance, seconds_of
 from posebatch.dataset.tables.schemas import (
     FRAMES_SCHEMAS,
@@ -47,7 +46,7 @@ def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64
     Returns the problems, and (n, 2) frame_index and num_persons of its rows; (0, 2) if they cannot be read.
     """
     columns = ["frame_index", "pts", "num_persons"]
-    table, problems = _read_checked(content, FRAMES_SCHEMAS, rows, columns)
+    table, problems = read_counted(content, FRAMES_SCHEMAS, rows, columns)
     sampling = _stated_sampling(table.schema.metadata or {})
     if not problems and sampling is None:
         problems = ["its metadata does not state which frames were to be processed"]
@@ -66,7 +65,7 @@ def check_frames(content: bytes, rows: int) -> tuple[list[str], NDArray[np.int64
 
 def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) -> list[str]:
     """Check a poses table of ``rows`` rows against the (n, 2) array that `check_frames` returned for the same video."""
-    table, problems = _read_checked(content, POSES_SCHEMAS, rows, ["frame_index", "person"])
+    table, problems = read_counted(content, POSES_SCHEMAS, rows, ["frame_index", "person"])
     if problems:
         return problems
     index, person = (column.to_numpy() for column in table.columns)
@@ -80,19 +79,7 @@ def check_poses(content: bytes, rows: int, persons_by_frame: NDArray[np.int64]) 
 
 def check_rows(content: bytes, schemas: Sequence[pa.Schema], rows: int) -> list[str]:
     """Check the schema and the number of rows of any published table."""
-    return _read_checked(content, schemas, rows, [])[1]
-
-
-def _read_checked(
-    content: bytes, schemas: Sequence[pa.Schema], rows: int, columns: Sequence[str]
-) -> tuple[pa.Table, list[str]]:
-    try:
-        table = read_table(content, schemas, columns)
-    except (ValueError, NewerOutputError) as error:
-        return schemas[0].empty_table(), [str(error)]
-    if table.num_rows != rows:
-        return table, [f"{table.num_rows} rows, its record says {rows}"]
-    return table, [f"{name} is null in some rows" for name in columns if table[name].null_count]
+    return read_counted(content, schemas, rows, [])[1]
 
 
 def _stated_sampling(metadata: Mapping[bytes, bytes]) -> tuple[int, float | None] | None:

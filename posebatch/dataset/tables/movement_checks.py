@@ -5,15 +5,14 @@ Memory holds a few columns of whole numbers: some 16 bytes for each row of poses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posebatch.core.errors import NewerOutputError
-from posebatch.dataset.tables.parquet import read_table
+from posebatch.dataset.tables.parquet import read_counted, read_table
 from posebatch.dataset.tables.schemas import ANGLE_COLUMNS, MOTION_SCHEMAS, POSES_SCHEMAS, TRACKS_SCHEMAS
 
 GRADES: Final = frozenset("ABCD")
@@ -31,7 +30,7 @@ def check_untracked(poses_content: bytes) -> list[str]:
 def check_tracks(content: bytes, rows: int) -> list[str]:
     """Check a tracks table of ``rows`` rows: its order, and that its numbers are possible."""
     columns = ["track_id", "first_frame", "last_frame", "frames_seen", "frames_gap", "is_main"]
-    table, problems = _read(content, TRACKS_SCHEMAS, rows, columns)
+    table, problems = read_counted(content, TRACKS_SCHEMAS, rows, columns)
     if problems:
         return problems
     ids, first, last, seen, gap, is_main = (column.to_numpy() for column in table.columns)
@@ -54,7 +53,7 @@ def check_motion(
     ``frames``: (n,) frame_index of all processed frames. Each track must have one row in each of them from its first to
     its last, and each row of poses with a track id must be joined by exactly one row of motion.
     """
-    table, problems = _read(content, MOTION_SCHEMAS, rows, ["track_id", "frame_index"])
+    table, problems = read_counted(content, MOTION_SCHEMAS, rows, ["track_id", "frame_index"])
     if problems:
         return problems
     try:
@@ -110,16 +109,6 @@ def _covers(
 def _sorted(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """(3, n) columns in the order of frame_index, then person."""
     return rows[:, np.lexsort((rows[1], rows[0]))]
-
-
-def _read(content: bytes, schemas: Sequence[pa.Schema], rows: int, columns: list[str]) -> tuple[pa.Table, list[str]]:
-    try:
-        table = read_table(content, schemas, columns)
-    except (ValueError, NewerOutputError) as error:
-        return schemas[0].empty_table(), [str(error)]
-    if table.num_rows != rows:
-        return table, [f"{table.num_rows} rows, its record says {rows}"]
-    return table, [f"{name} is null in some rows" for name in columns if table[name].null_count]
 
 
 # --- every value -------------------------------------------------------------------------------------------------

@@ -100,6 +100,22 @@ def open_parquet(content: bytes | IO[bytes]) -> pq.ParquetFile:
     return file
 
 
+def read_counted(
+    content: bytes, schemas: Sequence[pa.Schema], rows: int, columns: Sequence[str]
+) -> tuple[pa.Table, list[str]]:
+    """Columns of a table that must have ``rows`` rows, and the problems: unreadable, another number, nulls.
+
+    The table is empty if it cannot be read.
+    """
+    try:
+        table = read_table(content, schemas, columns)
+    except (ValueError, NewerOutputError) as error:
+        return schemas[0].empty_table(), [str(error)]
+    if table.num_rows != rows:
+        return table, [f"{table.num_rows} rows, its record says {rows}"]
+    return table, [f"{name} is null in some rows" for name in columns if table[name].null_count]
+
+
 def schema_version(metadata: Mapping[bytes, bytes] | None) -> int | None:
     """The schema version in a file's metadata; None if there is none."""
     stated = (metadata or {}).get(b"posebatch.schema_version", b"")

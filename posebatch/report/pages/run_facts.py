@@ -11,7 +11,7 @@ import yaml
 
 from posebatch.core.errors import InputError, ObjectNotFoundError
 from posebatch.core.records import StageSeconds, VideoRecord
-from posebatch.dataset.layout import PREVIEW, output_path_of
+from posebatch.dataset.layout import output_path_of
 from posebatch.dataset.tables.records import records_of_run
 from posebatch.storage.store import Store
 
@@ -35,7 +35,6 @@ class VideoLine:
     duration_s: float | None
     error_kind: str | None
     error: str | None
-    has_preview: bool
 
     @classmethod
     def of(cls, record: VideoRecord) -> VideoLine:
@@ -52,7 +51,6 @@ class VideoLine:
             None if record.info is None else record.info.duration_s,
             record.error_kind,
             record.error,
-            any(published.kind == PREVIEW.kind for published in record.objects),
         )
 
 
