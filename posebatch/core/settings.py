@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from posebatch.core.errors import SettingsError
+from posebatch.core.execution_settings import ExecutionSettings, LimitSettings
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
 from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.core.preview_settings import NEEDS_TRACKS, PreviewSettings
+from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.tiling import Grid
 
@@ -126,92 +128,6 @@ class SamplingSettings:
         "one that players show",
         metavar="N|largest|default",
     )
-
-
-@dataclass(frozen=True)
-class ExecutionSettings:
-    """How the work is done. No field changes a published row."""
-
-    device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"))
-    engine: str = option(
-        "auto",
-        "library that runs the networks; auto: OpenVINO on the CPU if it is installed, else torch",
-        choices=("auto", "torch", "openvino"),
-    )
-    decoder: str = option(
-        "auto",
-        "video decoder; auto: NVDEC if the networks run on a GPU that has it, else cpu",
-        choices=("auto", "cpu", "nvdec"),
-    )
-    workers: str = option("auto", "number of Ray actors; auto: one per CPU core, or two per GPU", metavar="auto|N")
-    segment_seconds: float = option(
-        20.0, "length of the segments into which a long video is split, seconds", low=0.1, metavar="S"
-    )
-    log_format: str = option("text", "lines of the log; json: one JSON object each", choices=("text", "json"))
-
-
-@dataclass(frozen=True)
-class LimitSettings:
-    """Limits of a video and of the process that works on it; beyond them the video fails. No field changes a row."""
-
-    max_pixels: int = option(150_000_000, "maximum pixels of a frame, width times height", low=1, metavar="N")
-    max_streams: int = option(100, "maximum number of streams in a file", low=1, metavar="N")
-    max_frames: int = option(50_000_000, "maximum number of frames in a video", low=1, metavar="N")
-    max_hours: float = option(200.0, "maximum duration of a video by its timestamps, hours", low=0.001, metavar="H")
-    max_memory_gb: float | None = option(
-        None,
-        "maximum memory of a worker process, GB; default: 16, or less in a container: four fifths of its memory limit "
-        "divided among its workers, at least 4",
-        low=0.1,
-        metavar="GB",
-    )
-    max_seconds_per_frame: float = option(
-        600.0,
-        "maximum time for one frame or other step before the worker is ended, seconds",
-        low=1,
-        metavar="S",
-    )
-    max_idle_minutes: float = option(
-        60.0, "maximum time without any progress before the run is aborted, minutes", low=0.01, metavar="M"
-    )
-    first_worker_minutes: float = option(
-        10.0,
-        "maximum time without a ready worker before the run is aborted, minutes: a cluster may have to add nodes",
-        low=0.01,
-        metavar="M",
-    )
-
-
-@dataclass(frozen=True)
-class SelectionSettings:
-    """Which videos are processed, and how videos are treated that were published or failed before."""
-
-    include: tuple[str, ...] = option((), "process only inputs whose path matches; repeatable", metavar="GLOB")
-    exclude: tuple[str, ...] = option((), "skip inputs whose path matches; repeatable", metavar="GLOB")
-    limit: int | None = option(None, "process at most N videos in this run", low=1, metavar="N")
-    on_existing: str = option(
-        "skip", "what to do with a video that is published and up to date", choices=("skip", "overwrite", "error")
-    )
-    retry_failed: bool = option(False, "process videos again that failed before")
-    max_attempts: int = option(
-        3, "maximum attempts per video, over all runs, when workers die or storage fails", low=1, metavar="N"
-    )
-    fail_on: str = option(
-        "new",
-        "failed and partial videos for which a finished run exits with code 3; new: those of this run, any: also those "
-        "of earlier runs",
-        choices=("new", "any", "never"),
-    )
-    max_failed_share: float | None = option(
-        None,
-        "exit with code 3 only if more than this share of the videos failed or is partial, 0 to 1; with --fail-on "
-        "never, too",
-        low=0,
-        high=1,
-        metavar="S",
-    )
-    wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
-    endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
-from posebatch.core.settings import SelectionSettings, Settings
+from posebatch.core.selection_settings import SelectionSettings
+from posebatch.core.settings import Settings
 from posebatch.core.version import __version__
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from posebatch.core.execution_settings import ExecutionSettings
 from posebatch.core.extras import need
-from posebatch.core.settings import ExecutionSettings, Settings
+from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.models.networks.input_size import check_detect_size
 from posebatch.models.weights.names import resolve

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from posebatch.core.errors import InputError
+from posebatch.core.execution_settings import LimitSettings
 from posebatch.core.images import FrameBatch
-from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoInfo, VideoPlan
 from posebatch.video.fallback import SampledFrames
 from posebatch.video.frame_images import FrameFormat

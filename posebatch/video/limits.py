@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from posebatch.core.errors import DamagedVideoError, LimitError
-from posebatch.core.settings import LimitSettings
+from posebatch.core.execution_settings import LimitSettings
 
 MAX_TICKS: Final = 1 << 62
 """A larger time, of either sign, is nonsense. Smaller ones fit 64 bits together with a frame's duration."""

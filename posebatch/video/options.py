@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.execution_settings import LimitSettings
+from posebatch.core.settings import SamplingSettings
 from posebatch.video.container import do_nothing
 from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.limits import DEFAULT_LIMITS

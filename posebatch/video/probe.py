@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from posebatch.core.errors import DamagedVideoError
-from posebatch.core.settings import LimitSettings
+from posebatch.core.execution_settings import LimitSettings
 from posebatch.core.videos import Segment, VideoInfo, VideoPlan
 from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, keyframes, open_video
 from posebatch.video.frame_images import orientation_of

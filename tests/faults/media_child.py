@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from posebatch.core.errors import IndexDisagreesError, VideoError
+from posebatch.core.execution_settings import LimitSettings
 from posebatch.core.frames import FrameRecord
-from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoPlan
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe

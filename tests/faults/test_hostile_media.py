@@ -37,8 +37,9 @@ from support.factories import corrupt_middle, video_bytes
 from support.fake_pool import Archive, facts
 
 from posebatch.core.errors import DamagedVideoError, LimitError
+from posebatch.core.execution_settings import LimitSettings
 from posebatch.core.images import FrameBatch
-from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment
 from posebatch.video import frame_numbers, full_decode, segment_decoder
 from posebatch.video.limits import Limits

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.s3_server import S3Server
 
 from posebatch.core.errors import AccessDeniedError, InputError, ObjectNotFoundError
-from posebatch.core.settings import SelectionSettings
+from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.output_paths import MAX_PATH_BYTES, MAX_SEGMENT_BYTES, encode_output_path
 from posebatch.run.planning.inputs import (

@@ -9,7 +9,8 @@ import shlex
 import pytest
 from support.factories import video_bytes
 
-from posebatch.core.settings import LimitSettings, SelectionSettings
+from posebatch.core.execution_settings import LimitSettings
+from posebatch.core.selection_settings import SelectionSettings
 from posebatch.run.planning.globs import glob_regex
 from posebatch.run.planning.names import (
     EXTENSIONS_BY_DEMUXER,

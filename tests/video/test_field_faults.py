@@ -17,7 +17,8 @@ from support.odd_videos import (
 )
 
 from posebatch.core.errors import EncryptedVideoError, IndexDisagreesError, NoVideoStreamError
-from posebatch.core.settings import LimitSettings, SamplingSettings
+from posebatch.core.execution_settings import LimitSettings
+from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe

@@ -16,7 +16,7 @@ from typing import Final
 
 from posebatch.core.errors import InputError, ObjectNotFoundError
 from posebatch.core.fingerprints import digest
-from posebatch.core.settings import SelectionSettings
+from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.output_paths import encode_output_path
 from posebatch.run.planning.archive_shape import ArchiveShape

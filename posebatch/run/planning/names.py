@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from posebatch.core.settings import SelectionSettings
+from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.run.planning.globs import matches
 from posebatch.video.content import advice_for_extension

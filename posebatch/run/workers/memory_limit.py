@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from posebatch.core.settings import ExecutionSettings
+from posebatch.core.execution_settings import ExecutionSettings
 from posebatch.run.workers.ray_session import ACTORS_PER_GPU
 
 MOST_BYTES: Final = 16e9

@@ -12,7 +12,7 @@ import ray
 import ray.exceptions
 
 from posebatch.core.errors import RunAbortedError
-from posebatch.core.settings import ExecutionSettings
+from posebatch.core.execution_settings import ExecutionSettings
 from posebatch.models.weights.environment import MIRROR_VARIABLE
 from posebatch.run.workers.ray_start import start_local_ray
 
