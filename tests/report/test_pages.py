@@ -3,9 +3,11 @@
 import io
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.factories import publish_record
 from support.memory_store import MemoryStore
 from support.page_factories import frame_line, material, movement, record_of, run_facts, track_row, video_line
@@ -34,6 +36,7 @@ from posebatch.report.pages.run_page import (
 )
 from posebatch.report.pages.video_page import TRACKS_LISTED, listed_tracks, video_page
 from posebatch.report.pages.writing import write_report
+from posebatch.report.writers import writer_for
 from posebatch.storage.local import LocalStore
 
 EVIL = '</script><script>window.taken=1</script><img src=x onerror="window.taken=1">\'&.mp4'
@@ -142,11 +145,36 @@ def test_the_page_of_a_partial_video_names_the_reason_and_what_to_do():
     assert advice_for("damaged") in html
 
 
-def test_stills_have_the_times_of_the_preview():
-    assert [round(still.time_s, 2) for still in stills(gif(4))] == [0.0, 0.2, 0.4, 0.6]
+def clip(form, frames, fps=5, size=(40, 30)):
+    """A preview whose frames become brighter."""
+    sink = io.BytesIO()
+    with writer_for(form, frames, Fraction(1, fps)) as writer:
+        for number in range(frames):
+            image = np.full((size[1], size[0], 3), 240 * number // frames, np.uint8)
+            writer.add(AnnotatedFrame(number / fps, image))
+        writer.finish(sink)
+    return sink.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no picture"])
+@pytest.mark.parametrize("form", ["gif", "webp", "mp4"])
+def test_stills_have_the_times_and_the_pictures_of_the_preview(form):
+    found = stills(clip(form, 4))
+    assert [round(still.time_s, 2) for still in found] == [0.0, 0.2, 0.4, 0.6]
+    assert [np.asarray(Image.open(io.BytesIO(still.webp))).mean() for still in found] == pytest.approx(
+        [0, 60, 120, 180], abs=6
+    )
+
+
+def test_stills_of_a_long_mp4_are_thinned_evenly(monkeypatch):
+    preview = clip("mp4", 310, fps=25)
+    monkeypatch.setattr(pictures, "MAX_STILLS_BYTES", 4 * len(stills(clip("mp4", 1))[0].webp))
+    times = [still.time_s for still in stills(preview)]
+    assert len(times) in (2, 3, 4)
+    assert np.diff(times) == pytest.approx(times[1], rel=0.2)
+    assert times[-1] > 6
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no picture", b"\0\0\0\x20ftypisom"])
 def test_a_preview_that_is_no_picture_gives_none(content):
     assert stills(content) == []
     assert thumbnail(content) is None

@@ -104,6 +104,17 @@ def test_a_player_page_fetches_nothing_and_complains_about_nothing(browser, tmp_
     assert page.requests_made() == [(tmp_path / "page.html").as_uri()]
 
 
+def test_no_picture_lies_behind_the_skeletons_after_the_end_of_the_preview(browser, tmp_path):
+    sink = io.BytesIO()
+    Image.new("RGB", (40, 30), (250, 0, 0)).save(sink, "WEBP", lossless=True)
+    shown = material(stills=[Still(0.0, sink.getvalue()), Still(1.0, sink.getvalue())])
+    page = opened(browser, tmp_path, video_page(shown))
+    corner = "return [...document.getElementById('stage').getContext('2d').getImageData(3, 3, 1, 1).data]"
+    for time_s, is_red in ((1.5, True), (2.5, False), (0.5, True)):
+        page.run("posebatch.seek(arguments[0]); return new Promise(done => setTimeout(done, 200))", time_s)
+        assert (page.run(corner)[0] > 100) is is_red, time_s
+
+
 def test_the_keys_play_and_step(browser, tmp_path):
     page = opened(browser, tmp_path, video_page(material()))
     page.press("\ue014")  # arrow right

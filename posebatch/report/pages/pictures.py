@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from posebatch.core.skeleton import SKELETON_EDGES
 from posebatch.report.drawing import EDGE_COLOURS
+from posebatch.report.pages.clips import opened_clip
 from posebatch.report.pages.player_data import SEEN, joint_states
 
 STILL_SIDE: Final = 400
@@ -41,28 +43,16 @@ class Still:
 
 
 def stills(preview: bytes) -> list[Still]:
-    """The pictures of a GIF, evenly thinned to `MAX_STILLS_BYTES`; none if it is no picture.
+    """Pictures of a preview, a GIF, WebP or MP4, evenly thinned to `MAX_STILLS_BYTES`; none if it is no preview.
 
-    The frame rate of a GIF is low, so a still may be as old as 0.1 s, and older where stills are left out.
+    The frame rate of a GIF or WebP is low, so a still may be as old as 0.1 s, and older where stills are left out.
     """
-    try:
-        with Image.open(io.BytesIO(preview)) as image:
-            count = getattr(image, "n_frames", 1)
-            first = _webp(image, STILL_SIDE)
-            step = max(1, -(-count * len(first) // MAX_STILLS_BYTES))
-            return _thinned(image, count, step)
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        return []
-
-
-def _thinned(image: Image.Image, count: int, step: int) -> list[Still]:
-    found: list[Still] = []
-    time_s = 0.0
-    for number in range(count):
-        image.seek(number)
-        if number % step == 0:
-            found.append(Still(time_s, _webp(image, STILL_SIDE)))
-        time_s += image.info.get("duration", 100) / 1000
+    with opened_clip(preview) as clip:
+        first = next(clip.pictures(1), None)
+        if first is None:
+            return []
+        most = max(1, MAX_STILLS_BYTES // len(_webp(first[1], STILL_SIDE)))
+        found = [Still(time_s, _webp(image, STILL_SIDE)) for time_s, image in clip.pictures(-(-len(clip) // most))]
     while sum(len(still.webp) for still in found) > MAX_STILLS_BYTES and len(found) > 1:
         found = found[::2]
     return found
@@ -74,17 +64,15 @@ def text_bytes(shown: list[Still]) -> int:
 
 
 def thumbnail(preview: bytes) -> str | None:
-    """A picture from the middle of a GIF as a ``data:`` address; None if it is no picture."""
-    try:
-        with Image.open(io.BytesIO(preview)) as image:
-            image.seek(getattr(image, "n_frames", 1) // 2)
-            return data_address("image/webp", _webp(image, THUMBNAIL_SIDE))
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        return None
+    """A picture from the middle of a preview as a ``data:`` address; None if it is no preview."""
+    with opened_clip(preview) as clip:
+        middle = max(1, len(clip) // 2)
+        pictures = list(islice(clip.pictures(middle), 2))
+    return data_address("image/webp", _webp(pictures[-1][1], THUMBNAIL_SIDE)) if pictures else None
 
 
 def _webp(image: Image.Image, side: int) -> bytes:
-    reduced = image.convert("RGB")
+    reduced = image.copy()
     reduced.thumbnail((side, side))
     sink = io.BytesIO()
     reduced.save(sink, "WEBP", quality=_QUALITY, method=2)

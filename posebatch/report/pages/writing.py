@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from posebatch.core.errors import InputError, ObjectNotFoundError
 from posebatch.core.records import PublishedObject, VideoRecord
-from posebatch.dataset.layout import FRAMES, MOTION, PREVIEW, TRACKS
+from posebatch.dataset.layout import FRAMES, MOTION, PREVIEWS, TRACKS
 from posebatch.dataset.publication import list_records, read_record
 from posebatch.dataset.tables.page_data import (
     MovementRows,
@@ -119,7 +119,7 @@ def _write_page(store: Store, output_path: str, endpoint_url: str | None) -> _Pa
     record = read_record(store, output_path)
     if record is None or record.status == "failed":
         return None
-    preview = _content(store, record, PREVIEW.kind)
+    preview = _preview(store, record)
     tracks = _content(store, record, TRACKS.kind)
     rows = read_track_rows(tracks) if tracks else []
     motion = _Motion(store, _published(record, MOTION.kind), endpoint_url)
@@ -176,6 +176,12 @@ def _drawn(record: VideoRecord, motion: _Motion, tracks: list[dict[str, Any]]) -
         return None
     persons = rows.joints[rows.frame_index == rows.frame_index.min()]
     return skeleton_drawing(persons, (record.info.width, record.info.height))
+
+
+def _preview(store: Store, record: VideoRecord) -> bytes | None:
+    """The preview that shows most of the video: an MP4 is the whole of it, the others may be its beginning."""
+    contents = (_content(store, record, PREVIEWS[form].kind) for form in ("mp4", "webp", "gif"))
+    return next((content for content in contents if content is not None), None)
 
 
 def _content(store: Store, record: VideoRecord, kind: str) -> bytes | None:

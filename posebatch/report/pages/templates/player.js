@@ -75,7 +75,10 @@
     scale = stage.width / head.width;
   }
   const images = new Map();
-  function stillAt(time) { // the one nearest in time
+  let gap = 0.2; // between stills, seconds: a preview may end before its video does
+  for (let i = 1; i < stills.length; i++) gap = Math.max(gap, stills[i].t - stills[i - 1].t);
+  function stillAt(time) { // the one nearest in time; null after the end of the preview
+    if (time - t0 > stills[stills.length - 1].t + gap) return null;
     let low = 0, high = stills.length - 1;
     while (low < high) {
       const middle = (low + high) >> 1;
