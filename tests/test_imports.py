@@ -43,6 +43,8 @@ OWNERS = {
     "sleap_io": {"dataset.export.sleap"},
     "ezc3d": {"dataset.export.c3d"},
     "xlsxwriter": {"dataset.export.workbook"},
+    "trackers": {"evaluation.other_trackers"},
+    "supervision": {"evaluation.other_trackers"},
     "torch": {"models.networks", "models.weights", "pose", "run.workers.segment_worker", "evaluation", "training"},
     "torchvision": {"models.networks", "training"},
     "openvino": {"models.networks"},

@@ -73,7 +73,12 @@ def compare_command(chosen: argparse.Namespace) -> int:
 
 
 def _write(folder: Path, files: ComparisonFiles) -> None:
-    contents = {HTML_NAME: files.html.encode(), "comparison.gif": files.gif, "comparison.parquet": files.parquet}
+    contents = {
+        HTML_NAME: files.html.encode(),
+        "comparison.gif": files.gif,
+        "comparison.mp4": files.mp4,
+        "comparison.parquet": files.parquet,
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -20,6 +20,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "tables": "export",
     "xlsxwriter": "export",
     "dtaidistance": "compare",
+    "trackers": "trackers",
 }
 """The extra of ``pyproject.toml`` that installs each library."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from posebatch.core.errors import UsageError
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.scripts import run_script
+from posebatch.evaluation.other_trackers import OTHER_TRACKERS
 from posebatch.evaluation.track_evaluation import STORED, TrackQuestion, evaluate_clips
 
 
@@ -26,9 +27,10 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, metavar="URI", help="output of a run on the videos")
     parser.add_argument(
         "--linker",
-        choices=(STORED, "global", "greedy-oks"),
+        choices=(STORED, "global", "greedy-oks", *OTHER_TRACKERS),
         default=STORED,
-        help="stored: the output's tracks (default); others: link its poses anew",
+        help="stored: the output's tracks (default); others: link its poses anew; bytetrack, oc-sort: those of the "
+        "library trackers (extra trackers)",
     )
     parser.add_argument(
         "--max-gap-seconds",

@@ -21,6 +21,7 @@ from posebatch.evaluation.identity_score import (
     score_tracks,
     true_tracks,
 )
+from posebatch.evaluation.other_trackers import OTHER_TRACKERS, track_with
 from posebatch.evaluation.true_boxes import noisy_boxes
 from posebatch.motion.blocks import FrameBlock
 from posebatch.motion.tracking.linking import link
@@ -38,7 +39,7 @@ class TrackQuestion:
 
     output: str
     linker: str = STORED
-    """`STORED`, or a linker that links the stored poses anew."""
+    """`STORED`, or a linker or one of `OTHER_TRACKERS` that links the stored poses anew."""
     max_gap_seconds: float = MotionSettings.max_gap_seconds
     kpt_thr: float = 0.2
     true_boxes: bool = False
@@ -58,6 +59,8 @@ def _evaluate_clip(path: Path, question: TrackQuestion) -> list[str]:
         block = _with_true_boxes(block, truth, question.seed)
     if question.linker == STORED:
         track = stored
+    elif question.linker in OTHER_TRACKERS:
+        track = track_with(question.linker, block)
     else:
         settings = MotionSettings(linker=question.linker, max_gap_seconds=question.max_gap_seconds)
         track = link([block], settings, size_wh, question.kpt_thr).track_ids.astype(np.int64)

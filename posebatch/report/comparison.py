@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -18,6 +21,8 @@ from posebatch.motion.comparing.performance import Performance, in_torsos, torso
 from posebatch.motion.comparing.reference_band import Band, reference_band
 from posebatch.report.comparison_page import Side, comparison_html
 from posebatch.report.gif import encode_gif
+from posebatch.report.mp4 import Mp4Writer
+from posebatch.report.picture_writer import AnnotatedFrame
 from posebatch.report.source_frames import frames_at
 from posebatch.report.stick_figures import frames_in_step
 
@@ -35,7 +40,10 @@ MAX_PLAY_S: Final = 12.0
 """A longer one is shown faster."""
 
 
-FRAMES_PER_S: Final = 10
+GIF_FRAMES_PER_S: Final = 10
+
+
+MP4_FRAMES_PER_S: Final = 25
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class ComparisonFiles:
     band: Band | None
     html: str
     gif: bytes
+    mp4: bytes
     parquet: bytes
     notes: tuple[str, ...]
     """References that could not be used, and why; pixels that could not be read."""
@@ -89,10 +98,10 @@ def comparison_files(request: ComparisonRequest) -> ComparisonFiles:
             notes.append(f"{one.source} cannot be read: its pictures are left out")
         drawn = one.performance.joints_at(at)
         sides.append(Side(performance, one.grade, flag, frames, drawn[:, FLIP_ORDER] if flag else drawn))
-    notes, gif = list(dict.fromkeys(notes)), _gif(comparison, a, b)
+    notes, (gif, mp4) = list(dict.fromkeys(notes)), _clips(comparison, a, b)
     html = comparison_html(comparison, (sides[0], sides[1]), moments, band, gif, notes)
     parquet = comparison_parquet(comparison, band, (a.label, b.label))
-    return ComparisonFiles(comparison, band, html, gif, parquet, tuple(notes))
+    return ComparisonFiles(comparison, band, html, gif, mp4, parquet, tuple(notes))
 
 
 def _view_notes(a: Performance, b: Performance) -> list[str]:
@@ -129,13 +138,25 @@ def _band(
     return reference_band(first, others), notes
 
 
-def _gif(comparison: Comparison, a: Performance, b: Performance) -> bytes:
+def _clips(comparison: Comparison, a: Performance, b: Performance) -> tuple[bytes, bytes]:
+    """Both skeletons in step, as a GIF and as an MP4."""
     duration_s = float(np.clip(np.ptp(comparison.time_a), MIN_PLAY_S, MAX_PLAY_S))
-    count = round(duration_s * FRAMES_PER_S)
+    gif, mp4 = _frames(comparison, a, b, duration_s, GIF_FRAMES_PER_S), io.BytesIO()
+    with Mp4Writer(Fraction(1, MP4_FRAMES_PER_S)) as writer:
+        for frame in _frames(comparison, a, b, duration_s, MP4_FRAMES_PER_S):
+            writer.add(frame)
+        writer.finish(mp4)
+    return encode_gif(gif)[0], mp4.getvalue()
+
+
+def _frames(
+    comparison: Comparison, a: Performance, b: Performance, duration_s: float, frames_per_s: int
+) -> Iterator[AnnotatedFrame]:
+    count = round(duration_s * frames_per_s)
     at = np.linspace(0.0, 1.0, count)
     joints = [
         in_torsos(one.joints_at(np.interp(at, comparison.phase, times)), torso_px(one.joints))
         for one, times in ((a, comparison.time_a), (b, comparison.time_b))
     ]
-    shown = (np.arange(count) / FRAMES_PER_S).tolist()
-    return encode_gif(frames_in_step(shown, joints[0], joints[1], (a.label, b.label)))[0]
+    shown = (np.arange(count) / frames_per_s).tolist()
+    return frames_in_step(shown, joints[0], joints[1], (a.label, b.label))

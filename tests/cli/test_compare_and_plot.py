@@ -5,6 +5,7 @@ import io
 import re
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,7 +44,7 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
-def test_compare_writes_table_page_and_gif(output, tmp_path, capsys):
+def test_compare_writes_table_page_and_clips(output, tmp_path, capsys):
     assert main(["compare", "fast.mp4", "limping.mp4", "--output", output, "--to", str(tmp_path / "c")]) == 0
     printed = capsys.readouterr()
     assert re.search(r"left_knee +[\d.]+ +-\d\d\.\d", printed.out)
@@ -59,6 +60,9 @@ def test_compare_writes_table_page_and_gif(output, tmp_path, capsys):
     assert knee["reference_low"].isna().all()
     with Image.open(tmp_path / "c/comparison.gif") as gif:
         assert gif.n_frames > 30
+    with av.open(str(tmp_path / "c/comparison.mp4")) as mp4:
+        frames, seconds = mp4.streams.video[0].frames, mp4.duration / 1e6
+    assert (frames, seconds) == (100, pytest.approx(4.0)), "2 s are slowed down to 4 s"
     page = (tmp_path / "c/comparison.html").read_text()
     assert "grade" in text_of(page)
     assert page.count('class="curves"') == len(DEFAULT_ANGLES)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -20,6 +22,7 @@ from posebatch.demo.sample import (
     render_sample,
     write_sample,
 )
+from posebatch.demo.sample_movement import walker_movements
 from posebatch.demo.scene import HEIGHT, WIDTH, Sprite, SpritePlacement, draw_scene, on_ground, paste
 from posebatch.demo.walker import Outfit, walk_cycle
 
@@ -218,3 +221,44 @@ def test_on_ground_halves_the_scale_at_twice_the_distance():
     assert per_metre == 2 * per_metre2
     assert column - (WIDTH / 2 - 0.5) == 2 * (column2 - (WIDTH / 2 - 0.5))
     assert row2 < row
+
+
+def bent_leg(angle_deg: float) -> np.ndarray:
+    """Joints of a person whose left knee, below the hip, is bent by an angle."""
+    joints = JOINTS.copy()
+    hip, knee, ankle = (KEYPOINT_NAMES.index(f"left_{joint}") for joint in ("hip", "knee", "ankle"))
+    joints[hip], joints[knee] = (50, 40), (50, 60)
+    joints[ankle] = 50 + 20 * np.sin(np.radians(angle_deg)), 60 + 20 * np.cos(np.radians(angle_deg))
+    return joints
+
+
+def motion_rows(*rows: tuple[int, int, np.ndarray, float]) -> pd.DataFrame:
+    """A table ``motion``: frame, track, joints and left knee angle of each row."""
+    names = [f"{joint}_{axis}" for joint in KEYPOINT_NAMES for axis in ("x", "y")]
+    table = pd.DataFrame([joints.ravel() for _, _, joints, _ in rows], columns=names)
+    table["frame_index"] = [frame for frame, *_ in rows]
+    table["track_id"] = [track for _, track, *_ in rows]
+    table["left_knee_deg"] = [angle for *_, angle in rows]
+    return table.assign(right_knee_deg=np.nan)
+
+
+def test_walker_movements_count_the_tracks_of_a_walker_and_measure_its_knee():
+    walker = replace(person(), joints=bent_leg(30.0), name="near walker")
+    shown = truth((walker,), (walker,), (walker,), ())
+    rows = motion_rows(
+        (0, 7, bent_leg(33.0), 33.0),
+        (1, 7, bent_leg(30.0), 31.0),
+        (2, 4, bent_leg(30.0), np.nan),
+        (2, 9, bent_leg(30.0) + 500, 80.0),  # somebody else
+        (3, 7, bent_leg(30.0), 30.0),  # the walker has left
+    )
+    (found,) = walker_movements(shown, rows)
+    assert (found.name, found.tracks, found.frames) == ("near walker", (7, 4), 3)
+    assert found.knee_error_deg == pytest.approx(2.0)
+
+
+def test_walker_movements_of_a_walker_without_a_track_have_no_error():
+    walker = replace(person(), joints=bent_leg(30.0), name="near walker")
+    (found,) = walker_movements(truth((walker,)), motion_rows())
+    assert (found.tracks, found.frames) == ((), 0)
+    assert np.isnan(found.knee_error_deg)

@@ -1,6 +1,7 @@
 """The numbers in a page: packed, thinned, and honest about what is not known."""
 
 import json
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,17 @@ from posebatch.core.errors import StorageError
 from posebatch.core.skeleton import KEYPOINT_NAMES
 from posebatch.report.drawing import DRAWING_THRESHOLDS
 from posebatch.report.pages import player_data as packed_player
-from posebatch.report.pages.packing import UNKNOWN, carried, packed, quantised, script_json, unpacked
+from posebatch.report.pages.packing import UNKNOWN, carried, packed, quantised, script_json
 from posebatch.report.pages.player_data import HIDDEN, INTERPOLATED, SEEN, UNSURE, joint_states, track_spans
+
+
+def unpacked(content, rows, itemsize):
+    """The inverse of `packed`, as player.js does it."""
+    word = {2: np.uint16, 4: np.uint32}[itemsize]
+    planes = np.frombuffer(zlib.decompress(content), np.uint8).reshape(itemsize, -1).astype(word)
+    differences = sum(planes[plane] << (8 * plane) for plane in range(itemsize))
+    words = np.cumsum(np.reshape(differences, (-1, rows)), axis=1, dtype=word)
+    return words.view({2: np.int16, 4: np.int32}[itemsize]).T
 
 
 @given(

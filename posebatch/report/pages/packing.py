@@ -20,9 +20,6 @@ MOST: Final = 32767
 _UNSIGNED: Final[dict[int, Any]] = {2: np.uint16, 4: np.uint32}
 
 
-_SIGNED: Final[dict[int, Any]] = {2: np.int16, 4: np.int32}
-
-
 def quantised(values: NDArray[np.floating[Any]], unit: float) -> NDArray[np.int16]:
     """Values as multiples of ``unit``, within 16 bits; NaN becomes `UNKNOWN`."""
     known = ~np.isnan(values)
@@ -50,14 +47,6 @@ def packed(columns: NDArray[np.int16] | NDArray[np.int32]) -> bytes:
     differences = np.diff(words, axis=1, prepend=words.dtype.type(0)).ravel()
     planes = [(differences >> (8 * plane) & 0xFF).astype(np.uint8).tobytes() for plane in range(columns.itemsize)]
     return zlib.compress(b"".join(planes), 6)
-
-
-def unpacked(content: bytes, rows: int, itemsize: int = 2) -> NDArray[np.signedinteger[Any]]:
-    """The inverse of `packed`, as the player does it."""
-    planes = np.frombuffer(zlib.decompress(content), np.uint8).reshape(itemsize, -1).astype(_UNSIGNED[itemsize])
-    differences = sum(planes[plane] << (8 * plane) for plane in range(itemsize))
-    words = np.cumsum(np.reshape(differences, (-1, rows)), axis=1, dtype=_UNSIGNED[itemsize])
-    return words.view(_SIGNED[itemsize]).T
 
 
 def packed_json(value: Any) -> str:
