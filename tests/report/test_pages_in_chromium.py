@@ -27,6 +27,7 @@ from posebatch.report.pages.run_page import TABLE_VIDEOS, RunMaterial, run_page
 from posebatch.report.pages.video_page import video_page
 from posebatch.report.picture_writer import AnnotatedFrame
 from posebatch.report.writers import writer_for
+from posebatch.storage.open import open_store
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
@@ -113,6 +114,25 @@ def test_no_picture_lies_behind_the_skeletons_after_the_end_of_the_preview(brows
     for time_s, is_red in ((1.5, True), (2.5, False), (0.5, True)):
         page.run("posebatch.seek(arguments[0]); return new Promise(done => setTimeout(done, 200))", time_s)
         assert (page.run(corner)[0] > 100) is is_red, time_s
+
+
+@pytest.mark.s3
+def test_a_page_opens_behind_a_presigned_address(browser, s3_server, monkeypatch):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    client = s3_server.client()
+    client.create_bucket(Bucket="pages")
+    html = video_page(material())
+    open_store("s3://pages/out", s3_server.endpoint_url).put("reports/a.mp4.html", html.encode())
+    address = client.generate_presigned_url("get_object", Params={"Bucket": "pages", "Key": "out/reports/a.mp4.html"})
+    browser.console()
+    browser.requests_made()
+    browser.open(address)
+    browser.wait_for("window.posebatch")
+    browser.run("posebatch.seek(1.0)")
+    assert browser.run("return posebatch.frame") == 25
+    assert browser.console() == []
+    assert browser.requests_made() == [address]
 
 
 def test_the_keys_play_and_step(browser, tmp_path):

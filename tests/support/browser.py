@@ -42,9 +42,9 @@ class Page:
         """A command of the DevTools protocol."""
         return self._ask("goog/cdp/execute", cmd=name, params=parameters)
 
-    def open(self, file: Path) -> None:
-        """Load a page from the disk."""
-        self._ask("url", url=file.absolute().as_uri())
+    def open(self, page: Path | str) -> None:
+        """Load a page from the disk, or from an address."""
+        self._ask("url", url=page.absolute().as_uri() if isinstance(page, Path) else page)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value that a script returns, or what its promise resolves to."""
