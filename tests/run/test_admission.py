@@ -46,7 +46,8 @@ def test_deadline_ends_admission_and_its_grace_ends_the_run():
     clock.now = 1180
     assert gate.is_over
     assert said == [
-        "the deadline 1970-01-01T00:17+00:00 has passed: no further video begins; those in flight have 2 minutes to finish"
+        "the deadline 1970-01-01T00:17+00:00 has passed: no further video begins; "
+        "those in flight have 2 minutes to finish"
     ]
 
 

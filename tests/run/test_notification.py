@@ -14,6 +14,7 @@ from support.notice_receiver import HANG, receiving
 from posebatch.core.errors import RunAbortedError, SettingsError, UsageError
 from posebatch.core.night_settings import NightSettings
 from posebatch.core.settings import settings_from
+from posebatch.core.version import __version__
 from posebatch.run import notification
 from posebatch.run.driver import run_job
 from posebatch.run.notification import PROBLEMS_NAMED, SCHEMA, EndNotice, content
@@ -70,10 +71,7 @@ def test_notification_is_repeated_while_that_may_help(
 def test_receiver_that_is_not_there_costs_one_line(host: str, capsys: pytest.CaptureFixture[str]):
     send(f"http://me:{SECRET}@{host}:{free_port()}/{SECRET}")
     said = capsys.readouterr().err
-    assert (
-        said
-        == f"posebatch: the notification to http://{said.split('//')[1].split('/')[0]}/*** was not delivered: ConnectionError\n"
-    )
+    assert said.endswith("/*** was not delivered: ConnectionError\n")
     assert SECRET not in said
 
 
@@ -97,15 +95,9 @@ def test_notification_is_sent_once_by_the_innermost_block():
 
 
 def test_content_of_a_run_that_never_began():
-    fields = content("out", {}, UsageError("--preset: none"))
-    assert fields == {
+    assert content("out", {}, UsageError("--preset: none")) == {
         **{"schema": SCHEMA, "text": "posebatch out: --preset: none", "output": "out"},
-        **{
-            "posebatch_version": fields["posebatch_version"],
-            "run_id": None,
-            "exit_code": 2,
-            "reason": "--preset: none",
-        },
+        **{"posebatch_version": __version__, "run_id": None, "exit_code": 2, "reason": "--preset: none"},
         **{"counts": {}, "report_key": None, "aborted": True, "problems": [], "problems_kept": 0, "summary_key": None},
     }
 
