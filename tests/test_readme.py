@@ -344,7 +344,7 @@ def test_commands_parse():
     told = told_commands()
     assert {place: len(commands) for place, commands in told.items()} == {
         "README.md": 3,
-        "cluster.md": 1,
+        "cluster.md": 3,
         "models.md": 3,
         "rayjob.yaml": 1,
         "cluster.yaml": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from posebatch.core.settings import settings_from
 from posebatch.core.version import __version__
 from posebatch.run import notification
 from posebatch.run.driver import run_job
-from posebatch.run.notification import PROBLEMS_NAMED, SCHEMA, EndNotice, content
+from posebatch.run.notification import PROBLEMS_NAMED, SCHEMA, EndNotice, content, counts_of
 from posebatch.run.outcome import VideoProblem
 from posebatch.run.run_folder import settings_yaml
 from posebatch.run.tally import Tally
@@ -100,6 +101,15 @@ def test_content_of_a_run_that_never_began():
         **{"posebatch_version": __version__, "run_id": None, "exit_code": 2, "reason": "--preset: none"},
         **{"counts": {}, "report_key": None, "aborted": True, "problems": [], "problems_kept": 0, "summary_key": None},
     }
+
+
+def test_content_is_what_the_page_on_clusters_says():
+    page = (Path(__file__).resolve().parents[2] / "docs/cluster.md").read_text(encoding="utf-8")
+    table = page.split("### The notification")[1]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE)))
+    assert sorted(named) == sorted(content("out", {}, None))
+    (counts,) = re.findall(r"^\| `counts` \|(.*)\|$", table, re.MULTILINE)
+    assert set(counts_of(Tally(), 0.0)) == set(re.findall(r"`(\w+)`", counts))
 
 
 def test_content_names_the_first_problems_and_no_text_of_a_library():
