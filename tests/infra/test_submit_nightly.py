@@ -1,9 +1,7 @@
-"""One submission a night: the rules on a made-up cluster, and the same on a real Ray."""
+"""One submission a night, on a made-up cluster; `faults/test_scheduled_runs.py` has a real one."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -11,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from submit_nightly import MAX_UNANSWERED, Night, Submission, deadline_of, main, night_of
-from support.ray_head import RayHead
 
 from posebatch.core.errors import RunAbortedError
 
@@ -159,32 +156,3 @@ def test_submission_that_cannot_begin_says_why(
 ):
     assert main(arguments) == code
     assert says in capsys.readouterr().err
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_night_on_a_real_ray_is_submitted_once(
-    ray_head: RayHead, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr("submit_nightly.POLL_SECONDS", 0.5)
-    for name, value in ray_head.environment().items():
-        monkeypatch.setenv(name, value)
-
-    def submit(night: str, script: str) -> tuple[int, str]:
-        code = main(["--address", ray_head.dashboard_url, "--night", night, "--", sys.executable, "-c", script])
-        return code, capsys.readouterr().out
-
-    first = submit("2026-11-29", "import sys; sys.exit(4)")
-    again = submit("2026-11-29", "import sys; sys.exit(0)")
-    assert (first[0], again[0]) == (4, 4)
-    assert "posebatch-2026-11-29: submitted" in first[1]
-    assert "submitted" not in again[1]
-    once = "import os, sys; path = sys.argv[1]; there = os.path.exists(path); open(path, 'w'); sys.exit(not there)"
-    place = ray_head.folder / "tried"
-    code = main(["--address", ray_head.dashboard_url, "--night", "2026-11-30", "--deadline", "06:00", "--",
-                 sys.executable, "-c", once, str(place)])  # fmt: skip
-    said = capsys.readouterr().out
-    assert code == 0, said
-    assert "posebatch-2026-11-30: failed, exit code 1" in said
-    assert "posebatch-2026-11-30-2: succeeded, exit code 0" in said
-    assert shlex.join(["--deadline"]) in ray_head.ask("api/jobs/").decode()

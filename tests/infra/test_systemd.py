@@ -1,4 +1,4 @@
-"""The units for one machine without a cluster: systemd understands them, and their command runs as they confine it."""
+"""The units for one machine without a cluster, as systemd understands them; `faults/test_scheduled_runs.py` runs one."""
 
 from __future__ import annotations
 
@@ -7,42 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.tiny_video import write_tiny_video
-
-from posebatch.dataset.verify import verify
-from posebatch.storage.local import LocalStore
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("cpu", "gpu", "spot")
-NOBODY = 65534
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-
-CONFINED = """\
-set -eu
-mount --make-rprivate /
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/base /mnt/state
-mount --bind "$BASE" /mnt/base
-mount --bind "$STATE" /mnt/state
-# a Python below a home folder that nobody else may enter is put where it was, below an open one
-if ! setpriv --reuid=$NOBODY --regid=$NOBODY --clear-groups test -x "$BASE/bin"; then
-  mount -t tmpfs -o mode=755 tmpfs "/$(echo "$BASE" | cut -d / -f 2)"
-  mkdir -p "$BASE"
-  mount --bind /mnt/base "$BASE"
-fi
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-mount -o remount,ro,bind /
-cd /mnt/state
-! touch /written 2> /dev/null || { echo "the root can be written" >&2; exit 99; }
-exec setpriv --reuid=$NOBODY --regid=$NOBODY --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
-  env -i HOME=/mnt/state PYTHONUNBUFFERED=1 PYTHONPATH="$CODE" LANG=C.UTF-8 PATH=/usr/bin:/bin "$@"
-"""
-"""What the unit asks systemd for, by hand: another user without privileges, a read-only root, a /tmp of its own."""
 
 
 def unit(overlay: str, name: str) -> str:
@@ -87,35 +59,3 @@ def test_service_is_confined(tmp_path: Path, overlay: str, most: float):
     said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     (exposure,) = re.findall(r"Overall exposure level for posebatch.service: ([\d.]+)", said)
     assert float(exposure) <= most
-
-
-def may_unshare() -> bool:
-    if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None:
-        return False
-    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.skipif(not may_unshare(), reason="needs root, to make a namespace of mounts")
-def test_command_of_the_service_runs_without_privileges_on_a_root_that_is_read_only(tmp_path: Path):
-    """The same command again has nothing to do, and ends well."""
-    state = tmp_path / "state"
-    (state / "in").mkdir(parents=True)
-    write_tiny_video(state / "in/a.mp4")
-    for path in (state, *state.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    words = command("cpu")
-    assert words[:3] == ["/opt/posebatch/.venv/bin/posebatch", "run", "s3://my-archive/videos/"]
-    assert words[words.index("--output") + 1] == "s3://my-poses/dataset"
-    words[0], words[2], words[words.index("--output") + 1] = f"{sys.prefix}/bin/posebatch", "in", "/mnt/state/out"
-    variables = {"BASE": sys.base_prefix, "STATE": str(state), "CODE": str(ROOT), "NOBODY": str(NOBODY)}
-    for said in ("1 published", "1 up to date"):
-        ended = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", CONFINED, "sh", *words, "--workers", "1"],
-            env={**os.environ, **variables}, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert said in ended.stdout
-    assert verify(LocalStore(state / "out")).problems == ()
-    assert {path.stat().st_uid for path in (state / "out").rglob("*")} == {NOBODY}
