@@ -1,4 +1,4 @@
-"""The units for one machine without a cluster, as systemd understands them; `faults/test_scheduled_runs.py` runs one."""
+"""The units for one machine without a cluster, as systemd sees them; `faults/test_scheduled_runs.py` runs one."""
 
 from __future__ import annotations
 

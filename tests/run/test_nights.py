@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.suite import FULL
 from support.fake_pool import Archive, FakePool, Task, facts
 from support.notice_receiver import receiving
 from support.ray_head import RayHead
@@ -146,7 +147,7 @@ def test_gpu_hours_end_a_run_as_the_deadline_does(archive: NightArchive):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_night_of_the_command_line_stops_and_goes_on(ray_head: RayHead, tmp_path: Path):
-    """By the real clock: past, then after the first videos, then hours away."""
+    """By the real clock: past, then after the first videos; in full also hours away."""
     (tmp_path / "in").mkdir()
     for i in range(40):
         write_tiny_video(tmp_path / "in" / f"{i:02}.mp4")
@@ -171,6 +172,9 @@ def test_night_of_the_command_line_stops_and_goes_on(ray_head: RayHead, tmp_path
     assert {name: summary_of[name] for name in ("exit_code", "stopped_by", "videos_left", "videos_unfinished")} == {
         **{"exit_code": 4, "stopped_by": "gpu_hours", "videos_left": 40 - done, "videos_unfinished": 0}
     }
+    assert verify(LocalStore(tmp_path / "out")).problems == ()
+    if not FULL:
+        return
     deadline = datetime.now(UTC) + timedelta(hours=6)
     code, told = night("--deadline", f"{deadline:%H:%M}Z", "--fail-above", "1%")
     assert (code, told["counts"]["published"], told["counts"]["up_to_date"]) == (0, 40 - done, done)
