@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from faults.suite import FULL
-from submit_nightly import main
+from submit_nightly import RayCluster, main
 from support.ray_head import RayHead
 from support.tiny_video import write_tiny_video
 
@@ -79,6 +79,10 @@ def test_night_on_a_real_ray_is_submitted_once(submit: Submit, ray_head: RayHead
     assert (first[0], again[0]) == (4, 4)
     assert "posebatch-2026-11-29: submitted" in first[1]
     assert "submitted" not in again[1]
+    cluster = RayCluster(ray_head.dashboard_url, None)
+    assert cluster.submit("posebatch-2026-11-29", "true") is False, (
+        "the id is taken, and whose job it is does not matter"
+    )
     once = "import os, sys; there = os.path.exists(sys.argv[1]); open(sys.argv[1], 'w'); sys.exit(not there)"
     code, said = submit(
         "2026-11-30", sys.executable, "-c", once, ray_head.folder / "tried", options=("--deadline", "06:00")
