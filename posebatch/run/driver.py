@@ -80,7 +80,7 @@ def run_job(
     was stopped or cannot go on.
     """
     started = datetime.now().astimezone()
-    with EndNotice(settings.night, output) as notice:
+    with EndNotice(settings.night, output, log_format=settings.execution.log_format) as notice:
         prepared = prepare(named, output, settings)
         _refuse_existing(prepared)
         return perform_job(_job(prepared, named), open_pool, limits, settings.night.deadline_after(started), notice)

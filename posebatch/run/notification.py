@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol
 
 from posebatch.core.errors import PosebatchError
 from posebatch.core.night_settings import NightSettings, masked_address
-from posebatch.core.redaction import redacted, utf8_text, visible
+from posebatch.core.redaction import redacted, utf8_text
 from posebatch.core.scripts import EXIT_CANNOT_GO_ON, exit_code_of
 from posebatch.core.version import __version__
-from posebatch.run.log_lines import counts
+from posebatch.run.log_lines import LogLine, LogWriter, counts
 from posebatch.run.tally import Tally
 
 SCHEMA: Final = "posebatch.notification/1"
@@ -94,10 +94,15 @@ class EndNotice:
     Blocks may be nested: the innermost one that is left sends. Without an address nothing is sent.
     """
 
-    def __init__(self, night: NightSettings, output: str, total_seconds: float = TOTAL_SECONDS) -> None:
-        """Raises `SettingsError` if the address is to come from an environment variable that holds none."""
+    def __init__(
+        self, night: NightSettings, output: str, total_seconds: float = TOTAL_SECONDS, log_format: str = "text"
+    ) -> None:
+        """``log_format``: of the line about a notification that was not delivered.
+
+        Raises `SettingsError` if the address is to come from an environment variable that holds none.
+        """
         self._address, self._shown = night.notify_address(), masked_address(night.notify or "")
-        self._output, self._total_seconds = output, total_seconds
+        self._output, self._total_seconds, self._log_format = output, total_seconds, log_format
         self._facts: Mapping[str, Any] = {}
         self._started = time.monotonic()
         self._is_sent = False
@@ -115,7 +120,8 @@ class EndNotice:
         self._is_sent = True
         fault = _within(self._total_seconds, self._address, self._text(error))
         if fault is not None:
-            print(f"posebatch: the notification to {self._shown} was not delivered: {visible(fault)}", file=sys.stderr)
+            line = LogLine("warning", f"the notification to {self._shown} was not delivered: {fault}", "warning")
+            LogWriter(sys.stderr, self._facts.get("run_id") or "", self._log_format).write(line)
 
     def _text(self, error: BaseException | None) -> str:
         facts = dict(self._facts)

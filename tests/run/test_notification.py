@@ -82,6 +82,15 @@ def test_receiver_that_hangs_is_left_after_the_total_time(capsys: pytest.Capture
     assert "was not delivered: no answer within 0.3 s" in capsys.readouterr().err
 
 
+def test_line_about_it_is_json_if_that_is_chosen(capsys: pytest.CaptureFixture[str]):
+    night = NightSettings(notify=f"http://127.0.0.1:{free_port()}/{SECRET}")
+    with EndNotice(night, "out", log_format="json") as notice:
+        notice.note(run_id="run-1")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["run_id"]) == ("warning", "run-1")
+    assert line["message"].endswith("/*** was not delivered: ConnectionError")
+
+
 def test_nobody_is_told_without_an_address():
     with EndNotice(NightSettings(), "out"):
         pass
