@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-faults lint test-gpu gpu benchmark clean
+.PHONY: help demo test test-faults lint test-gpu gpu infra benchmark clean
 
 BIN := .venv/bin
 
@@ -42,6 +42,9 @@ test-gpu: .venv/.installed-dev ## run the tests that need a GPU; fails without a
 
 gpu: .venv/.installed-dev ## run the GPU tests and the GPU benchmarks; figures go to out/gpu
 	@.ci/gpu $(BIN)/python
+
+infra: .venv/.installed-demo ## write the files of infra/cpu, infra/gpu and infra/spot from infra/values.yaml
+	@$(BIN)/python infra/render.py
 
 benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are its arguments
 	@$(BIN)/python jobs/benchmark.py $(BENCHMARK_ARGS)

@@ -57,7 +57,7 @@ OWNERS = {
     "PIL": {"report", "evaluation", "training", "demo", "dataset.verify"},
     "yaml": {"core.config_file", "report.pages.run_facts", "run.run_folder"},
     "rich": {"run.terminal"},
-    "requests": {"models.weights.download"},
+    "requests": {"models.weights.download", "run.notification"},
     "filelock": {"models.weights.download"},
     "tqdm": {"models.weights.download", "evaluation.progress_bar"},
     "argparse": {"cli", "evaluation.commands", "evaluation.track_command", "training.options"},

@@ -25,8 +25,9 @@ MOTION: Final = Group("motion", "videos/ --output out --max-gap-seconds 0.5 --cu
 PREVIEWS: Final = Group("previews", "clip.mp4 --output out --preview gif --preview-scale 0.5")
 SPEED: Final = Group("speed", "videos/ --output out --device cuda --workers 4")
 LIMITS: Final = Group("limits", "videos/ --output out --max-memory-gb 8 --max-attempts 2")
+NIGHTS: Final = Group("nights", "s3://archive/2026 --output s3://poses/out --deadline 06:00 --fail-above 1%")
 
-GROUPS: Final = (WHAT, WHERE, QUALITY, MOTION, PREVIEWS, SPEED, LIMITS)
+GROUPS: Final = (WHAT, WHERE, QUALITY, MOTION, PREVIEWS, SPEED, LIMITS, NIGHTS)
 """In the order of the help."""
 
 _GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
@@ -37,11 +38,13 @@ _GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
     "execution": SPEED,
     "limits": LIMITS,
     "selection": WHAT,
+    "night": NIGHTS,
 }
 
 _GROUP_OF_OPTION: Final[Mapping[str, Group]] = {
     **dict.fromkeys(("endpoint_url", "wait", "log_format"), WHERE),
     "max_attempts": LIMITS,
+    **dict.fromkeys(("fail_on", "fail_above"), NIGHTS),
 }
 """Options that belong elsewhere than the rest of their settings."""
 

@@ -51,7 +51,11 @@ def add_plan(commands: Any, help_text: str) -> None:
 def add_option(parser: argparse._ActionsContainer, item: Option) -> None:
     """Add the flag of a setting."""
     default = "" if item.default in (None, (), False) else f" (default: {item.default})"
-    common: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": item.help + default}
+    common: dict[str, Any] = {
+        "dest": item.name,
+        "default": argparse.SUPPRESS,
+        "help": (item.help + default).replace("%", "%%"),
+    }
     if item.value_type is bool:
         parser.add_argument(item.flag, action=argparse.BooleanOptionalAction, **common)
         return

@@ -49,8 +49,17 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
+RENAMED: Final[Mapping[str, str]] = {"max_failed_share": "fail_above"}
+"""Options of earlier versions, by the names that they have now."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint ``; did you mean ...?`` with the most similar known name, or an empty text if none is similar."""
+    """The hint ``; did you mean ...?`` with the most similar known name, or an empty text if none is similar.
+
+    An option of an earlier version gets its new name. ``name``: with or without dashes, as ``known``.
+    """
+    if new := RENAMED.get(name.strip("-").replace("-", "_")):
+        return f"; did you mean {'--' + new.replace('_', '-') if name.startswith('--') else new!r}, its new name?"
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 

@@ -16,6 +16,8 @@ EXIT_OK: Final = 0
 EXIT_CANNOT_GO_ON: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_SOME_FAILED: Final = 3
+EXIT_VIDEOS_LEFT: Final = 4
+"""The run stopped at its deadline or at the end of its budget; the same command continues."""
 
 
 def run_script(name: str, action: Callable[[], int | None]) -> int:

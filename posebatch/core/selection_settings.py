@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from posebatch.core.errors import SettingsError
 from posebatch.core.options import option
 
 
@@ -27,13 +29,33 @@ class SelectionSettings:
         "of earlier runs",
         choices=("new", "any", "never"),
     )
-    max_failed_share: float | None = option(
+    fail_above: str | None = option(
         None,
-        "exit with code 3 only if more than this share of the videos failed or is partial, 0 to 1; with --fail-on "
-        "never, too",
-        low=0,
-        high=1,
-        metavar="S",
+        "exit with code 3 only if more than this share of the videos failed or is partial, as 1% or 0.01; with "
+        "--fail-on never, too",
+        metavar="SHARE",
     )
     wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
     endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
+
+    def __post_init__(self) -> None:
+        _ = self.max_failed_share
+
+    @property
+    def max_failed_share(self) -> float | None:
+        """``fail_above`` as a share, 0..1; None if one bad video is too many."""
+        return None if self.fail_above is None else _share(self.fail_above)
+
+
+def _share(text: str) -> float:
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if percent and 0 <= value <= 100:
+        return value / 100
+    if not percent and 0 <= value < 1:
+        return value
+    hint = "; a share is below 1: write 1% or 100%" if value == 1 else ""
+    raise SettingsError(f"fail_above must be a share of the videos such as 1% or 0.01, got {text!r}{hint}")

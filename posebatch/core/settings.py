@@ -15,6 +15,7 @@ from typing import Any, Final
 from posebatch.core.errors import SettingsError
 from posebatch.core.execution_settings import ExecutionSettings, LimitSettings
 from posebatch.core.motion_settings import MotionSettings
+from posebatch.core.night_settings import NightSettings
 from posebatch.core.options import Option, checked_value, nearest, option, unwrap
 from posebatch.core.presets import PRESET_VALUES, PRESETS
 from posebatch.core.preview_settings import NEEDS_TRACKS, PreviewSettings
@@ -141,6 +142,7 @@ class Settings:
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
+    night: NightSettings = field(default_factory=NightSettings)
 
     def __post_init__(self) -> None:
         if self.sampling.fps is not None and self.sampling.stride != 1:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
+from posebatch.core.night_settings import NightSettings
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
 from posebatch.core.settings import Settings
@@ -18,10 +20,12 @@ from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.output_paths import check_case_collisions
 from posebatch.models.weights.names import weight_file
+from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.log_lines import LogLine, LogWriter
-from posebatch.run.outcome import RunOutcome, print_outcome, summary
+from posebatch.run.notification import EndNotice
+from posebatch.run.outcome import RunOutcome, exit_code_text, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import Decide, decisions
 from posebatch.run.pool import Pool
@@ -75,9 +79,11 @@ def run_job(
     ``named``: inputs as the user gave them. Raises `UsageError` when the run is refused, and `RunAbortedError` when it
     was stopped or cannot go on.
     """
-    prepared = prepare(named, output, settings)
-    _refuse_existing(prepared)
-    return perform_job(_job(prepared, named), open_pool, limits)
+    started = datetime.now().astimezone()
+    with EndNotice(settings.night, output, log_format=settings.execution.log_format) as notice:
+        prepared = prepare(named, output, settings)
+        _refuse_existing(prepared)
+        return perform_job(_job(prepared, named), open_pool, limits, settings.night.deadline_after(started), notice)
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,17 @@ class Job:
     decide: Decide = decisions
 
 
-def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT_LIMITS) -> RunOutcome:
-    """Hold the output, do the work, and print how it ended. Raises as `run_job`."""
+def perform_job(
+    job: Job,
+    open_pool: OpenPool,
+    limits: SchedulerLimits = DEFAULT_LIMITS,
+    deadline: datetime | None = None,
+    notice: EndNotice | None = None,
+) -> RunOutcome:
+    """Hold the output, do the work, and print how it ended. Raises as `run_job`.
+
+    ``deadline``: see `Admission`. ``notice`` is sent at the end.
+    """
     context, store = job.context, job.store
     folder = RunFolder(store, context)
     stop = StopRequest()
@@ -112,8 +127,10 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
 
     lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
-    # and the ledger and the workers, which nobody misses, come last.
-    with ExitStack() as pools, ExitStack() as indexes, lease:
+    # then the notification is sent, and the ledger and the workers, which nobody misses, come last.
+    notice = notice or EndNotice(NightSettings(), store.root)
+    notice.note(run_id=context.run_id, tally=job.tally)
+    with ExitStack() as pools, ExitStack() as indexes, notice, lease:
         folder.open(job.named)
         job.check()
         if log_format == "json":
@@ -128,8 +145,16 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
             lambda progress: pools.enter_context(open_pool(context, stop, progress)),
             indexes,
             limits,
+            deadline,
         )
-        print_outcome(outcome, store, folder.key, context.settings, _report(job))
+        report_key = _report(job)
+        print_outcome(outcome, store, folder.key, context.settings, report_key)
+        notice.note(
+            exit_code=outcome.exit_code,
+            reason=exit_code_text(outcome, context.settings.selection),
+            problems=outcome.problems,
+            report_key=report_key,
+        )
         return outcome
 
 
@@ -140,6 +165,7 @@ def _schedule(
     start_pool: Callable[[Progress], Pool],
     indexes: ExitStack,
     limits: SchedulerLimits,
+    deadline: datetime | None = None,
 ) -> RunOutcome:
     """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
     context = job.context
@@ -152,7 +178,8 @@ def _schedule(
     outcome = None
     try:
         index = indexes.enter_context(_load_index(job, progress, stop))
-        scheduler = Scheduler(context, index, progress, stop, on_record, limits)
+        admission = Admission(context.settings.night, job.tally, deadline, progress.say)
+        scheduler = Scheduler(context, index, progress, stop, on_record, limits, admission=admission)
         outcome = scheduler.run(job.videos, lambda: start_pool(progress), job.decide)
         return outcome
     except PosebatchError as error:
@@ -160,8 +187,8 @@ def _schedule(
         raise
     finally:
         progress.close()
-        counts = summary(context, progress.tally, progress.elapsed_s, outcome)
-        _write_summary(folder, {**counts, **progress.speed.summary()})
+        content = summary(context, progress.tally, progress.elapsed_s, outcome)
+        _write_summary(folder, {**content, **progress.speed.summary()})
 
 
 def _job(prepared: Prepared, named: list[str]) -> Job:

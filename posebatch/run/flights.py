@@ -151,6 +151,13 @@ class VideoInFlight:
             pose=context.pose,
         )
 
+    def cut_warning(self, max_persons: int) -> str:
+        """The sentence that frames of the video hold more persons than the table does."""
+        return (
+            f"{self.video.uri}: {self.frames_cut} frames hold more than {max_persons} persons, of whom only the best "
+            f"{max_persons} are in the table; --max-persons raises that"
+        )
+
     def finalize_task(self) -> FinalizeTask:
         """The task that publishes the video; all its segments are staged."""
         assert self.plan is not None

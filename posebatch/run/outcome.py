@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from posebatch.core.redaction import visible
-from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
+from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED, EXIT_VIDEOS_LEFT
 from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.settings import Settings
 from posebatch.core.version import __version__
+from posebatch.core.wording import counted
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
 from posebatch.run.log_lines import LogLine, LogWriter, counts
@@ -97,17 +98,21 @@ class CountedVideos:
 
 
 def exit_code(tally: Tally, selection: SelectionSettings) -> int:
-    """The exit code of a finished run: 0 if its result is as wanted, 3 if too many videos failed or are partial.
+    """The exit code of a run that came to its end: 0 if its result is as wanted, 3 if too many videos failed or are
+    partial, else 4 if the deadline or the budget left videos.
 
-    ``--fail-on`` says which videos count (`CountedVideos`). Without ``--max-failed-share`` one bad video is too many,
+    3 comes before 4: the next run counts the failures of this one as earlier ones and would not report them.
+    ``--fail-on`` says which videos count (`CountedVideos`). Without ``--fail-above`` one bad video is too many,
     or with ``never`` none is. With it, more than this share of the counted videos is too many, whatever ``--fail-on``.
     """
-    counted = CountedVideos.of(tally, selection.fail_on)
+    judged = CountedVideos.of(tally, selection.fail_on)
     if selection.max_failed_share is not None:
-        too_many = counted.bad > 0 and counted.bad / counted.all > selection.max_failed_share
+        too_many = judged.bad > 0 and judged.bad / judged.all > selection.max_failed_share
     else:
-        too_many = counted.bad > 0 and selection.fail_on != "never"
-    return EXIT_SOME_FAILED if too_many else EXIT_OK
+        too_many = judged.bad > 0 and selection.fail_on != "never"
+    if too_many:
+        return EXIT_SOME_FAILED
+    return EXIT_VIDEOS_LEFT if tally.is_cut_short else EXIT_OK
 
 
 def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOutcome | None) -> dict[str, Any]:
@@ -122,7 +127,8 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
         "pose": context.pose,
         "elapsed_s": round(elapsed_s, 3),
         **{name: value for name, value in vars(tally).items() if not name.startswith("bytes_")},
-        "videos_left": tally.videos_total - tally.videos_done,
+        "gpu_hours": round(tally.gpu_hours, 4),
+        "videos_left": tally.videos_left,
         "passed_over": tally.passed_over.rows(),
         "files_total": tally.videos_total - tally.no_videos + tally.passed_over.files,
         "complaints": [vars(problem) for problem in outcome.problems] if outcome else [],
@@ -152,7 +158,7 @@ def print_outcome(
         print(f"  {visible(line)}")
     for name, address in places(store, run_key, settings, report_key).items():
         print(f"{name:<8} {address}")
-    print(_exit_code_text(outcome, settings.selection), flush=True)
+    print(exit_code_text(outcome, settings.selection), flush=True)
 
 
 def outcome_line(
@@ -163,7 +169,7 @@ def outcome_line(
     facts = {
         **counts(outcome.tally, outcome.elapsed_s),
         "exit_code": outcome.exit_code,
-        "exit_code_reason": _exit_code_text(outcome, settings.selection),
+        "exit_code_reason": exit_code_text(outcome, settings.selection),
         "notes": _notes(outcome.tally, settings),
         "places": places(store, run_key, settings, report_key),
     }
@@ -214,12 +220,22 @@ def _problems(outcome: RunOutcome, summary_uri: str) -> list[str]:
     return lines
 
 
-def _exit_code_text(outcome: RunOutcome, selection: SelectionSettings) -> str:
-    """The last line of a finished run: the exit code and, if a video failed or is partial, why it is that one."""
-    tally, counted = outcome.tally, CountedVideos.of(outcome.tally, selection.fail_on)
+def exit_code_text(outcome: RunOutcome, selection: SelectionSettings) -> str:
+    """The last line of a run: the exit code and, if a video failed, is partial or is left, why it is that one."""
+    tally, judged = outcome.tally, CountedVideos.of(outcome.tally, selection.fail_on)
     if not tally.failed and not tally.quarantined and not tally.partial:
-        return f"exit code {outcome.exit_code}"
+        return f"exit code {outcome.exit_code}{_left(tally, ': ')}"
     whose = "" if selection.fail_on == "any" else " of this run"
-    share = selection.max_failed_share
-    rule = f"--fail-on {selection.fail_on}" + ("" if share is None else f" --max-failed-share {share:g}")
-    return f"exit code {outcome.exit_code}: {counted.bad} of {counted.all} videos{whose} failed or partial ({rule})"
+    share = selection.fail_above
+    rule = f"--fail-on {selection.fail_on}" + ("" if share is None else f" --fail-above {share}")
+    left = _left(tally, "; ")
+    return f"exit code {outcome.exit_code}: {judged.bad} of {judged.all} videos{whose} failed or partial ({rule}){left}"
+
+
+def _left(tally: Tally, separator: str) -> str:
+    if not tally.is_cut_short:
+        return ""
+    why = "deadline" if tally.stopped_by == "deadline" else "end of its GPU hours"
+    return (
+        f"{separator}stopped at the {why} with {counted(tally.videos_left, 'video')} left; the same command continues"
+    )

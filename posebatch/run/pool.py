@@ -26,6 +26,8 @@ class Capacity:
     """Workers of the run, ready or not."""
     ready: int
     """Workers whose networks are loaded, busy or not."""
+    gpu_share: float = 1.0
+    """GPUs that each worker holds. On a CPU 1, so that an hour of a worker counts as an hour."""
     requested: bool = True
     """Whether the workers were requested: not before a video is probed."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from posebatch.core.errors import ObjectNotFoundError, OutputError, StorageError
+from posebatch.core.night_settings import FROM_ENVIRONMENT, masked_address
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import redacted
 from posebatch.core.settings import Settings
@@ -26,9 +27,11 @@ def new_run_id() -> str:
 
 
 def settings_yaml(settings: Settings) -> str:
-    """Settings as the content of a ``--config`` file."""
+    """Settings as the content of a ``--config`` file. The address of ``notify`` is a comment: it may be a secret."""
     flat = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.flat().items()}
-    return yaml.safe_dump(flat, sort_keys=False)
+    if (notify := settings.night.notify) is None or notify.startswith(FROM_ENVIRONMENT):
+        return yaml.safe_dump(flat, sort_keys=False)
+    return f"# notify: {masked_address(notify)}\n{yaml.safe_dump({**flat, 'notify': None}, sort_keys=False)}"
 
 
 class RunFolder:

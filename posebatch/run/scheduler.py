@@ -14,6 +14,7 @@ from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import CommittedRecord
 from posebatch.run.abort_conditions import IdleTimeout, StorageOutage
+from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import (
     DEFAULT_LIMITS,
@@ -60,11 +61,13 @@ class Scheduler:
         on_record: Callable[[VideoRecord], None] = lambda _: None,
         limits: SchedulerLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
+        admission: Admission | None = None,
     ) -> None:
-        """``on_record`` receives each commit record that this run has written. ``clock``: seconds, monotonic."""
+        """``on_record`` receives each commit record of this run. ``clock``: seconds, monotonic; see `Admission`."""
         self._context, self._index, self._progress, self._stop = context, index, progress, stop
         self._on_record, self._limits = on_record, limits
         self._tally = progress.tally
+        self._admission = admission or Admission(context.settings.night, progress.tally)
         self._flights: dict[str, VideoInFlight] = {}  # by address
         self._queue = WorkQueue(clock)
         self._outage = StorageOutage(limits)
@@ -80,12 +83,13 @@ class Scheduler:
         ``decide`` says what to do with each video. Raises `RunAbortedError` when the run is stopped or cannot go on,
         and `NewerOutputError` when a newer version of posebatch has published one of the videos.
         """
-        planner = Planner(videos, self._index, self._context, decide=decide)
+        planner = Planner(videos, self._index, self._context, decide=decide, may_begin=lambda: self._admission.is_open)
         try:
             if self._find_work(planner):
                 self._work(planner, start_pool())
         finally:
             planner.close()
+        self._tally.videos_unfinished = len(self._flights)
         code = exit_code(self._tally, self._context.settings.selection)
         return RunOutcome(self._tally, self._progress.elapsed_s, self._problems.in_order(), code)
 
@@ -100,11 +104,12 @@ class Scheduler:
         return bool(self._flights)
 
     def _work(self, planner: Planner, pool: Pool) -> None:
-        while self._flights or not planner.exhausted:
+        while (self._flights or not planner.exhausted) and not self._admission.is_over:
             self._stop.check()
             self._idle.check((self._events, pool.activity()), self._flights)
             self._queue.submit_to(pool)
             capacity = pool.capacity()
+            self._admission.note_gpus(capacity.ready * capacity.gpu_share)
             if capacity.requested:
                 self._progress.note_workers(capacity.ready, capacity.workers)
             else:
@@ -121,8 +126,7 @@ class Scheduler:
     def _admit(self, planner: Planner, max_flights: int) -> None:
         """Take planned videos while there is room; waiting CPU tasks come first, as they finish videos."""
         while len(self._flights) < max_flights and not self._queue.has_cpu_tasks:
-            upcoming = planner.poll()
-            if upcoming is None:
+            if (upcoming := planner.poll()) is None:
                 return
             self._take(upcoming)
 
@@ -209,11 +213,7 @@ class Scheduler:
         self._tally.published += 1
         self._tally.count_peculiarities(record)
         if flight.frames_cut:
-            most = self._context.settings.estimator.max_persons
-            self._progress.warn(
-                f"{flight.video.uri}: {flight.frames_cut} frames hold more than {most} persons, of whom only the best "
-                f"{most} are in the table; --max-persons raises that"
-            )
+            self._progress.warn(flight.cut_warning(self._context.settings.estimator.max_persons))
         if record.status == "partial":
             self._tally.partial += 1
             self._problems.add(flight.video.uri, "partial", str(record.error))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
 from posebatch.run.planning.names import PassedOverFiles
+
+StopReason = Literal["deadline", "gpu_hours"]
+"""Why a run begins no further video."""
 
 
 @dataclass
@@ -51,6 +55,12 @@ class Tally:
     """Bytes of video processed in this run."""
     passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
     """All files that are passed over, by name or by content."""
+    gpu_hours: float = 0.0
+    """Hours for which ready workers have held GPUs in this run; without GPUs, hours of ready workers."""
+    stopped_by: StopReason | None = None
+    """Why the run began no further video; None if it was free to begin all."""
+    videos_unfinished: int = 0
+    """Videos that the run had begun and did not finish in its time. What they have staged stays."""
     warnings: tuple[str, ...] = ()
     """What readers of the output have to know about the folders of the archive."""
 
@@ -62,6 +72,16 @@ class Tally:
         if not self.bytes_total:
             return self.videos_done / self.videos_total
         return min(1.0, (self.bytes_passed + self.bytes_done) / self.bytes_total)
+
+    @property
+    def videos_left(self) -> int:
+        """Videos without an end in this run: not begun, not finished, or not even looked at."""
+        return self.videos_total - self.videos_done
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the deadline or the budget left videos for the next run."""
+        return self.stopped_by is not None and self.videos_left > 0
 
     @property
     def videos_done(self) -> int:
@@ -83,8 +103,12 @@ class Tally:
         self.videos_resized += record.frames_resized > 0
 
     def notes(self) -> list[str]:
-        """A line for each peculiarity of the videos of this run, with the column that names the videos."""
+        """What is left for the next run, and a line for each peculiarity of the videos, with the column of it."""
         lines = []
+        if self.is_cut_short:
+            why = "at the deadline" if self.stopped_by == "deadline" else f"after {self.gpu_hours:.2f} GPU hours"
+            begun = f", {self.videos_unfinished} of them begun" if self.videos_unfinished else ""
+            lines.append(f"stopped {why}; left for the next run: {counted(self.videos_left, 'video')}{begun}")
         if self.times_repaired:
             videos = counted(self.videos_with_repaired_times, "video")
             frames = counted(self.times_repaired, "frame")

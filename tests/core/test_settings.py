@@ -46,7 +46,7 @@ DOCUMENTED = {
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
     "first_worker_minutes",
-    *("fail_on", "max_failed_share"),
+    *("fail_on", "fail_above", "deadline", "grace_minutes", "max_gpu_hours", "notify"),
     *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
     *("color_by", "show", "privacy", "trail", "report", "recover_flow"),
@@ -77,6 +77,9 @@ SPECIAL: dict[str, typing.Any] = {
     "show": ["boxes"],
     "include": ["*.mov", "a/*"],
     "exclude": ["*.tmp"],
+    "fail_above": "1%",
+    "deadline": "06:00",
+    "notify": "https://hooks.example.com/run",
 }
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from support.driver_runs import kept_signal_handlers, working_pool
 from support.fake_pool import FAST, FakePool, Task, no_fault, process
 from support.memory_store import MemoryStore
 from support.tiny_video import write_tiny_video
@@ -62,16 +63,6 @@ def test_driver_stops_while_the_commit_records_are_listed():
     run_that_ends_early(store, stop, "stopped by SIGTERM")
 
 
-@contextmanager
-def kept_signal_handlers() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -104,14 +95,6 @@ def test_driver_that_is_terminated_writes_its_summary_and_releases_the_lease_fir
         run_job([str(tmp_path / "a.mp4")], output.root, settings_from({}), pool, FAST)
     assert left == {"ledger": (False, True), "workers": (False, True)}
     assert [*left] == ["ledger", "workers"]
-
-
-@contextmanager
-def working_pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
-    def work(task: Task) -> object:
-        return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
-
-    yield FakePool(context, no_fault, lambda _: False, work)
 
 
 def test_driver_writes_the_report_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

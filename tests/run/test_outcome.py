@@ -40,9 +40,9 @@ BOTH = Tally(published=9, failed=1, quarantined=90)
     [
         (NOTHING, {}, 0),
         (NOTHING, {"fail_on": "any"}, 0),
-        (NOTHING, {"max_failed_share": 0.0}, 0),
+        (NOTHING, {"fail_above": "0.0"}, 0),
         (WHOLE, {}, 0),
-        (WHOLE, {"fail_on": "any", "max_failed_share": 0.0}, 0),
+        (WHOLE, {"fail_on": "any", "fail_above": "0.0"}, 0),
         (Tally(failed=1), {}, 3),
         (Tally(published=1, partial=1), {}, 3),
         (FAILED, {}, 3),
@@ -54,19 +54,25 @@ BOTH = Tally(published=9, failed=1, quarantined=90)
         (Tally(up_to_date=1, partial=1, partial_before=1), {}, 0),
         (Tally(up_to_date=1, partial=1, partial_before=1), {"fail_on": "any"}, 3),
         # two of the nine videos that this run worked on
-        (FAILED, {"max_failed_share": 0.2}, 3),
-        (FAILED, {"max_failed_share": 0.23}, 0),
-        (FAILED, {"fail_on": "never", "max_failed_share": 0.2}, 3),
-        (FAILED, {"fail_on": "never", "max_failed_share": 0.23}, 0),
+        (FAILED, {"fail_above": "20%"}, 3),
+        (FAILED, {"fail_above": "0.23"}, 0),
+        (FAILED, {"fail_on": "never", "fail_above": "0.2"}, 3),
+        (FAILED, {"fail_on": "never", "fail_above": "0.23"}, 0),
         # two of the 99 videos of the inputs
-        (FAILED, {"fail_on": "any", "max_failed_share": 0.03}, 0),
-        (FAILED, {"fail_on": "any", "max_failed_share": 0.02}, 3),
-        (BEFORE, {"max_failed_share": 0.0}, 0),
-        (BEFORE, {"fail_on": "any", "max_failed_share": 0.15}, 0),
-        (BOTH, {"max_failed_share": 0.1}, 0),
-        (BOTH, {"fail_on": "any", "max_failed_share": 0.1}, 3),
-        (Tally(failed=7), {"max_failed_share": 1.0}, 0),
-        (Tally(failed=29, published=71), {"max_failed_share": 0.29}, 0),
+        (FAILED, {"fail_on": "any", "fail_above": "0.03"}, 0),
+        (FAILED, {"fail_on": "any", "fail_above": "0.02"}, 3),
+        (BEFORE, {"fail_above": "0.0"}, 0),
+        (BEFORE, {"fail_on": "any", "fail_above": "0.15"}, 0),
+        (BOTH, {"fail_above": "0.1"}, 0),
+        (BOTH, {"fail_on": "any", "fail_above": "0.1"}, 3),
+        (Tally(videos_total=2, stopped_by="deadline", published=1), {}, 4),
+        (Tally(videos_total=2, stopped_by="gpu_hours", published=1), {"fail_on": "any"}, 4),
+        (Tally(videos_total=2, stopped_by="deadline", published=1, up_to_date=1), {}, 0),
+        (Tally(videos_total=3, published=1), {}, 0),  # --limit
+        (Tally(videos_total=3, stopped_by="deadline", failed=1), {}, 3),
+        (Tally(videos_total=9, stopped_by="deadline", failed=1, published=1), {"fail_above": "50%"}, 4),
+        (Tally(failed=7), {"fail_above": "100%"}, 0),
+        (Tally(failed=29, published=71), {"fail_above": "0.29"}, 0),
     ],
 )
 def test_exit_code_counts_the_videos_that_the_settings_name(tally: Tally, chosen: dict[str, Any], code: int):
@@ -194,10 +200,23 @@ def test_report_says_why_earlier_failures_do_not_count(capsys: pytest.CaptureFix
     assert lines[-1] == "exit code 0: 0 of 10 videos of this run failed or partial (--fail-on new)"
 
 
+def test_report_says_what_is_left_for_the_next_run(capsys: pytest.CaptureFixture[str]):
+    tally = Tally(videos_total=9, published=2, failed=1, stopped_by="deadline", videos_unfinished=1)
+    lines = printed(outcome_of(tally, Problems(0), fail_on="never"), capsys, fail_on="never")
+    assert "  stopped at the deadline; left for the next run: 6 videos, 1 of them begun" in lines
+    assert lines[-1] == (
+        "exit code 4: 1 of 3 videos of this run failed or partial (--fail-on never); "
+        "stopped at the deadline with 6 videos left; the same command continues"
+    )
+    lines = printed(outcome_of(Tally(videos_total=1, stopped_by="gpu_hours", gpu_hours=1.5), Problems(0)), capsys)
+    assert "  stopped after 1.50 GPU hours; left for the next run: 1 video" in lines
+    assert lines[-1] == "exit code 4: stopped at the end of its GPU hours with 1 video left; the same command continues"
+
+
 def test_report_names_the_share(capsys: pytest.CaptureFixture[str]):
-    chosen = {"fail_on": "any", "max_failed_share": 0.5}
+    chosen = {"fail_on": "any", "fail_above": "0.5"}
     lines = printed(outcome_of(BOTH, Problems(0), **chosen), capsys, **chosen)
-    assert lines[-1] == "exit code 3: 91 of 100 videos failed or partial (--fail-on any --max-failed-share 0.5)"
+    assert lines[-1] == "exit code 3: 91 of 100 videos failed or partial (--fail-on any --fail-above 0.5)"
 
 
 def test_summary_holds_exit_code_counts_and_problems(tmp_path: Path):

@@ -21,6 +21,7 @@ from posebatch.core.records import SegmentReport, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import read_record
+from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import SchedulerLimits
 from posebatch.run.outcome import RunOutcome
@@ -175,6 +176,7 @@ class Archive:
         self.limits, self.clock = FAST, time.monotonic
         self.pool_class: type[FakePool] = FakePool
         self.after: Callable[[StopRequest, Completion], None] = lambda *_: None
+        self.admission: Callable[[Progress], Admission | None] = lambda _: None
 
     def add(self, *names: str, **look) -> None:
         for name in names:
@@ -216,7 +218,9 @@ class Archive:
         self.tally, self.records = Tally(), []
         progress = Progress(self.tally, self.said)
         index = CommitIndex.load(self.store, 0)
-        scheduler = Scheduler(context, index, progress, stop, self.records.append, self.limits, self.clock)
+        scheduler = Scheduler(
+            context, index, progress, stop, self.records.append, self.limits, self.clock, self.admission(progress)
+        )
         watchdog = threading.Timer(WATCHDOG_SECONDS, stop.request, ["the watchdog"])
         watchdog.start()
         try:

@@ -169,13 +169,16 @@ class Planner:
         context: RunContext,
         skipped_together: int = SKIPPED_TOGETHER,
         decide: Decide = decisions,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_begin``: whether a video may still begin; once it may not, planning stops."""
+        self._may_begin = may_begin
         self._videos, self._index, self._context, self._decide = videos, index, context, decide
         self._skipped_together = skipped_together
         self._items: queue.Queue[Planned | SkippedVideos | Exception | None] = queue.Queue(PLANNED_AHEAD)
         self._closed = threading.Event()
         self.exhausted = False
-        """Whether `poll` has returned everything."""
+        """Whether `poll` has returned everything, or planning was stopped."""
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
         self._thread.start()
 
@@ -185,6 +188,9 @@ class Planner:
         Waits at most ``timeout_s`` seconds. Raises `RunAbortedError` if the inputs or the commit records cannot be
         read, and `NewerOutputError`.
         """
+        if not self.exhausted and not self._may_begin():
+            self.close()
+            self.exhausted = True
         if self.exhausted:
             return None
         try:

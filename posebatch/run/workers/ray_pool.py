@@ -58,6 +58,7 @@ class RayPool(Pool):
             task_slots=self._helpers.idle_slots(),
             workers=self._workers.wanted,
             ready=self._workers.ready(),
+            gpu_share=self._workers.gpu_share,
             requested=self._workers.requested,
         )
 

@@ -56,6 +56,8 @@ class Workers:
         self.wanted = wanted
         self._shared_context, self._diagnoses, self._clock = shared_context, diagnoses, clock
         self._device, self._worker_class = device, worker_class
+        self.gpu_share = 1 / ACTORS_PER_GPU if device == "cuda" else 1.0
+        """GPUs that each worker holds; on a CPU 1."""
         self._first_worker_minutes = first_worker_minutes
         self._starting: dict[Ref, Actor] = {}  # by the ref of load()
         self._ready: list[_Worker] = []

@@ -1,0 +1,32 @@
+"""Whole runs in this process, on the fake pool."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from posebatch.run.context import RunContext
+from posebatch.run.progress import Progress
+from posebatch.run.stop_request import StopRequest
+from posebatch.run.tasks import SegmentTask
+from posebatch.run.workers.video_tasks import perform
+from support.fake_pool import FakePool, Task, no_fault, process
+
+
+@contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def working_pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
+    def work(task: Task) -> object:
+        return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+
+    yield FakePool(context, no_fault, lambda _: False, work)
