@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
+from posebatch.core.errors import OutputError, OutputHeldError, PosebatchError, RunAbortedError, StorageError
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
+from posebatch.core.scripts import exit_code_of
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import record_key
@@ -21,6 +24,8 @@ from posebatch.models.weights.names import weight_file
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.log_lines import LogLine, LogWriter
+from posebatch.run.meter import RunMeter
+from posebatch.run.metered_pool import MeteredPool
 from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import Decide, decisions
@@ -38,6 +43,7 @@ from posebatch.storage.store import Store
 def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
     """Connect to Ray; the connection and the workers end on exit."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
+    from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
@@ -50,6 +56,7 @@ def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iter
     with ExitStack() as connection:
         with progress.during("starting Ray"):
             connection.enter_context(connected(execution, progress.say, stop.check))
+        progress.meter.connect(RayMetrics())
         _stop_on_signals(stop)  # connecting has replaced the signal handlers
         device = "cpu" if context.only_derives else choose_device(execution)
         workers = choose_workers(execution, device)
@@ -101,6 +108,21 @@ class Job:
 
 def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT_LIMITS) -> RunOutcome:
     """Hold the output, do the work, and print how it ended. Raises as `run_job`."""
+    meter = RunMeter(job.tally, job.context.run_id)
+    try:
+        return _perform(job, open_pool, limits, meter)
+    except OutputHeldError as error:
+        meter.lease_refused()
+        meter.run_ended(exit_code_of(error))
+        raise
+    finally:
+        if not meter.is_connected and os.environ.get("RAY_ADDRESS"):
+            from posebatch.run.workers.ray_metrics import report_to_cluster  # noqa: PLC0415 - loads Ray
+
+            report_to_cluster(meter)
+
+
+def _perform(job: Job, open_pool: OpenPool, limits: SchedulerLimits, meter: RunMeter) -> RunOutcome:
     context, store = job.context, job.store
     folder = RunFolder(store, context)
     stop = StopRequest()
@@ -113,7 +135,9 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
     lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # and the ledger and the workers, which nobody misses, come last.
+    asked = time.monotonic()
     with ExitStack() as pools, ExitStack() as indexes, lease:
+        meter.waited_for_lease(time.monotonic() - asked)
         folder.open(job.named)
         job.check()
         if log_format == "json":
@@ -128,6 +152,7 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
             lambda progress: pools.enter_context(open_pool(context, stop, progress)),
             indexes,
             limits,
+            meter,
         )
         print_outcome(outcome, store, folder.key, context.settings, _report(job))
         return outcome
@@ -140,10 +165,12 @@ def _schedule(
     start_pool: Callable[[Progress], Pool],
     indexes: ExitStack,
     limits: SchedulerLimits,
+    meter: RunMeter | None = None,
 ) -> RunOutcome:
     """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
     context = job.context
-    progress = Progress(job.tally, run_id=context.run_id, log_format=context.settings.execution.log_format)
+    log_format = context.settings.execution.log_format
+    progress = Progress(job.tally, run_id=context.run_id, log_format=log_format, meter=meter)
 
     def on_record(record: VideoRecord) -> None:
         folder.add(record)
@@ -153,10 +180,15 @@ def _schedule(
     try:
         index = indexes.enter_context(_load_index(job, progress, stop))
         scheduler = Scheduler(context, index, progress, stop, on_record, limits)
-        outcome = scheduler.run(job.videos, lambda: start_pool(progress), job.decide)
+        meter = progress.meter
+        outcome = scheduler.run(
+            job.videos, lambda: MeteredPool(start_pool(progress), meter), meter.watching(job.decide)
+        )
+        meter.run_ended(outcome.exit_code)
         return outcome
     except PosebatchError as error:
         progress.abort(str(error))
+        progress.meter.run_ended(exit_code_of(error))
         raise
     finally:
         progress.close()

@@ -15,8 +15,7 @@ from posebatch.core.version import __version__
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
 from posebatch.run.log_lines import LogLine, LogWriter, counts
-from posebatch.run.progress import complaint
-from posebatch.run.progress_text import duration_text
+from posebatch.run.progress_text import complaint, duration_text
 from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from posebatch.core.errors import PosebatchError
@@ -28,6 +28,8 @@ class Capacity:
     """Workers whose networks are loaded, busy or not."""
     requested: bool = True
     """Whether the workers were requested: not before a video is probed."""
+    died: int = 0
+    """Workers that died so far, loading or at work; each was replaced."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Completion:
     error: PosebatchError | None = None
     shared: bool = False
     """Whether its worker died while it ran two segments, and the cause may be either."""
+    seconds: float = field(default=0.0, compare=False)
+    """Time that the task took in its process; 0 if the process died."""
+    storage_retries: int = field(default=0, compare=False)
+    """Requests to a store that this process has repeated, since its last task ended."""
 
 
 class Pool(Protocol):

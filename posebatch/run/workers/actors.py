@@ -6,9 +6,10 @@ Both run under the `heartbeat` of their process, and both name its crash folder,
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.memory_limit import container_memory_bytes, default_memory_bytes, workers_on_node
 from posebatch.run.workers.video_tasks import perform
+from posebatch.storage.retry import repeated_requests
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class CallResult:
 
     result: object = None
     error: PosebatchError | None = None
+    seconds: float = field(default=0.0, compare=False)
+    """Time that it took."""
+    storage_retries: int = field(default=0, compare=False)
+    """Requests to a store that this process has repeated since the last result."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,12 @@ class ProcessHandle:
 
 def call(action: Callable[[], object], name: str) -> CallResult:
     """Call ``action`` and catch its errors. An error that is not ours is a bug: an `InternalError` of ``name``."""
+    started = time.perf_counter()
+    ended = _call(action, name)
+    return replace(ended, seconds=time.perf_counter() - started, storage_retries=repeated_requests.take())
+
+
+def _call(action: Callable[[], object], name: str) -> CallResult:
     try:
         return CallResult(action())
     except PosebatchError as error:

@@ -59,6 +59,7 @@ class RayPool(Pool):
             workers=self._workers.wanted,
             ready=self._workers.ready(),
             requested=self._workers.requested,
+            died=self._workers.died,
         )
 
     def start_workers(self) -> None:

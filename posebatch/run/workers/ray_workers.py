@@ -62,6 +62,8 @@ class Workers:
         self._failed_starts = 0
         self._without_worker_since = clock()
         self.requested = False
+        self.died = 0
+        """Workers that died, loading or at work."""
 
     def start(self) -> None:
         """Request the workers, unless that was done before."""
@@ -136,6 +138,7 @@ class Workers:
             loaded = ray.get(ref)
         except WORKER_DEATHS as death:
             self._failed_starts += 1
+            self.died += 1
             if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._ready:
                 raise RunAbortedError(
                     f"{self._failed_starts} workers in a row died while they loaded the networks: {summary_of(death)}"
@@ -152,6 +155,7 @@ class Workers:
         """Replace a worker, and end all of its segments. One may have ended well just before the death."""
         ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
         self._ready.remove(worker)
+        self.died += 1
         self._without_worker_since = self._clock()
         self._start_worker()
         completions = [first, *(completion_of(task, ref) for ref, task in worker.tasks.items())]
