@@ -26,6 +26,10 @@ PROBLEMS_PRINTED_BEFORE: Final = 20
 """Problems of earlier runs that a run prints. Its summary names more: a nightly log must not repeat them all."""
 
 
+SUMMARY_SCHEMA: Final = 1
+"""Version of ``summary.json``. Raise it when a field goes or changes its meaning; a new field leaves it."""
+
+
 @dataclass(frozen=True)
 class VideoProblem:
     """A video that failed or is published only in part, in this run or before."""
@@ -110,8 +114,12 @@ def exit_code(tally: Tally, selection: SelectionSettings) -> int:
 
 
 def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOutcome | None) -> dict[str, Any]:
-    """The content of ``summary.json``; ``outcome`` is None for a run that was stopped or aborted."""
+    """The content of ``summary.json``, which docs/summary.schema.json describes.
+
+    ``outcome`` is None for a run that was stopped or aborted.
+    """
     return {
+        "schema": SUMMARY_SCHEMA,
         "run_id": context.run_id,
         "posebatch_version": __version__,
         "finished": outcome is not None,
