@@ -212,3 +212,12 @@ def test_update_when_due_sends_now_and_then():
     now[0] = 5.0
     meter.update_when_due()
     assert sink.counted(metrics.FRAMES) == {(): 1}
+
+
+def test_docs_list_every_metric():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(posebatch_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [
+        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help.rstrip("."))
+        for metric in METRICS
+    ]

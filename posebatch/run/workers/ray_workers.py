@@ -118,6 +118,10 @@ class Workers:
         """The actors that have a segment."""
         return {worker.actor for worker in self._ready if worker.tasks}
 
+    def nodes(self) -> set[str]:
+        """The nodes of the ready workers."""
+        return {worker.process.node_id for worker in self._ready}
+
     def kill(self) -> None:
         """End all workers, and with them the segments under way."""
         for actor in [*self._starting.values(), *(worker.actor for worker in self._ready)]:
