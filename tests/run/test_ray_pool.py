@@ -330,6 +330,9 @@ CULPRIT, EVICTED = (WorkerCrashError, False), (EvictedError, False)
         (2, CrashReport(""), True, [SUSPECT, SUSPECT]),
         (1, None, False, [EVICTED]),
         (2, None, False, [EVICTED, EVICTED]),
+        (1, CrashReport("", was_ending=True), True, [EVICTED]),
+        (2, CrashReport("", was_ending=True), True, [EVICTED, EVICTED]),
+        (1, CrashReport(CRASHED, was_ending=True), True, [CULPRIT]),
         (1, CrashReport(CRASHED), True, [CULPRIT]),
         (1, CrashReport(CRASHED, "decode", "another task"), True, [CULPRIT]),
         (2, CrashReport(CRASHED), True, [SUSPECT, SUSPECT]),
@@ -426,6 +429,24 @@ def test_activity_changes_when_a_busy_actor_makes_progress(scripted: ScriptedRay
         scripted.actors[0].queries.pop("activity").answer = answer
         changes.append(activity_later() - at_first)
     assert changes == [1, 1, 2, 2]
+
+
+def test_worker_that_was_asked_to_end_finishes_its_segment_and_gets_no_other(scripted: ScriptedRay) -> None:
+    pool = start_pool()
+    scripted.actors[0].answer(0, CallResult(HERE))
+    pool.wait(0)
+    pool.submit(segment(0))
+    pool.submit(segment(1))
+    handed_back = EvictedError("handed back")
+    scripted.actors[0].answer(2, CallResult(error=handed_back))
+    assert pool.wait(0) == [Completion(segment(1), error=handed_back)]
+    capacity = pool.capacity()
+    assert (capacity.idle, capacity.shareable, capacity.died, len(scripted.actors)) == (0, 0, 1, 2)
+    assert not scripted.actors[0].killed
+    scripted.actors[0].answer(1, CallResult(DONE))
+    assert pool.wait(0) == [Completion(segment(0), DONE)]
+    assert scripted.actors[0].killed
+    assert len(scripted.actors) == 2, "it was replaced once"
 
 
 # --- CPU tasks ------------------------------------------------------------------------------------------------------

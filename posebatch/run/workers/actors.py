@@ -14,13 +14,14 @@ from typing import Any
 
 import ray
 
-from posebatch.core.errors import InternalError, PosebatchError
+from posebatch.core.errors import EvictedError, InternalError, PosebatchError
 from posebatch.core.settings import Settings
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.memory_limit import container_memory_bytes, default_memory_bytes, workers_on_node
+from posebatch.run.workers.termination import TerminationNotice
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.retry import repeated_requests
 
@@ -100,13 +101,20 @@ class SegmentWorker:
     def __init__(self, context: RunContext, device: str, threads: int) -> None:
         os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
+        self._termination = TerminationNotice()
+        self._termination.listen(heartbeat.note_termination)
 
     def load(self) -> CallResult:
         """Load the networks; the result is a `ProcessHandle`. A call of its own, so that errors arrive unchanged."""
         return call(self._load, "worker")
 
     def process(self, task: SegmentTask) -> CallResult:
-        """Process one segment. Two threads may call this at once."""
+        """Process one segment. Two threads may call this at once.
+
+        A process that was asked to end hands the segment back at once, with an `EvictedError`.
+        """
+        if self._termination.is_given:
+            return CallResult(error=EvictedError(f"{task.name}: its worker was asked to end, and hands it back"))
         return call(lambda: self._processor.process(task), task.video.uri)
 
     def activity(self) -> int:
