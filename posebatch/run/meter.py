@@ -37,8 +37,8 @@ class RunMeter:
         self._values = MetricValues()
         self._unpublished = UnpublishedSources()
         self._in_flight = {"segments": 0, "cpu_tasks": 0}
-        self._failed_steps: dict[tuple[str, Step], str] = {}  # kind of the last error, by address and step
-        self._last_error: dict[str, str] = {}  # kind, by address of a video that is not published yet
+        # of the videos in flight, by address: the steps that failed and did not begin again, with the kind of the error
+        self._failed_steps: dict[str, dict[Step, str]] = {}
         self._next_update = 0.0
         self._values.set(metrics.RUN_INFO, 1, run_id=run_id, version=__version__)
         self._values.set(metrics.RUN_START, clock())
@@ -86,7 +86,7 @@ class RunMeter:
     def task_submitted(self, task: SegmentTask | VideoTask) -> None:
         """Count a task in flight; it is a retry if the same step of the video ended with an error before."""
         self._in_flight[_kind(task)] += 1
-        if error_kind := self._failed_steps.pop((task.video.uri, step_of(task)), None):
+        if error_kind := self._failed_steps.get(task.video.uri, {}).pop(step_of(task), None):
             self._values.count(metrics.RETRIES, error_kind=error_kind)
 
     def task_ended(self, completion: Completion) -> None:
@@ -98,7 +98,7 @@ class RunMeter:
         if completion.error is not None:
             kind = completion.error.kind
             self._values.count(metrics.TASK_ERRORS, error_kind=kind)
-            self._failed_steps[task.video.uri, step_of(task)] = self._last_error[task.video.uri] = kind
+            self._failed_steps.setdefault(task.video.uri, {})[step_of(task)] = kind
             return
         name = "segment" if isinstance(task, SegmentTask) else task.stage.replace(" ", "_")
         self._values.observe(metrics.TASK_SECONDS, completion.seconds, task=name)
@@ -115,7 +115,7 @@ class RunMeter:
 
     def video_failed(self, uri: str) -> None:
         """Count a video that is reported as failed, unless it has a commit record, which was counted before."""
-        kind = self._last_error.get(uri, "error")
+        *_, kind = ["error", *self._failed_steps.get(uri, {}).values()]
         if self._settle(uri):
             self._values.count(metrics.VIDEOS_FAILED, error_kind=kind)
 
@@ -172,7 +172,7 @@ class RunMeter:
         self._values.count(metrics.STAGE_SECONDS, result.staging_seconds, stage="stage")
 
     def _settle(self, uri: str) -> bool:
-        self._last_error.pop(uri, None)
+        self._failed_steps.pop(uri, None)
         return self._unpublished.settle(uri)
 
 

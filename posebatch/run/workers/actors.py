@@ -72,6 +72,7 @@ class TaskHelper:
     def __init__(self, context: RunContext) -> None:
         os.environ.update(context.environment)
         self._context = context
+        self._termination = _listen_for_termination()
         self._handle = _start_heartbeat(context)
 
     def handle(self) -> ProcessHandle:
@@ -79,7 +80,9 @@ class TaskHelper:
         return self._handle
 
     def perform(self, task: VideoTask) -> CallResult:
-        """Perform one task."""
+        """Perform one task. A process that was asked to end hands it back at once, with an `EvictedError`."""
+        if self._termination.is_given:
+            return _handed_back(task)
         return call(lambda: self._perform(task), task.video.uri)
 
     def activity(self) -> int:
@@ -101,8 +104,7 @@ class SegmentWorker:
     def __init__(self, context: RunContext, device: str, threads: int) -> None:
         os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
-        self._termination = TerminationNotice()
-        self._termination.listen(heartbeat.note_termination)
+        self._termination = _listen_for_termination()
 
     def load(self) -> CallResult:
         """Load the networks; the result is a `ProcessHandle`. A call of its own, so that errors arrive unchanged."""
@@ -114,7 +116,7 @@ class SegmentWorker:
         A process that was asked to end hands the segment back at once, with an `EvictedError`.
         """
         if self._termination.is_given:
-            return CallResult(error=EvictedError(f"{task.name}: its worker was asked to end, and hands it back"))
+            return _handed_back(task)
         return call(lambda: self._processor.process(task), task.video.uri)
 
     def activity(self) -> int:
@@ -127,6 +129,16 @@ class SegmentWorker:
 
         self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
         return _start_heartbeat(self._context)
+
+
+def _listen_for_termination() -> TerminationNotice:
+    notice = TerminationNotice()
+    notice.listen(heartbeat.note_termination)
+    return notice
+
+
+def _handed_back(task: SegmentTask | VideoTask) -> CallResult:
+    return CallResult(error=EvictedError(f"{task.name}: its process was asked to end, and hands it back"))
 
 
 def _start_heartbeat(context: RunContext) -> ProcessHandle:
