@@ -91,10 +91,10 @@ def test_later_runs_write_what_the_schemas_describe(
     """A run with nothing to do, and a derivation of what was published."""
     command = plain_command(monkeypatch)
     ended(tmp_path, command, "run", str(archive))
-    for arguments in (("run", str(archive)), ("derive",)):
+    for arguments, derived in ((("run", str(archive)), 0), (("derive", "--cutoff-hz", "5"), 1)):
         code, summary = ended(tmp_path, command, *arguments)
         SUMMARY.validate(summary)
-        assert (code, summary["finished"], summary["exit_code"]) == (0, True, 0)
+        assert (code, summary["finished"], summary["exit_code"], summary["derived"]) == (0, True, 0, derived)
     check_log(capsys)
 
 
