@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from posebatch.core.errors import OutputError, PosebatchError, RunAbortedError, StorageError
+from posebatch.core.errors import OutputError, OutputHeldError, PosebatchError, RunAbortedError, StorageError
 from posebatch.core.night_settings import NightSettings
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import visible
+from posebatch.core.scripts import exit_code_of
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import record_key
@@ -24,6 +27,8 @@ from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.log_lines import LogLine, LogWriter
+from posebatch.run.meter import RunMeter
+from posebatch.run.metered_pool import MeteredPool
 from posebatch.run.notification import EndNotice
 from posebatch.run.outcome import RunOutcome, exit_code_text, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
@@ -42,6 +47,7 @@ from posebatch.storage.store import Store
 def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
     """Connect to Ray; the connection and the workers end on exit."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
+    from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
@@ -54,6 +60,7 @@ def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iter
     with ExitStack() as connection:
         with progress.during("starting Ray"):
             connection.enter_context(connected(execution, progress.say, stop.check))
+        progress.meter.connect(RayMetrics())
         _stop_on_signals(stop)  # connecting has replaced the signal handlers
         device = "cpu" if context.only_derives else choose_device(execution)
         workers = choose_workers(execution, device)
@@ -116,6 +123,28 @@ def perform_job(
 
     ``deadline``: see `Admission`. ``notice`` is sent at the end.
     """
+    meter = RunMeter(job.tally, job.context.run_id)
+    try:
+        return _perform(job, open_pool, limits, deadline, notice or EndNotice(NightSettings(), job.store.root), meter)
+    except OutputHeldError as error:
+        meter.lease_refused()
+        meter.run_ended(exit_code_of(error))
+        raise
+    finally:
+        if not meter.is_connected and os.environ.get("RAY_ADDRESS"):
+            from posebatch.run.workers.ray_metrics import report_to_cluster  # noqa: PLC0415 - loads Ray
+
+            report_to_cluster(meter)
+
+
+def _perform(
+    job: Job,
+    open_pool: OpenPool,
+    limits: SchedulerLimits,
+    deadline: datetime | None,
+    notice: EndNotice,
+    meter: RunMeter,
+) -> RunOutcome:
     context, store = job.context, job.store
     folder = RunFolder(store, context)
     stop = StopRequest()
@@ -128,9 +157,10 @@ def perform_job(
     lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # then the notification is sent, and the ledger and the workers, which nobody misses, come last.
-    notice = notice or EndNotice(NightSettings(), store.root)
     notice.note(run_id=context.run_id, tally=job.tally)
+    asked = time.monotonic()
     with ExitStack() as pools, ExitStack() as indexes, notice, lease:
+        meter.waited_for_lease(time.monotonic() - asked)
         folder.open(job.named)
         job.check()
         if log_format == "json":
@@ -146,6 +176,7 @@ def perform_job(
             indexes,
             limits,
             deadline,
+            meter,
         )
         report_key = _report(job)
         print_outcome(outcome, store, folder.key, context.settings, report_key)
@@ -165,11 +196,13 @@ def _schedule(
     start_pool: Callable[[Progress], Pool],
     indexes: ExitStack,
     limits: SchedulerLimits,
-    deadline: datetime | None = None,
+    deadline: datetime | None,
+    meter: RunMeter,
 ) -> RunOutcome:
     """Process the videos; the summary is written however that ends. The ledger is written when ``indexes`` exits."""
     context = job.context
-    progress = Progress(job.tally, run_id=context.run_id, log_format=context.settings.execution.log_format)
+    log_format = context.settings.execution.log_format
+    progress = Progress(job.tally, run_id=context.run_id, log_format=log_format, meter=meter)
 
     def on_record(record: VideoRecord) -> None:
         folder.add(record)
@@ -180,10 +213,14 @@ def _schedule(
         index = indexes.enter_context(_load_index(job, progress, stop))
         admission = Admission(context.settings.night, job.tally, deadline, progress.say)
         scheduler = Scheduler(context, index, progress, stop, on_record, limits, admission=admission)
-        outcome = scheduler.run(job.videos, lambda: start_pool(progress), job.decide)
+        outcome = scheduler.run(
+            job.videos, lambda: MeteredPool(start_pool(progress), meter), meter.watching(job.decide)
+        )
+        meter.run_ended(outcome.exit_code)
         return outcome
     except PosebatchError as error:
         progress.abort(str(error))
+        progress.meter.run_ended(exit_code_of(error))
         raise
     finally:
         progress.close()

@@ -16,8 +16,7 @@ from posebatch.core.wording import counted
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
 from posebatch.run.log_lines import LogLine, LogWriter, counts
-from posebatch.run.progress import complaint
-from posebatch.run.progress_text import duration_text
+from posebatch.run.progress_text import complaint, duration_text
 from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
 
@@ -26,6 +25,10 @@ ProblemStatus = Literal["failed", "partial", "failed before", "partial before"]
 
 PROBLEMS_PRINTED_BEFORE: Final = 20
 """Problems of earlier runs that a run prints. Its summary names more: a nightly log must not repeat them all."""
+
+
+SUMMARY_SCHEMA: Final = 1
+"""Version of ``summary.json``. Raise it when a field goes or changes its meaning; a new field leaves it."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,12 @@ def exit_code(tally: Tally, selection: SelectionSettings) -> int:
 
 
 def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOutcome | None) -> dict[str, Any]:
-    """The content of ``summary.json``; ``outcome`` is None for a run that was stopped or aborted."""
+    """The content of ``summary.json``, which docs/summary.schema.json describes.
+
+    ``outcome`` is None for a run that was stopped or aborted.
+    """
     return {
+        "schema": SUMMARY_SCHEMA,
         "run_id": context.run_id,
         "posebatch_version": __version__,
         "finished": outcome is not None,

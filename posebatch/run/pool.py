@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from posebatch.core.errors import PosebatchError
@@ -30,6 +30,8 @@ class Capacity:
     """GPUs that each worker holds. On a CPU 1, so that an hour of a worker counts as an hour."""
     requested: bool = True
     """Whether the workers were requested: not before a video is probed."""
+    died: int = 0
+    """Workers that died so far, loading or at work; each was replaced."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Completion:
     error: PosebatchError | None = None
     shared: bool = False
     """Whether its worker died while it ran two segments, and the cause may be either."""
+    seconds: float = field(default=0.0, compare=False)
+    """Time that the task took in its process; 0 if the process died."""
+    storage_retries: int = field(default=0, compare=False)
+    """Requests to a store that this process has repeated, since its last task ended."""
 
 
 class Pool(Protocol):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 from posebatch.core.records import VideoRecord
 from posebatch.core.wording import counted
 from posebatch.run.log_lines import Level, LogLine, LogWriter, counts, rates
-from posebatch.run.progress_text import describe, duration_text, published_text
+from posebatch.run.meter import RunMeter
+from posebatch.run.progress_text import complaint, describe, duration_text, published_text
 from posebatch.run.speed import SpeedMeter
 from posebatch.run.tally import Tally
 
@@ -48,8 +49,13 @@ class Progress:
         run_id: str = "",
         local_time: Callable[[], datetime] = datetime.now,
         log_format: str = "text",
+        meter: RunMeter | None = None,
     ) -> None:
-        """``stream``: by default the standard error. ``clock``: seconds, monotonic. The others: see `LogWriter`."""
+        """``stream``: by default the standard error. ``clock``: seconds, monotonic. The others: see `LogWriter`.
+
+        ``meter`` learns of the same things as the reader of a log.
+        """
+        self.meter = meter or RunMeter(tally, run_id)
         self.tally, self._clock = tally, clock
         stream = stream or sys.stderr
         self._log = LogWriter(stream, run_id, log_format, local_time)
@@ -67,6 +73,7 @@ class Progress:
 
     def show(self) -> None:
         """Show the tally, unless it was shown a moment ago."""
+        self.meter.update_when_due()
         with self._lock:
             if self._clock() - self._shown >= (SCREEN_SECONDS if self._screen else LOG_SECONDS):
                 self._show_now("progress")
@@ -121,11 +128,14 @@ class Progress:
 
     def published(self, record: VideoRecord) -> None:
         """Name a video whose commit record was written."""
+        self.meter.video_recorded(record)
         if record.status != "failed":
             self._recent.append(published_text(record))
 
     def complain(self, status: str, video: str, reason: str) -> None:
         """Report a video that is ``failed`` or ``partial``. ``video``: its address."""
+        if status == "failed":
+            self.meter.video_failed(video)
         level: Level = "error" if status == "failed" else "warning"
         facts = {"video": video, "reason": reason}
         self._say(LogLine(f"video_{status}", f"{status}: {complaint(video, reason)}", level, facts))
@@ -165,11 +175,6 @@ class Progress:
 
     def _facts(self) -> dict[str, object]:
         return {**counts(self.tally, self.elapsed_s), **rates(self.tally, self.speed)}
-
-
-def complaint(video: str, reason: str) -> str:
-    """What is wrong with a video, and its address, unless the reason states that."""
-    return reason if video in reason else f"{video}: {reason}"
 
 
 def _can_draw(stream: TextIO) -> bool:

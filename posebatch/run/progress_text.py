@@ -61,6 +61,11 @@ def published_text(record: VideoRecord) -> str:
     return f"{path}: {counted(record.frames_processed, 'frame')}, {counted(record.persons, 'person')}{partial}"
 
 
+def complaint(video: str, reason: str) -> str:
+    """What is wrong with a video, and its address, unless the reason states that."""
+    return reason if video in reason else f"{video}: {reason}"
+
+
 def duration_text(seconds: float) -> str:
     """A duration as text: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
     whole = round(seconds)

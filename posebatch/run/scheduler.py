@@ -69,7 +69,7 @@ class Scheduler:
         self._tally = progress.tally
         self._admission = admission or Admission(context.settings.night, progress.tally)
         self._flights: dict[str, VideoInFlight] = {}  # by address
-        self._queue = WorkQueue(clock)
+        self._queue = WorkQueue(clock, progress.meter.note_queue)
         self._outage = StorageOutage(limits)
         self._idle = IdleTimeout(context.settings.limits.max_idle_minutes, clock)
         self._events = 0  # planned items taken and tasks ended

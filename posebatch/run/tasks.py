@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from posebatch.core.records import VideoRecord
+from posebatch.core.records import StageSeconds, VideoRecord
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
 from posebatch.dataset.staging import FailedAttempts
 
@@ -54,6 +54,12 @@ class SegmentResult:
     """Duration of the segment, seconds."""
     frames_cut: int = 0
     """Frames in which the detector found more than ``max_persons``; the surplus persons are in no row."""
+    seconds: StageSeconds = field(default_factory=StageSeconds, compare=False)
+    """Time by stage."""
+    staging_seconds: float = field(default=0.0, compare=False)
+    """Time in which the result was put into the store."""
+    staged_bytes: int = field(default=0, compare=False)
+    """Size of the staged result."""
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from posebatch.run.pool import Pool
 from posebatch.run.tasks import SegmentTask, VideoTask
 
 
+@dataclass(frozen=True)
+class QueueDepth:
+    """How many tasks wait."""
+
+    segments: int
+    cpu_tasks: int
+    paused: int
+    """Tasks whose pause before a retry is not over."""
+
+
 class WorkQueue:
     """Tasks that wait: segments, CPU tasks, and tasks whose pause before a retry is not over."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock``: seconds, monotonic."""
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], on_depth: Callable[[QueueDepth], None] = lambda _: None) -> None:
+        """``clock``: seconds, monotonic. ``on_depth`` receives what still waits after each `submit_to`."""
+        self._clock, self._on_depth = clock, on_depth
         self._segments: deque[SegmentTask] = deque()
         self._cpu_tasks: deque[VideoTask] = deque()
         self._paused: list[tuple[float, SegmentTask | VideoTask]] = []
@@ -53,6 +63,7 @@ class WorkQueue:
         for _ in range(min(capacity.idle, len(self._segments))):
             pool.submit(self._segments.popleft())
         self._submit_second_segments(pool)
+        self._on_depth(QueueDepth(len(self._segments), len(self._cpu_tasks), len(self._paused)))
 
     def _submit_second_segments(self, pool: Pool) -> None:
         """Give busy workers their next segment.

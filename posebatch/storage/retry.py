@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from posebatch.core.errors import StorageUnavailableError
 
@@ -15,6 +16,29 @@ P = ParamSpec("P")
 
 
 T = TypeVar("T")
+
+
+class RepeatedRequests:
+    """Counts the requests of this process that were repeated, for the metrics of a run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        with self._lock:
+            self._count += 1
+
+    def take(self) -> int:
+        """The number since the last call."""
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+repeated_requests: Final = RepeatedRequests()
+"""Those of this process."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,7 @@ class RetryPolicy:
                 pause = random.uniform(0, min(self.longest_pause_s, self.first_pause_s * 2**attempt))
                 if time.monotonic() - begun + pause > self.patience_s:
                     raise
+                repeated_requests.add()
                 time.sleep(pause)
         return act(*args, **kwargs)
 

@@ -10,9 +10,11 @@ from functools import partial
 import pytest
 from support.fake_pool import FAST, FakePool, Fault, Task, no_fault, process
 
+from posebatch.cli import derive as derive_commands
 from posebatch.cli import run as run_commands
 from posebatch.cli.entry import main
 from posebatch.run.context import RunContext
+from posebatch.run.derivation import derive_job
 from posebatch.run.driver import run_job
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
@@ -41,4 +43,5 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
                 signal.signal(number, handler)
 
     patch.setattr(run_commands, "run_job", partial(run_job, open_pool=pool, limits=FAST))
+    patch.setattr(derive_commands, "derive_job", partial(derive_job, open_pool=pool, limits=FAST))
     return command

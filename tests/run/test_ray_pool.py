@@ -24,7 +24,7 @@ from posebatch.run.workers.crash_reports import CrashReport
 from posebatch.run.workers.diagnosis import attribute_deaths
 from posebatch.run.workers.ray_activity import ACTIVITY_SECONDS
 from posebatch.run.workers.ray_diagnoses import CRASH_REPORT_SECONDS
-from posebatch.run.workers.ray_helpers import nodes_for_helpers
+from posebatch.run.workers.ray_helpers import IDLE_SECONDS, nodes_for_helpers
 from posebatch.run.workers.ray_pool import RayPool
 from posebatch.run.workers.ray_session import cores_of_gpu_worker
 from posebatch.run.workers.ray_workers import FAILED_STARTS_TO_ABORT
@@ -330,6 +330,9 @@ CULPRIT, EVICTED = (WorkerCrashError, False), (EvictedError, False)
         (2, CrashReport(""), True, [SUSPECT, SUSPECT]),
         (1, None, False, [EVICTED]),
         (2, None, False, [EVICTED, EVICTED]),
+        (1, CrashReport("", was_ending=True), True, [EVICTED]),
+        (2, CrashReport("", was_ending=True), True, [EVICTED, EVICTED]),
+        (1, CrashReport(CRASHED, was_ending=True), True, [CULPRIT]),
         (1, CrashReport(CRASHED), True, [CULPRIT]),
         (1, CrashReport(CRASHED, "decode", "another task"), True, [CULPRIT]),
         (2, CrashReport(CRASHED), True, [SUSPECT, SUSPECT]),
@@ -428,6 +431,24 @@ def test_activity_changes_when_a_busy_actor_makes_progress(scripted: ScriptedRay
     assert changes == [1, 1, 2, 2]
 
 
+def test_worker_that_was_asked_to_end_finishes_its_segment_and_gets_no_other(scripted: ScriptedRay) -> None:
+    pool = start_pool()
+    scripted.actors[0].answer(0, CallResult(HERE))
+    pool.wait(0)
+    pool.submit(segment(0))
+    pool.submit(segment(1))
+    handed_back = EvictedError("handed back")
+    scripted.actors[0].answer(2, CallResult(error=handed_back))
+    assert pool.wait(0) == [Completion(segment(1), error=handed_back)]
+    capacity = pool.capacity()
+    assert (capacity.idle, capacity.shareable, capacity.died, len(scripted.actors)) == (0, 0, 1, 2)
+    assert not scripted.actors[0].killed
+    scripted.actors[0].answer(1, CallResult(DONE))
+    assert pool.wait(0) == [Completion(segment(0), DONE)]
+    assert scripted.actors[0].killed
+    assert len(scripted.actors) == 2, "it was replaced once"
+
+
 # --- CPU tasks ------------------------------------------------------------------------------------------------------
 
 
@@ -491,16 +512,54 @@ def test_helpers_are_spread_over_the_nodes_that_take_workers(scripted: ScriptedR
 
 
 def test_helpers_wait_for_the_first_node_that_takes_workers(scripted: ScriptedRay) -> None:
-    """An autoscaler starts with a head alone."""
+    """An autoscaler starts with a head alone. The first probe asks for workers, which make it add nodes."""
     scripted.cluster = [HEAD]
-    pool = start_pool()
-    assert pool.capacity().task_slots == 0
-    scripted.cluster = [HEAD, FIRST]
-    assert pool.capacity().task_slots == 2
+    pool = RayPool(CONTEXT, 1, "cpu", clock=Clock())
+    assert (pool.capacity().task_slots, pool.capacity().requested) == (2, False)
     pool.submit(cpu_task("a"))
+    assert (pool.capacity().task_slots, pool.capacity().requested) == (1, True)
+    assert helper_nodes(scripted) == []
+    scripted.cluster = [HEAD, FIRST]
+    assert pool.capacity().task_slots == 1
     scripted.cluster = [HEAD, node(FIRST["NodeID"], alive=False, CPU=6.0), SECOND]
     pool.submit(cpu_task("b"))
     assert helper_nodes(scripted) == [("1" * 56, True), ("2" * 56, True)]
+
+
+def test_run_without_workers_asks_for_its_first_node_by_an_actor_that_claims_a_core(scripted: ScriptedRay) -> None:
+    """Helpers claim nothing, so that no autoscaler would add a node for them."""
+    scripted.cluster = [HEAD]
+    pool = RayPool(CONTEXT, 1, "cpu", clock=Clock())
+    pool.submit(DeriveTask(cpu_task("a").video))
+    pool.submit(DeriveTask(cpu_task("b").video))
+    (claimant,) = scripted.actors
+    assert not pool.capacity().requested
+    scripted.cluster = [HEAD, FIRST]
+    assert pool.capacity().task_slots == 0
+    assert claimant.killed
+    assert helper_nodes(scripted) == [("1" * 56, True)] * 2
+
+
+def test_idle_helper_keeps_no_node_that_has_no_worker(scripted: ScriptedRay) -> None:
+    clock = Clock()
+    pool = start_pool(clock=clock)
+    scripted.actors[0].answer(0, CallResult(HERE))
+    helpers = []
+    for name in "ab":
+        pool.submit(cpu_task(name))
+        helpers.append(scripted.actors[-1])
+    for helper, process in zip(helpers, (HERE, ELSEWHERE), strict=True):
+        helper.answer(0, process)
+    pool.wait(0)
+    for helper in helpers:
+        helper.answer(1, CallResult("done"))
+    assert len(pool.wait(0)) == 2
+    for seconds, killed in ((IDLE_SECONDS - 1, [False, False]), (IDLE_SECONDS, [False, True])):
+        clock.now = seconds
+        pool.capacity()
+        assert [helper.killed for helper in helpers] == killed
+    pool.submit(cpu_task("c"))
+    assert helpers[0].calls[-1].arguments == (cpu_task("c"),)
 
 
 def test_helper_gets_its_task_only_after_it_named_its_crash_folder(scripted: ScriptedRay) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,16 @@ class RayHead:
 
 
 @contextmanager
-def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
-    """Start a head node with a dashboard; stop it and everything it started on leaving."""
+def running_ray_head(
+    num_cpus: int = 3,
+    more_options: Callable[[str], Sequence[str]] = lambda _: (),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[RayHead]:
+    """Start a head node with a dashboard; stop it and everything it started on leaving.
+
+    ``more_options`` returns further options of `ray start` for the address of the head. ``variables``: of its
+    environment.
+    """
     # not pytest's folder: Ray puts sockets there, whose paths must be short
     folder = tempfile.mkdtemp(prefix="pb")
     port, dashboard_port, agent_port, client_port = (_free_port() for _ in range(4))
@@ -66,12 +74,14 @@ def running_ray_head(num_cpus: int = 3) -> Iterator[RayHead]:
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.token, MARK: head.mark}
+    environment |= variables or {}
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client_port}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}",
         f"--dashboard-agent-listen-port={agent_port}",
         f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}", f"--temp-dir={folder}",
+        *more_options(head.address),
     ]  # fmt: skip
     log = Path(folder, "head.log")
     with log.open("wb") as output:

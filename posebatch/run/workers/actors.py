@@ -6,21 +6,24 @@ Both run under the `heartbeat` of their process, and both name its crash folder,
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 
-from posebatch.core.errors import InternalError, PosebatchError
+from posebatch.core.errors import EvictedError, InternalError, PosebatchError
 from posebatch.core.settings import Settings
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentTask, VideoTask
 from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.memory_limit import container_memory_bytes, default_memory_bytes, workers_on_node
+from posebatch.run.workers.termination import TerminationNotice
 from posebatch.run.workers.video_tasks import perform
+from posebatch.storage.retry import repeated_requests
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class CallResult:
 
     result: object = None
     error: PosebatchError | None = None
+    seconds: float = field(default=0.0, compare=False)
+    """Time that it took."""
+    storage_retries: int = field(default=0, compare=False)
+    """Requests to a store that this process has repeated since the last result."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,12 @@ class ProcessHandle:
 
 def call(action: Callable[[], object], name: str) -> CallResult:
     """Call ``action`` and catch its errors. An error that is not ours is a bug: an `InternalError` of ``name``."""
+    started = time.perf_counter()
+    ended = _call(action, name)
+    return replace(ended, seconds=time.perf_counter() - started, storage_retries=repeated_requests.take())
+
+
+def _call(action: Callable[[], object], name: str) -> CallResult:
     try:
         return CallResult(action())
     except PosebatchError as error:
@@ -59,6 +72,7 @@ class TaskHelper:
     def __init__(self, context: RunContext) -> None:
         os.environ.update(context.environment)
         self._context = context
+        self._termination = _listen_for_termination()
         self._handle = _start_heartbeat(context)
 
     def handle(self) -> ProcessHandle:
@@ -66,7 +80,9 @@ class TaskHelper:
         return self._handle
 
     def perform(self, task: VideoTask) -> CallResult:
-        """Perform one task."""
+        """Perform one task. A process that was asked to end hands it back at once, with an `EvictedError`."""
+        if self._termination.is_given:
+            return _handed_back(task)
         return call(lambda: self._perform(task), task.video.uri)
 
     def activity(self) -> int:
@@ -88,13 +104,19 @@ class SegmentWorker:
     def __init__(self, context: RunContext, device: str, threads: int) -> None:
         os.environ.update(context.environment)
         self._context, self._device, self._threads = context, device, threads
+        self._termination = _listen_for_termination()
 
     def load(self) -> CallResult:
         """Load the networks; the result is a `ProcessHandle`. A call of its own, so that errors arrive unchanged."""
         return call(self._load, "worker")
 
     def process(self, task: SegmentTask) -> CallResult:
-        """Process one segment. Two threads may call this at once."""
+        """Process one segment. Two threads may call this at once.
+
+        A process that was asked to end hands the segment back at once, with an `EvictedError`.
+        """
+        if self._termination.is_given:
+            return _handed_back(task)
         return call(lambda: self._processor.process(task), task.video.uri)
 
     def activity(self) -> int:
@@ -107,6 +129,16 @@ class SegmentWorker:
 
         self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
         return _start_heartbeat(self._context)
+
+
+def _listen_for_termination() -> TerminationNotice:
+    notice = TerminationNotice()
+    notice.listen(heartbeat.note_termination)
+    return notice
+
+
+def _handed_back(task: SegmentTask | VideoTask) -> CallResult:
+    return CallResult(error=EvictedError(f"{task.name}: its process was asked to end, and hands it back"))
 
 
 def _start_heartbeat(context: RunContext) -> ProcessHandle:

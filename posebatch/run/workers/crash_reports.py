@@ -31,6 +31,8 @@ class CrashReport:
     """The task of that thread; None when the thread is not known."""
     stack: str = ""
     """The innermost calls of that thread, the innermost first."""
+    was_ending: bool = False
+    """Whether the process had been asked to end from outside (SIGTERM), as when its machine is taken away."""
 
     def __str__(self) -> str:
         stage = f" in step {self.stage!r}" if self.stage else ""
@@ -61,9 +63,10 @@ def crash_report_of(state: dict[str, Any], stack: str) -> CrashReport:
     elif not reason and stack.startswith("Timeout"):  # the heading of a dump of `faulthandler.dump_traceback_later`
         reason = "stopped responding (--max-seconds-per-frame)"
     step = _step_of(thread, state["steps"]) if reason else None
+    ending = bool(state.get("ending"))
     if step is None:
-        return CrashReport(reason, stack=_innermost(stack, thread))
-    return CrashReport(reason, step["stage"], step["subject"], _innermost(stack, step["thread"]))
+        return CrashReport(reason, stack=_innermost(stack, thread), was_ending=ending)
+    return CrashReport(reason, step["stage"], step["subject"], _innermost(stack, step["thread"]), ending)
 
 
 def _step_of(thread: str | None, steps: list[dict[str, Any]]) -> dict[str, Any] | None:

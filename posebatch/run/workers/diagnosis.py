@@ -15,8 +15,8 @@ def attribute_deaths(died: Sequence[Completion], report: CrashReport | None, nod
 
     ``died`` are the tasks that ran in it, ``report`` its crash report. The culprit is the task that the report names,
     or the only one that ran; its error becomes a `WorkerCrashError`. The error of the others becomes an `EvictedError`,
-    as do all if the node was lost. If two ran on a node that lives and the report names neither, both are returned with
-    ``shared=True``.
+    as do all if the node was lost or the process had been asked to end. If two ran on a node that lives and the report
+    names neither, both are returned with ``shared=True``.
     """
     culprits = {completion.task.name for completion in died if isinstance(completion.error, WorkerCrashError)}
     if report is not None and report.reason:
@@ -35,6 +35,8 @@ def _attributed(
         return replace(completion, error=WorkerCrashError(f"{name}: the process that worked on it {report}"))
     if culprits:
         return replace(completion, error=EvictedError(f"{name}: another segment ended the process that worked on it"))
+    if report is not None and report.was_ending:
+        return replace(completion, error=EvictedError(f"{name}: the process that worked on it was asked to end"))
     if not node_is_alive:
         return replace(completion, error=EvictedError(f"{name}: the node that worked on it was lost"))
     return replace(completion, shared=shared)

@@ -55,6 +55,7 @@ class Heartbeat:
         self._steps: dict[int, _Step] = {}
         self._lock = threading.Lock()
         self._steps_file: int | None = None
+        self._is_ending = False
         self.activity = 0
         """Grows with each beat, and with each step that begins or ends."""
 
@@ -104,6 +105,11 @@ class Heartbeat:
         threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
         return str(crash_dir)
 
+    def note_termination(self) -> None:
+        """Note that this process was asked to end from outside (SIGTERM): its death is then no fault of its tasks."""
+        self._is_ending = True
+        self._write_steps()
+
     def _set(self, thread: int, step: _Step | None) -> None:
         if step is None:
             self._steps.pop(thread, None)
@@ -119,7 +125,8 @@ class Heartbeat:
             return
         with self._lock:
             steps = [{"thread": hex(thread), **vars(step)} for thread, step in list(self._steps.items())]
-            state = {"reason": reason, "thread": None if culprit is None else hex(culprit), "steps": steps}
+            thread_name = None if culprit is None else hex(culprit)
+            state = {"reason": reason, "thread": thread_name, "steps": steps, "ending": self._is_ending}
             content = json.dumps(state).encode()
             os.pwrite(self._steps_file, content, 0)
             os.ftruncate(self._steps_file, len(content))

@@ -47,7 +47,13 @@ def completion_of(task: SegmentTask | VideoTask, ref: Ref) -> Completion:
     except WORKER_DEATHS as death:
         reason = summary_of(death)
         return Completion(task, error=WorkerDiedError(f"{task.name}: the process that worked on it died: {reason}"))
-    return Completion(task, call_result.result, call_result.error)
+    return Completion(
+        task,
+        call_result.result,
+        call_result.error,
+        seconds=call_result.seconds,
+        storage_retries=call_result.storage_retries,
+    )
 
 
 def summary_of(death: BaseException) -> str:

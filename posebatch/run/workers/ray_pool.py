@@ -45,13 +45,14 @@ class RayPool(Pool):
         self._before_workers = before_workers
         shared_context = ray.put(replace(context, environment=environment_for_workers()))
         self._diagnoses = Diagnoses(shared_context, clock)
-        self._helpers = Helpers(shared_context, self._diagnoses, slots=max(2, workers))
+        self._helpers = Helpers(shared_context, self._diagnoses, max(2, workers), clock)
         minutes = context.settings.limits.first_worker_minutes
         self._workers = Workers(shared_context, self._diagnoses, workers, device, worker_class, minutes, clock)
         self._activity = ActivityMonitor(clock)
 
     @override
     def capacity(self) -> Capacity:
+        self._helpers.end_idle(self._workers.nodes())
         return Capacity(
             idle=self._workers.idle(),
             shareable=self._workers.shareable(),
@@ -60,6 +61,7 @@ class RayPool(Pool):
             ready=self._workers.ready(),
             gpu_share=self._workers.gpu_share,
             requested=self._workers.requested,
+            died=self._workers.died,
         )
 
     def start_workers(self) -> None:
@@ -76,6 +78,8 @@ class RayPool(Pool):
             self._workers.submit(task)
         else:
             self._helpers.submit(task)
+        if not self._workers.requested:
+            self._helpers.request_node()
 
     @override
     def wait(self, timeout_s: float) -> list[Completion]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import ray
 
-from posebatch.core.errors import RunAbortedError, WorkerCrashError, WorkerDiedError
+from posebatch.core.errors import EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.actors import ProcessHandle
@@ -31,10 +31,16 @@ class _Worker:
     process: ProcessHandle
     tasks: dict[Ref, SegmentTask] = field(default_factory=dict)
     """The segments under way, by the ref of process()."""
+    is_ending: bool = False
+    """Whether it was asked to end from outside: it finishes what it has and gets no more."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.tasks and not self.is_ending
 
     @property
     def is_shareable(self) -> bool:
-        return len(self.tasks) == 1 and not any(task.alone for task in self.tasks.values())
+        return len(self.tasks) == 1 and not self.is_ending and not any(task.alone for task in self.tasks.values())
 
 
 class Workers:
@@ -64,6 +70,8 @@ class Workers:
         self._failed_starts = 0
         self._without_worker_since = clock()
         self.requested = False
+        self.died = 0
+        """Workers that died, loading or at work."""
 
     def start(self) -> None:
         """Request the workers, unless that was done before."""
@@ -81,7 +89,7 @@ class Workers:
                 f"no worker became ready within {self._first_worker_minutes:g} minutes (--first-worker-minutes): the "
                 f"cluster has no free {'GPU' if self._device == 'cuda' else 'CPU'} for one; see `ray status`"
             )
-        return sum(not worker.tasks for worker in self._ready)
+        return sum(worker.is_idle for worker in self._ready)
 
     def ready(self) -> int:
         """Workers whose networks are loaded, with segments or without."""
@@ -93,7 +101,7 @@ class Workers:
 
     def submit(self, task: SegmentTask) -> None:
         """Begin a segment on an idle worker, or else on a shareable one."""
-        candidates = (worker for worker in self._ready if not worker.tasks or worker.is_shareable)
+        candidates = (worker for worker in self._ready if worker.is_idle or worker.is_shareable)
         worker = min(candidates, key=lambda worker: len(worker.tasks))
         worker.tasks[worker.actor.process.remote(task)] = task
 
@@ -110,13 +118,21 @@ class Workers:
         if worker is None:
             return []  # already returned with the other segment of a worker that died
         completion = completion_of(worker.tasks.pop(ref), ref)
-        if isinstance(completion.error, WorkerDiedError):
+        if isinstance(completion.error, EvictedError):
+            self._replace(worker)  # it has handed the segment back, and may still finish the other
+        elif isinstance(completion.error, WorkerDiedError):
             return self._worker_died(worker, completion)
+        if worker.is_ending and not worker.tasks:
+            self._let_go(worker)
         return [completion]
 
     def busy_actors(self) -> set[Actor]:
         """The actors that have a segment."""
         return {worker.actor for worker in self._ready if worker.tasks}
+
+    def nodes(self) -> set[str]:
+        """The nodes of the ready workers."""
+        return {worker.process.node_id for worker in self._ready}
 
     def kill(self) -> None:
         """End all workers, and with them the segments under way."""
@@ -138,6 +154,7 @@ class Workers:
             loaded = ray.get(ref)
         except WORKER_DEATHS as death:
             self._failed_starts += 1
+            self.died += 1
             if self._failed_starts >= FAILED_STARTS_TO_ABORT and not self._ready:
                 raise RunAbortedError(
                     f"{self._failed_starts} workers in a row died while they loaded the networks: {summary_of(death)}"
@@ -150,12 +167,22 @@ class Workers:
         self._failed_starts = 0
         self._ready.append(_Worker(actor, loaded.result))
 
-    def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
-        """Replace a worker, and end all of its segments. One may have ended well just before the death."""
+    def _replace(self, worker: _Worker) -> None:
+        """Start another worker in place of one that ends or has died."""
+        if not worker.is_ending:
+            worker.is_ending = True
+            self.died += 1
+            self._start_worker()
+
+    def _let_go(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
         self._ready.remove(worker)
+
+    def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
+        """Replace a worker, and end all of its segments. One may have ended well just before the death."""
+        self._let_go(worker)
         self._without_worker_since = self._clock()
-        self._start_worker()
+        self._replace(worker)
         completions = [first, *(completion_of(task, ref) for ref, task in worker.tasks.items())]
         died = [completion for completion in completions if isinstance(completion.error, WorkerDiedError)]
         ended_before = [completion for completion in completions if completion not in died]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -114,10 +115,20 @@ class SegmentProcessor:
             seconds = replace(estimated.seconds, decode=decoder.seconds)
             writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
             check_unchanged(task.video.uri, task.video.etag)
+            size_bytes, started = spool.seek(0, io.SEEK_END), time.perf_counter()
             with heartbeat.step("stage", task.name):
                 context.staging(task.video).stage(task.segment, spool)
+            staging_seconds = time.perf_counter() - started
         video_seconds = _covered_seconds(decoder)
-        return SegmentResult(estimated.frames, estimated.persons, video_seconds, estimated.frames_cut)
+        return SegmentResult(
+            estimated.frames,
+            estimated.persons,
+            video_seconds,
+            estimated.frames_cut,
+            seconds,
+            staging_seconds,
+            size_bytes,
+        )
 
     def _run(self, task: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
         """Run both threads on a segment. A failure of either stops the other."""
