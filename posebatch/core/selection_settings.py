@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posebatch.core.options import option
+from posebatch.core.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,12 @@ class SelectionSettings:
     include: tuple[str, ...] = option((), "process only inputs whose path matches; repeatable", metavar="GLOB")
     exclude: tuple[str, ...] = option((), "skip inputs whose path matches; repeatable", metavar="GLOB")
     limit: int | None = option(None, "process at most N videos in this run", low=1, metavar="N")
+    shard: str | None = option(
+        None,
+        "process part K of N of the inputs, K from 1 to N; the path of a video decides its part. The runs of all parts "
+        "may work on one output at once",
+        metavar="K/N",
+    )
     on_existing: str = option(
         "skip", "what to do with a video that is published and up to date", choices=("skip", "overwrite", "error")
     )
@@ -37,3 +44,12 @@ class SelectionSettings:
     )
     wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
     endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            Shard.parse(self.shard)
+
+    @property
+    def part(self) -> Shard | None:
+        """The shard to process; None: everything."""
+        return None if self.shard is None else Shard.parse(self.shard)

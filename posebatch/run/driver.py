@@ -110,7 +110,8 @@ def perform_job(job: Job, open_pool: OpenPool, limits: SchedulerLimits = DEFAULT
     def say(message: str) -> None:
         log.write(LogLine("note", message))
 
-    lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
+    selection = context.settings.selection
+    lease = hold_lease(store, context.run_id, selection.wait, say, on_lost=stop.request, part=selection.part)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # and the ledger and the workers, which nobody misses, come last.
     with ExitStack() as pools, ExitStack() as indexes, lease:
@@ -166,6 +167,7 @@ def _schedule(
 
 def _job(prepared: Prepared, named: list[str]) -> Job:
     videos, listing = prepared.listing.videos, prepared.listing
+    part = prepared.context.settings.selection.part
     return Job(
         prepared.context,
         prepared.store,
@@ -174,7 +176,7 @@ def _job(prepared: Prepared, named: list[str]) -> Job:
         Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
         prepared.load_index,
         _heading(prepared),
-        lambda: check_case_collisions(prepared.store, prepared.videos),
+        lambda: check_case_collisions(prepared.store, prepared.videos, part=part),
     )
 
 
@@ -224,7 +226,9 @@ def _heading(prepared: Prepared) -> str:
     context, videos = prepared.context, prepared.listing.videos
     count = f"{len(videos)} video{'' if len(videos) == 1 else 's'}"
     size = f"{videos.size_bytes / 1e6:.1f} MB"
-    run = f"{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
+    shard = context.settings.selection.shard
+    part = "" if shard is None else f"shard {shard}: "
+    run = f"{part}{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
     return f"{run}\ndetector {context.detector}\npose     {context.pose}"
 
 

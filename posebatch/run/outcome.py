@@ -115,6 +115,7 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
     return {
         "run_id": context.run_id,
         "posebatch_version": __version__,
+        "shard": context.settings.selection.shard,
         "finished": outcome is not None,
         "exit_code": outcome.exit_code if outcome else None,
         "settings_fingerprint": context.data_fingerprint,

@@ -41,7 +41,8 @@ from posebatch.dataset.gc import (
     unreferenced,
 )
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.lease import FOLDER, hold_lease
+from posebatch.dataset.lease import hold_lease
+from posebatch.dataset.lease_place import FOLDER
 from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables import parquet, schemas
