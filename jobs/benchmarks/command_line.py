@@ -118,6 +118,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
         "--ray-segments", type=int, default=2000, metavar="N", help="segments through Ray; default 2000"
     )
     driver.add_argument("--gpus", type=int, default=1000, metavar="N", help="scale: made-up workers; default 1000")
+    driver.add_argument(
+        "--task-ms", type=float, metavar="MS", help="scale: time of the driver for a task; default: measured here"
+    )
     networks = parser.add_argument_group("networks")
     networks.add_argument(
         "--batch", nargs="+", type=int, metavar="N", help="batch sizes; default 1 2 4 8 16, on a GPU 8 16 32 64 128"

@@ -44,17 +44,8 @@ def measure_scale(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     _say("requests of a video")
     requests = in_child(count_requests, str(folder / "counted"), settings, COUNTED_VIDEOS, COUNTED_SECONDS)
     print(requests_text(requests), flush=True)
-    _say("the driver")
-    driver = in_child(
-        run_driver, str(folder / "driver"), settings_from({"track": False}), DRIVER_VIDEOS, 1, chosen.gpus
-    )
-    driver_s = driver.seconds / driver.videos / 3
-    print(f"\n== the driver: {1e3 * driver_s:.3f} ms a task, without Ray", flush=True)
-    if not chosen.no_ray:
-        _say("Ray")
-        pool = in_child(ray_overhead, settings, chosen.ray_segments)
-        driver_s += 1 / pool.segments_per_s
-        print(f"Ray: {1e3 / pool.segments_per_s:.3f} ms a task", flush=True)
+    driver_s = 1e-3 * chosen.task_ms if chosen.task_ms else _driver_s(chosen, folder)
+    print(f"\n== the driver: {1e3 * driver_s:.3f} ms a task", flush=True)
     rows = limits(requests, driver_s, chosen.gpus)
     print(f"\n{limits_text(rows)}\n\n{costs_text(requests)}", flush=True)
     figures = []
@@ -72,6 +63,18 @@ def measure_scale(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "limits": [asdict(row) for row in rows],
         "fleets": [{**asdict(one), "publish_waits": []} for one in figures],
     }
+
+
+def _driver_s(chosen: argparse.Namespace, folder: Path) -> float:
+    """Seconds of the driver for a task: its own, and Ray's unless ``--no-ray``."""
+    _say("the driver")
+    plain = settings_from({"track": False})
+    driver = in_child(run_driver, str(folder / "driver"), plain, DRIVER_VIDEOS, 1, chosen.gpus)
+    own_s = driver.seconds / driver.videos / 3
+    if chosen.no_ray:
+        return own_s
+    _say("Ray")
+    return own_s + 1 / in_child(ray_overhead, plain, chosen.ray_segments).segments_per_s
 
 
 def requests_text(requests: VideoRequests) -> str:

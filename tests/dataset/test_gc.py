@@ -635,6 +635,18 @@ def test_run_leaves_a_video_of_a_later_version_unchanged(archive: Archive):
     assert {key: archive.store.read(key) for key in keys(archive.store) if "/b.mp4" in key} == before
 
 
+def test_going_back_to_an_earlier_version_computes_the_videos_of_the_later_one_again(archive: Archive):
+    """As docs/upkeep.md says: remove their commit records, and run."""
+    archive.run()
+    before = {key: archive.store.read(key) for key in keys(archive.store) if not key.startswith(("_state/", "videos/"))}
+    make_later(archive.store, "videos/b", "poses/b", "frames/b")
+    archive.store.delete(record_key("b.mp4"))
+    outcome = archive.run()
+    assert (outcome.tally.published, outcome.tally.up_to_date) == (1, len(list(archive.videos())) - 1)
+    assert {key: archive.store.read(key) for key in before} == before
+    assert verify(archive.store, deep=True).problems == ()
+
+
 def test_run_records_no_failure_when_a_later_version_publishes(archive: Archive):
     """Otherwise the record of the failure would overwrite the newer one."""
     archive.run()
