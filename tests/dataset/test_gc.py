@@ -31,6 +31,7 @@ from posebatch.cli.entry import build_parser, main
 from posebatch.core import fingerprints
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.core.records import VideoRecord
+from posebatch.core.shards import Shard
 from posebatch.dataset.gc import (
     SECONDS_PER_DAY,
     AgeLimit,
@@ -815,11 +816,12 @@ def test_upkeep_page_shows_a_valid_query(mixed: tuple[Path, list[VideoRecord]], 
     assert len(duckdb.sql(query.replace("out/", "")).df()) == len(records)
 
 
+@pytest.mark.parametrize("part", [None, Shard(3, 64)])
 def test_gc_command_does_not_remove_while_a_run_holds_the_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: Shard | None
 ) -> None:
     store = LocalStore(tmp_path)
-    with hold_lease(store, "the-run", False, print, print):
+    with hold_lease(store, "the-run", False, print, print, part):
         assert main(["gc", "--output", store.root]) == 0, "listing is allowed"
         assert main(["gc", "--output", store.root, "--delete"]) == 2
     assert "run the-run (process" in capsys.readouterr().err
