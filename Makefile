@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-faults lint test-gpu gpu infra benchmark clean
+.PHONY: help demo test test-faults lint test-gpu gpu infra benchmark lock sbom audit clean
 
 BIN := .venv/bin
 
@@ -49,6 +49,21 @@ infra: .venv/.installed-demo ## write the files of infra/cpu, infra/gpu and infr
 benchmark: .venv/.installed-demo ## measure the speed of the job on this machine; BENCHMARK_ARGS are its arguments
 	@$(BIN)/python jobs/benchmark.py $(BENCHMARK_ARGS)
 
+# The image's Python and platform. The tests run with this Python, so they run with the versions of the lock as long as
+# it is fresh. Known pins stay; make lock LOCK_ARGS=--upgrade takes the newest versions.
+lock: | $(BIN)/python ## pin the image's requirements with hashes, in infra/requirements.lock
+	@$(uv_settings); $$uv pip compile pyproject.toml --extra openvino --quiet --generate-hashes \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" \
+		$(LOCK_ARGS) --output-file infra/requirements.lock
+
+sbom: | $(BIN)/python ## list the image's requirements as a CycloneDX SBOM, out/sbom.json
+	@mkdir -p out
+	@$(uv_settings); $$uv tool run --quiet --from cyclonedx-bom cyclonedx-py requirements \
+		infra/requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON --output-file out/sbom.json
+
+audit: | $(BIN)/python ## look for known vulnerabilities of the image's requirements; a report, never a failure
+	@$(uv_settings); .ci/audit $(BIN)/python
+
 clean: ## delete results and caches; .venv stays
 	rm -rf demo out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
@@ -71,6 +86,16 @@ $(BIN)/python:
 	@$(call install,.[dev])
 	@touch .venv/.installed-demo $@
 
+# uv, with the registry and the certificates of pip.
+define uv_settings
+uv="$(BIN)/python -m uv"; pip="$(BIN)/python -m pip --disable-pip-version-check"; \
+	$$uv --version >/dev/null 2>&1 || $$pip install --quiet uv || echo "uv is unavailable; using pip" >&2; \
+	index=$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2>/dev/null)}; \
+	cert=$${PIP_CERT:-$$($$pip config get global.cert 2>/dev/null)}; \
+	test -z "$$index" || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
+	test -z "$$cert" || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"
+endef
+
 # $(call install,REQUIREMENT): installs with uv, which is several times faster than pip and comes from the same registry.
 # Falls back to pip if uv is unavailable or fails. uv does not read pip's configuration, so pip's registry and
 # certificates are passed to it.
@@ -78,12 +103,7 @@ $(BIN)/python:
 # torch and torchvision are the registry's default pair. It includes CUDA (hence the size) and also runs without a GPU.
 # A smaller torch without CUDA does not work: the registry's torchvision cannot be imported beside it.
 define install
-	uv="$(BIN)/python -m uv"; pip="$(BIN)/python -m pip --disable-pip-version-check"; \
-	$$uv --version >/dev/null 2>&1 || $$pip install --quiet uv || echo "uv is unavailable; using pip" >&2; \
-	index=$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2>/dev/null)}; \
-	cert=$${PIP_CERT:-$$($$pip config get global.cert 2>/dev/null)}; \
-	test -z "$$index" || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
-	test -z "$$cert" || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; \
+	$(uv_settings); \
 	if $$uv --version >/dev/null 2>&1 && $$uv pip install --quiet --python $(BIN)/python -e '$(1)'; then exit 0; fi; \
 	echo "installing with pip, which takes longer"; \
 	$$pip install --quiet -e '$(1)'

@@ -24,6 +24,7 @@ from benchmarks.network_pairs import NETWORKS
 from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.rendered_scenes import ENCODERS, RESOLUTIONS
 from benchmarks.report import as_json, machine_text, this_machine
+from benchmarks.scale_measurement import measure_scale
 from posebatch.core.errors import UsageError
 from posebatch.core.scripts import run_script
 
@@ -34,6 +35,7 @@ MEASURES: Final[dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]]
     "plan": measure_planning,
     "publish": measure_publication,
     "networks": measure_networks,
+    "scale": measure_scale,
 }
 
 
@@ -95,7 +97,7 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
     how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="working folder; default: a temporary folder")
-    driver = parser.add_argument_group("driver, plan, publish")
+    driver = parser.add_argument_group("driver, plan, publish, scale")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
     driver.add_argument(
         "--new", type=int, default=500, metavar="N", help="plan: new videos in the last night; default 500"
@@ -115,13 +117,19 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     driver.add_argument(
         "--ray-segments", type=int, default=2000, metavar="N", help="segments through Ray; default 2000"
     )
+    driver.add_argument("--gpus", type=int, default=1000, metavar="N", help="scale: made-up workers; default 1000")
+    driver.add_argument(
+        "--task-ms", type=float, metavar="MS", help="scale: time of the driver for a task; default: measured here"
+    )
     networks = parser.add_argument_group("networks")
     networks.add_argument(
         "--batch", nargs="+", type=int, metavar="N", help="batch sizes; default 1 2 4 8 16, on a GPU 8 16 32 64 128"
     )
     results = parser.add_argument_group("results")
     results.add_argument("--json", metavar="FILE", help="all figures")
-    results.add_argument("--picture", metavar="FILE", help="PNG of the time of a frame by stage")
+    results.add_argument(
+        "--picture", metavar="FILE", help="speed: PNG of the time of a frame by stage; scale: of the fleets"
+    )
     return parser
 
 

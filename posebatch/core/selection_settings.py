@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from posebatch.core.errors import SettingsError
 from posebatch.core.options import option
+from posebatch.core.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class SelectionSettings:
     include: tuple[str, ...] = option((), "process only inputs whose path matches; repeatable", metavar="GLOB")
     exclude: tuple[str, ...] = option((), "skip inputs whose path matches; repeatable", metavar="GLOB")
     limit: int | None = option(None, "process at most N videos in this run", low=1, metavar="N")
+    shard: str | None = option(
+        None,
+        "process part K of N of the inputs, K from 1 to N; the path of a video decides its part. The runs of all parts "
+        "may work on one output at once",
+        metavar="K/N",
+    )
     on_existing: str = option(
         "skip", "what to do with a video that is published and up to date", choices=("skip", "overwrite", "error")
     )
@@ -40,11 +47,17 @@ class SelectionSettings:
 
     def __post_init__(self) -> None:
         _ = self.max_failed_share
+        _ = self.part
 
     @property
     def max_failed_share(self) -> float | None:
         """``fail_above`` as a share, 0..1; None if one bad video is too many."""
         return None if self.fail_above is None else _share(self.fail_above)
+
+    @property
+    def part(self) -> Shard | None:
+        """The shard to process; None: everything."""
+        return None if self.shard is None else Shard.parse(self.shard)
 
 
 def _share(text: str) -> float:

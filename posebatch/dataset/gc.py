@@ -15,7 +15,8 @@ from typing import Final
 
 from posebatch.core.errors import ObjectNotFoundError, OutputError, SettingsError, StorageError
 from posebatch.dataset.layout import ATTEMPTS, RECORDS, STAGING, artifact_keys, data_folders, output_path_of
-from posebatch.dataset.lease import FOLDER as LEASES
+from posebatch.dataset.lease_place import FOLDER as LEASES
+from posebatch.dataset.lease_place import SHARDS_FOLDER
 from posebatch.dataset.publication import list_records, read_record
 from posebatch.storage.local import SCRATCH_FOLDER
 from posebatch.storage.store import Store, StoredObject
@@ -82,7 +83,7 @@ class AgeLimit:
 
 def check_is_output(store: Store) -> None:
     """Raise `OutputError` if no run has ever written to this store, as when its address names another folder."""
-    traces = ((LEASES, ".json"), (RECORDS, ".parquet"), ("runs/", "/settings.yaml"))
+    traces = ((LEASES, ".json"), (SHARDS_FOLDER, ".json"), (RECORDS, ".parquet"), ("runs/", "/settings.yaml"))
     if not any(stored.key.endswith(suffix) for folder, suffix in traces for stored in store.list(folder)):
         raise OutputError(
             f"--output {store.root}: no output of posebatch: it holds neither a run nor a commit record. Give the "

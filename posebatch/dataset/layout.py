@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from posebatch.core.records import VideoRecord
+from posebatch.core.shards import Shard
 from posebatch.dataset.tables.schemas import (
     FRAMES_SCHEMAS,
     MOTION_SCHEMAS,
@@ -127,6 +128,11 @@ ATTEMPTS: Final = "_state/attempts/"
 
 LEDGER_KEY: Final = f"_state/ledger/1-{SCHEMA_VERSION}"
 """Raise the first number whenever the bytes of the ledger change their meaning. Each schema version has its own."""
+
+
+def ledger_key(part: Shard | None) -> str:
+    """Key of the ledger of a shard; None: of the whole output."""
+    return LEDGER_KEY if part is None else f"{LEDGER_KEY}-shard-{part.number}-of-{part.count}"
 
 
 def record_key(output_path: str) -> str:

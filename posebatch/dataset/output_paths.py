@@ -18,6 +18,7 @@ from typing import Final
 
 from posebatch.core.errors import InputError
 from posebatch.core.fingerprints import digest
+from posebatch.core.shards import Shard
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import GUARDED_SUFFIXES
 from posebatch.dataset.tables.schemas import COLUMNS
@@ -119,15 +120,25 @@ def merges_names(root: str) -> bool:
 
 
 def check_case_collisions(
-    store: Store, videos: Callable[[], Iterable[SourceVideo]], merges: Callable[[str], bool] = merges_names
+    store: Store,
+    videos: Callable[[], Iterable[SourceVideo]],
+    merges: Callable[[str], bool] = merges_names,
+    *,
+    part: Shard | None = None,
 ) -> None:
     """Raise `InputError` if the file system of a local output would equate the output paths of two videos.
 
     Each call of ``videos`` returns all videos. 16 bytes of each are kept, if ``merges`` says that the file system
-    equates names.
+    equates names. If they are those of one ``part`` only, such a file system is refused: the other of the two may be in
+    another part.
     """
     if not isinstance(store, LocalStore) or not merges(store.root):
         return
+    if part is not None:
+        raise InputError(
+            f"--shard {part}: the file system of the output {store.root} takes names that differ in case alone for the "
+            "same, and a shard does not see those of the others; run without --shard, or choose another --output"
+        )
     seen: set[bytes] = set()
     for video in videos():
         folded = _folded_digest(video)

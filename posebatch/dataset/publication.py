@@ -63,9 +63,12 @@ def _parse_record(store: Store, key: str, content: bytes) -> VideoRecord:
         raise type(error)(f"{store.uri(key)}: {error}") from error
 
 
-def list_records(store: Store) -> Iterator[tuple[str, str]]:
-    """Output path and ETag of every commit record. Reads no record; S3 lists 1,000 with each request."""
-    for listed in list_existing(store, RECORDS):
+def list_records(store: Store, folder: str = "") -> Iterator[tuple[str, str]]:
+    """Output path and ETag of every commit record. Reads no record; S3 lists 1,000 with each request.
+
+    ``folder``: only of output paths that begin with it; empty, or with a slash at the end.
+    """
+    for listed in list_existing(store, RECORDS + folder):
         if listed.key.endswith(".parquet"):
             yield listed.key[len(RECORDS) : -len(".parquet")], listed.etag
 

@@ -154,7 +154,8 @@ def _perform(
     def say(message: str) -> None:
         log.write(LogLine("note", message))
 
-    lease = hold_lease(store, context.run_id, context.settings.selection.wait, say, on_lost=stop.request)
+    selection = context.settings.selection
+    lease = hold_lease(store, context.run_id, selection.wait, say, on_lost=stop.request, part=selection.part)
     # A cluster may grant a stopped run no more than 3 s. So the summary is written first, the lease is released next,
     # then the notification is sent, and the ledger and the workers, which nobody misses, come last.
     notice.note(run_id=context.run_id, tally=job.tally)
@@ -230,6 +231,7 @@ def _schedule(
 
 def _job(prepared: Prepared, named: list[str]) -> Job:
     videos, listing = prepared.listing.videos, prepared.listing
+    part = prepared.context.settings.selection.part
     return Job(
         prepared.context,
         prepared.store,
@@ -238,7 +240,7 @@ def _job(prepared: Prepared, named: list[str]) -> Job:
         Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
         prepared.load_index,
         _heading(prepared),
-        lambda: check_case_collisions(prepared.store, prepared.videos),
+        lambda: check_case_collisions(prepared.store, prepared.videos, part=part),
     )
 
 
@@ -288,7 +290,9 @@ def _heading(prepared: Prepared) -> str:
     context, videos = prepared.context, prepared.listing.videos
     count = f"{len(videos)} video{'' if len(videos) == 1 else 's'}"
     size = f"{videos.size_bytes / 1e6:.1f} MB"
-    run = f"{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
+    shard = context.settings.selection.shard
+    part = "" if shard is None else f"shard {shard}: "
+    run = f"{part}{count}, {size} -> {prepared.store.root}  (run {context.run_id})"
     return f"{run}\ndetector {context.detector}\npose     {context.pose}"
 
 

@@ -11,7 +11,7 @@ from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED, EXIT_VIDEOS_LEFT
 from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.settings import Settings
-from posebatch.core.version import __version__
+from posebatch.core.version import __version__, commit
 from posebatch.core.wording import counted
 from posebatch.dataset.layout import PREVIEWS
 from posebatch.run.context import RunContext
@@ -127,6 +127,8 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
         "schema": SUMMARY_SCHEMA,
         "run_id": context.run_id,
         "posebatch_version": __version__,
+        "commit": commit(),
+        "shard": context.settings.selection.shard,
         "finished": outcome is not None,
         "exit_code": outcome.exit_code if outcome else None,
         "settings_fingerprint": context.data_fingerprint,

@@ -15,7 +15,7 @@ from posebatch.models.weights.names import resolve
 from posebatch.models.weights.quantized import quantized_identity
 from posebatch.models.weights.records import Kind
 from posebatch.run.context import RunContext
-from posebatch.run.planning.commit_index import CommitIndex
+from posebatch.run.planning.commit_index import CommitIndex, Scope
 from posebatch.run.planning.inputs import InputListing, check_output_outside_inputs, list_inputs, parse_inputs
 from posebatch.run.run_folder import new_run_id
 from posebatch.storage.open import open_store
@@ -39,7 +39,8 @@ class Prepared:
         self, on_listed: Callable[[], None] = lambda: None, say: Callable[[str], None] = print
     ) -> CommitIndex:
         """What the output holds for these videos; arguments and errors as for `CommitIndex.load`."""
-        return CommitIndex.load(self.store, len(self.listing.videos), on_listed=on_listed, say=say)
+        scope = Scope(self.context.settings.selection.part, self.listing.videos.folder)
+        return CommitIndex.load(self.store, len(self.listing.videos), scope, on_listed=on_listed, say=say)
 
 
 def prepare(named: list[str], output: str, settings: Settings) -> Prepared:

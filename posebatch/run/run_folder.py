@@ -15,7 +15,7 @@ from posebatch.core.night_settings import FROM_ENVIRONMENT, masked_address
 from posebatch.core.records import VideoRecord
 from posebatch.core.redaction import redacted
 from posebatch.core.settings import Settings
-from posebatch.core.version import __version__
+from posebatch.core.version import __version__, commit
 from posebatch.dataset.tables.records import RecordLog
 from posebatch.run.context import RunContext
 from posebatch.storage.store import Store
@@ -44,7 +44,8 @@ class RunFolder:
 
     def open(self, inputs: list[str]) -> None:
         """Write ``settings.yaml``. Raises `OutputError` if the output cannot be written."""
-        heading = f"# posebatch {__version__}, run {self._context.run_id}, inputs: {json.dumps(inputs)}\n"
+        made_by = f"posebatch {__version__}, commit {commit() or 'unknown'}"
+        heading = f"# {made_by}, run {self._context.run_id}, inputs: {json.dumps(inputs)}\n"
         try:
             content = redacted(heading + settings_yaml(self._context.settings))
             self._store.put(f"{self.key}/settings.yaml", content.encode())

@@ -31,6 +31,7 @@ from posebatch.cli.entry import build_parser, main
 from posebatch.core import fingerprints
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, RunAbortedError, SettingsError
 from posebatch.core.records import VideoRecord
+from posebatch.core.shards import Shard
 from posebatch.dataset.gc import (
     SECONDS_PER_DAY,
     AgeLimit,
@@ -41,7 +42,8 @@ from posebatch.dataset.gc import (
     unreferenced,
 )
 from posebatch.dataset.layout import record_key
-from posebatch.dataset.lease import FOLDER, hold_lease
+from posebatch.dataset.lease import hold_lease
+from posebatch.dataset.lease_place import FOLDER
 from posebatch.dataset.publication import CommittedRecord, publish_failure, read_record
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.dataset.tables import parquet, schemas
@@ -634,6 +636,18 @@ def test_run_leaves_a_video_of_a_later_version_unchanged(archive: Archive):
     assert {key: archive.store.read(key) for key in keys(archive.store) if "/b.mp4" in key} == before
 
 
+def test_going_back_to_an_earlier_version_computes_the_videos_of_the_later_one_again(archive: Archive):
+    """As docs/upkeep.md says: remove their commit records, and run."""
+    archive.run()
+    before = {key: archive.store.read(key) for key in keys(archive.store) if not key.startswith(("_state/", "videos/"))}
+    make_later(archive.store, "videos/b", "poses/b", "frames/b")
+    archive.store.delete(record_key("b.mp4"))
+    outcome = archive.run()
+    assert (outcome.tally.published, outcome.tally.up_to_date) == (1, len(list(archive.videos())) - 1)
+    assert {key: archive.store.read(key) for key in before} == before
+    assert verify(archive.store, deep=True).problems == ()
+
+
 def test_run_records_no_failure_when_a_later_version_publishes(archive: Archive):
     """Otherwise the record of the failure would overwrite the newer one."""
     archive.run()
@@ -802,11 +816,12 @@ def test_upkeep_page_shows_a_valid_query(mixed: tuple[Path, list[VideoRecord]], 
     assert len(duckdb.sql(query.replace("out/", "")).df()) == len(records)
 
 
+@pytest.mark.parametrize("part", [None, Shard(3, 64)])
 def test_gc_command_does_not_remove_while_a_run_holds_the_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: Shard | None
 ) -> None:
     store = LocalStore(tmp_path)
-    with hold_lease(store, "the-run", False, print, print):
+    with hold_lease(store, "the-run", False, print, print, part):
         assert main(["gc", "--output", store.root]) == 0, "listing is allowed"
         assert main(["gc", "--output", store.root, "--delete"]) == 2
     assert "run the-run (process" in capsys.readouterr().err

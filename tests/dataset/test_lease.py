@@ -28,7 +28,8 @@ from posebatch.core.errors import (
     UnsupportedError,
 )
 from posebatch.dataset import lease as lease_module
-from posebatch.dataset.lease import EXPIRES_SECONDS, FOLDER, Holder, hold_lease
+from posebatch.dataset.lease import hold_lease
+from posebatch.dataset.lease_place import EXPIRES_SECONDS, FOLDER, Holder, process_id
 from posebatch.storage import s3
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import open_store
@@ -152,7 +153,7 @@ def test_lease_of_a_killed_process_is_void_at_once(tmp_path: Path) -> None:
         pass
     process.kill()
     deadline = time.monotonic() + PATIENCE_S
-    while lease_module._process_id(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
+    while process_id(process.pid) != f"{process.pid} none" and time.monotonic() < deadline:
         time.sleep(0.01)
     with hold_lease(store, "mine", False, never, never):
         pass

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Final, Self
 
 from posebatch.core.errors import ObjectNotFoundError, PosebatchError
+from posebatch.core.shards import Shard
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.layout import LEDGER_KEY
+from posebatch.dataset.layout import ledger_key
 from posebatch.dataset.publication import CommittedRecord, fetch_record, list_records
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts, StagingArea, list_attempts
 from posebatch.run.planning.decisions import CommitSummary
@@ -33,6 +34,19 @@ FEW_VIDEOS: Final = 1000
 """Up to this number, records are read one by one: the output may hold millions, which would all have to be listed."""
 
 
+@dataclass(frozen=True)
+class Scope:
+    """The commit records that a run may ask for."""
+
+    part: Shard | None = None
+    """Only those of this shard, which has a ledger of its own."""
+    folder: str = ""
+    """Only those below this folder of output paths; empty, or with a slash at the end."""
+
+
+EVERYTHING: Final = Scope()
+
+
 class CommitIndex:
     """The commit records of an output, as far as one run needs them.
 
@@ -44,12 +58,19 @@ class CommitIndex:
     """
 
     def __init__(
-        self, store: Store, listing: RecordListing | None, ledger: Ledger, say: Callable[[str], None] = print
+        self,
+        store: Store,
+        listing: RecordListing | None,
+        ledger: Ledger,
+        say: Callable[[str], None] = print,
+        scope: Scope = EVERYTHING,
     ) -> None:
-        """``listing``: the records in the output; None: read each record that is asked for, and keep no ledger."""
-        self._store, self._listing, self._say = store, listing, say
+        """``listing``: the records of the scope; None: read each record that is asked for, and keep no ledger."""
+        self._store, self._listing, self._say, self._scope = store, listing, say, scope
         self._known = ledger if listing is None else ledger.matching(listing)
-        self._outdated = len(ledger) - len(self._known)
+        # A listing of one folder says nothing about others. Their entries stay in the ledger; nothing asks for them.
+        self._unlisted = Ledger.empty() if listing is None or not scope.folder else ledger.not_in(listing)
+        self._outdated = len(ledger) - len(self._known) - len(self._unlisted)
         # One builder for each thread that adds to it: the planner reads records, the scheduler commits them.
         self._read, self._committed = LedgerBuilder(), LedgerBuilder()
         self.notice = ""
@@ -60,20 +81,21 @@ class CommitIndex:
         cls,
         store: Store,
         expected_videos: int,
+        scope: Scope = EVERYTHING,
         *,
         few_videos: int = FEW_VIDEOS,
         on_listed: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = print,
     ) -> CommitIndex:
-        """List the commit records and read the ledger, unless the videos are few.
+        """List the commit records of the ``scope`` and read its ledger, unless the videos are few.
 
         ``on_listed`` is called for each listed record and may raise, to stop the listing. ``say`` receives the message
         that the ledger could not be saved. Raises `StorageError`.
         """
         if expected_videos <= few_videos:
-            return cls(store, None, Ledger.empty(), say)
-        listing = RecordListing(_each(list_records(store), on_listed))
-        index = cls(store, listing, _read_ledger(store), say)
+            return cls(store, None, Ledger.empty(), say, scope)
+        listing = RecordListing(_each(list_records(store, scope.folder), on_listed), scope.part)
+        index = cls(store, listing, _read_ledger(store, scope.part), say, scope)
         unknown = len(listing) - len(index._known)
         if unknown > few_videos:
             index.notice = (
@@ -136,7 +158,8 @@ class CommitIndex:
             return
         read, committed = self._read.build(), self._committed.build()
         if self._outdated or len(read) or len(committed):
-            self._store.put(LEDGER_KEY, merge([self._known, read, committed]).to_bytes())
+            ledger = merge([self._unlisted, self._known, read, committed])
+            self._store.put(ledger_key(self._scope.part), ledger.to_bytes())
 
     @cached_property
     def _ids_with_attempts(self) -> frozenset[str]:
@@ -149,8 +172,13 @@ def _each(records: Iterator[tuple[str, str]], on_listed: Callable[[], None]) -> 
         yield record
 
 
-def _read_ledger(store: Store) -> Ledger:
-    try:
-        return Ledger.from_bytes(store.read(LEDGER_KEY))
-    except (ObjectNotFoundError, ValueError):  # lost or damaged: then every record is read
-        return Ledger.empty()
+def _read_ledger(store: Store, part: Shard | None) -> Ledger:
+    """The ledger of a part. If it has none, what the ledger of a larger part says: that of an earlier division."""
+    larger = [] if part is None else [*part.within(), None]
+    for owner in (part, *larger):
+        try:
+            ledger = Ledger.from_bytes(store.read(ledger_key(owner)))
+        except (ObjectNotFoundError, ValueError):  # lost or damaged: if all are, every record is read
+            continue
+        return ledger if part is None or owner == part else ledger.in_part(part)
+    return Ledger.empty()

@@ -65,9 +65,15 @@ class VideoList:
         self._unpacked: list[tuple[str, str, str, int, float]] = []
         self.size_bytes = 0
         """Of all videos together."""
+        self.folder = ""
+        """The deepest folder that holds all output paths, with a slash at the end; empty: none does."""
 
     def add(self, video: SourceVideo) -> None:
         """Append a video."""
+        if not self._packed and not self._unpacked:
+            self.folder = _folder_of(video.output_path)
+        while not video.output_path.startswith(self.folder):
+            self.folder = _folder_of(self.folder[:-1])
         self._unpacked.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
         self.size_bytes += video.size_bytes
         if len(self._unpacked) == PACKED_VIDEOS:
@@ -152,8 +158,11 @@ def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterato
 
 
 def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | _SkippedFile]:
+    part = selection.part
     for source in inputs:
         for stored in source.objects():
+            if part is not None and not part.holds(digest(_output_path(source, stored))):
+                continue
             reason = passed_over(stored.key, selection, source.pattern, source.any_name, len(source.prefix))
             if reason is None:
                 yield _source_video(source, stored)
@@ -179,9 +188,9 @@ def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
 
 
 def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputListing:
-    """List the inputs once.
+    """List the inputs once. With ``--shard``, all that follows is about the files of that shard.
 
-    Raises `InputError` if two different videos map to one output path, or if there is no video.
+    Raises `InputError` if two different videos map to one output path, or if there is no video in the inputs.
     """
     videos, others, shape = VideoList(), PassedOverFiles(), ArchiveShape()
     for listed in _each_once(inputs, selection):
@@ -190,11 +199,15 @@ def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputL
         else:
             videos.add(listed)
             shape.add(listed.output_path)
-    if not videos:
+    if not videos and (selection.part is None or not _has_video(inputs, replace(selection, shard=None))):
         names = ", ".join(source.named for source in inputs)
         left = "\n".join(["", *others.lines(), ""]) if others.files else ". "
         raise InputError(f"no video in {names}{left}A folder is searched for {' '.join(sorted(VIDEO_EXTENSIONS))}")
     return InputListing(videos, others, shape.warnings(video.output_path for video in videos))
+
+
+def _has_video(inputs: Sequence[Input], selection: SelectionSettings) -> bool:
+    return any(isinstance(listed, SourceVideo) for listed in _list_files(inputs, selection))
 
 
 def check_output_outside_inputs(inputs: Iterable[Input], output: str) -> None:
@@ -250,5 +263,19 @@ def _exists(store: Store, key: str) -> bool:
 
 
 def _source_video(source: Input, stored: StoredObject) -> SourceVideo:
-    path = encode_output_path(source.output_prefix + stored.key)
-    return SourceVideo(source.store.uri(stored.key), path, stored.etag, stored.size_bytes, stored.last_modified)
+    return SourceVideo(
+        source.store.uri(stored.key),
+        _output_path(source, stored),
+        stored.etag,
+        stored.size_bytes,
+        stored.last_modified,
+    )
+
+
+def _output_path(source: Input, stored: StoredObject) -> str:
+    return encode_output_path(source.output_prefix + stored.key)
+
+
+def _folder_of(path: str) -> str:
+    """The folder above a path, with a slash at the end; empty if there is none."""
+    return path[: path.rfind("/") + 1]

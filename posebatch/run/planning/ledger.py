@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posebatch.core.fingerprints import DIGEST_BYTES, digest
+from posebatch.core.shards import Shard
 from posebatch.run.planning.decisions import CommitOutcome, CommitSummary
 
 MAX_OUTCOMES: Final = 100_000
@@ -49,11 +50,13 @@ def _to_bytes(values: Digests) -> list[bytes]:
 class RecordListing:
     """The commit records in an output, as the store lists them: 32 bytes each, sorted by path."""
 
-    def __init__(self, records: Iterable[tuple[str, str]]) -> None:
-        """``records``: output path and ETag of each record."""
+    def __init__(self, records: Iterable[tuple[str, str]], part: Shard | None = None) -> None:
+        """``records``: output path and ETag of each record. Those that are not in ``part`` are left out."""
         buffer = bytearray()
         for path, etag in records:
-            buffer += digest(path) + digest(etag)
+            path_digest = digest(path)
+            if part is None or part.holds(path_digest):
+                buffer += path_digest + digest(etag)
         table = np.frombuffer(buffer, _DIGEST).reshape(-1, 2)
         order = np.argsort(table[:, 0])
         self.paths: Digests = table[order, 0]
@@ -96,6 +99,14 @@ class Ledger:
         positions = _find(listing.paths, self.paths)
         listed = np.flatnonzero(positions >= 0)
         return self._select(listed[listing.etags[positions[listed]] == self.record_etags[listed]])
+
+    def not_in(self, listing: RecordListing) -> Ledger:
+        """The entries whose record is not listed in any version."""
+        return self._select(np.flatnonzero(_find(listing.paths, self.paths) < 0))
+
+    def in_part(self, part: Shard) -> Ledger:
+        """The entries of one shard."""
+        return self._select(np.flatnonzero([part.holds(path) for path in _to_bytes(self.paths)]))
 
     def summaries(self, paths: Digests) -> list[CommitSummary | None]:
         """The summary of each path's record; None if it has no entry."""
