@@ -24,6 +24,7 @@ from posebatch.run.log_lines import LogLine, LogWriter
 from posebatch.run.outcome import RunOutcome, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import Decide, decisions
+from posebatch.run.planning.web_addresses import unsigned
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress
@@ -169,7 +170,7 @@ def _job(prepared: Prepared, named: list[str]) -> Job:
     return Job(
         prepared.context,
         prepared.store,
-        named,
+        [unsigned(name) for name in named],
         videos,
         Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
         prepared.load_index,

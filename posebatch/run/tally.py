@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
+from posebatch.run.planning.cold_storage import ColdVideos
 from posebatch.run.planning.names import PassedOverFiles
 
 
@@ -51,6 +52,8 @@ class Tally:
     """Bytes of video processed in this run."""
     passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
     """All files that are passed over, by name or by content."""
+    cold: ColdVideos = field(default_factory=ColdVideos)
+    """Videos to be processed that must be restored from a cold storage class first."""
     warnings: tuple[str, ...] = ()
     """What readers of the output have to know about the folders of the archive."""
 
@@ -65,8 +68,9 @@ class Tally:
 
     @property
     def videos_done(self) -> int:
-        """Videos with a commit record, or reported as failed, and files that turned out to be none."""
-        return self.up_to_date + self.quarantined + self.published + self.derived + self.failed + self.no_videos
+        """Videos with a commit record, reported as failed, or cold, and files that turned out to be none."""
+        worked_on = self.published + self.derived + self.failed
+        return worked_on + self.up_to_date + self.quarantined + self.no_videos + self.cold.videos
 
     def count_derived(self, video: SourceVideo, record: VideoRecord) -> None:
         """Count a video whose tracks and motion were derived."""
