@@ -85,15 +85,21 @@ def find_source(uri: str, endpoint_url: str | None = None, access: str = "") -> 
 
     Its key is ``uri``. Raises `ObjectNotFoundError`, `ArchiveError`, and `InputError` for any other address.
     """
+    parts = split_member(uri)
+    if parts is not None and is_http(uri):  # the signature is that of the archive
+        return _find_member(*parts, endpoint_url, access)
     try:
         return _find_whole(uri, endpoint_url, access)
     except ObjectNotFoundError:
-        parts = split_member(uri)
         if parts is None:
             raise
-    archive_uri, name = parts
+    return _find_member(*parts, endpoint_url, access)
+
+
+def _find_member(archive_uri: str, name: str, endpoint_url: str | None, access: str) -> StoredObject:
     archive = _find_whole(archive_uri, endpoint_url, access)
     member = list_members(archive_uri, archive.etag, endpoint_url, access).members.get(name)
+    uri = f"{archive_uri}!/{name}"
     if member is None:
         raise ObjectNotFoundError(f"{uri}: the archive has no such member")
     return StoredObject(uri, member.location.etag(archive.etag), member.size_bytes, archive.last_modified)
@@ -113,9 +119,14 @@ def _find_whole(uri: str, endpoint_url: str | None, access: str) -> StoredObject
 def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
     """The video as the store has it now. Raises `ObjectNotFoundError` if it is gone, and `ArchiveError`."""
     member = member_source(video.uri, video.etag)
-    now = find_source(video.uri, endpoint_url, video.access)
-    etag = WHOLE.etag(now.etag) if member and member.location == WHOLE else now.etag
-    return replace(video, etag=etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
+    if member is None:
+        now = find_source(video.uri, endpoint_url, video.access)
+    elif member.location == WHOLE:
+        now = _find_whole(video.uri, endpoint_url, video.access)
+        now = replace(now, etag=WHOLE.etag(now.etag))
+    else:
+        now = _find_member(member.archive, member.name, endpoint_url, video.access)
+    return replace(video, etag=now.etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
 
 
 def open_newest(address: str, endpoint_url: str | None = None, access: str = "") -> IO[bytes]:

@@ -145,7 +145,9 @@ def test_parse_inputs_names_a_missing_path(archive: Path, named: str) -> None:
         parse_inputs([str(archive), f"{archive}/{named}"])
 
 
-@pytest.mark.parametrize("named", ["http://host/", "https://user:pw@host/a.mp4", "gs://bucket/a", "file:///a.mp4", "s3://", "s3:///key"])
+@pytest.mark.parametrize(
+    "named", ["http://host/", "https://user:pw@host/a.mp4", "gs://bucket/a", "file:///a.mp4", "s3://", "s3:///key"]
+)
 def test_parse_inputs_refuses_other_addresses(named: str) -> None:
     with pytest.raises(InputError, match=re.escape(named.replace("user:pw@", ""))):
         parse_inputs([named])

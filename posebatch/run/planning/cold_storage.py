@@ -113,8 +113,8 @@ class ColdVideos:
         if not self._classes:
             return
         yield (
-            f"cold: {counted(self.videos, 'video')} cannot be read before it is restored; a run after that takes it "
-            f"(docs/stores.md; {PRICES}, with a copy for {COPY_DAYS} days)"
+            f"cold: {counted(self.videos, 'video')} to be restored from cold storage; a later run takes what is "
+            f"restored ({PRICES}, with a copy for {COPY_DAYS} days; see docs/stores.md)"
         )
         for row in self.rows():
             ways = [f"{way['tier']} {way['hours']} h, ${way['dollars']:,.2f}" for way in row["restore"]]

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import posixpath
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,7 +107,7 @@ def listed_in_inventory(inventory: Inventory, endpoint_url: str | None, access: 
                 yield from (_listed(row, inventory, folder, access) for row in rows if _is_current(row))
         except ObjectNotFoundError as error:
             raise InputError(f"--inventory {inventory.named}: its file {address} is gone") from error
-        except (ValueError, OSError, EOFError, LookupError, csv.Error) as error:
+        except (ValueError, OSError, EOFError, LookupError, csv.Error, zlib.error) as error:
             raise InputError(f"--inventory {inventory.named}: its file {address} is damaged: {error}") from error
 
 
