@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from posebatch.cli.groups import GROUPS, WHAT, WHERE, group_of
@@ -32,7 +32,9 @@ def add_run(commands: Any, name: str, command: Any, help_text: str) -> argparse.
         group: parser.add_argument_group(group.title, f"example: {parser.prog} {group.example}") for group in GROUPS
     }
     what, where = groups[WHAT], groups[WHERE]
-    what.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or s3://bucket/key-or-prefix")
+    what.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="file, folder, glob, s3://bucket/key-or-prefix or ARCHIVE!/MEMBER"
+    )
     what.add_argument(
         "--inputs-from",
         metavar="FILE",
@@ -112,12 +114,16 @@ def plan_command(chosen: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _named_inputs(chosen: argparse.Namespace) -> list[str]:
-    signed = next((name for name in chosen.inputs if is_http(name) and "?" in name), None)
+def refuse_signed(names: Iterable[str], instead: str) -> None:
+    """Raise `InputError` for an address with a query among the arguments; ``instead``: what to do."""
+    signed = next((name for name in names if is_http(name) and "?" in name), None)
     if signed is not None:
         raise InputError(
-            f"{unsigned(signed)}: a signed address on the command line can be seen by other users; write it into a "
-            "file, and name the file with --inputs-from"
+            f"{unsigned(signed)}: a signed address on the command line can be seen by other users; {instead}"
         )
+
+
+def _named_inputs(chosen: argparse.Namespace) -> list[str]:
+    refuse_signed(chosen.inputs, "write it into a file, and name the file with --inputs-from")
     listed = read_input_list(chosen.inputs_from) if chosen.inputs_from else []
     return [*chosen.inputs, *listed, *(f"{INVENTORY}{uri}" for uri in chosen.inventory)]
