@@ -34,6 +34,14 @@ TIMEOUT_S: Final = 30.0
 """Longest silence of a server within one answer, seconds."""
 
 
+SLOWEST_BYTES_PER_S: Final = 16 << 10
+"""An answer that takes `TIMEOUT_S` longer than at this rate is given up: another connection may be faster."""
+
+
+BLOCK_BYTES: Final = 64 << 10
+"""Bytes of an answer between two checks of the time."""
+
+
 MAX_ERROR_BYTES: Final = 8 << 10
 """First bytes of the answer to a refused request, in which its reason is looked for."""
 
@@ -110,11 +118,23 @@ def _checked(response: requests.Response, uri: str, first: int, last: int) -> _A
     if found is None:
         raise UnsupportedError(f"{uri}: the server does not say which bytes of how many it sends")
     size = int(found[3])
-    content = response.content
     expected = min(last, size - 1) - first + 1
+    content = _body(response, uri, expected)
     if int(found[1]) != first or len(content) != expected:
         raise StorageUnavailableError(f"{uri}: the server's answer broke off: {len(content)} bytes of {expected}")
     return _Answer(content, size, response.headers)
+
+
+def _body(response: requests.Response, uri: str, expected: int) -> bytes:
+    """The bytes of an answer; not many more than ``expected``, whatever the server sends."""
+    deadline, content = time.monotonic() + TIMEOUT_S + expected / SLOWEST_BYTES_PER_S, bytearray()
+    for block in response.iter_content(BLOCK_BYTES):
+        content += block
+        if len(content) > expected:
+            break
+        if time.monotonic() > deadline:
+            raise StorageUnavailableError(f"{uri}: the server answers too slowly")
+    return bytes(content)
 
 
 def _refusal(status: int, body: bytes, uri: str, query: str) -> StorageError:

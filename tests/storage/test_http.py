@@ -138,6 +138,12 @@ REFUSED: dict[str, tuple[Answer, str, type[StorageError], str]] = {
     "unavailable": ((503, {}, b""), LATER, StorageUnavailableError, "unavailable"),
     "asks to slow down": ((429, {}, b""), LATER, StorageUnavailableError, "unavailable"),
     "broken off": ((206, {**ETAG, "Content-Range": "bytes 0-0/9"}, b""), LATER, StorageUnavailableError, "broke off"),
+    "longer than asked": (
+        (206, {**ETAG, "Content-Range": "bytes 0-0/9"}, b"xxx"),
+        LATER,
+        StorageUnavailableError,
+        "broke",
+    ),
     "a wrong request": ((400, {}, b""), LATER, StorageError, "status 400"),
     "a wrong time": (
         (206, {"Content-Range": "bytes 0-0/9", "Last-Modified": "yesterday"}, b"x"),

@@ -172,7 +172,7 @@ def _by_clutter(folder: str | None, beginning: str | None) -> PassedOver:
 def _by_archive(key: str) -> PassedOver | None:
     """The reason of an archive that is not opened; None for other files."""
     name = key.lower()
-    if split_member(key) is not None and is_archive(key):
+    if is_archive(key) and split_member(key) is not None:
         return PassedOver("archives in an archive", "unpack the outer one")
     if name.endswith(SEEKABLE):
         return PassedOver(f"{os.path.splitext(name)[1]}, archives", "--archives")
