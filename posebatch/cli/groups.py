@@ -42,7 +42,7 @@ _GROUP_OF_SETTINGS: Final[Mapping[str, Group]] = {
 }
 
 _GROUP_OF_OPTION: Final[Mapping[str, Group]] = {
-    **dict.fromkeys(("endpoint_url", "wait", "log_format"), WHERE),
+    **dict.fromkeys(("endpoint_url", "request_payer", "wait", "log_format"), WHERE),
     "max_attempts": LIMITS,
     **dict.fromkeys(("fail_on", "fail_above"), NIGHTS),
 }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from posebatch.cli.groups import GROUPS, WHAT, WHERE, group_of
 from posebatch.cli.parser import add_command
 from posebatch.core.config_file import read_config
-from posebatch.core.errors import PosebatchError
+from posebatch.core.errors import InputError, PosebatchError
 from posebatch.core.options import Option
 from posebatch.core.scripts import EXIT_OK, exit_code_of
 from posebatch.core.settings import Settings, options, settings_from
@@ -19,6 +19,9 @@ from posebatch.run.dry_run import dry_run
 from posebatch.run.log_lines import LogLine, LogWriter
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.inputs import read_input_list
+from posebatch.run.planning.inventory import PREFIX as INVENTORY
+from posebatch.run.planning.web_addresses import unsigned
+from posebatch.storage.addresses import is_http
 
 
 def add_run(commands: Any, name: str, command: Any, help_text: str) -> argparse.ArgumentParser:
@@ -29,8 +32,21 @@ def add_run(commands: Any, name: str, command: Any, help_text: str) -> argparse.
         group: parser.add_argument_group(group.title, f"example: {parser.prog} {group.example}") for group in GROUPS
     }
     what, where = groups[WHAT], groups[WHERE]
-    what.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or s3://bucket/key-or-prefix")
-    what.add_argument("--inputs-from", metavar="FILE", help="file with more inputs, one per line")
+    what.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="file, folder, glob, s3://bucket/key-or-prefix or ARCHIVE!/MEMBER"
+    )
+    what.add_argument(
+        "--inputs-from",
+        metavar="FILE",
+        help="file with more inputs, one per line; may hold presigned https:// addresses",
+    )
+    what.add_argument(
+        "--inventory",
+        metavar="URI",
+        action="append",
+        default=[],
+        help="manifest.json of an S3 Inventory, in place of a listing of its bucket; repeatable",
+    )
     where.add_argument("--output", required=True, metavar="URI", help="folder or s3://bucket/prefix for the dataset")
     where.add_argument("--config", metavar="FILE.yaml", help="file of settings, named like these flags; flags win")
     for item in options():
@@ -102,5 +118,16 @@ def plan_command(chosen: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def refuse_signed(names: Iterable[str], instead: str) -> None:
+    """Raise `InputError` for an address with a query among the arguments; ``instead``: what to do."""
+    signed = next((name for name in names if is_http(name) and "?" in name), None)
+    if signed is not None:
+        raise InputError(
+            f"{unsigned(signed)}: a signed address on the command line can be seen by other users; {instead}"
+        )
+
+
 def _named_inputs(chosen: argparse.Namespace) -> list[str]:
-    return [*chosen.inputs, *(read_input_list(chosen.inputs_from) if chosen.inputs_from else [])]
+    refuse_signed(chosen.inputs, "write it into a file, and name the file with --inputs-from")
+    listed = read_input_list(chosen.inputs_from) if chosen.inputs_from else []
+    return [*chosen.inputs, *listed, *(f"{INVENTORY}{uri}" for uri in chosen.inventory)]

@@ -7,12 +7,12 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from posebatch.cli.parser import add_command
-from posebatch.cli.run import add_option, flag_values
+from posebatch.cli.run import add_option, flag_values, refuse_signed
 from posebatch.core.errors import UsageError
 from posebatch.core.scripts import EXIT_OK
 from posebatch.core.settings import options, settings_from
 
-OTHERS: Final = ("device", "video_track", "endpoint_url")
+OTHERS: Final = ("device", "video_track", "endpoint_url", "request_payer")
 """Options besides those of the networks."""
 
 
@@ -22,7 +22,7 @@ def add_show(commands: Any) -> None:
         commands, "show", show_command, "draw what the networks see at one instant: boxes, crops, heatmaps, joints"
     )
     parser.epilog = f"example: {parser.prog} clip.mp4 --t 12.4 --to instant.png"
-    parser.add_argument("video", metavar="VIDEO", help="file or s3://bucket/key")
+    parser.add_argument("video", metavar="VIDEO", help="file, s3://bucket/key or ARCHIVE!/MEMBER")
     instant = parser.add_mutually_exclusive_group(required=True)
     instant.add_argument("--t", type=float, metavar="S", help="time in the video as in the column time_s, seconds")
     instant.add_argument("--frame", type=int, metavar="N", help="number of the frame as in the column frame_index")
@@ -35,6 +35,7 @@ def add_show(commands: Any) -> None:
 def show_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch show``; returns the exit code."""
     settings = settings_from(flag_values(chosen), "command line")
+    refuse_signed([chosen.video], "download the video, and name the file")
     target = chosen.to or f"{PurePosixPath(chosen.video).stem}_{_instant_name(chosen)}.png"
     if not target.endswith(".png"):
         raise UsageError(f"--to {target}: the name must end in .png")
@@ -48,6 +49,7 @@ def show_command(chosen: argparse.Namespace) -> int:
         settings.execution.device,
         settings.sampling.video_track,
         settings.selection.endpoint_url,
+        settings.selection.request_payer or "",
     )
     print(*explanation.lines, sep="\n")
     _write(explanation.picture, target)

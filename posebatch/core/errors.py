@@ -15,6 +15,7 @@
     │   ├── NotAVideoError        not a container that posebatch reads, or an empty file
     │   ├── NoVideoStreamError    a container without a video stream
     │   ├── EncryptedVideoError   the video stream is encrypted
+    │   ├── ArchiveError          an archive is damaged, or a member of it cannot be read by ranges
     │   ├── LimitError            larger or longer than the limits in the settings
     │   ├── DamagedVideoError     the container's index or the stream cannot be read
     │   └── IndexDisagreesError   the container's index lists other frames than the stream holds
@@ -24,6 +25,7 @@
     │   │   └── BucketNotFoundError  no such bucket: exit code 2, if a command ends with it
     │   ├── StagedError           a staged segment was not written by this version, or is damaged
     │   ├── AccessDeniedError     the credentials or permissions do not suffice
+    │   ├── ColdObjectError       the object must be restored from its storage class before it can be read
     │   ├── UnsupportedError      the store does not support the operation
     │   ├── PutRefusedError       (retryable) the object of a conditional put has changed in the meantime
     │   ├── ObjectChangedError    (retryable) the object is not the version that was planned
@@ -131,6 +133,12 @@ class EncryptedVideoError(VideoError):
     kind = "encrypted"
 
 
+class ArchiveError(VideoError):
+    """An archive is damaged or of a kind that cannot be read by ranges, or one of its members is."""
+
+    kind = "archive"
+
+
 class LimitError(VideoError):
     """The video is larger or longer than the limits in the settings."""
 
@@ -183,6 +191,12 @@ class AccessDeniedError(StorageError):
     """The credentials or file permissions do not suffice."""
 
     kind = "access_denied"
+
+
+class ColdObjectError(StorageError):
+    """The object lies in a storage class from which it must be restored before it can be read."""
+
+    kind = "cold"
 
 
 class UnsupportedError(StorageError):

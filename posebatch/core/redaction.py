@@ -33,7 +33,7 @@ _USER_IN_URL: Final = re.compile(r"(https?://)[^\s\"'`]*@", re.IGNORECASE)
 
 
 _SIGNED_QUERY: Final = re.compile(
-    r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|(?:access_)?token)=)[^&#\s\"'`]+",
+    r"([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|(?:access_)?token)=)[^&#\s\"'`]+",
     re.IGNORECASE,
 )
 

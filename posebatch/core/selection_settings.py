@@ -16,6 +16,9 @@ class SelectionSettings:
 
     include: tuple[str, ...] = option((), "process only inputs whose path matches; repeatable", metavar="GLOB")
     exclude: tuple[str, ...] = option((), "skip inputs whose path matches; repeatable", metavar="GLOB")
+    archives: bool = option(
+        False, "take the videos inside .zip and .tar files, too; an archive that is named itself is always opened"
+    )
     limit: int | None = option(None, "process at most N videos in this run", low=1, metavar="N")
     shard: str | None = option(
         None,
@@ -44,6 +47,9 @@ class SelectionSettings:
     )
     wait: bool = option(False, "if another run holds the output, wait for its end instead of exiting with code 2")
     endpoint_url: str | None = option(None, "URL of an S3-compatible store to use instead of AWS", metavar="URL")
+    request_payer: str | None = option(
+        None, "agree to pay for reading inputs from buckets whose requester pays", choices=("requester",)
+    )
 
     def __post_init__(self) -> None:
         _ = self.max_failed_share

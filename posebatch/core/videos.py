@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 
@@ -11,14 +11,20 @@ class SourceVideo:
     """A video of the archive, as the listing describes it."""
 
     uri: str
-    """Absolute path, or ``s3://bucket/key``."""
+    """Absolute path, ``s3://bucket/key``, ``https://host/path`` without its query, or ``ARCHIVE!/MEMBER``."""
     output_path: str
     """Path of its results below ``poses/``, ``frames/``, ..., encoded and without ``.parquet``."""
     etag: str
-    """Changes with the content: the ETag of the store, or size and mtime_ns of a local file."""
+    """Changes with the content: the ETag of the store, or size and mtime_ns of a local file. That of a member of an
+    archive is the archive's, with the place of the member in it."""
     size_bytes: int
     last_modified: float
     """Unix time, seconds."""
+    cold_class: str = ""
+    """The storage class from which the object must be restored before it can be read; empty if it can be read."""
+    access: str = field(default="", repr=False, compare=False)
+    """Opens the source besides its address, and must never be shown: the query of a signed address, or
+    `posebatch.storage.addresses.REQUESTER_PAYS`."""
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,16 @@ def explain(
     device: str = "auto",
     video_track: str = "default",
     endpoint_url: str | None = None,
+    access: str = "",
 ) -> Explanation:
-    """Explain the frame of ``video``, a path or an ``s3://`` address, at an instant.
+    """Explain the frame of ``video``, an address as `open_newest` takes it, at an instant.
+
+    ``access``: as in `SourceVideo`.
 
     Reads the header and the part of the video around the instant. Raises `InputError` for an instant outside the video,
     and the errors of opening, decoding and loading networks.
     """
-    with open_newest(video, endpoint_url) as file:
+    with open_newest(video, endpoint_url, access) as file:
         info, frame = frame_at(file, video, instant, video_track=video_track)
     record = frame.records[0]
     inspection = inspect(PoseEstimator.load(settings, device), frame)

@@ -14,8 +14,9 @@ from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
 from posebatch.dataset.publication import fetch_record, list_records
+from posebatch.run.connection import OpenPool, ray_pool
 from posebatch.run.context import RunContext
-from posebatch.run.driver import Job, OpenPool, perform_job, ray_pool
+from posebatch.run.driver import Job, perform_job
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import READING_THREADS, CommitIndex

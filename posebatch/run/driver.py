@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,8 +21,8 @@ from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import record_key
 from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.output_paths import check_case_collisions
-from posebatch.models.weights.names import weight_file
 from posebatch.run.admission import Admission
+from posebatch.run.connection import OpenPool, ray_pool
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.log_lines import LogLine, LogWriter
@@ -33,45 +32,15 @@ from posebatch.run.notification import EndNotice
 from posebatch.run.outcome import RunOutcome, exit_code_text, print_outcome, summary
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.planner import Decide, decisions
+from posebatch.run.planning.web_addresses import unsigned
 from posebatch.run.pool import Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.scheduler import Scheduler
-from posebatch.run.stop_request import StopRequest
+from posebatch.run.stop_request import StopRequest, stop_on_signals
 from posebatch.run.tally import Tally
 from posebatch.storage.store import Store
-
-
-@contextmanager
-def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
-    """Connect to Ray; the connection and the workers end on exit."""
-    # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
-    from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
-    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
-    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
-
-    def fetch_weights() -> None:
-        # Once here: workers on this machine share the cache, and a failed download is reported at once.
-        weight_file("detector", context.settings.estimator.detector_name)
-        weight_file("pose", context.settings.estimator.pose_name)
-
-    execution = context.settings.execution
-    with ExitStack() as connection:
-        with progress.during("starting Ray"):
-            connection.enter_context(connected(execution, progress.say, stop.check))
-        progress.meter.connect(RayMetrics())
-        _stop_on_signals(stop)  # connecting has replaced the signal handlers
-        device = "cpu" if context.only_derives else choose_device(execution)
-        workers = choose_workers(execution, device)
-        pool = RayPool(context, workers, device, before_workers=fetch_weights)
-        try:
-            yield pool
-        finally:
-            pool.close()
-
-
-OpenPool = Callable[[RunContext, StopRequest, Progress], AbstractContextManager[Pool]]
 
 
 def run_job(
@@ -168,7 +137,7 @@ def _perform(
             log.write(LogLine("run_started", job.heading, facts={"videos_total": job.tally.videos_total}))
         else:
             print(job.heading, flush=True)
-        _stop_on_signals(stop)
+        stop_on_signals(stop)
         outcome = _schedule(
             job,
             folder,
@@ -235,7 +204,7 @@ def _job(prepared: Prepared, named: list[str]) -> Job:
     return Job(
         prepared.context,
         prepared.store,
-        named,
+        [unsigned(name) for name in named],
         videos,
         Tally(len(videos), videos.size_bytes, passed_over=listing.passed_over, warnings=listing.warnings),
         prepared.load_index,
@@ -279,11 +248,6 @@ def _refuse_existing(prepared: Prepared) -> None:
         if commit is not None:
             record = prepared.store.uri(record_key(video.output_path))
             raise OutputError(f"{record} exists already (--on-existing error)")
-
-
-def _stop_on_signals(stop: StopRequest) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda caught, _: stop.request(signal.Signals(caught).name))
 
 
 def _heading(prepared: Prepared) -> str:

@@ -17,13 +17,14 @@ from posebatch.core.wording import counted
 from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
+from posebatch.run.planning.cold_storage import ColdVideos
 from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changes
 from posebatch.run.planning.names import passed_over_by_content
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
 from posebatch.run.progress_text import duration_text
 from posebatch.run.run_folder import last_summary
-from posebatch.storage.open import open_source
+from posebatch.storage.open import open_video
 from posebatch.storage.store import Store
 from posebatch.video.probe import probe
 
@@ -42,7 +43,7 @@ def dry_run(named: list[str], output: str, settings: Settings, measure: bool = F
     next(store.list(RECORDS), None)  # raises if the bucket does not exist; reading a record there finds none
     index = prepared.load_index()
     counts = dict.fromkeys(Action, 0)
-    others = prepared.listing.passed_over
+    others, cold = prepared.listing.passed_over, ColdVideos()
     seconds = frames = 0.0
     longest: _Probed | None = None
     if index.notice:
@@ -57,6 +58,8 @@ def dry_run(named: list[str], output: str, settings: Settings, measure: bool = F
                 counts[decision.action] += 1
                 if decision.action is Action.PASSED_OVER:
                     others.add(passed_over_by_content(video, decision.reason))
+                if decision.action is Action.COLD:
+                    cold.add(video)
                 reason = visible(decision.reason)
                 print(f"{decision.action.value:<11} {visible(video.uri)}  ({reason}){_probe_text(probed)}")
                 if isinstance(probed, VideoPlan):
@@ -64,7 +67,7 @@ def dry_run(named: list[str], output: str, settings: Settings, measure: bool = F
                     frames += _frames_to_process(probed, settings)
                     if longest is None or probed.info.duration_s > longest.plan.info.duration_s:
                         longest = _Probed(video, probed)
-    for line in others.lines():
+    for line in (*others.lines(), *cold.lines()):
         print(visible(line))
     for warning in prepared.listing.warnings:
         print(f"note: {visible(warning)}")
@@ -98,7 +101,7 @@ def _probe(planned: Planned, context: RunContext) -> VideoPlan | PosebatchError 
     if planned.decision.action is not Action.COMPUTE:
         return None
     try:
-        with open_source(video.uri, video.etag, context.endpoint_url) as file:
+        with open_video(video, context.endpoint_url) as file:
             settings = context.settings
             track = settings.sampling.video_track
             return probe(file, video.uri, settings.execution.segment_seconds, settings.limits, track)

@@ -8,6 +8,7 @@ from typing import Final
 
 from posebatch.core.errors import (
     AccessDeniedError,
+    ColdObjectError,
     EvictedError,
     IndexDisagreesError,
     NewerOutputError,
@@ -95,8 +96,8 @@ def reaction(  # noqa: PLR0911 - one row of the table each
         return Reaction.DECODE_AS_ONE_SEGMENT
     if is_preview and not error.retryable:
         return Reaction.OMIT_PREVIEW
-    if isinstance(error, ObjectNotFoundError) and not reads_staged:
-        return Reaction.REPORT_FAILURE  # the source is gone; a record would quarantine it if it came back
+    if isinstance(error, ColdObjectError) or (isinstance(error, ObjectNotFoundError) and not reads_staged):
+        return Reaction.REPORT_FAILURE  # a record would quarantine the source when it comes back, or is restored
     if isinstance(error, ObjectChangedError | ObjectNotFoundError) and not tables_stay:
         return Reaction.PROBE_AGAIN  # the source is another version, or the staged data is gone
     if isinstance(error, EvictedError) and evictions_left:

@@ -139,6 +139,7 @@ def summary(context: RunContext, tally: Tally, elapsed_s: float, outcome: RunOut
         "gpu_hours": round(tally.gpu_hours, 4),
         "videos_left": tally.videos_left,
         "passed_over": tally.passed_over.rows(),
+        "cold": tally.cold.rows(),
         "files_total": tally.videos_total - tally.no_videos + tally.passed_over.files,
         "complaints": [vars(problem) for problem in outcome.problems] if outcome else [],
     }
@@ -199,7 +200,8 @@ def _counts_text(outcome: RunOutcome) -> str:
     tally = outcome.tally
     return (
         f"{tally.published} published, {_derived(tally)}{tally.up_to_date} up to date, {tally.failed} failed, "
-        f"{tally.quarantined} failed before, {tally.partial} partial{_of_them_before(tally)}; {tally.frames} frames, "
+        f"{tally.quarantined} failed before, {tally.partial} partial{_of_them_before(tally)}{_cold(tally)}; "
+        f"{tally.frames} frames, "
         f"{tally.persons} persons in {duration_text(outcome.elapsed_s)}"
     )
 
@@ -208,11 +210,16 @@ def _notes(tally: Tally, settings: Settings) -> list[str]:
     most = settings.estimator.max_persons
     cut = f"cut off: {tally.frames_cut} frames hold more persons than --max-persons {most}"
     notes = [cut] if tally.frames_cut else []
-    return [*notes, *tally.notes(), *tally.passed_over.lines(), *(f"note: {warning}" for warning in tally.warnings)]
+    left = [*tally.passed_over.lines(), *tally.cold.lines()]
+    return [*notes, *tally.notes(), *left, *(f"note: {warning}" for warning in tally.warnings)]
 
 
 def _derived(tally: Tally) -> str:
     return f"{tally.derived} derived from stored poses, " if tally.derived else ""
+
+
+def _cold(tally: Tally) -> str:
+    return f", {tally.cold.videos} cold" if tally.cold.videos else ""
 
 
 def _of_them_before(tally: Tally) -> str:

@@ -16,7 +16,8 @@ from posebatch.models.weights.quantized import quantized_identity
 from posebatch.models.weights.records import Kind
 from posebatch.run.context import RunContext
 from posebatch.run.planning.commit_index import CommitIndex, Scope
-from posebatch.run.planning.inputs import InputListing, check_output_outside_inputs, list_inputs, parse_inputs
+from posebatch.run.planning.inputs import InputListing, list_inputs, parse_inputs
+from posebatch.run.planning.output_place import check_output_apart, check_output_outside_inputs
 from posebatch.run.run_folder import new_run_id
 from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
@@ -59,10 +60,12 @@ def prepare(named: list[str], output: str, settings: Settings) -> Prepared:
     )
     pose = weights_identity("pose", estimator.pose_name, settings)
     store = open_store(output, endpoint_url)
-    inputs = parse_inputs(named, endpoint_url)
+    inputs = parse_inputs(named, endpoint_url, settings.selection.request_payer or "")
     check_output_outside_inputs(inputs, store.root)
     context = RunContext(new_run_id(), settings, store.root, detector, pose)
-    return Prepared(context, store, list_inputs(inputs, settings.selection))
+    listing = list_inputs(inputs, settings.selection)
+    check_output_apart(inputs, listing.videos, store.root)
+    return Prepared(context, store, listing)
 
 
 def _check_device(execution: ExecutionSettings) -> None:

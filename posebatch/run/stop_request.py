@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from posebatch.core.errors import RunAbortedError
 
 
@@ -31,3 +33,9 @@ class StopRequest:
         """Raise `RunAbortedError` if a stop was requested."""
         if self.reason is not None:
             raise RunAbortedError(f"stopped by {self.reason}; the same command goes on from here")
+
+
+def stop_on_signals(stop: StopRequest) -> None:
+    """Make SIGINT and SIGTERM ask for a clean stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _: stop.request(signal.Signals(caught).name))

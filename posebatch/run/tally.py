@@ -8,6 +8,7 @@ from typing import Literal
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
+from posebatch.run.planning.cold_storage import ColdVideos
 from posebatch.run.planning.names import PassedOverFiles
 
 StopReason = Literal["deadline", "gpu_hours"]
@@ -61,6 +62,8 @@ class Tally:
     """Why the run began no further video; None if it was free to begin all."""
     videos_unfinished: int = 0
     """Videos that the run had begun and did not finish in its time. What they have staged stays."""
+    cold: ColdVideos = field(default_factory=ColdVideos)
+    """Videos to be processed that must be restored from a cold storage class first."""
     warnings: tuple[str, ...] = ()
     """What readers of the output have to know about the folders of the archive."""
 
@@ -85,8 +88,9 @@ class Tally:
 
     @property
     def videos_done(self) -> int:
-        """Videos with a commit record, or reported as failed, and files that turned out to be none."""
-        return self.up_to_date + self.quarantined + self.published + self.derived + self.failed + self.no_videos
+        """Videos with a commit record, reported as failed, or cold, and files that turned out to be none."""
+        worked_on = self.published + self.derived + self.failed
+        return worked_on + self.up_to_date + self.quarantined + self.no_videos + self.cold.videos
 
     def count_derived(self, video: SourceVideo, record: VideoRecord) -> None:
         """Count a video whose tracks and motion were derived."""

@@ -50,6 +50,7 @@ def counts_table(tally: Tally, elapsed_s: float) -> RenderableType:
         ("failed", tally.failed, True, "red"),
         ("failed before", tally.quarantined, False, "yellow"),
         (f"partial{before}", tally.partial, True, "yellow"),
+        ("cold, to be restored", tally.cold.videos, False, "yellow"),
         ("frames", tally.frames, True, ""),
         ("persons", tally.persons, True, ""),
     ]

@@ -23,8 +23,10 @@ from posebatch.core.errors import (
 )
 from posebatch.storage import retry
 from posebatch.storage.addresses import split_s3
+from posebatch.storage.cold_classes import cold_class, cold_class_in_listing, cold_class_of_head
 from posebatch.storage.retry import RetryPolicy, retried
-from posebatch.storage.s3_errors import code_and_status, translated_s3_errors
+from posebatch.storage.s3_errors import translated_s3_errors
+from posebatch.storage.s3_requests import head_object, payer
 from posebatch.storage.store import Store, StoredObject
 
 if TYPE_CHECKING:
@@ -58,12 +60,20 @@ PUT_MARK = "posebatch-put"
 class S3Store(Store):
     """A bucket, or a prefix in one."""
 
-    def __init__(self, root: str, endpoint_url: str | None = None, retry_policy: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        endpoint_url: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        access: str = "",
+    ) -> None:
+        """``access``: as in `SourceVideo`."""
         self.bucket, key = split_s3(root)
         self.prefix = f"{key.rstrip('/')}/" if key.rstrip("/") else ""
         self.root = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.client = s3_client(endpoint_url)
         self.retry_policy = retry_policy or retry.DEFAULT_POLICY
+        self._payer = payer(access)
 
     @override
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -83,6 +93,7 @@ class S3Store(Store):
                         entry["ETag"].strip('"'),
                         entry["Size"],
                         entry["LastModified"].timestamp(),
+                        cold_class_in_listing(entry),
                     )
             if not page["IsTruncated"]:
                 return
@@ -91,11 +102,13 @@ class S3Store(Store):
     @retried
     def _page(self, prefix: str, last_key: str, token: str) -> ListObjectsV2OutputTypeDef:
         """The page of a listing that follows ``last_key``; its keys must rise strictly."""
-        continuation: Any = {"ContinuationToken": token} if token else {}
+        request: Any = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "MaxKeys": PAGE_KEYS, **self._payer}
+        request |= {"ContinuationToken": token} if token else {}
         with translated_s3_errors(self.uri(prefix)):
-            page = self.client.list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix + prefix, MaxKeys=PAGE_KEYS, **continuation
-            )
+            page = self.client.list_objects_v2(**request)
+            if any(cold_class(entry.get("StorageClass", "")) for entry in page.get("Contents", ())):
+                # not for each page, because stores without cold classes may refuse the header
+                page = self.client.list_objects_v2(**request, OptionalObjectAttributes=["RestoreStatus"])
         keys = [last_key, *(entry["Key"] for entry in page.get("Contents", ()))]
         if any(key <= before for before, key in pairwise(keys)):
             raise StorageUnavailableError(f"{self.uri(prefix)}: the store listed a key twice, or not in order")
@@ -111,7 +124,7 @@ class S3Store(Store):
     @retried
     def fetch(self, key: str) -> tuple[bytes, str]:
         with translated_s3_errors(self.uri(key)):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **self._payer)
             return read_body(answer, self.uri(key)), answer["ETag"].strip('"')
 
     @override
@@ -120,7 +133,7 @@ class S3Store(Store):
 
     @retried
     def _head(self, key: str) -> HeadObjectOutputTypeDef:
-        return head_object(self.client, self.bucket, self.prefix + key)
+        return head_object(self.client, self.bucket, self.prefix + key, self._payer)
 
     @override
     def put(self, key: str, content: bytes | IO[bytes]) -> StoredObject:
@@ -233,29 +246,14 @@ def s3_keys() -> tuple[str, str, str | None] | None:
     return keys.access_key, keys.secret_key, keys.token
 
 
-def head_object(client: S3Client, bucket: str, key: str) -> HeadObjectOutputTypeDef:
-    """Size, ETag and metadata of an object, in one attempt. Raises `ObjectNotFoundError` or another `StorageError`."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - see `s3_client`
-
-    uri = f"s3://{bucket}/{key}"
-    with translated_s3_errors(uri):
-        try:
-            return client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if code_and_status(error)[1] not in {"400", "403"}:
-                raise
-        # the answer to a HEAD has no body that could name the reason; the answer to a GET has one
-        client.get_object(Bucket=bucket, Key=key)["Body"].close()
-    raise StorageUnavailableError(f"{uri}: the store refused a HEAD and then allowed a GET")
-
-
 def _media_type(key: str) -> dict[str, str]:
     """The argument that has a browser show a page, as behind a presigned address, instead of saving it."""
     return {"ContentType": "text/html; charset=utf-8"} if key.endswith(".html") else {}
 
 
 def _stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
-    return StoredObject(key, head["ETag"].strip('"'), head["ContentLength"], head["LastModified"].timestamp())
+    etag, changed = head["ETag"].strip('"'), head["LastModified"].timestamp()
+    return StoredObject(key, etag, head["ContentLength"], changed, cold_class_of_head(head))
 
 
 def read_body(answer: Any, uri: str, size: int | None = None) -> bytes:

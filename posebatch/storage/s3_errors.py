@@ -15,7 +15,7 @@ from posebatch.core.errors import (
     StorageUnavailableError,
     UnsupportedError,
 )
-from posebatch.storage.store import changed_error, refused_error
+from posebatch.storage.store import changed_error, cold_error, refused_error
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -106,6 +106,11 @@ def code_and_status(error: ClientError) -> tuple[str, str]:
     return code, str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
+def _is_about_kms(error: ClientError, code: str) -> bool:
+    message = error.response.get("Error", {}).get("Message", "")
+    return code.startswith("KMS.") or (code == "AccessDenied" and "kms:" in message.lower())
+
+
 def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 - a table, one row per class
     code, status = code_and_status(error)
     if code in {"PreconditionFailed", "412"} or status == "412":
@@ -116,6 +121,13 @@ def _translated(error: ClientError, uri: str) -> StorageError:  # noqa: PLR0911 
         )
     if code in _NOT_FOUND or status == "404":
         return ObjectNotFoundError(f"{uri}: no such bucket or key")
+    if code == "InvalidObjectState":
+        return cold_error(uri, "a cold class")
+    if _is_about_kms(error, code):
+        return AccessDeniedError(
+            f"{uri}: the object's KMS key refuses: allow kms:Decrypt on it for inputs, and kms:GenerateDataKey for the "
+            f"output, and check that it is enabled ({code})"
+        )
     if code in _EXPIRED:
         return AccessDeniedError(f"{uri}: the credentials have expired; renew them, and the same command goes on")
     if code == "RequestTimeTooSkewed":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from posebatch.core.errors import ObjectChangedError, PutRefusedError, StorageUnavailableError
+from posebatch.core.errors import ColdObjectError, ObjectChangedError, PutRefusedError, StorageUnavailableError
 
 FETCH_ATTEMPTS: Final = 3
 """Reads of one object by `Store.fetch` before it gives up on an object that is rewritten all the time."""
@@ -24,6 +24,8 @@ class StoredObject:
     size_bytes: int
     last_modified: float
     """Unix time, seconds."""
+    cold_class: str = ""
+    """See `posebatch.storage.cold_classes.cold_class`."""
 
 
 class Store(ABC):
@@ -95,3 +97,8 @@ def refused_error(uri: str) -> PutRefusedError:
 def changed_error(uri: str) -> ObjectChangedError:
     """The error of a read that found another version."""
     return ObjectChangedError(f"{uri} changed while it was being processed; it will be planned anew")
+
+
+def cold_error(uri: str, cold_class: str) -> ColdObjectError:
+    """The error of a read from a cold storage class."""
+    return ColdObjectError(f"{uri}: stored as {cold_class}; restore it, and the next run reads it")

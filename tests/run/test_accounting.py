@@ -157,5 +157,5 @@ def test_file_that_cannot_be_read_is_taken_for_a_video(monkeypatch: pytest.Monke
 
     video = SourceVideo("/in/a.ts", "a.ts", "1-1", 1, 1.0)
     assert other_content_of(video, None) is None  # gone
-    monkeypatch.setattr(other_content, "open_source", refuse)
+    monkeypatch.setattr(other_content, "open_video", refuse)
     assert other_content_of(video, None) is None

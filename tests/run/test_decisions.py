@@ -196,3 +196,21 @@ def test_decide_derives_what_only_lacks_motion(record: VideoRecord, chosen: dict
     wanted = replace(TRACKED, settings=settings_from(chosen))
     assert decide(VIDEO, CommitSummary.of(record), wanted).action is run
     assert decide_derivation(CommitSummary.of(record), wanted).action is derive
+
+
+@pytest.mark.parametrize(
+    ("record", "chosen", "action", "reason"),
+    [
+        pytest.param(None, {}, Action.COLD, "new; to be restored, stored as GLACIER", id="new"),
+        pytest.param(RECORD, {"stride": 2}, Action.COLD, "settings or weights", id="other settings"),
+        pytest.param(RECORD, {"preview": "gif"}, Action.COLD, "the preview is not", id="no preview"),
+        pytest.param(RECORD, {}, Action.DONE, "up to date", id="done"),
+        pytest.param(RECORD, {"track": True}, Action.DERIVE, "tracks and motion are missing", id="derived from tables"),
+        pytest.param(FAILED, {}, Action.QUARANTINED, "damaged", id="failed"),
+    ],
+)
+def test_video_in_a_cold_class_is_left_if_its_source_is_needed(record, chosen, action, reason):
+    summary = None if record is None else CommitSummary.of(record)
+    decision = decide(replace(VIDEO, cold_class="GLACIER"), summary, context(**chosen))
+    assert decision.action is action
+    assert reason in decision.reason

@@ -61,7 +61,8 @@ TABLE = {
     **dict.fromkeys(["DamagedVideoError", "PreviewError", "StorageError", "StagedError"], PERMANENT),
     **dict.fromkeys(["UnsupportedError", "InternalError", "RunAbortedError", "UsageError"], PERMANENT),
     **dict.fromkeys(["SettingsError", "InputError", "OutputError", "OutputHeldError"], PERMANENT),
-    **dict.fromkeys(["LimitError", "WeightsError", "TrainingError"], PERMANENT),
+    **dict.fromkeys(["LimitError", "WeightsError", "TrainingError", "ArchiveError"], PERMANENT),
+    "ColdObjectError": [REPORT, REPORT, OMIT, REPORT, REPORT, REPORT],
 }
 
 

@@ -22,16 +22,16 @@ from posebatch.dataset.output_paths import MAX_PATH_BYTES, MAX_SEGMENT_BYTES, en
 from posebatch.run.planning.inputs import (
     InputListing,
     VideoList,
-    check_output_outside_inputs,
     list_inputs,
     list_videos,
     parse_inputs,
     read_input_list,
-    relist,
 )
+from posebatch.run.planning.output_place import check_output_outside_inputs
 from posebatch.storage import open as open_module
 from posebatch.storage import s3 as s3_module
 from posebatch.storage.local import LocalStore
+from posebatch.storage.open import relist
 
 ALL = SelectionSettings()
 
@@ -145,9 +145,11 @@ def test_parse_inputs_names_a_missing_path(archive: Path, named: str) -> None:
         parse_inputs([str(archive), f"{archive}/{named}"])
 
 
-@pytest.mark.parametrize("named", ["http://host/a.mp4", "gs://bucket/a", "file:///a.mp4", "s3://", "s3:///key"])
+@pytest.mark.parametrize(
+    "named", ["http://host/", "https://user:pw@host/a.mp4", "gs://bucket/a", "file:///a.mp4", "s3://", "s3:///key"]
+)
 def test_parse_inputs_refuses_other_addresses(named: str) -> None:
-    with pytest.raises(InputError, match=re.escape(named)):
+    with pytest.raises(InputError, match=re.escape(named.replace("user:pw@", ""))):
         parse_inputs([named])
 
 

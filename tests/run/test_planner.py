@@ -14,8 +14,10 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.staging import FailedAttempts, StagingArea
 from posebatch.run.context import RunContext
+from posebatch.run.outcome import Problems
 from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.planner import Planned, Planner, SkippedVideos
+from posebatch.run.tally import Tally
 
 
 def context(**chosen) -> RunContext:
@@ -110,3 +112,14 @@ def test_planner_aborts_the_run_when_the_records_cannot_be_read():
     _, videos = archive("n")
     with pytest.raises(RunAbortedError, match="cannot be read: the store did not answer"):
         list(planned(videos, Down()))
+
+
+def test_planner_counts_cold_videos_without_a_request_for_them():
+    store, videos = archive("nndn")
+    cold = [replace(video, cold_class="GLACIER" if number != 1 else "") for number, video in enumerate(videos)]
+    *skipped, planned_video, last = planned(cold, store)
+    assert (planned_video.video, [one.cold.videos for one in skipped], last.cold.videos) == (videos[1], [1], 1)
+    tally, problems = Tally(4), Problems(10)
+    for one in (*skipped, last):
+        one.count_in(tally, problems)
+    assert (tally.cold.videos, tally.up_to_date, tally.videos_done, problems.in_order()) == (2, 1, 3, ())

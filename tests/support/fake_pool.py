@@ -39,7 +39,7 @@ from posebatch.run.tasks import (
 )
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
-from posebatch.storage.open import check_unchanged, open_source
+from posebatch.storage.open import check_unchanged, open_video
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
 from support.factories import staged_file
@@ -62,7 +62,7 @@ def no_fault(_: Task) -> None:
 
 def process(task: SegmentTask, context: RunContext) -> SegmentResult:
     """A worker's handling of a segment without networks: one person per frame, at the frame's number."""
-    with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
+    with open_video(task.video, context.endpoint_url) as file:
         options = DecodeOptions(sampling=context.settings.sampling, batch_frames=4)
         decoder = SegmentDecoder(file, task.video.uri, task.segment, task.info, options)
         records = [record for batch in decoder for record in batch.records]

@@ -14,6 +14,8 @@ _ADVICE: Final = {
     "not_a_video": "The file is no video that posebatch reads. Leave it out with --exclude, or convert it with FFmpeg.",
     "no_video_stream": "The file holds sound only. Leave it out with --exclude.",
     "encrypted": "The video is encrypted. Export a copy without copy protection.",
+    "archive": "The archive cannot be read. Do what the reason says, or leave it out with --exclude.",
+    "cold": "The video must be restored from its storage class. Run again after that; docs/stores.md has the hours.",
     "limit": "The video is beyond a limit. Raise the limit that the reason names, then run with --retry-failed.",
     "damaged": _DAMAGED,
     "video": _DAMAGED,

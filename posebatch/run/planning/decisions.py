@@ -28,6 +28,8 @@ class Action(Enum):
     """Nothing: it is published and up to date."""
     QUARANTINED = "quarantined"
     """Nothing: it failed before, and its source is the same."""
+    COLD = "cold"
+    """Nothing: its source must be restored from a cold storage class first."""
     PASSED_OVER = "passed over"
     """Nothing: it is named like a video, but is a text or the like."""
 
@@ -104,6 +106,14 @@ class CommitSummary:
 
 def decide(video: SourceVideo, summary: CommitSummary | None, context: RunContext) -> Decision:
     """What to do with a video. ``summary`` is that of its commit record; None if it has no record."""
+    decision = _decide_readable(video, summary, context)
+    if video.cold_class and decision.action in (Action.COMPUTE, Action.PREVIEW):
+        return Decision(Action.COLD, f"{decision.reason}; to be restored, stored as {video.cold_class}")
+    return decision
+
+
+def _decide_readable(video: SourceVideo, summary: CommitSummary | None, context: RunContext) -> Decision:
+    """The same for a video whose source can be read."""
     if summary is None:
         return Decision(Action.COMPUTE, "new")
     if summary.source_etag != digest(video.etag):

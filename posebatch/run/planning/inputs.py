@@ -5,28 +5,31 @@ Each video also gets its *output path*, which mirrors its path in the archive; s
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 from posebatch.core.errors import InputError, ObjectNotFoundError
 from posebatch.core.fingerprints import digest
 from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.output_paths import encode_output_path
 from posebatch.run.planning.archive_shape import ArchiveShape
+from posebatch.run.planning.archives import with_members
 from posebatch.run.planning.globs import glob_regex, is_glob, spells_extension, split_glob
+from posebatch.run.planning.inventory import PREFIX as INVENTORY
+from posebatch.run.planning.inventory import listed_in_inventory, read_manifest
+from posebatch.run.planning.listed_files import ListedFile, SkippedFile, listed_in_store
 from posebatch.run.planning.names import VIDEO_EXTENSIONS, PassedOver, PassedOverFiles, passed_over
-from posebatch.storage.addresses import is_s3, local_path, split_s3
+from posebatch.run.planning.video_list import VideoList
+from posebatch.run.planning.web_addresses import listed_on_the_web, parse_addresses
+from posebatch.storage.addresses import bucket_folder, is_http, is_s3, local_path, split_member, split_s3
+from posebatch.storage.archives.members import WHOLE, is_archive, member_source
 from posebatch.storage.local import LocalStore
-from posebatch.storage.open import open_store
 from posebatch.storage.s3 import S3Store
-from posebatch.storage.store import Store, StoredObject
+from posebatch.storage.store import Store
 from posebatch.video.content import numbered_pictures
 
 
@@ -36,7 +39,8 @@ class Input:
 
     named: str
     """As the user gave it."""
-    store: Store
+    store: Store | None
+    """None if the files are listed by something else than their store."""
     prefix: str
     """Keys below the store's root start with this."""
     pattern: re.Pattern[str] | None
@@ -45,48 +49,23 @@ class Input:
     """Whether files without the name of a video count, too."""
     output_prefix: str
     """Precedes a key in its output path: the bucket, for S3."""
+    access: str = ""
+    """As in `SourceVideo`."""
+    archives: bool = False
+    """Whether archives are opened without ``--archives``, because the user names them."""
+    members: re.Pattern[str] | None = None
+    """Members of archives must match it, if there is one."""
+    listing: Callable[[], Iterator[ListedFile]] | None = None
+    """Lists the files of an input without a store."""
 
-    def objects(self) -> Iterator[StoredObject]:
-        """The selected objects, in the order of the listing. Keys that consoles write for folders are none."""
-        for stored in self.store.list(self.prefix):
-            if not stored.key.endswith("/") and (self.pattern is None or self.pattern.fullmatch(stored.key)):
-                yield stored
-
-
-PACKED_VIDEOS: Final = 1000
-"""Videos that a `VideoList` compresses together; their names are alike, so they take about 40 bytes each."""
-
-
-class VideoList:
-    """Videos in the order of their listing, compressed in memory, to be iterated more than once."""
-
-    def __init__(self) -> None:
-        self._packed: list[bytes] = []
-        self._unpacked: list[tuple[str, str, str, int, float]] = []
-        self.size_bytes = 0
-        """Of all videos together."""
-        self.folder = ""
-        """The deepest folder that holds all output paths, with a slash at the end; empty: none does."""
-
-    def add(self, video: SourceVideo) -> None:
-        """Append a video."""
-        if not self._packed and not self._unpacked:
-            self.folder = _folder_of(video.output_path)
-        while not video.output_path.startswith(self.folder):
-            self.folder = _folder_of(self.folder[:-1])
-        self._unpacked.append((video.uri, video.output_path, video.etag, video.size_bytes, video.last_modified))
-        self.size_bytes += video.size_bytes
-        if len(self._unpacked) == PACKED_VIDEOS:
-            self._packed.append(zlib.compress(json.dumps(self._unpacked).encode(), level=1))
-            self._unpacked = []
-
-    def __len__(self) -> int:
-        return len(self._packed) * PACKED_VIDEOS + len(self._unpacked)
-
-    def __iter__(self) -> Iterator[SourceVideo]:
-        for packed in self._packed:
-            yield from (SourceVideo(*row) for row in json.loads(zlib.decompress(packed)))
-        yield from (SourceVideo(*row) for row in self._unpacked)
+    def files(self) -> Iterator[ListedFile]:
+        """The selected files, in the order of the listing."""
+        if self.listing is not None:
+            listed = self.listing()
+        else:
+            assert self.store is not None
+            listed = listed_in_store(self.store, self.prefix, self.output_prefix, self.access)
+        return (file for file in listed if self.pattern is None or self.pattern.fullmatch(file.key))
 
 
 @dataclass(frozen=True)
@@ -100,11 +79,16 @@ class InputListing:
     """What readers of the output have to know about the folders of this archive."""
 
 
-def parse_inputs(named: Sequence[str], endpoint_url: str | None = None) -> list[Input]:
-    """The inputs that a user named. Raises `InputError` if there is none, or if one does not exist."""
+def parse_inputs(named: Sequence[str], endpoint_url: str | None = None, access: str = "") -> list[Input]:
+    """The inputs that a user named; ``access`` is that of objects on S3, as in `SourceVideo`.
+
+    Raises `InputError` if there is none, or if one does not exist.
+    """
     if not named:
         raise InputError("no input: name a video, a folder, a glob, s3://bucket/prefix, or use --inputs-from FILE")
-    return [_parse_s3(name, endpoint_url) if is_s3(name) else _parse_local(name) for name in named]
+    addresses = [name for name in named if is_http(name)]
+    others = [_parse(name, endpoint_url, access) for name in named if not is_http(name)]
+    return others + ([_parse_addresses(addresses)] if addresses else [])
 
 
 def read_input_list(path: str) -> list[str]:
@@ -127,15 +111,9 @@ def list_videos(inputs: Sequence[Input], selection: SelectionSettings) -> Iterat
     return (listed for listed in _each_once(inputs, selection) if isinstance(listed, SourceVideo))
 
 
-@dataclass(frozen=True)
-class _SkippedFile:
-    uri: str
-    reason: PassedOver
-
-
 def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | PassedOver]:
     """Each video once, and the reason of each file that is passed over. A video of one input is passed over by none."""
-    if len(inputs) == 1:  # keys of one input differ, and so do their output paths
+    if len(inputs) == 1 and inputs[0].listing is None:  # keys of one store differ, and so do their output paths
         for listed in _list_files(inputs, selection):
             yield listed if isinstance(listed, SourceVideo) else listed.reason
         return
@@ -143,7 +121,7 @@ def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterato
     skipped: dict[bytes, PassedOver] = {}  # by digest of the address
     for listed in _list_files(inputs, selection):
         uri = digest(listed.uri)
-        if isinstance(listed, _SkippedFile):
+        if isinstance(listed, SkippedFile):
             skipped[uri] = listed.reason
             continue
         path = digest(listed.output_path)
@@ -157,17 +135,35 @@ def _each_once(inputs: Sequence[Input], selection: SelectionSettings) -> Iterato
     yield from skipped.values()
 
 
-def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | _SkippedFile]:
+def _list_files(inputs: Sequence[Input], selection: SelectionSettings) -> Iterator[SourceVideo | SkippedFile]:
     part = selection.part
+    opens_archives = selection.archives or any(source.archives for source in inputs)
     for source in inputs:
-        for stored in source.objects():
-            if part is not None and not part.holds(digest(_output_path(source, stored))):
+        named_to = len(source.prefix)
+
+        def is_opened(file: ListedFile, source: Input = source, named_to: int = named_to) -> bool:
+            """Whether a file is an archive that is to be opened."""
+            if not is_archive(file.key) or not (selection.archives or source.archives):
+                return False
+            rules = replace(selection, include=())
+            return passed_over(file.key, rules, source.pattern, any_name=True, named_to=named_to) is None
+
+        files: Iterator[ListedFile | SkippedFile] = source.files()
+        if opens_archives:
+            files = with_members(source.files(), is_opened, source.members, selection.endpoint_url)
+        for file in files:
+            if part is not None and not part.holds(digest(file.shard_key)):
                 continue
-            reason = passed_over(stored.key, selection, source.pattern, source.any_name, len(source.prefix))
-            if reason is None:
-                yield _source_video(source, stored)
-            else:
-                yield _SkippedFile(source.store.uri(stored.key), reason)
+            if isinstance(file, SkippedFile):
+                yield file
+                continue
+            member = member_source(file.uri, file.etag)
+            if member is not None and member.location == WHOLE:  # it could not be listed, whatever its name
+                yield file.video()
+                continue
+            pattern, any_name = (source.pattern, source.any_name) if member is None else (None, False)
+            reason = passed_over(file.key, selection, pattern, any_name, named_to)
+            yield file.video() if reason is None else SkippedFile(file.uri, reason)
 
 
 def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: SourceVideo) -> InputError:
@@ -178,13 +174,6 @@ def _collision(inputs: Sequence[Input], selection: SelectionSettings, video: Sou
         f"{owner} and {video.uri} would both be published as {video.output_path!r}: "
         "name a folder above both, or give each an --output of its own"
     )
-
-
-def relist(video: SourceVideo, endpoint_url: str | None) -> SourceVideo:
-    """The video as the store has it now. Raises `ObjectNotFoundError` if it is gone."""
-    root, key = video.uri.rsplit("/", 1) if not is_s3(video.uri) else (f"s3://{split_s3(video.uri)[0]}", "")
-    now = open_store(root or "/", endpoint_url).head(key or split_s3(video.uri)[1])
-    return replace(video, etag=now.etag, size_bytes=now.size_bytes, last_modified=now.last_modified)
 
 
 def list_inputs(inputs: Sequence[Input], selection: SelectionSettings) -> InputListing:
@@ -210,16 +199,42 @@ def _has_video(inputs: Sequence[Input], selection: SelectionSettings) -> bool:
     return any(isinstance(listed, SourceVideo) for listed in _list_files(inputs, selection))
 
 
-def check_output_outside_inputs(inputs: Iterable[Input], output: str) -> None:
-    """Raise `InputError` if the output lies inside an input: the next run would take its previews for videos."""
-    target = output.rstrip("/") if is_s3(output) else os.path.realpath(local_path(output))
-    for source in inputs:
-        root = source.store.root if is_s3(source.store.root) else os.path.realpath(source.store.root).rstrip("/")
-        if target != root and not target.startswith(f"{root}/"):
-            continue
-        below = f"{target[len(root) :]}/previews/x.mp4".lstrip("/")
-        if below.startswith(source.prefix) and (source.pattern is None or source.pattern.fullmatch(below)):
-            raise InputError(f"the output {output} lies inside the input {source.named}: choose one beside it")
+def _parse(named: str, endpoint_url: str | None, access: str) -> Input:
+    if named.startswith(INVENTORY):
+        return _parse_inventory(named.removeprefix(INVENTORY), endpoint_url, access)
+    parts = split_member(named)
+    if parts is not None and not _is_file(named, endpoint_url, access):
+        archive, member = parts
+        members = glob_regex(member) if is_glob(member) else re.compile(f"{re.escape(member.rstrip('/'))}(?:/.*)?")
+        found = _parse_whole(archive, endpoint_url, access)
+        return replace(found, named=named, members=members) if member else found
+    return _parse_whole(named, endpoint_url, access)
+
+
+def _is_file(named: str, endpoint_url: str | None, access: str) -> bool:
+    """Whether a file has this address, although the address looks like that of a member."""
+    if not is_s3(named):
+        return os.path.lexists(local_path(named))
+    bucket, key = split_s3(named)
+    return _exists(S3Store(f"s3://{bucket}", endpoint_url, access=access), key)
+
+
+def _parse_whole(named: str, endpoint_url: str | None, access: str) -> Input:
+    found = _parse_s3(named, endpoint_url, access) if is_s3(named) else _parse_local(named)
+    return replace(found, archives=found.any_name and is_archive(named))
+
+
+def _parse_addresses(addresses: Sequence[str]) -> Input:
+    queries = parse_addresses(addresses)
+    named = next(iter(queries)) if len(queries) == 1 else f"{len(queries)} addresses"
+    archives = any(is_archive(uri) for uri in queries)
+    return Input(named, None, "", None, True, "", archives=archives, listing=lambda: listed_on_the_web(queries))
+
+
+def _parse_inventory(named: str, endpoint_url: str | None, access: str) -> Input:
+    inventory = read_manifest(named, endpoint_url)
+    listing = partial(listed_in_inventory, inventory, endpoint_url, access)
+    return Input(f"--inventory {named}", None, "", None, False, "", access, listing=listing)
 
 
 def _parse_local(named: str) -> Input:
@@ -239,18 +254,19 @@ def _parse_local(named: str) -> Input:
     return Input(named, LocalStore(root or "/"), "", glob_regex(pattern), spells_extension(pattern), "")
 
 
-def _parse_s3(named: str, endpoint_url: str | None) -> Input:
+def _parse_s3(named: str, endpoint_url: str | None, access: str) -> Input:
     bucket, key = split_s3(named)
-    store, output_prefix = S3Store(f"s3://{bucket}", endpoint_url), f"{bucket}/"
+    store, output_prefix = S3Store(f"s3://{bucket}", endpoint_url, access=access), f"{bucket_folder(bucket)}/"
     if key and not key.endswith("/") and _exists(store, key):
-        return Input(named, store, key, re.compile(re.escape(key)), True, output_prefix)
+        return Input(named, store, key, re.compile(re.escape(key)), True, output_prefix, access)
     if is_glob(key):
         root, pattern = split_glob(key)
         prefix = f"{root}/" if root else ""
-        return Input(named, store, prefix, glob_regex(prefix + pattern), spells_extension(pattern), output_prefix)
+        rule = glob_regex(prefix + pattern)
+        return Input(named, store, prefix, rule, spells_extension(pattern), output_prefix, access)
     for prefix in dict.fromkeys((key if key.endswith("/") or not key else f"{key}/", key)):
         if next(store.list(prefix), None) is not None:
-            return Input(named, store, prefix, None, False, output_prefix)
+            return Input(named, store, prefix, None, False, output_prefix, access)
     raise InputError(f"{named}: no object has this key or begins with it")
 
 
@@ -260,22 +276,3 @@ def _exists(store: Store, key: str) -> bool:
     except ObjectNotFoundError:
         return False
     return True
-
-
-def _source_video(source: Input, stored: StoredObject) -> SourceVideo:
-    return SourceVideo(
-        source.store.uri(stored.key),
-        _output_path(source, stored),
-        stored.etag,
-        stored.size_bytes,
-        stored.last_modified,
-    )
-
-
-def _output_path(source: Input, stored: StoredObject) -> str:
-    return encode_output_path(source.output_prefix + stored.key)
-
-
-def _folder_of(path: str) -> str:
-    """The folder above a path, with a slash at the end; empty if there is none."""
-    return path[: path.rfind("/") + 1]

@@ -15,6 +15,8 @@ from typing import Any, Final
 from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.videos import SourceVideo
 from posebatch.run.planning.globs import matches
+from posebatch.storage.addresses import split_member
+from posebatch.storage.archives.members import NOT_SEEKABLE, NOT_SEEKABLE_ADVICE, SEEKABLE, is_archive
 from posebatch.video.content import advice_for_extension
 
 EXTENSIONS_BY_DEMUXER: Final[Mapping[str, str]] = {
@@ -141,7 +143,7 @@ def passed_over(
         return _by_clutter(clutter[1], clutter[2])
     extension = os.path.splitext(key.rsplit("/", 1)[-1])[1]
     if not (any_name or selection.include or extension.lower() in VIDEO_EXTENSIONS):
-        return _by_extension(extension)
+        return _by_archive(key) or _by_extension(extension)
     if selection.include and not matches(key, selection.include):
         return NOT_INCLUDED
     return EXCLUDED if matches(key, selection.exclude) else None
@@ -165,6 +167,17 @@ def _by_clutter(folder: str | None, beginning: str | None) -> PassedOver:
         return PassedOver(f"{folder}/", f"--include {shlex.quote(f'*{folder}/*')}")
     name = "._*" if beginning == "._" else ".trashed-*"
     return PassedOver(name, f"--include '{name}'")
+
+
+def _by_archive(key: str) -> PassedOver | None:
+    """The reason of an archive that is not opened; None for other files."""
+    name = key.lower()
+    if is_archive(key) and split_member(key) is not None:
+        return PassedOver("archives in an archive", "unpack the outer one")
+    if name.endswith(SEEKABLE):
+        return PassedOver(f"{os.path.splitext(name)[1]}, archives", "--archives")
+    kind = next((extension for extension in NOT_SEEKABLE if name.endswith(extension)), None)
+    return PassedOver(f"{kind}, archives", NOT_SEEKABLE_ADVICE) if kind else None
 
 
 @lru_cache

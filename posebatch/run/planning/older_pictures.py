@@ -11,7 +11,7 @@ from posebatch.core.errors import VideoError
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo, VideoInfo
 from posebatch.run.context import RunContext
-from posebatch.storage.open import open_source
+from posebatch.storage.open import open_video
 from posebatch.video.probe import probe
 
 
@@ -24,7 +24,7 @@ def changed_picture(video: SourceVideo, record: VideoRecord, context: RunContext
         return None
     settings = context.settings
     try:
-        with open_source(video.uri, video.etag, context.endpoint_url) as file:
+        with open_video(video, context.endpoint_url) as file:
             execution, track = settings.execution, settings.sampling.video_track
             now = probe(file, video.uri, execution.segment_seconds, settings.limits, track).info
     except VideoError as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 from posebatch.core.errors import PosebatchError
 from posebatch.core.videos import SourceVideo
-from posebatch.storage.open import open_source
+from posebatch.storage.open import open_video
 from posebatch.video.content import HEAD_BYTES, other_content
 
 SHARED_EXTENSIONS: Final = frozenset({".mod", ".mts", ".ts"})
@@ -27,7 +27,7 @@ def other_content_of(video: SourceVideo, endpoint_url: str | None) -> str | None
     if os.path.splitext(video.uri)[1].lower() not in SHARED_EXTENSIONS or video.size_bytes > MAX_BYTES:
         return None
     try:
-        with open_source(video.uri, video.etag, endpoint_url) as file:
+        with open_video(video, endpoint_url) as file:
             return other_content(file.read(HEAD_BYTES))
     except (PosebatchError, OSError):
         return None

@@ -17,6 +17,7 @@ from posebatch.dataset.publication import CommittedRecord, fetch_record
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts
 from posebatch.run.context import RunContext
 from posebatch.run.outcome import Problems
+from posebatch.run.planning.cold_storage import ColdVideos
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import Action, Decision, decide
 from posebatch.run.planning.names import PassedOverFiles, passed_over_by_content
@@ -64,6 +65,8 @@ class SkippedVideos:
     quarantined: int = 0
     partial: int = 0
     """Among those that are up to date."""
+    cold: ColdVideos = field(default_factory=ColdVideos)
+    """Videos whose source must be restored first."""
     size_bytes: int = 0
     passed_over: PassedOverFiles = field(default_factory=PassedOverFiles)
     """Files that are named like videos, but are none."""
@@ -73,13 +76,16 @@ class SkippedVideos:
     @property
     def videos(self) -> int:
         """Their number."""
-        return self.up_to_date + self.quarantined + self.passed_over.files
+        return self.up_to_date + self.quarantined + self.cold.videos + self.passed_over.files
 
     def add(self, planned: Planned) -> None:
         """Add a video that needs no work."""
         self.size_bytes += planned.video.size_bytes
         if planned.decision.action is Action.PASSED_OVER:
             self.passed_over.add(passed_over_by_content(planned.video, planned.decision.reason))
+            return
+        if planned.decision.action is Action.COLD:
+            self.cold.add(planned.video)
             return
         quarantined, partial = planned.decision.action is Action.QUARANTINED, planned.decision.partial is not None
         self.quarantined += quarantined
@@ -94,6 +100,7 @@ class SkippedVideos:
         tally.quarantined += self.quarantined
         tally.partial += self.partial
         tally.partial_before += self.partial
+        tally.cold.update(self.cold)
         tally.no_videos += self.passed_over.files
         tally.passed_over.update(self.passed_over)
         tally.bytes_passed += self.size_bytes
@@ -143,8 +150,8 @@ class _PictureCheck:
 
 
 def _check(planned: Planned, store: Store, context: RunContext) -> _PictureCheck | None:
-    """None for a video that need not be checked, or cannot be read now: the next run checks it then."""
-    if not planned.decision.may_differ:
+    """None for a video that need not be checked, or cannot be read now: a later run checks it then."""
+    if not planned.decision.may_differ or planned.video.cold_class:
         return None
     try:
         committed = fetch_record(store, planned.video.output_path)

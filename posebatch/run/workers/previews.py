@@ -24,7 +24,7 @@ from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewOutcome, PreviewTask
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.preview_source import ClipAngles, ClipSource, Outline, clip_source, outline
-from posebatch.storage.open import open_source
+from posebatch.storage.open import open_video
 from posebatch.storage.spool import spooled
 from posebatch.video.frame_images import FrameFormat
 from posebatch.video.options import DecodeOptions
@@ -151,7 +151,7 @@ def _decoded(task: PreviewTask, source: ClipSource, context: RunContext) -> Gene
     """The pictures of a whole video, in the size of its previews."""
     info = source.info
     scale = context.settings.preview.scale_of(info.width, info.height)
-    with open_source(task.video.uri, task.video.etag, context.endpoint_url) as file:
+    with open_video(task.video, context.endpoint_url) as file:
         yield from SegmentDecoder(
             file,
             task.video.uri,

@@ -25,7 +25,7 @@ from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
 from posebatch.run.workers.channel import Channel, SharedBudget
 from posebatch.run.workers.heartbeat import heartbeat
-from posebatch.storage.open import check_unchanged, open_source
+from posebatch.storage.open import check_unchanged, open_video
 from posebatch.storage.spool import spooled
 from posebatch.video.frame_images import RGB, FrameFormat
 from posebatch.video.nvdec import use_nvdec
@@ -151,7 +151,7 @@ class SegmentProcessor:
 
     def _decode(self, task: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
         context = self._context
-        source = open_source(task.video.uri, task.video.etag, context.endpoint_url)
+        source = open_video(task.video, context.endpoint_url)
         with heartbeat.step("decode", task.name), source as file:
             decoder = SegmentDecoder(
                 file,

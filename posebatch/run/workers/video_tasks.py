@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from posebatch.dataset.publication import CommittedRecord, publish_failure
 from posebatch.run.context import RunContext
-from posebatch.run.planning.inputs import relist
 from posebatch.run.tasks import (
     DeriveTask,
     FinalizeTask,
@@ -19,7 +18,7 @@ from posebatch.run.tasks import (
 from posebatch.run.workers.derive import derive_video
 from posebatch.run.workers.finalize import attach_preview, finalize_video
 from posebatch.run.workers.previews import draw_preview
-from posebatch.storage.open import open_source
+from posebatch.storage.open import open_video, relist
 from posebatch.video.probe import probe
 
 
@@ -46,7 +45,7 @@ def perform(task: VideoTask, context: RunContext) -> object:  # noqa: PLR0911 - 
 def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
     """Open a video, plan its segments, and look which of them are staged already."""
     video = relist(task.video, context.endpoint_url) if task.relist else task.video
-    with open_source(video.uri, video.etag, context.endpoint_url) as file:
+    with open_video(video, context.endpoint_url) as file:
         plan = probe(
             file,
             video.uri,

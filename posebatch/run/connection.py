@@ -1,0 +1,43 @@
+"""The connection of a run to Ray, opened once there is something to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from posebatch.models.weights.names import weight_file
+from posebatch.run.context import RunContext
+from posebatch.run.pool import Pool
+from posebatch.run.progress import Progress
+from posebatch.run.stop_request import StopRequest, stop_on_signals
+
+OpenPool = Callable[[RunContext, StopRequest, Progress], AbstractContextManager[Pool]]
+"""Opens the pool of a run; the pool closes on exit."""
+
+
+@contextmanager
+def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
+    """Connect to Ray; the connection and the workers end on exit."""
+    # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
+    from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
+    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
+    from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
+
+    def fetch_weights() -> None:
+        # Once here: workers on this machine share the cache, and a failed download is reported at once.
+        weight_file("detector", context.settings.estimator.detector_name)
+        weight_file("pose", context.settings.estimator.pose_name)
+
+    execution = context.settings.execution
+    with ExitStack() as connection:
+        with progress.during("starting Ray"):
+            connection.enter_context(connected(execution, progress.say, stop.check))
+        progress.meter.connect(RayMetrics())
+        stop_on_signals(stop)  # connecting has replaced the signal handlers
+        device = "cpu" if context.only_derives else choose_device(execution)
+        workers = choose_workers(execution, device)
+        pool = RayPool(context, workers, device, before_workers=fetch_weights)
+        try:
+            yield pool
+        finally:
+            pool.close()

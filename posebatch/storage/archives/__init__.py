@@ -1,0 +1,1 @@
+"""Members of ZIP and TAR archives, read by byte ranges without unpacking."""
