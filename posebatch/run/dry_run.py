@@ -71,7 +71,8 @@ def dry_run(named: list[str], output: str, settings: Settings, measure: bool = F
         print(visible(line))
     for warning in prepared.listing.warnings:
         print(f"note: {visible(warning)}")
-    print("\n" + ", ".join(f"{count} {action.value}" for action, count in counts.items() if count))
+    counted_actions = ", ".join(f"{count} {action.value}" for action, count in counts.items() if count)
+    print(f"\n{counted_actions or 'no video in this shard'}")
     print(f"{duration_text(seconds)} of video to do, {counted(round(frames), 'frame')}")
     if longest is None:
         print("nothing to compute")

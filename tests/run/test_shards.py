@@ -265,7 +265,7 @@ def test_index_decides_as_if_every_record_were_read_whatever_part_and_folder_cam
 
 
 def test_runs_of_all_shards_publish_every_video_and_name_their_shard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("0.mp4", "1.mp4")
     for name in names:
@@ -275,6 +275,8 @@ def test_runs_of_all_shards_publish_every_video_and_name_their_shard(
     assert len(owners) == 2
     for number in (1, *owners):
         assert command("run", str(tmp_path / "in"), "--output", str(output), "--no-track", f"--shard={number}/64") == 0
+    assert command("plan", str(tmp_path / "in"), "--output", str(output), "--shard=1/64") == 0
+    assert "\nno video in this shard\n" in capsys.readouterr().out
     summaries = [json.loads(path.read_bytes()) for path in output.glob("runs/*/summary.json")]
     published = {summary["shard"]: summary["published"] for summary in summaries}
     assert published == {"1/64": 0} | {f"{number}/64": 1 for number in owners}
