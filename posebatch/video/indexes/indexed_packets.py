@@ -109,7 +109,10 @@ class IndexedPackets:
         for number in range(first, self._stop):
             self._file.seek(int(self._index.positions[number]) + offset)
             content = self._file.read(int(self._index.sizes[number]))
-            yield cast("Packet[VideoStream]", Packet(content))
+            # of its own, with zeros behind it: a packet made from bytes ends where they do, and decoders read further
+            packet = cast("Packet[VideoStream]", Packet(len(content)))
+            packet.update(content)
+            yield packet
 
     def _spliced(self, position: int) -> Iterator[Packet[VideoStream]]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from array import array
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import IO, Final
 
+import av
 import av.error
 import numpy as np
 from av.packet import Packet
@@ -51,6 +53,16 @@ SAMPLE_PACKETS: Final = 3
 
 CHANGING_SIDE_DATA: Final = ("palette", "new_extradata", "param_change", "encryption_init_info", "encryption_info")
 """Data beside a packet that changes how it is decoded, and is not in the index."""
+
+
+INDEX_VERSION: Final = 1
+"""Raise it whenever a change of the code changes an index."""
+
+
+def scan_identity(etag: str, video_track: str) -> str:
+    """Identifies the index of one track of one version of a file, made by this version of the code and of FFmpeg."""
+    libraries = [av.library_versions[name] for name in ("libavformat", "libavcodec")]
+    return json.dumps([INDEX_VERSION, libraries, etag, video_track])
 
 
 def is_scannable(video: OpenVideo) -> bool:
