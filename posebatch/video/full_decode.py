@@ -187,20 +187,20 @@ class FullDecode:
         except av.error.FFmpegError:
             if not shows_picture:
                 return  # the decoder has read its parameter sets, and misses the picture
-            self._check_damage()
+            self._check_damage(None if packet is None else packet.pts)
             self._decode_errors += 1
             if pts is not None and self._untimed:
                 self._lost_slots.add(pts)
             return
         if logged_errors() != self._logged_errors:
-            self._check_damage()
+            self._check_damage(None if packet is None else packet.pts)
         if not frames and pts is not None and self._untimed and len(self._pending) > self._most_delayed_frames:
             self._pending.remove(pts)  # a packet that changes nothing: its slot shows no picture of its own
             heapq.heapify(self._pending)
         for frame in frames:
             self.frames_out += 1
             if frame.is_corrupt:
-                self._check_damage()
+                self._check_damage(frame.pts)
             yield from self._present(frame)
 
     @property
@@ -211,10 +211,12 @@ class FullDecode:
             return MAX_PENDING_PACKETS
         return int(context.has_b_frames)
 
-    def _check_damage(self) -> None:
+    def _check_damage(self, pts: int | None) -> None:
         """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
         if self._stop_at_damage:
             raise NeedsFullDecodeError
+        self.packets.check_damage(pts)
+        self._logged_errors = logged_errors()
 
     def _note_pending(self, packet: Packet[VideoStream] | None) -> int | None:
         """The pts at which a packet's frame is due; None when it is in another segment, or is never presented."""
@@ -246,8 +248,8 @@ class FullDecode:
         Without any error those are frames that the stream does not present; they get no number.
         """
         while self._pending and (before is None or self._pending[0] < before):
-            self._check_damage()
             pts = heapq.heappop(self._pending)
+            self._check_damage(pts)
             if (self._decode_errors or self.packets.failures) and self._times.is_ahead(pts):
                 self._given_up.add(pts)
                 yield _Unplaced(None, pts, "missing", 0)

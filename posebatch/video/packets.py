@@ -63,6 +63,9 @@ class PacketSource(Protocol):
     def frames_in_index(self) -> int | None:
         """Frames of the segment by the index; None without an index, or when the stream ends early."""
 
+    def check_damage(self, pts: int | None) -> None:
+        """Raise `IndexDisagreesError` if damage at this time may look otherwise in a decode from the beginning."""
+
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""
 
@@ -120,6 +123,9 @@ class SegmentPackets:
         if self.is_whole_video or segment.num_packets is None or self.ends_early:
             return None
         return segment.num_packets - self._leading + self._next_leading
+
+    def check_damage(self, pts: int | None) -> None:
+        """Damage is marked, and the segments of a container with an index of its own stay."""
 
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""

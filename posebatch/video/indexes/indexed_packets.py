@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from posebatch.core.errors import IndexDisagreesError
 from posebatch.core.videos import Segment
 from posebatch.video.container import OpenVideo
-from posebatch.video.indexes.packet_index import IS_CORRUPT, IS_KEYFRAME, IS_START, NO_TIME, PacketIndex
+from posebatch.video.indexes.packet_index import IS_KEYFRAME, IS_START, NO_TIME, PacketIndex
 from posebatch.video.indexes.transport_stream import packets_from
 
 CONTENT_OFFSETS: Final = {"matroska": 4, "avi": 0, "mov": 0}
@@ -92,6 +92,16 @@ class IndexedPackets:
         """Frames of the segment."""
         return self._frames
 
+    def check_damage(self, pts: int | None) -> None:
+        """Raise `IndexDisagreesError` for damage in the segment: it may be filled from pictures before the segment.
+
+        Packets that follow the start in the file and are presented before it are no part of the segment. Without the
+        pictures before the start they look damaged.
+        """
+        is_before = pts is not None and self.start_pts is not None and pts < self.start_pts
+        if not is_before or self._index.is_untimed:
+            raise self.index_error("it is damaged, so the video is decoded from its beginning")
+
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""
         return IndexDisagreesError(f"{self._video.name}: segment {self._segment.index}: {reason}")
@@ -124,7 +134,7 @@ class IndexedPackets:
         index = self._index
         return (
             packet.size == index.sizes[number]
-            and packet.is_corrupt == bool(index.flags[number] & IS_CORRUPT)
+            and not packet.is_corrupt
             and zlib.crc32(packet) == index.checksums[number]
         )
 

@@ -21,14 +21,14 @@ NO_TIME: Final = -(1 << 63)
 """Stands for a timestamp that a packet does not have."""
 
 
-IS_KEYFRAME, SHOWS_PICTURE, IS_START, IS_CORRUPT = 1, 2, 4, 8
+IS_KEYFRAME, SHOWS_PICTURE, IS_START = 1, 2, 4
 """Bits of `PacketIndex.flags`. A start is a keyframe at which a segment may begin."""
 
 
 DIGEST_BYTES: Final = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PacketIndex:
     """All packets of one stream in file order, as one sequential reading of the file gives them.
 

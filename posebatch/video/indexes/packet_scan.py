@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from posebatch.core.errors import IndexDisagreesError
 from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, do_nothing, open_video
 from posebatch.video.full_decode import MAX_PICTURELESS_BYTES, picture_test_of, window_frames
-from posebatch.video.indexes.indexed_packets import CONTENT_OFFSETS, SCANNED_FORMATS, IndexedPackets
+from posebatch.video.indexes.indexed_packets import SCANNED_FORMATS, IndexedPackets
 from posebatch.video.indexes.packet_index import (
-    IS_CORRUPT,
     IS_KEYFRAME,
     IS_START,
     NO_INDEX,
@@ -39,8 +38,8 @@ MAX_PACKETS: Final = 5_000_000
 """Packets of an index, 55 hours at 25 frames a second: about 250 MB of memory. Longer streams are one segment."""
 
 
-MAX_LEADING_PACKETS: Final = 1000
-"""Packets after a start that may be presented before it."""
+MAX_REORDERED_FRAMES: Final = 16
+"""Places by which a frame's number differs from its packet's. H.264 and HEVC reorder no more; a clock set back does."""
 
 
 SAMPLES: Final = 8
@@ -96,7 +95,7 @@ def scan(
             return NO_INDEX
         except IndexError:
             pass  # PyAV flushes all streams at the end, and fails for streams that appeared inside the file
-        index = _proven(recorder.index(), window_frames(video.stream.width * video.stream.height))
+        index = _proven(recorder.index(), window_frames(video.stream.width * video.stream.height), on_packet)
         return index if _can_be_read(index, video, file) else NO_INDEX
 
 
@@ -110,7 +109,6 @@ class _Recorder:
         assert reader is not None
         self._finder = StartFinder(reader, sets_in_header(codec, header))
         self._untimed = video.format in UNTIMED_FORMATS
-        self._in_one_piece = video.format in CONTENT_OFFSETS
         self._one_picture_each = self._untimed and codec == "mpeg4"
         self._shows_picture = picture_test_of(video)
         self._integers = tuple(array("q") for _ in range(5))  # pts, dts, duration, position, size
@@ -125,7 +123,7 @@ class _Recorder:
             len(self._flags) >= MAX_PACKETS
             or self._finder.is_changed
             or packet.is_discard
-            or (packet.is_corrupt and self._in_one_piece)
+            or packet.is_corrupt
             or (self._one_picture_each and not (facts.is_one_picture and is_coded_vop(content)))
             or any(packet.has_sidedata(kind) for kind in CHANGING_SIDE_DATA)
         ):
@@ -133,8 +131,7 @@ class _Recorder:
         if facts.holds_picture_before and self._untimed and self._flags:
             self._flags[-1] &= ~IS_START  # its picture would take the slot of the keyframe before it
         is_start = facts.can_start and packet.is_keyframe and shows and (facts.is_closed or not self._untimed)
-        flags = (packet.is_keyframe * IS_KEYFRAME) | (shows * SHOWS_PICTURE) | (is_start * IS_START)
-        self._flags.append(flags | (packet.is_corrupt * IS_CORRUPT))
+        self._flags.append((packet.is_keyframe * IS_KEYFRAME) | (shows * SHOWS_PICTURE) | (is_start * IS_START))
         self._checksums.append(zlib.crc32(content))
         pts, dts = (NO_TIME if time is None else time for time in (packet.pts, packet.dts))
         values = (pts, dts, packet.duration or 0, -1 if packet.pos is None else packet.pos, packet.size)
@@ -150,25 +147,21 @@ class _Recorder:
         return PacketIndex(pts, dts, durations, positions, sizes, checksums, flags, self._untimed)
 
 
-def _proven(index: PacketIndex, window: int) -> PacketIndex:
+def _proven(index: PacketIndex, window: int, on_packet: Callable[[], None]) -> PacketIndex:
     """The index with those starts only at which a cut does not show; `NO_INDEX` without two of them.
 
     ``window``: frames that a sequential decode may hold for their timestamps.
     """
     shown, times = index.shown, index.times
-    is_sound = len(index) and shown[0] and index.flags[0] & IS_START and (times[shown] != NO_TIME).all()
-    if not is_sound or not _raises_no_doubt(index, window):
+    is_sound = len(index) and index.flags[0] & IS_START and (times[shown] != NO_TIME).all()
+    if not is_sound or times[shown].min() < times[0] or not _raises_no_doubt(index, window, on_packet):
         return NO_INDEX
     starts = index.starts
-    earlier = np.maximum.accumulate(np.where(shown, times, NO_TIME))
-    later = np.minimum.accumulate(np.where(shown, times, np.iinfo(np.int64).max)[::-1])[::-1]
-    after_all = np.concatenate([[NO_TIME], earlier[:-1]])[starts] < times[starts]
-    leading = np.searchsorted(later, times[starts]) - starts
-    first_there = np.concatenate([[-1], index.positions[:-1]])[starts] != index.positions[starts]
-    good = after_all & (leading <= MAX_LEADING_PACKETS) & first_there & (index.positions[starts] >= 0)
-    if starts[0] != 0 or not good[0] or leading[0] > 0 or good.sum() < 2:
-        return NO_INDEX
-    return _with_starts(index, starts[good])
+    latest_before = np.concatenate([[NO_TIME], np.maximum.accumulate(np.where(shown, times, NO_TIME))[:-1]])
+    position_before = np.concatenate([[-1], index.positions[:-1]])
+    begins_in_file = (index.positions >= 0) & (index.positions != position_before)
+    good = starts[((latest_before < times) & begins_in_file)[starts]]
+    return _with_starts(index, good) if len(good) > 1 and good[0] == 0 else NO_INDEX
 
 
 def _with_starts(index: PacketIndex, starts: NDArray[np.int64]) -> PacketIndex:
@@ -177,16 +170,18 @@ def _with_starts(index: PacketIndex, starts: NDArray[np.int64]) -> PacketIndex:
     return replace(index, flags=flags)
 
 
-def _raises_no_doubt(index: PacketIndex, window: int) -> bool:
+def _raises_no_doubt(index: PacketIndex, window: int, on_packet: Callable[[], None]) -> bool:
     """Whether a sequential decode leaves all times as they are: it repairs those that contradict their neighbours."""
     times, durations = index.times[index.shown], index.durations[index.shown]
     order = np.argsort(times, kind="stable")
-    if (np.diff(times[order]) == 0).any():
+    moved = np.abs(order - np.arange(len(order)))
+    if (np.diff(times[order]) == 0).any() or moved.max() > MAX_REORDERED_FRAMES:
         return False
     repair: TimestampRepair[None] = TimestampRepair(window)
     for pts, duration in zip(times[order].tolist(), durations[order].tolist(), strict=True):
         if any(timed.status != "ok" for timed in repair.push(None, pts, duration)):
             return False
+        on_packet()
     return all(timed.status == "ok" for timed in repair.flush())
 
 
