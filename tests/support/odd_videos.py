@@ -88,8 +88,13 @@ def _element(kind: int, content: bytes) -> bytes:
 
 def avi_with_not_coded_slots(frames: int = 25) -> bytes:
     """MPEG-4 in AVI at 25 slots a second: a picture in each even slot, a VOP that is "not coded" in each odd one."""
+    return with_not_coded_pictures("avi", frames)
+
+
+def with_not_coded_pictures(container: str, frames: int = 40) -> bytes:
+    """MPEG-4 with a VOP that is "not coded" after each picture, in any container."""
     source = video_bytes(frames=frames, codec="mpeg4", container="avi")
-    return _remuxed(source, "avi", 25, lambda picture, _: [picture, NOT_CODED_VOP])
+    return _remuxed(source, container, 25, lambda picture, _: [picture, NOT_CODED_VOP])
 
 
 NOT_CODED_VOP = bytes([0, 0, 1, 0xB6, 0x50, 0xCF])

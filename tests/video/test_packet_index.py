@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoding import BY_GOP, EVERY_FRAME, OPEN_GOPS, VFR, Decoded, assert_same_frames, decode_segments, plan_of
 from support.factories import corrupt_middle, truncate, video_bytes
-from support.odd_videos import avi_with_not_coded_slots, coded_stream, matroska
+from support.odd_videos import avi_with_not_coded_slots, coded_stream, matroska, with_not_coded_pictures
 
 from posebatch.core.errors import IndexDisagreesError, StagedError, VideoError
 from posebatch.core.settings import SamplingSettings
@@ -230,6 +230,7 @@ DOUBTFUL: dict[str, Callable[[], bytes]] = {
     "TS, clock begins anew": lambda: joined("mpegts", {"frames": 40}, {"frames": 40, "first_number": 40}),
     "TS, another size": lambda: joined("mpegts", {"frames": 40}, SMALL_AND_LATER),
     "intra refresh": lambda: video_bytes(container="mkv", frames=60, options=REFRESH),
+    "MKV, pictures that are not coded": lambda: with_not_coded_pictures("matroska"),
     "codec without rules": lambda: video_bytes(container="avi", codec="msmpeg4", frames=40),
     "one GOP": lambda: video_bytes(container="mkv", gop=60, frames=60),
     "truncated AVI": lambda: truncate(video_bytes(container="avi", frames=40), 0.71),

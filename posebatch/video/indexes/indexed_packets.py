@@ -58,7 +58,8 @@ class IndexedPackets:
             raise self.index_error("the index has other times for it")
         lowest = NO_TIME if self.start_pts is None else self.start_pts
         earlier = index.shown if self.end_pts is None else index.shown & (times < self.end_pts)
-        self._stop = int(np.flatnonzero(earlier)[-1]) + 1
+        # at the end of the stream all packets are read: those that show no picture may end it otherwise, too
+        self._stop = int(np.flatnonzero(earlier)[-1]) + 1 if self.end_pts is not None else len(index)
         self.first_index = int(np.count_nonzero(index.shown & (times < lowest)))
         """Number of the segment's first frame."""
         self._frames = int(np.count_nonzero(earlier)) - self.first_index

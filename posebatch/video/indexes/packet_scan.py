@@ -109,7 +109,7 @@ class _Recorder:
         assert reader is not None
         self._finder = StartFinder(reader, sets_in_header(codec, header))
         self._untimed = video.format in UNTIMED_FORMATS
-        self._one_picture_each = self._untimed and codec == "mpeg4"
+        self._one_picture_each = codec == "mpeg4"
         self._shows_picture = picture_test_of(video)
         self._integers = tuple(array("q") for _ in range(5))  # pts, dts, duration, position, size
         self._checksums, self._flags = array("L"), bytearray()
