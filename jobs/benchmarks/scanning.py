@@ -37,7 +37,7 @@ DECODED_SEGMENTS: Final = 2
 
 @dataclass(frozen=True)
 class ScanFigures:
-    """A scan, and the decoding of a few segments, in seconds of a core: the time of others on the machine is not in it."""
+    """A scan, and the decoding of a few segments, in seconds of a core: other work on the machine is not in them."""
 
     container: str
     megabytes: float
