@@ -9,7 +9,7 @@ from posebatch.core.errors import StagedError
 from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
 from posebatch.run.workers.heartbeat import heartbeat
-from posebatch.storage.open import open_source
+from posebatch.storage.open import check_unchanged, open_source
 from posebatch.video.indexes.packet_index import NO_INDEX, PacketIndex
 from posebatch.video.indexes.packet_scan import scan, scan_identity
 from posebatch.video.limits import Limits
@@ -33,6 +33,7 @@ def packet_index(video: SourceVideo, context: RunContext) -> PacketIndex:
             pass  # made again
     with open_source(video.uri, video.etag, context.endpoint_url, read_ahead_bytes=SCAN_READ_BYTES) as file:
         index = scan(file, Limits(video.uri, context.settings.limits), track, heartbeat.beat)
+    check_unchanged(video.uri, video.etag)
     staging.stage_index(index.to_bytes(identity))
     return index
 

@@ -18,8 +18,8 @@ SIZES: Final = ((188, 0), (192, 4), (204, 0))
 """Bytes of a packet, and of what stands before its sync byte: plain, with a time code (M2TS), with parity."""
 
 
-TABLE_BYTES: Final = 4 << 20
-"""From the beginning of the file; the program tables must lie there."""
+TABLE_BYTES: Final = (1 << 18, 1 << 22)
+"""From the beginning of the file. The program tables mostly lie in the first part, and must lie in the second."""
 
 
 OPENING_BYTES: Final = 188 * 32
@@ -62,46 +62,47 @@ def packets_from(video: OpenVideo, file: IO[bytes], position: int) -> Iterator[P
 
 def program_tables(file: IO[bytes]) -> bytes:
     """The first PAT and the first PMT of each program, as packets of the file; empty if they are not found."""
-    file.seek(0)
-    content = file.read(TABLE_BYTES)
-    for size, before in SIZES:
-        if all(content[at : at + 1] == bytes([SYNC]) for at in range(before, min(len(content), 8 * size), size)):
-            return _tables(content, size, before)
+    for most in TABLE_BYTES:
+        file.seek(0)
+        content = file.read(most)
+        for size, before in SIZES:
+            syncs = content[before : 8 * size : size]
+            if syncs and syncs.count(SYNC) == len(syncs) and (tables := _tables(content, size, before)):
+                return tables
     return b""
 
 
 def _tables(content: bytes, size: int, before: int) -> bytes:
     tables: list[bytes] = []
-    waiting: set[int] = {0}
-    complete: set[int] = set()
-    begun: dict[int, int] = {}  # by PID: bytes of the section that are still to come
+    waiting = {0}
+    left: dict[int, int] = {}  # by PID: bytes of its section that are still to come
     for at in range(0, len(content) - size + 1, size):
         packet = content[at + before : at + before + 188]
         pid = (packet[1] & 31) << 8 | packet[2]
         if pid not in waiting or packet[0] != SYNC:
             continue
-        begins, payload = packet[1] >> 6 & 1, packet[4 + (packet[4] + 1 if packet[3] >> 5 & 1 else 0) :]
-        if begins and payload:
-            section = payload[1 + payload[0] :]
-            begun[pid] = 3 + ((section[1] & 15) << 8 | section[2]) if len(section) > 2 else 0
-            payload = section
-            if pid == 0:
-                waiting |= set(_program_pids(section))
-        if pid not in begun:
+        payload = packet[5 + packet[4] if packet[3] >> 5 & 1 else 4 :]  # behind an adaptation field
+        if packet[1] >> 6 & 1 and len(payload) > payload[0] + 3:  # a section begins
+            payload = payload[1 + payload[0] :]
+            left[pid] = _section_bytes(payload)
+            waiting |= set(_program_pids(payload)) if pid == 0 else set()
+        if pid not in left:
             continue
         tables.append(content[at : at + size])
-        begun[pid] -= len(payload)
-        if begun[pid] <= 0:
+        left[pid] -= len(payload)
+        if left[pid] <= 0:
             waiting.discard(pid)
-            complete.add(pid)
         if not waiting:
             return b"".join(tables)
-    return b"".join(tables) if len(complete) > 1 else b""
+    return b""
+
+
+def _section_bytes(section: bytes) -> int:
+    return 3 + ((section[1] & 15) << 8 | section[2])
 
 
 def _program_pids(section: bytes) -> Iterator[int]:
     """The PIDs of the PMTs that a PAT lists (ISO/IEC 13818-1, 2.4.4.3)."""
-    end = 3 + ((section[1] & 15) << 8 | section[2]) - 4 if len(section) > 2 else 0
-    for at in range(8, min(end, len(section) - 3), 4):
+    for at in range(8, min(_section_bytes(section) - 4, len(section) - 3), 4):
         if int.from_bytes(section[at : at + 2], "big"):
             yield (section[at + 2] & 31) << 8 | section[at + 3]
