@@ -165,6 +165,12 @@ def logged_errors() -> int:
     return av.logging.get_last_error()[0]
 
 
+def last_logged_error() -> str:
+    """The last error that FFmpeg has logged in this process."""
+    error = av.logging.get_last_error()[1]
+    return "" if error is None else error[2].strip()
+
+
 def _log_of(error: av.error.FFmpegError) -> str:
     """The last line that FFmpeg logged before it failed."""
     return str(error).partition("last error log: ")[2].strip()

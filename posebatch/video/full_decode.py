@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from posebatch.core.frames import FrameRecord, FrameStatus
 from posebatch.core.records import DecodeReport
-from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, logged_errors
+from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, last_logged_error, logged_errors
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.packet_kinds import ShowsPicture, picture_test
 from posebatch.video.packets import NeedsFullDecodeError, PacketSource
@@ -193,7 +193,7 @@ class FullDecode:
                 self._lost_slots.add(pts)
             return
         if logged_errors() != self._logged_errors:
-            self._check_damage(None if packet is None else packet.pts)
+            self._check_damage(None if packet is None else packet.pts, last_logged_error())
         if not frames and pts is not None and self._untimed and len(self._pending) > self._most_delayed_frames:
             self._pending.remove(pts)  # a packet that changes nothing: its slot shows no picture of its own
             heapq.heapify(self._pending)
@@ -211,11 +211,14 @@ class FullDecode:
             return MAX_PENDING_PACKETS
         return int(context.has_b_frames)
 
-    def _check_damage(self, pts: int | None) -> None:
-        """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
+    def _check_damage(self, pts: int | None, message: str = "") -> None:
+        """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end.
+
+        ``message``: the line in FFmpeg's log, if that is the only sign.
+        """
         if self._stop_at_damage:
             raise NeedsFullDecodeError
-        self.packets.check_damage(pts)
+        self.packets.check_damage(pts, message)
         self._logged_errors = logged_errors()
 
     def _note_pending(self, packet: Packet[VideoStream] | None) -> int | None:

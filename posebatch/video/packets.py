@@ -63,8 +63,11 @@ class PacketSource(Protocol):
     def frames_in_index(self) -> int | None:
         """Frames of the segment by the index; None without an index, or when the stream ends early."""
 
-    def check_damage(self, pts: int | None) -> None:
-        """Raise `IndexDisagreesError` if damage at this time may look otherwise in a decode from the beginning."""
+    def check_damage(self, pts: int | None, message: str) -> None:
+        """Raise `IndexDisagreesError` if damage at this time may look otherwise in a decode from the beginning.
+
+        ``message``: the line in FFmpeg's log, if that is the only sign of damage.
+        """
 
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""
@@ -124,7 +127,7 @@ class SegmentPackets:
             return None
         return segment.num_packets - self._leading + self._next_leading
 
-    def check_damage(self, pts: int | None) -> None:
+    def check_damage(self, pts: int | None, message: str) -> None:
         """Damage is marked, and the segments of a container with an index of its own stay."""
 
     def index_error(self, reason: str) -> IndexDisagreesError:

@@ -30,6 +30,14 @@ SCANNED_FORMATS: Final = frozenset(CONTENT_OFFSETS) | SPLICED_FORMATS
 """Formats whose segments are read by an index of packets."""
 
 
+GIVEN_UP_REFERENCE: Final = "mmco: unref short failure"
+"""FFmpeg's line where H.264 gives up a reference that the decoder does not have."""
+
+
+OPENING_PACKETS: Final = 20
+"""Packets in which that may happen after a start: H.264 has 16 references."""
+
+
 class IndexedPackets:
     """The packets to decode, like `SegmentPackets`: from the segment's start to the last one that it presents.
 
@@ -62,11 +70,13 @@ class IndexedPackets:
         self._stop = int(np.flatnonzero(earlier)[-1]) + 1 if self.end_pts is not None else len(index)
         self.first_index = int(np.count_nonzero(index.shown & (times < lowest)))
         """Number of the segment's first frame."""
+        self._read_packets = 0
         self._frames = int(np.count_nonzero(earlier)) - self.first_index
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
         first, number = self._segment.first_packet, self._segment.first_packet
         for packet in self._read(first):
+            self._read_packets += 1
             if not self._agrees(packet, number):
                 raise self.index_error(f"packet {number} is not the one that the scan has found")
             yield self._timed(packet, number)
@@ -93,14 +103,17 @@ class IndexedPackets:
         """Frames of the segment."""
         return self._frames
 
-    def check_damage(self, pts: int | None) -> None:
+    def check_damage(self, pts: int | None, message: str) -> None:
         """Raise `IndexDisagreesError` for damage in the segment: it may be filled from pictures before the segment.
 
         Packets that follow the start in the file and are presented before it are no part of the segment. Without the
-        pictures before the start they look damaged.
+        pictures before the start they look damaged. And the first pictures may give up references before the start.
         """
-        is_before = pts is not None and self.start_pts is not None and pts < self.start_pts
-        if not is_before or self._index.is_untimed:
+        is_before = (
+            pts is not None and self.start_pts is not None and pts < self.start_pts and not self._index.is_untimed
+        )
+        is_opening = self._read_packets <= OPENING_PACKETS and message == GIVEN_UP_REFERENCE
+        if not is_before and not is_opening:
             raise self.index_error("it is damaged, so the video is decoded from its beginning")
 
     def index_error(self, reason: str) -> IndexDisagreesError:

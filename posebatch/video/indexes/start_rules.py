@@ -1,8 +1,10 @@
 """Can decoding start at this packet, so that all frames presented from it on are those of a decode from the beginning?
 
 A container's keyframe flag may be wrong, so the answer comes from the packet itself. The syntax is that of H.264 (ITU-T
-H.264, 7.3 and D.1.8), HEVC (ITU-T H.265, 7.3), VP8 (RFC 6386, 9.1), VP9 (its bitstream specification, 6.2), AV1 (its
+H.264, 7.3 and D.1.8), HEVC (ITU-T H.265, 7.3), VP9 (its bitstream specification, 6.2), AV1 (its
 bitstream specification, 5.3 to 5.9), MPEG-2 (ITU-T H.262, 6.2), MPEG-4 (ISO/IEC 14496-2, 6.2) and JPEG (ITU-T T.81, B).
+
+VP8 is left out: FFmpeg fills damage in it from earlier pictures without any sign.
 
 Parameter sets and tables stay in force beyond the packet that has them. A start must bring all of them, unless the
 stream's header has them. A stream that changes them has no further start.
@@ -61,7 +63,6 @@ def reader_of(codec: str, header: bytes) -> Reader | None:
     if codec == "hevc":
         return partial(_hevc, length_size=(header[21] & 3) + 1 if len(header) > 21 and header[0] == 1 else 0)
     readers: dict[str, Reader] = {
-        "vp8": _vp8,
         "vp9": _vp9,
         "av1": _av1,
         "mpeg2video": _mpeg2,
@@ -191,10 +192,6 @@ def _hevc_sets(header: bytes) -> Iterator[bytes]:
             size = int.from_bytes(header[at : at + 2], "big")
             yield header[at + 2 : at + 2 + size]
             at += 2 + size
-
-
-def _vp8(content: bytes) -> PacketFacts:
-    return PacketFacts(not content[0] & 1)
 
 
 def _vp9(content: bytes) -> PacketFacts:
