@@ -104,7 +104,8 @@ class SampledFrames:
 
     def _decode(self, strategy: _Strategy) -> Iterator[DecodedFrame]:
         accelerator = nvdec() if strategy.on_gpu else None
-        with open_video(self._file, self._limits, accelerator, self._options.on_frame, self._track) as video:
+        scanned = self._segment.is_scanned  # its packets come by the index
+        with open_video(self._file, self._limits, accelerator, self._options.on_frame, self._track, scanned) as video:
             context = video.stream.codec_context
             if strategy.threads > 1:
                 context.options = context.options | {"err_detect": "explode"}

@@ -355,13 +355,6 @@ def test_segment_is_refused_if_the_index_does_not_list_it() -> None:
         decode_segments(video, plan, (good,), EVERY_FRAME, index=NO_INDEX)
 
 
-def test_sampled_frames_of_a_scanned_video_need_not_all_be_decoded() -> None:
-    video = video_bytes(container="mkv", frames=60)
-    parts, whole = decode_both(video, 0.4, SamplingSettings(stride=10))
-    assert_same_frames(parts, whole)
-    assert (parts.frames_out, whole.frames_out) == (6, 60)
-
-
 def test_probe_asks_for_a_scan_of_long_videos_without_an_index() -> None:
     wanted = {"MKV": True, "AVI, H.264": True, "TS": True, "fragmented": True, "MKV, no cues": True}
     assert {name: plan_of(video_bytes(**SCANNED[name]), 1.0).needs_scan for name in wanted} == wanted

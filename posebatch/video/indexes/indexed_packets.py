@@ -96,8 +96,8 @@ class IndexedPackets:
 
     @property
     def lists_frames(self) -> bool:
-        """Whether each packet is known to be one frame with a time of its own."""
-        return not self._index.is_untimed and bool(self._index.shown.all())
+        """False: a damaged packet may show no picture, and its frame then has no number. All packets are decoded."""
+        return False
 
     def frames_in_index(self) -> int:
         """Frames of the segment."""
