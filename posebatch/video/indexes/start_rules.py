@@ -111,7 +111,8 @@ class StartFinder:
 def _units(content: bytes, length_size: int) -> list[bytes]:
     """The NAL units of a packet; none when their lengths do not add up."""
     if not length_size:
-        return [unit.rstrip(b"\x00") for unit in content.split(START_CODE)[1:] if len(unit) > 1]
+        stripped = (unit.rstrip(b"\x00") for unit in content.split(START_CODE)[1:])
+        return [unit for unit in stripped if len(unit) > 1]
     units, end = [], 0
     while end < len(content):
         begin = end + length_size
