@@ -29,16 +29,17 @@ def open_source(
     etag: str,
     endpoint_url: str | None = None,
     retry_policy: RetryPolicy | None = None,
-    read_ahead_bytes: int = READ_AHEAD_BYTES,
+    read_ahead_bytes: int | None = None,
 ) -> IO[bytes]:
-    """One version of one object as a seekable binary file, which reads ranges of ``read_ahead_bytes`` on demand.
+    """One version of one object as a seekable binary file, which reads byte ranges on demand.
 
-    Raises `ObjectNotFoundError`, `AccessDeniedError`, and `ObjectChangedError` when its etag is not ``etag``. The etag
-    of an S3 object is checked at every read, that of a local file only here; see `check_unchanged`.
+    ``read_ahead_bytes``: size of a ranged read; default `READ_AHEAD_BYTES`. Raises `ObjectNotFoundError`,
+    `AccessDeniedError`, and `ObjectChangedError` when its etag is not ``etag``. The etag of an S3 object is checked at
+    every read, that of a local file only here; see `check_unchanged`.
     """
     if is_s3(uri):
         reader = S3Reader(uri, etag, endpoint_url, retry_policy or retry.DEFAULT_POLICY)
-        return io.BufferedReader(reader, read_ahead_bytes)
+        return io.BufferedReader(reader, read_ahead_bytes or READ_AHEAD_BYTES)
     with translated_disk_errors(uri):
         file = open(uri, "rb")  # noqa: SIM115 - the caller closes it
     if local_etag(os.fstat(file.fileno())) != etag:
