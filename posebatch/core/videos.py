@@ -71,6 +71,7 @@ class Segment:
 
     Keyframes are identified by decode time (dts), because a container's index lists these. Their ``pts``, and the
     frames after a keyframe that are shown before it (open GOP), are read from the stream when the segment is decoded.
+    In a scanned container they are identified by their number among the packets.
     """
 
     index: int = 0
@@ -80,9 +81,11 @@ class Segment:
     num_packets: int | None = None
     """Packets up to the next segment's keyframe, from the index; None without a reliable index."""
     start_dts: int | None = None
-    """Decode time of its keyframe, ticks; None: the beginning of the stream."""
+    """Decode time of its keyframe, ticks; None: the beginning of the stream. In a scanned container its ``pts``."""
     end_dts: int | None = None
-    """Decode time of the next segment's keyframe, ticks; None: the end of the stream."""
+    """The same of the next segment's keyframe; None: the end of the stream."""
+    is_scanned: bool = False
+    """The container lists no packets: they are read by a `PacketIndex`, which a scan of the file has made."""
 
     def __post_init__(self) -> None:
         if self.start_dts is not None and self.end_dts is not None and self.end_dts <= self.start_dts:
@@ -96,3 +99,5 @@ class VideoPlan:
     info: VideoInfo
     segments: tuple[Segment, ...]
     """In presentation order. Together they hold exactly the frames of one sequential decode."""
+    needs_scan: bool = False
+    """It is one segment, because its container lists no packets, and it is long: a scan may show where to cut it."""

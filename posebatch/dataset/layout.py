@@ -7,7 +7,8 @@ Keys below the output root::
     previews_mp4/PATH.mp4, previews_webp/PATH.webp, previews_sheet/PATH.jpg
     videos/PATH.parquet                                          the commit record, written last
     runs/RUN/...                                                 settings, log and records of one run
-    _state/staging/WORK/...                                      finished segments of unfinished videos
+    _state/staging/WORK/...                                      finished segments of unfinished videos, and the index
+                                                                 of packets where the container has none
     _state/attempts/WORK.json                                    failed attempts at a video
     _state/leases/...                                            which run holds the output
     _state/ledger/...                                            summary of all commit records, a cache

@@ -76,6 +76,21 @@ class StagingArea:
         """Keys of everything that is staged."""
         return {listed.key for listed in self.store.list(self._prefix)}
 
+    @property
+    def _index_key(self) -> str:
+        return f"{self._prefix}packets.index"
+
+    def read_index(self) -> bytes | None:
+        """The index of the video's packets, as `stage_index` wrote it; None if there is none."""
+        try:
+            return self.store.read(self._index_key)
+        except ObjectNotFoundError:
+            return None
+
+    def stage_index(self, content: bytes) -> None:
+        """Keep the index of the video's packets, so that no other process and no later run has to make it."""
+        self.store.put(self._index_key, content)
+
     def stage(self, segment: Segment, content: IO[bytes]) -> None:
         """Checkpoint a finished segment, as a `StagedWriter` wrote it."""
         self.store.put(self.segment_key(segment), content)

@@ -116,7 +116,7 @@ def _probe_text(probed: VideoPlan | PosebatchError | None) -> str:
     if isinstance(probed, PosebatchError):
         return f"\n             will fail: {visible(str(probed))}"
     info = probed.info
-    segments = counted(len(probed.segments), "segment")
+    segments = "cut after a scan of the file" if probed.needs_scan else counted(len(probed.segments), "segment")
     tracks = f", track {info.track} of ({'; '.join(info.tracks_in_file)})" if len(info.tracks_in_file) > 1 else ""
     return f"  {info.codec} {info.width}x{info.height}, {duration_text(info.duration_s)}, {segments}{tracks}"
 

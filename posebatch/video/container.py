@@ -102,10 +102,12 @@ def open_video(
     accelerator: HWAccel | None = None,
     on_frame: Callable[[], None] = do_nothing,
     video_track: str = "default",
+    streamed: bool = False,
 ) -> Iterator[OpenVideo]:
     """Open a container and one video track, see `choose_track`; the ``accelerator`` decodes it, if there is one.
 
-    ``on_frame`` is called after each decoded frame. Raises `NotAVideoError`, `NoVideoStreamError`, `DamagedVideoError`
+    ``on_frame`` is called after each decoded frame. With ``streamed``, only the file's beginning is read: FFmpeg looks
+    for no index, duration or fragments further on. Raises `NotAVideoError`, `NoVideoStreamError`, `DamagedVideoError`
     or `LimitError`. With an accelerator, errors of FFmpeg pass: the caller tries again without one.
     """
     size = file.seek(0, io.SEEK_END)
@@ -115,7 +117,11 @@ def open_video(
     options |= limits.container_options | limits.decoder_options
     try:
         container = av.open(
-            _NamelessFile(file, size), "r", options=options, metadata_errors="replace", hwaccel=accelerator
+            _StreamedFile(file) if streamed else _NamelessFile(file, size),
+            "r",
+            options=options,
+            metadata_errors="replace",
+            hwaccel=accelerator,
         )
     except av.error.FFmpegError as error:
         if accelerator is not None:
@@ -160,9 +166,28 @@ class _NamelessFile:
         return self._position
 
 
+class _StreamedFile:
+    """A file without a name that is read from the beginning on, without a way back. The position is its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._position = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        self._file.seek(self._position)
+        content = self._file.read(size)
+        self._position += len(content)
+        return content
+
+
 def logged_errors() -> int:
     """How many errors FFmpeg has logged in this process. Some damage shows in the log and nowhere else."""
     return av.logging.get_last_error()[0]
+
+
+def last_logged_error() -> str:
+    """The last error that FFmpeg has logged in this process."""
+    error = av.logging.get_last_error()[1]
+    return "" if error is None else error[2].strip()
 
 
 def _log_of(error: av.error.FFmpegError) -> str:

@@ -12,13 +12,15 @@ from av.codec.context import ThreadType
 from posebatch.core.errors import StorageError
 from posebatch.core.records import DecodeReport
 from posebatch.core.videos import Segment, VideoInfo
-from posebatch.video.container import open_video
+from posebatch.video.container import OpenVideo, open_video
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.full_decode import DecodedFrame, FullDecode
+from posebatch.video.indexes.indexed_packets import IndexedPackets
+from posebatch.video.indexes.packet_index import NO_INDEX, PacketIndex
 from posebatch.video.limits import Limits
 from posebatch.video.nvdec import nvdec, print_once
 from posebatch.video.options import DecodeOptions
-from posebatch.video.packets import NeedsFullDecodeError
+from posebatch.video.packets import NeedsFullDecodeError, PacketSource, SegmentPackets
 from posebatch.video.sparse_decode import SparseDecode
 
 THREADED_CODECS: Final = frozenset({"h264", "hevc", "av1"})
@@ -59,7 +61,10 @@ class SampledFrames:
         info: VideoInfo,
         sampler: Sampler,
         options: DecodeOptions,
+        index: PacketIndex = NO_INDEX,
     ) -> None:
+        """``index``: that of the scan in which the segment was found, if it was."""
+        self._index = index
         self._file, self._limits, self._segment = file, limits, segment
         self._codec, self._sampler, self._options = info.codec, sampler, options
         self._track = "default" if info.track is None else str(info.track)
@@ -99,21 +104,28 @@ class SampledFrames:
 
     def _decode(self, strategy: _Strategy) -> Iterator[DecodedFrame]:
         accelerator = nvdec() if strategy.on_gpu else None
-        with open_video(self._file, self._limits, accelerator, self._options.on_frame, self._track) as video:
+        scanned = self._segment.is_scanned  # its packets come by the index
+        with open_video(self._file, self._limits, accelerator, self._options.on_frame, self._track, scanned) as video:
             context = video.stream.codec_context
             if strategy.threads > 1:
                 context.options = context.options | {"err_detect": "explode"}
             context.thread_count = strategy.threads
             context.thread_type = ThreadType.AUTO
+            packets = self._packets(video)
             decode: FullDecode | SparseDecode
             if strategy.sparse:
-                decode = SparseDecode(video, self._segment, self._sampler)
+                decode = SparseDecode(video, packets, self._sampler)
             else:
                 stop_at_damage = strategy.on_gpu or strategy.threads > 1
                 held = MAX_FRAMES_HELD_ON_GPU if strategy.on_gpu else None
-                decode = FullDecode(video, self._segment, self._sampler, stop_at_damage, held)
+                decode = FullDecode(video, packets, self._sampler, stop_at_damage, held)
             self._decodes.append(decode)
             yield from decode
+
+    def _packets(self, video: OpenVideo) -> PacketSource:
+        if self._segment.is_scanned:
+            return IndexedPackets(video, self._file, self._segment, self._index)
+        return SegmentPackets(video, self._segment)
 
     @property
     def first_index(self) -> int:

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from posebatch.core.records import DecodeReport
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import VideoInfo
-from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
+from posebatch.video.packets import NeedsFullDecodeError, PacketSource
 from posebatch.video.timestamps import STRAY_JUMP
 
 MAX_REORDERED_FRAMES: Final = 64
@@ -49,7 +49,7 @@ class FrameNumbering:
     with one frame in every packet. Raises `NeedsFullDecodeError` where timestamps are missing or contradict each other.
     """
 
-    def __init__(self, packets: SegmentPackets, sampler: Sampler) -> None:
+    def __init__(self, packets: PacketSource, sampler: Sampler) -> None:
         self._packets, self._sampler = packets, sampler
         self._held: deque[tuple[Packet[VideoStream], bool]] = deque()  # in file order; whether it is in the segment
         self._held_bytes = 0

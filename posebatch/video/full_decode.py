@@ -15,11 +15,10 @@ from av.video.stream import VideoStream
 
 from posebatch.core.frames import FrameRecord, FrameStatus
 from posebatch.core.records import DecodeReport
-from posebatch.core.videos import Segment
-from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, logged_errors
+from posebatch.video.container import UNTIMED_FORMATS, OpenVideo, last_logged_error, logged_errors
 from posebatch.video.frame_numbers import Sampler
-from posebatch.video.packet_kinds import picture_test
-from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
+from posebatch.video.packet_kinds import ShowsPicture, picture_test
+from posebatch.video.packets import NeedsFullDecodeError, PacketSource
 from posebatch.video.timestamps import WINDOW_FRAMES, Timed, TimestampRepair
 
 MAX_PENDING_PACKETS: Final = 1000
@@ -72,9 +71,18 @@ class _Unplaced:
     """Ticks; 0 if unknown."""
 
 
-def _window_frames(pixels: int) -> int:
-    """Frames that may wait for their timestamps: as many as fit into `MAX_HELD_BYTES`."""
+def window_frames(pixels: int) -> int:
+    """Frames of so many pixels that may wait for their timestamps: as many as fit into `MAX_HELD_BYTES`."""
     return max(MIN_WINDOW_FRAMES, min(WINDOW_FRAMES, MAX_HELD_BYTES // max(1, 3 * pixels // 2)))
+
+
+def picture_test_of(video: OpenVideo) -> ShowsPicture:
+    """The test by which a full decode tells the packets of a video that show a picture."""
+    context = video.stream.codec_context
+    codec = context.codec.canonical_name
+    # In AVI the slot of a "not coded" VOP may belong to a picture that was packed into the packet before.
+    is_packed = video.format in UNTIMED_FORMATS and codec == "mpeg4"
+    return picture_test("" if is_packed else codec, context.extradata or b"")
 
 
 class FullDecode:
@@ -86,19 +94,16 @@ class FullDecode:
     def __init__(
         self,
         video: OpenVideo,
-        segment: Segment,
+        packets: PacketSource,
         sampler: Sampler,
         stop_at_damage: bool = False,
         max_held_frames: int | None = None,
     ) -> None:
         """More than ``max_held_frames`` frames held for their timestamps raise `NeedsFullDecodeError`."""
-        self.packets = SegmentPackets(video, segment)
-        stream, context = video.stream, video.stream.codec_context
-        codec = context.codec.canonical_name
-        # In AVI the slot of a "not coded" VOP may belong to a picture that was packed into the packet before.
-        is_packed = video.format in UNTIMED_FORMATS and codec == "mpeg4"
-        self._shows_picture = picture_test("" if is_packed else codec, context.extradata or b"")
-        self._times: TimestampRepair[_Unplaced] = TimestampRepair(_window_frames(stream.width * stream.height))
+        self.packets = packets
+        stream = video.stream
+        self._shows_picture = picture_test_of(video)
+        self._times: TimestampRepair[_Unplaced] = TimestampRepair(window_frames(stream.width * stream.height))
         self._max_held_frames = max_held_frames
         self._repaired = 0
         self._video, self._sampler = video, sampler
@@ -182,20 +187,20 @@ class FullDecode:
         except av.error.FFmpegError:
             if not shows_picture:
                 return  # the decoder has read its parameter sets, and misses the picture
-            self._check_damage()
+            self._check_damage(None if packet is None else packet.pts)
             self._decode_errors += 1
             if pts is not None and self._untimed:
                 self._lost_slots.add(pts)
             return
         if logged_errors() != self._logged_errors:
-            self._check_damage()
+            self._check_damage(None if packet is None else packet.pts, last_logged_error())
         if not frames and pts is not None and self._untimed and len(self._pending) > self._most_delayed_frames:
             self._pending.remove(pts)  # a packet that changes nothing: its slot shows no picture of its own
             heapq.heapify(self._pending)
         for frame in frames:
             self.frames_out += 1
             if frame.is_corrupt:
-                self._check_damage()
+                self._check_damage(frame.pts)
             yield from self._present(frame)
 
     @property
@@ -206,10 +211,15 @@ class FullDecode:
             return MAX_PENDING_PACKETS
         return int(context.has_b_frames)
 
-    def _check_damage(self) -> None:
-        """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end."""
+    def _check_damage(self, pts: int | None, message: str = "") -> None:
+        """Called at each sign of damage. A missing frame is one: several threads may omit frames at the end.
+
+        ``message``: the line in FFmpeg's log, if that is the only sign.
+        """
         if self._stop_at_damage:
             raise NeedsFullDecodeError
+        self.packets.check_damage(pts, message)
+        self._logged_errors = logged_errors()
 
     def _note_pending(self, packet: Packet[VideoStream] | None) -> int | None:
         """The pts at which a packet's frame is due; None when it is in another segment, or is never presented."""
@@ -241,8 +251,8 @@ class FullDecode:
         Without any error those are frames that the stream does not present; they get no number.
         """
         while self._pending and (before is None or self._pending[0] < before):
-            self._check_damage()
             pts = heapq.heappop(self._pending)
+            self._check_damage(pts)
             if (self._decode_errors or self.packets.failures) and self._times.is_ahead(pts):
                 self._given_up.add(pts)
                 yield _Unplaced(None, pts, "missing", 0)

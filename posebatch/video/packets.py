@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 import av.error
 from av.packet import Packet
@@ -24,6 +24,53 @@ MAX_LEADING_PACKETS: Final = 1000
 
 class NeedsFullDecodeError(Exception):
     """A fast path met something that only the single-threaded full decode handles. Never leaves this package."""
+
+
+class PacketSource(Protocol):
+    """The packets of one segment, and what is known of its bounds. Iterate once.
+
+    The iteration raises `IndexDisagreesError` when the file does not hold the packets that an index lists.
+    """
+
+    end_pts: int | None
+    """pts of the next segment's first frame, as soon as it is known; None at the end of the stream."""
+
+    @property
+    def failures(self) -> int:
+        """Failures to read a packet from the container."""
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the stream stopped before the end that the index or the header announces."""
+
+    def __iter__(self) -> Iterator[Packet[VideoStream]]: ...
+
+    def contains(self, pts: int) -> bool:
+        """Whether a frame belongs to the segment, as far as its bounds are known."""
+
+    @property
+    def first_index(self) -> int:
+        """Number of the segment's first frame, once a packet has been read."""
+
+    @property
+    def is_whole_video(self) -> bool:
+        """Whether the segment is the whole video."""
+
+    @property
+    def lists_frames(self) -> bool:
+        """Whether each packet is known to be one frame with a time of its own."""
+
+    def frames_in_index(self) -> int | None:
+        """Frames of the segment by the index; None without an index, or when the stream ends early."""
+
+    def check_damage(self, pts: int | None, message: str) -> None:
+        """Raise `IndexDisagreesError` if damage at this time may look otherwise in a decode from the beginning.
+
+        ``message``: the line in FFmpeg's log, if that is the only sign of damage.
+        """
+
+    def index_error(self, reason: str) -> IndexDisagreesError:
+        """The error to raise when the stream differs from the index."""
 
 
 class SegmentPackets:
@@ -67,12 +114,21 @@ class SegmentPackets:
         """Whether the segment is the whole video."""
         return self._segment.start_dts is None and self._segment.end_dts is None
 
+    @property
+    def lists_frames(self) -> bool:
+        """Whether each packet is known to be one frame with a time of its own: the container has a complete index."""
+        stream = self._video.stream
+        return self._video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
+
     def frames_in_index(self) -> int | None:
         """Frames of the segment by the index; None without an index, or when the stream ends early."""
         segment = self._segment
         if self.is_whole_video or segment.num_packets is None or self.ends_early:
             return None
         return segment.num_packets - self._leading + self._next_leading
+
+    def check_damage(self, pts: int | None, message: str) -> None:
+        """Damage is marked, and the segments of a container with an index of its own stay."""
 
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""

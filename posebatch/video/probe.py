@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from fractions import Fraction
 from itertools import chain, islice
 from typing import IO, Final
@@ -17,6 +18,7 @@ from posebatch.core.execution_settings import LimitSettings
 from posebatch.core.videos import Segment, VideoInfo, VideoPlan
 from posebatch.video.container import INDEXED_FORMATS, UNTIMED_FORMATS, OpenVideo, keyframes, open_video
 from posebatch.video.frame_images import orientation_of
+from posebatch.video.indexes.packet_scan import is_scannable
 from posebatch.video.limits import DEFAULT_LIMITS, Limits
 from posebatch.video.packets import SegmentPackets
 
@@ -34,6 +36,10 @@ MIN_BYTES_PER_SECOND: Final = 500
 
 MAX_PROBE_PACKETS: Final = 1000
 """Packets in which the probe looks for a first frame that can be decoded."""
+
+
+SCANNED_SEGMENTS: Final = 2
+"""Lengths of a segment from which on a video without an index is scanned, which reads the whole file."""
 
 
 def probe(
@@ -82,7 +88,11 @@ def probe(
             tracks_in_file=tuple(map(str, video.tracks)),
             matrix_ignored=not matrix_fits,
         )
-        return VideoPlan(info, segments)
+        is_long = duration_s == 0 or duration_s > SCANNED_SEGMENTS * segment_seconds
+        is_cut = len(segments) > 1 or math.isinf(segment_seconds)
+        return VideoPlan(
+            info, segments, needs_scan=is_long and not is_cut and _lacks_index(video) and is_scannable(video)
+        )
 
 
 def lead_in_candidates(
@@ -125,7 +135,7 @@ def _duration_in_header(video: OpenVideo) -> float:
 def _segments(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
     """Segments of about ``segment_seconds`` from keyframe to keyframe; a single one without a complete index."""
     entries = video.stream.index_entries
-    if video.format not in INDEXED_FORMATS or len(entries) != video.stream.frames or not len(entries):
+    if _lacks_index(video):
         return (Segment(),)
     step = segment_seconds / video.time_base
     starts: list[tuple[int, int]] = []
@@ -138,6 +148,11 @@ def _segments(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
         Segment(i, first_packet, end_packet - first_packet, dts if i else None, end_dts)
         for i, ((first_packet, dts), (end_packet, end_dts)) in enumerate(zip(starts, ends, strict=True))
     )
+
+
+def _lacks_index(video: OpenVideo) -> bool:
+    entries = video.stream.index_entries
+    return video.format not in INDEXED_FORMATS or len(entries) != video.stream.frames or not len(entries)
 
 
 def _first_frame(video: OpenVideo) -> VideoFrame:

@@ -19,6 +19,7 @@ from posebatch.core.videos import Segment, VideoInfo
 from posebatch.video.fallback import SampledFrames
 from posebatch.video.frame_numbers import Sampler
 from posebatch.video.full_decode import DecodedFrame
+from posebatch.video.indexes.packet_index import NO_INDEX, PacketIndex
 from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
 from posebatch.video.orientation import Orientation
@@ -46,8 +47,17 @@ class SegmentDecoder:
     frames_out: int
     """Frames of the segment that came out of the decoder, sampled or not; known after the iteration."""
 
-    def __init__(self, file: IO[bytes], name: str, segment: Segment, info: VideoInfo, options: DecodeOptions) -> None:
-        """``name`` stands in error messages."""
+    def __init__(
+        self,
+        file: IO[bytes],
+        name: str,
+        segment: Segment,
+        info: VideoInfo,
+        options: DecodeOptions,
+        index: PacketIndex = NO_INDEX,
+    ) -> None:
+        """``name`` stands in error messages. ``index``: that of the scan, for a segment with ``is_scanned``."""
+        self._index = index
         self.name, self.info = name, info
         self._file, self._segment, self._options = file, segment, options
         self._limits = Limits(name, options.limits)
@@ -87,7 +97,7 @@ class SegmentDecoder:
         latest = first_own - 1 if sampling.fps is not None else first_sampled - sampling.stride
         if latest < group_start:
             return
-        for candidate in lead_in_candidates(self._file, self._limits, self._segment, group_start, self._track):
+        for candidate in self._lead_in_candidates(group_start):
             sampled = self._sampled_frames(candidate)
             frames = iter(sampled)
             first = next(frames, None)
@@ -98,13 +108,18 @@ class SegmentDecoder:
                         yield frame
                 return
 
+    def _lead_in_candidates(self, frame_index: int) -> list[Segment]:
+        if self._segment.is_scanned:
+            return self._index.lead_in_candidates(self._segment, frame_index)
+        return lead_in_candidates(self._file, self._limits, self._segment, frame_index, self._track)
+
     @property
     def _track(self) -> str:
         return "default" if self.info.track is None else str(self.info.track)
 
     def _sampled_frames(self, segment: Segment) -> SampledFrames:
         sampler = Sampler.of(self._options.sampling, self.info)
-        return SampledFrames(self._file, self._limits, segment, self.info, sampler, self._options)
+        return SampledFrames(self._file, self._limits, segment, self.info, sampler, self._options, self._index)
 
     def _batched(self, frames: Iterable[DecodedFrame], lead_in: bool = False) -> Iterator[FrameBatch]:
         """Batches of frames with one `FrameFormat.batch_key`.

@@ -13,12 +13,11 @@ from av.video.stream import VideoStream
 
 from posebatch.core.frames import FrameRecord
 from posebatch.core.records import DecodeReport
-from posebatch.core.videos import Segment
-from posebatch.video.container import INDEXED_FORMATS, OpenVideo, logged_errors
+from posebatch.video.container import OpenVideo, logged_errors
 from posebatch.video.frame_numbers import FrameNumbering, NumberedPacket, Sampler
 from posebatch.video.full_decode import DecodedFrame
 from posebatch.video.packet_kinds import KindOf, kind_reader
-from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
+from posebatch.video.packets import NeedsFullDecodeError, PacketSource
 
 MAX_HELD_BYTES: Final = 64 << 20
 """Bytes of packets held back for a sampled frame that may need them; beyond that they are decoded anyway."""
@@ -36,16 +35,14 @@ class SparseDecode:
     for a container or codec that is not known well enough.
     """
 
-    def __init__(self, video: OpenVideo, segment: Segment, sampler: Sampler) -> None:
-        self.packets = SegmentPackets(video, segment)
-        self._video, stream = video, video.stream
-        self._context = stream.codec_context
+    def __init__(self, video: OpenVideo, packets: PacketSource, sampler: Sampler) -> None:
+        self.packets = packets
+        self._video, self._context = video, video.stream.codec_context
         self._logged_errors = logged_errors()
         self._numbering = FrameNumbering(self.packets, sampler)
         self._pending: list[tuple[int, int, bool]] = []  # heap: pts, number, sampled; of frames inside the decoder
-        indexed = video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
         header = self._context.extradata or b""
-        self._kind_of = kind_reader(self._context.codec.canonical_name, header) if indexed else None
+        self._kind_of = kind_reader(self._context.codec.canonical_name, header) if packets.lists_frames else None
         self.frames_out = 0
         """Frames that came out of the decoder."""
 

@@ -104,6 +104,7 @@ def kill_points() -> list[InjectedFault]:
         ("delete", r"/attempts/"),
         ("put", r"^videos/(empty|text)"),
         ("put", r"/attempts/"),
+        ("put", r"/staging/.*/packets\.index"),
     ]
     points = [(f"{when} {act}", key) for act, key in keys for when in ("before", "after")]
     return [InjectedFault(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]

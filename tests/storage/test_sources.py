@@ -22,6 +22,9 @@ from posebatch.storage.local import LocalStore
 from posebatch.storage.open import check_unchanged, open_source
 from posebatch.storage.s3 import S3Store
 from posebatch.storage.store import Store
+from posebatch.video.indexes import transport_stream
+from posebatch.video.indexes.packet_scan import scan
+from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -155,6 +158,35 @@ def test_source_of_a_segment_reads_the_header_and_its_own_bytes(
         first = segment.first_packet
         assert [frame_number(image) for batch in batches for image in batch.images] == list(range(first, first + 10))
         assert bytes_of(requested_ranges) <= len(video) / 12 + 5 * ahead
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("look", [{"container": "mkv"}, {"container": "mpegts"}, {"fragmented": True}], ids=str)
+def test_source_of_a_scanned_segment_reads_the_beginning_and_its_own_bytes(
+    s3_store: S3Store, requested_ranges: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, look: dict[str, Any]
+) -> None:
+    ahead = 32 << 10
+    monkeypatch.setattr(open_module, "READ_AHEAD_BYTES", ahead)
+    monkeypatch.setattr(transport_stream, "TABLE_BYTES", (ahead,))
+    video = video_bytes(frames=120, gop=10, size=(160, 128), options=(("crf", "5"),), draw=noisy_frame, **look)
+    s3_store.put("film", video)
+    uri, etag = s3_store.uri("film"), s3_store.head("film").etag
+    with open_source(uri, etag, read_ahead_bytes=20 * ahead) as file:
+        info = probe(file, uri, 0.1).info
+        requested_ranges.clear()
+        index = scan(file, Limits(uri))
+    assert len(requested_ranges) <= 3 * len(video) / (20 * ahead) + 16, "the file, its ends, and eight samples"
+    segments = index.segments(0.1 / info.time_base)
+    assert len(segments) == 12
+    options = DecodeOptions(sampling=SamplingSettings(), batch_frames=4)
+    for segment in (segments[0], segments[6], segments[-1]):
+        requested_ranges.clear()
+        with open_source(uri, etag) as file:
+            batches = list(SegmentDecoder(file, uri, segment, info, options, index))
+        first = segment.first_packet
+        assert [frame_number(image) for batch in batches for image in batch.images] == list(range(first, first + 10))
+        opening = 0 if look.get("container") == "mkv" else 24  # frames that FFmpeg reads to know the stream
+        assert bytes_of(requested_ranges) <= (10 + opening) / 120 * len(video) + 6 * ahead
 
 
 @pytest.mark.s3

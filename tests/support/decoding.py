@@ -16,6 +16,7 @@ from posebatch.core.images import FrameBatch
 from posebatch.core.records import DecodeReport
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.videos import Segment, VideoPlan
+from posebatch.video.indexes.packet_index import NO_INDEX
 from posebatch.video.options import DecodeOptions
 from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -138,8 +139,9 @@ def plan_of(video: bytes, segment_seconds: float = WHOLE) -> VideoPlan:
 def decoder_of(
     video: bytes, plan: VideoPlan, segment: Segment, sampling: SamplingSettings = EVERY_FRAME, **options: Any
 ) -> SegmentDecoder:
+    index = options.pop("index", NO_INDEX)
     options = {"batch_frames": 7, **options}
-    return SegmentDecoder(io.BytesIO(video), "clip", segment, plan.info, DecodeOptions(sampling, **options))
+    return SegmentDecoder(io.BytesIO(video), "clip", segment, plan.info, DecodeOptions(sampling, **options), index)
 
 
 def batches_of(

@@ -37,9 +37,11 @@ from posebatch.run.tasks import (
     SegmentTask,
     VideoTask,
 )
+from posebatch.run.workers.packet_indexes import packet_index
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import check_unchanged, open_video
+from posebatch.video.indexes.packet_index import NO_INDEX
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
 from support.factories import staged_file
@@ -64,7 +66,8 @@ def process(task: SegmentTask, context: RunContext) -> SegmentResult:
     """A worker's handling of a segment without networks: one person per frame, at the frame's number."""
     with open_video(task.video, context.endpoint_url) as file:
         options = DecodeOptions(sampling=context.settings.sampling, batch_frames=4)
-        decoder = SegmentDecoder(file, task.video.uri, task.segment, task.info, options)
+        index = packet_index(task.video, context) if task.segment.is_scanned else NO_INDEX
+        decoder = SegmentDecoder(file, task.video.uri, task.segment, task.info, options, index)
         records = [record for batch in decoder for record in batch.records]
     check_unchanged(task.video.uri, task.video.etag)
     frames = [

@@ -39,7 +39,7 @@ from posebatch.video.frame_numbers import NumberedPacket, Sampler
 from posebatch.video.full_decode import FullDecode
 from posebatch.video.limits import Limits
 from posebatch.video.packet_kinds import UNREADABLE, PacketKind, kind_reader
-from posebatch.video.packets import NeedsFullDecodeError
+from posebatch.video.packets import NeedsFullDecodeError, SegmentPackets
 from posebatch.video.sparse_decode import PACKET_BYTES, needed_packets
 
 B_FRAME = 3
@@ -84,7 +84,7 @@ def decode_fully(video: bytes, plan: VideoPlan, segment: Segment, sampling: Samp
     result = Decoded()
     with open_video(io.BytesIO(video), Limits("clip")) as opened:
         opened.stream.codec_context.thread_count = 1
-        full_decode = FullDecode(opened, segment, Sampler.of(sampling, plan.info))
+        full_decode = FullDecode(opened, SegmentPackets(opened, segment), Sampler.of(sampling, plan.info))
         for frame in full_decode:
             result.records.append(frame.record)
             result.images.append(frame.frame and to_rgb(frame.frame))

@@ -25,9 +25,11 @@ from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
 from posebatch.run.workers.channel import Channel, SharedBudget
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.packet_indexes import LatestIndex
 from posebatch.storage.open import check_unchanged, open_video
 from posebatch.storage.spool import spooled
 from posebatch.video.frame_images import RGB, FrameFormat
+from posebatch.video.indexes.packet_index import NO_INDEX
 from posebatch.video.nvdec import use_nvdec
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -73,6 +75,7 @@ class SegmentProcessor:
         """Give ``uploads`` where the networks run on a GPU; only then may ``decode_on_gpu`` be set."""
         self._context, self._estimator, self._threads = context, estimator, threads
         self._uploads, self._decode_on_gpu = uploads, decode_on_gpu
+        self._indexes = LatestIndex(context)  # used by the one thread that decodes
         self._budget = SharedBudget(read_ahead_bytes)
         self._broken = False
         self._order = threading.Lock()
@@ -153,6 +156,7 @@ class SegmentProcessor:
         context = self._context
         source = open_video(task.video, context.endpoint_url)
         with heartbeat.step("decode", task.name), source as file:
+            index = self._indexes.of(task.video) if task.segment.is_scanned else NO_INDEX
             decoder = SegmentDecoder(
                 file,
                 task.video.uri,
@@ -168,6 +172,7 @@ class SegmentProcessor:
                     limits=context.settings.limits,
                     on_frame=heartbeat.beat,
                 ),
+                index,
             )
             with closing(iter(decoder)) as batches:
                 for batch in batches:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from posebatch.core.videos import Segment
 from posebatch.dataset.publication import CommittedRecord, publish_failure
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import (
@@ -17,6 +20,7 @@ from posebatch.run.tasks import (
 )
 from posebatch.run.workers.derive import derive_video
 from posebatch.run.workers.finalize import attach_preview, finalize_video
+from posebatch.run.workers.packet_indexes import packet_index
 from posebatch.run.workers.previews import draw_preview
 from posebatch.storage.open import open_video, relist
 from posebatch.video.probe import probe
@@ -43,7 +47,11 @@ def perform(task: VideoTask, context: RunContext) -> object:  # noqa: PLR0911 - 
 
 
 def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
-    """Open a video, plan its segments, and look which of them are staged already."""
+    """Open a video, plan its segments, and look which of them are staged already.
+
+    A long video whose container has no index is read once, unless that was done before. A whole video that is staged
+    needs no cuts.
+    """
     video = relist(task.video, context.endpoint_url) if task.relist else task.video
     with open_video(video, context.endpoint_url) as file:
         plan = probe(
@@ -55,6 +63,9 @@ def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
         )
     staging = context.staging(video)
     keys = staging.staged_keys()
+    if plan.needs_scan and staging.segment_key(Segment()) not in keys:
+        step = context.settings.execution.segment_seconds / plan.info.time_base
+        plan = replace(plan, segments=packet_index(video, context).segments(step))
     staged = frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
     return ProbeResult(video, plan, staged)
 
