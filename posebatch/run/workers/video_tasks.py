@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from posebatch.core.videos import Segment, VideoPlan
 from posebatch.dataset.publication import CommittedRecord, publish_failure
+from posebatch.dataset.staging import StagingArea
 from posebatch.run.context import RunContext
 from posebatch.run.planning.inputs import relist
 from posebatch.run.tasks import (
@@ -55,9 +59,12 @@ def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
             context.settings.sampling.video_track,
         )
     staging = context.staging(video)
-    keys = staging.staged_keys()
-    staged = frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
-    return ProbeResult(video, plan, staged)
+    return ProbeResult(video, plan, staged_segments(staging, plan, staging.staged_keys()))
+
+
+def staged_segments(staging: StagingArea, plan: VideoPlan, keys: Collection[str]) -> frozenset[Segment]:
+    """The segments of a plan that are among the staged ``keys``."""
+    return frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
 
 
 def fail_video(task: RecordFailureTask, context: RunContext) -> CommittedRecord:
