@@ -3,6 +3,8 @@
     python jobs/benchmark.py speed      cost of a frame in each stage, the whole job, other programs (default)
     python jobs/benchmark.py scaling    frames per second by the number of workers
     python jobs/benchmark.py driver     cost of a segment in Ray; segments per second and memory of the driver
+    python jobs/benchmark.py clips      many short clips: cost of one in driver and Ray; the job against its stages
+    python jobs/benchmark.py scheduling 32 made-up workers on Ray: the share of their capacity that is used
     python jobs/benchmark.py plan       planning a night over a large archive: seconds, requests, dollars, memory
     python jobs/benchmark.py publish    publication rate of tiny videos, by the number published
     python jobs/benchmark.py scale      10^9 videos: limits and costs; a fleet of 1,000 workers, simulated

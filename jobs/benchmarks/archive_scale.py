@@ -29,7 +29,7 @@ from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
-from posebatch.run.tasks import ProbeTask, SegmentTask, VideoTask
+from posebatch.run.tasks import ProbeTask, Task
 from posebatch.storage.local import LocalStore
 from posebatch.storage.open import READ_AHEAD_BYTES
 from posebatch.storage.store import StoredObject
@@ -143,7 +143,7 @@ class CountedPool(PublishingPool):
     """A `Pool` that notes in which step the requests are made."""
 
     @override
-    def _perform(self, task: SegmentTask | VideoTask) -> object:
+    def _perform(self, task: Task) -> object:
         store = self._context.store()
         assert isinstance(store, CountedStore)
         store.phase = type(task).__name__

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from benchmarks.child_process import cores
 from benchmarks.measurements import (
+    measure_clips,
     measure_driver,
     measure_networks,
     measure_planning,
     measure_publication,
     measure_scaling,
+    measure_scheduling,
     measure_speed,
 )
 from benchmarks.network_pairs import NETWORKS
@@ -32,6 +34,8 @@ MEASURES: Final[dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]]
     "speed": measure_speed,
     "scaling": measure_scaling,
     "driver": measure_driver,
+    "clips": measure_clips,
+    "scheduling": measure_scheduling,
     "plan": measure_planning,
     "publish": measure_publication,
     "networks": measure_networks,
@@ -97,7 +101,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
     how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="working folder; default: a temporary folder")
-    driver = parser.add_argument_group("driver, plan, publish, scale")
+    how.add_argument("--rounds", type=int, default=3, metavar="N", help="clips: times that all is measured; default 3")
+    driver = parser.add_argument_group("driver, clips, scheduling, plan, publish, scale")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
     driver.add_argument(
         "--new", type=int, default=500, metavar="N", help="plan: new videos in the last night; default 500"
@@ -115,7 +120,22 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     driver.add_argument("--segments", type=int, default=4, metavar="N", help="segments of a video; default 4")
     driver.add_argument("--driver-workers", type=int, default=100, metavar="N", help="stub workers; default 100")
     driver.add_argument(
-        "--ray-segments", type=int, default=2000, metavar="N", help="segments through Ray; default 2000"
+        "--ray-segments", type=int, default=2000, metavar="N", help="segments or clips through Ray; default 2000"
+    )
+    driver.add_argument(
+        "--unit-seconds",
+        nargs="+",
+        type=float,
+        default=[5.0, 1.0, 0.25],
+        metavar="S",
+        help="scheduling: time that a made-up worker takes for a segment; default 5 1 0.25",
+    )
+    driver.add_argument(
+        "--scheduling-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="scheduling: work of each worker; default 60",
     )
     driver.add_argument("--gpus", type=int, default=1000, metavar="N", help="scale: made-up workers; default 1000")
     driver.add_argument(

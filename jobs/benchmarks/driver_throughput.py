@@ -22,6 +22,7 @@ from posebatch.dataset.layout import record_key
 from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.tables.records import record_to_bytes
 from posebatch.run.context import RunContext
+from posebatch.run.failure_policy import SchedulerLimits
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.inputs import list_videos, parse_inputs
 from posebatch.run.pool import Capacity, Completion, Pool
@@ -29,11 +30,26 @@ from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
-from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
+from posebatch.run.tasks import (
+    Call,
+    ClipResult,
+    ClipsTask,
+    ClipTask,
+    FinalizeTask,
+    ProbeResult,
+    ProbeTask,
+    SegmentResult,
+    SegmentTask,
+    Task,
+)
 from posebatch.storage.local import LocalStore, local_etag
 
 FOLDER_VIDEOS: Final = 1000
 """Videos per folder of the archive."""
+
+
+WITHOUT_CLIPS: Final = SchedulerLimits(clips_together=1)
+"""No video is taken for a clip, however small it is."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +93,35 @@ class StubPool(Pool):
         self._context, self._workers = context, workers
         self._record_bytes = b""
         self._segments = tuple(Segment(i, 100 * i, 100) for i in range(segments_per_video))
-        self._tasks: list[SegmentTask | VideoTask] = []
+        self._calls: list[Call] = []
 
     @override
     def capacity(self) -> Capacity:
-        segments = sum(isinstance(task, SegmentTask) for task in self._tasks)
-        cpu_tasks = len(self._tasks) - segments
-        return Capacity(self._workers - segments, 0, max(2, self._workers) - cpu_tasks, self._workers, self._workers)
+        busy = sum(isinstance(call, SegmentTask | ClipsTask) for call in self._calls)
+        cpu_tasks = len(self._calls) - busy
+        return Capacity(self._workers - busy, 0, max(2, self._workers) - cpu_tasks, self._workers, self._workers)
 
     @override
-    def submit(self, task: SegmentTask | VideoTask) -> None:
-        self._tasks.append(task)
+    def start_workers(self) -> None:
+        pass
+
+    @override
+    def submit(self, task: Call) -> None:
+        self._calls.append(task)
 
     @override
     def wait(self, timeout_s: float) -> list[Completion]:
-        tasks, self._tasks = self._tasks, []
-        return [Completion(task, self._perform(task)) for task in tasks]
+        calls, self._calls = self._calls, []
+        return [Completion(task, self._perform(task)) for call in calls for task in tasks_of(call)]
 
     @override
     def activity(self) -> int:
         return 0
 
-    def _perform(self, task: SegmentTask | VideoTask) -> object:
+    def _perform(self, task: Task) -> object:
         match task:
+            case ClipTask():
+                return ClipResult(SegmentResult(50, 0, 2.0), self._publish(task.video))
             case SegmentTask():
                 return SegmentResult(100, 0, 4.0)
             case ProbeTask():
@@ -129,8 +151,20 @@ class StubPool(Pool):
         return CommittedRecord(video.output_path, local_etag(path.stat()), record)
 
 
-def run_driver(folder: str, settings: Settings, videos: int, segments_per_video: int, workers: int) -> DriverFigures:
-    """Run over an archive of empty files, twice. Call it in a child process."""
+def tasks_of(call: Call) -> tuple[Task, ...]:
+    """The tasks that a call is made of: the clips of a group, or the call itself."""
+    return call.clips if isinstance(call, ClipsTask) else (call,)
+
+
+def run_driver(
+    folder: str,
+    settings: Settings,
+    videos: int,
+    segments_per_video: int,
+    workers: int,
+    limits: SchedulerLimits = WITHOUT_CLIPS,
+) -> DriverFigures:
+    """Run over an archive of empty files, twice. Call it in a child process. With `DEFAULT_LIMITS` all are clips."""
     context = RunContext("benchmark", settings, f"{folder}/output", "none", "none")
     archive = make_archive(Path(folder, "archive"), videos)
     before = memory_mb()
@@ -148,7 +182,8 @@ def run_driver(folder: str, settings: Settings, videos: int, segments_per_video:
         pool = StubPool(context, workers, segments_per_video)
         progress = Progress(Tally(videos_total=videos), io.StringIO())
         with CommitIndex.load(store, videos) as index:
-            Scheduler(context, index, progress, StopRequest(), count).run(_list_videos(archive, settings), lambda: pool)
+            scheduler = Scheduler(context, index, progress, StopRequest(), count, limits)
+            scheduler.run(_list_videos(archive, settings), lambda: pool)
         return time.perf_counter() - started
 
     seconds = run()

@@ -16,6 +16,8 @@ class Measured:
     seconds: float
     start_s: float = 0.0
     """Start-up before ``seconds``: starting Ray, loading networks, listing videos."""
+    cpu_s: float = 0.0
+    """Processor time of the measuring process, over all threads, in ``seconds``."""
 
     @property
     def rate(self) -> float:

@@ -1,4 +1,4 @@
-"""The six measurements of ``jobs/benchmark.py``. Each prints its figures and returns them as JSON."""
+"""The eight measurements of ``jobs/benchmark.py``. Each prints its figures and returns them as JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child_process import cores, in_child
-from benchmarks.driver_throughput import run_driver
+from benchmarks.driver_throughput import WITHOUT_CLIPS, run_driver
 from benchmarks.figures import EndToEnd, Peer, Scenario, StageTimes
+from benchmarks.made_up_workers import schedule
 from benchmarks.network_engines import measure_engines
 from benchmarks.network_pairs import Networks, networks_named
 from benchmarks.nightly_planning import plan_night
@@ -35,15 +36,18 @@ from benchmarks.report import (
     publication_text,
     scaling_text,
     scenario_text,
+    scheduling_text,
     summary_text,
 )
 from benchmarks.scaling import Scaling, ray_overhead
+from benchmarks.short_clips import ClipFigures, ClipRound, clips_text
 from benchmarks.stage_costs import measure_stages
 from benchmarks.whole_job import in_this_process, on_ray
 from posebatch.core.errors import SettingsError, WeightsError
 from posebatch.core.settings import Settings, settings_from
 from posebatch.models.networks.engines import resolve_device
 from posebatch.models.weights.records import Kind
+from posebatch.run.failure_policy import DEFAULT_LIMITS
 from posebatch.video.probe import probe
 
 
@@ -109,18 +113,23 @@ def _scenario(
     if not chosen.no_ray:
         for number in workers:
             at_once = min(number, all_cores)
-            _say(f"stages, 1 thread, {at_once} at once")
-            with ThreadPoolExecutor(at_once) as callers:
-                calls = [
-                    callers.submit(in_child, measure_stages, source, next(outputs), settings, 1, chosen.seconds)
-                    for _ in range(at_once)
-                ]
-                alone = StageTimes.mean([call.result() for call in calls])
+            alone = _stages_alone(source, outputs, settings, at_once, chosen.seconds)
             _say(f"the job on Ray, workers: {number}")
             measured = in_child(on_ray, source, next(outputs), _with_workers(settings, number))
             used = number if os.environ.get("RAY_ADDRESS") else min(number, all_cores)
             runs.append(EndToEnd(f"Ray, {number} workers x 1 thread", measured, alone, used))
     return Scenario(archive.name, networks.name, precision, all_cores, one_process, tuple(runs), peers)
+
+
+def _stages_alone(source: str, outputs: Iterator[str], settings: Settings, at_once: int, seconds: float) -> StageTimes:
+    """The stages of so many workers of one thread, at once."""
+    _say(f"stages, 1 thread, {at_once} at once")
+    with ThreadPoolExecutor(at_once) as callers:
+        calls = [
+            callers.submit(in_child, measure_stages, source, next(outputs), settings, 1, seconds)
+            for _ in range(at_once)
+        ]
+        return StageTimes.mean([call.result() for call in calls])
 
 
 def _peers(chosen: argparse.Namespace, archive: Archive, networks: Networks, folder: Path) -> tuple[Peer, ...]:
@@ -174,6 +183,60 @@ def measure_driver(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(pool_text(pool))
         report["ray"] = as_json(pool)
     return report
+
+
+def measure_clips(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Many short clips: scheduling them in memory and through Ray, and the whole job on real ones."""
+    settings, report = settings_from({"track": False}), {}
+    _say(f"the driver, {chosen.videos} clips, simulated networks")
+    driver = in_child(run_driver, str(folder), settings, chosen.videos, 1, chosen.driver_workers, DEFAULT_LIMITS)
+    print(driver_text(driver), flush=True)
+    report["driver"] = as_json(driver)
+    if chosen.no_ray:
+        return report
+    runs = []
+    for in_groups in (False, True):
+        _say(f"{chosen.ray_segments} clips through Ray, {'in groups' if in_groups else 'one by one'}")
+        place = str(folder / f"ray-{in_groups}")
+        runs.append(in_child(schedule, place, settings, cores(), chosen.ray_segments, 1, 0.0, in_groups))
+        print(scheduling_text(runs[-1]), flush=True)
+    report["ray"] = as_json(runs)
+    report["clips"] = as_json([_real_clips(chosen, folder, archive) for archive in _archives(chosen, folder, cores())])
+    return report
+
+
+def _real_clips(chosen: argparse.Namespace, folder: Path, archive: Archive) -> ClipFigures:
+    source, outputs, workers = str(archive.folder), _outputs(folder), cores()
+    (name,), (precision,) = chosen.networks, chosen.precision
+    settings = _with_workers(_settings(chosen, networks_named(name, folder), precision), workers)
+    rounds = []
+    for number in range(chosen.rounds):
+        stages = _stages_alone(source, outputs, settings, workers, chosen.seconds)
+        _say(f"round {number + 1}: the job on Ray, one by one and in groups")
+        runs = [in_child(on_ray, source, next(outputs), settings, limits) for limits in (WITHOUT_CLIPS, DEFAULT_LIMITS)]
+        rounds.append(ClipRound(stages, *runs))
+    _say("the job in one process, one by one and in groups")
+    alone, groups = (
+        in_child(in_this_process, source, next(outputs), settings, 1, limits)[0]
+        for limits in (WITHOUT_CLIPS, DEFAULT_LIMITS)
+    )
+    scene = f"{archive.name}, {name}, {precision}"
+    frames = groups.frames // len(archive.videos)
+    figures = ClipFigures(scene, workers, len(archive.videos), frames, rounds, alone, groups)
+    print(clips_text(figures), flush=True)
+    return figures
+
+
+def measure_scheduling(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The share of their capacity that many made-up workers on Ray reach, by the time that a segment takes."""
+    settings, runs = settings_from({"track": False}), []
+    for workers, seconds in product(chosen.workers or [32], chosen.unit_seconds):
+        segments = math.ceil(chosen.scheduling_seconds / seconds) * workers
+        _say(f"{workers} workers, {seconds:g} s for a segment")
+        place = str(folder / f"{workers}-{seconds}")
+        runs.append(in_child(schedule, place, settings, workers, math.ceil(segments / 4), 4, seconds, False))
+        print(scheduling_text(runs[-1]), flush=True)
+    return {"scheduling": as_json(runs)}
 
 
 def measure_planning(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:

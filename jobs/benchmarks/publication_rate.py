@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
-from benchmarks.driver_throughput import StubPool, make_archive
+from benchmarks.driver_throughput import WITHOUT_CLIPS, StubPool, make_archive
 from benchmarks.scaling import INFO
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, SegmentReport, VideoRecord
@@ -27,7 +27,7 @@ from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
-from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, VideoTask
+from posebatch.run.tasks import FinalizeTask, ProbeResult, ProbeTask, SegmentResult, SegmentTask, Task
 from posebatch.run.workers.finalize import finalize_video
 from posebatch.storage.local import LocalStore
 
@@ -100,7 +100,7 @@ class PublishingPool(StubPool):
         rng = np.random.default_rng(0)
         self._frames = [_frame(index, rng) for index in range(frames_per_video)]
 
-    def _perform(self, task: SegmentTask | VideoTask) -> object:
+    def _perform(self, task: Task) -> object:
         match task:
             case SegmentTask():
                 return self._stage(task)
@@ -149,7 +149,7 @@ def publish_tiny_videos(
 
     pool, progress = PublishingPool(context, frames_per_video), Progress(Tally(videos_total=videos), io.StringIO())
     with CommitIndex.load(store, len(found)) as index:
-        Scheduler(context, index, progress, StopRequest(), count).run(found, lambda: pool)
+        Scheduler(context, index, progress, StopRequest(), count, WITHOUT_CLIPS).run(found, lambda: pool)
         seconds = time.perf_counter() - marks[0]
     index = CommitIndex.load(store, len(found))
     again = Scheduler(context, index, progress, StopRequest()).run(found, lambda: pool)

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.driver_throughput import DriverFigures
 from benchmarks.figures import EndToEnd, NetworkSpeed, Peer, Scenario, StageTimes
+from benchmarks.made_up_workers import SchedulingFigures
 from benchmarks.network_engines import NetworkFigures
 from benchmarks.nightly_planning import NightFigures
 from benchmarks.publication_rate import MARK, PublicationFigures
@@ -175,6 +176,18 @@ def driver_text(figures: DriverFigures) -> str:
             f"memory: at most {figures.peak_mb:.0f} MB, of it {figures.imports_mb:.0f} MB before the run; "
             f"after the first tenth of the videos {figures.peak_at_tenth_mb:.0f} MB",
         ]
+    )
+
+
+def scheduling_text(figures: SchedulingFigures) -> str:
+    """A run over made-up workers."""
+    unit, clock_s = figures.unit, figures.seconds / figures.units
+    share = f", {figures.capacity_share:.3f} of the workers' capacity" if figures.unit_s else ""
+    return (
+        f"{_count(figures.workers, 'made-up worker')} on Ray, {figures.unit_s:g} s for a {unit}: "
+        f"{_count(figures.units, unit)} in {figures.seconds:.1f} s{share}; {1000 * clock_s:.2f} ms for each, of them "
+        f"{figures.overhead_ms:.2f} ms processor time of the driver; its memory at most {figures.peak_mb:.0f} MB, "
+        f"{figures.imports_mb:.0f} MB before"
     )
 
 

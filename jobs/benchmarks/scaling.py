@@ -84,6 +84,7 @@ def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
     tasks = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
     with connected(settings.execution):
         pool = RayPool(context, choose_workers(settings.execution, "cpu"), "cpu", IdleWorker)
+        pool.start_workers()
         while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)
         started, left = time.perf_counter(), segments

@@ -12,37 +12,47 @@ import torch
 from typing_extensions import override
 
 from benchmarks.child_process import memory_mb, peak_memory_mb
+from benchmarks.driver_throughput import tasks_of
 from benchmarks.figures import Measured, Memory
 from posebatch.core.errors import PosebatchError, RunAbortedError
 from posebatch.core.settings import Settings
 from posebatch.models.weights.names import weight_file
+from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.preparation import Prepared, prepare
 from posebatch.run.progress import Progress
 from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
-from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.tasks import Call, ClipsTask, ClipTask, SegmentTask
+from posebatch.run.workers.clip_worker import ClipEnd, ClipProcessor
 from posebatch.run.workers.segment_worker import SegmentProcessor
 from posebatch.run.workers.video_tasks import perform
 
 
-def in_this_process(archive: str, output: str, settings: Settings, threads: int) -> tuple[Measured, Memory]:
+def in_this_process(
+    archive: str, output: str, settings: Settings, threads: int, limits: SchedulerLimits = DEFAULT_LIMITS
+) -> tuple[Measured, Memory]:
     """Run the job with one worker in this process. Call it in a child process: peak memory is of the process."""
     imports, started = memory_mb(), time.perf_counter()
     prepared = prepare([archive], output, settings)
     torch.set_num_threads(threads)
     processor = SegmentProcessor.load(prepared.context, settings.execution.device, threads)
 
-    def process(task: SegmentTask | VideoTask) -> object:
-        return processor.process(task) if isinstance(task, SegmentTask) else perform(task, prepared.context)
+    clips = ClipProcessor(prepared.context, processor)
 
-    measured = _measure_run(prepared, lambda: ThreadPool(process), started)
+    def process(call: Call) -> list[Completion]:
+        if isinstance(call, ClipsTask):
+            return [_completion(clip, end) for clip, end in zip(call.clips, clips.process(call), strict=True)]
+        performed = processor.process(call) if isinstance(call, SegmentTask) else perform(call, prepared.context)
+        return [Completion(call, performed)]
+
+    measured = _measure_run(prepared, lambda: ThreadPool(process), started, limits)
     processor.close()
     return measured, Memory(peak_memory_mb(), imports, _weights_mb(settings))
 
 
-def on_ray(archive: str, output: str, settings: Settings) -> Measured:
+def on_ray(archive: str, output: str, settings: Settings, limits: SchedulerLimits = DEFAULT_LIMITS) -> Measured:
     """Run the job on a local Ray, or on the cluster of ``RAY_ADDRESS``. The run begins when all workers are ready."""
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - Ray may be missing
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
@@ -52,26 +62,29 @@ def on_ray(archive: str, output: str, settings: Settings) -> Measured:
     with connected(execution):
         device = choose_device(execution)
         pool = RayPool(prepared.context, choose_workers(execution, device), device)
+        pool.start_workers()
         while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)
         try:
-            return _measure_run(prepared, lambda: pool, started)
+            return _measure_run(prepared, lambda: pool, started, limits)
         finally:
             pool.close()
 
 
-def _measure_run(prepared: Prepared, start_pool: Callable[[], Pool], started: float) -> Measured:
+def _measure_run(
+    prepared: Prepared, start_pool: Callable[[], Pool], started: float, limits: SchedulerLimits
+) -> Measured:
     """The run from its first segment on; what came before it, since ``started``, is its start."""
     found = prepared.listing.videos
     progress = Progress(Tally(videos_total=len(found), bytes_total=found.size_bytes), io.StringIO())
     pool = _TimedPool(start_pool())
-    scheduler = Scheduler(prepared.context, prepared.load_index(), progress, StopRequest())
+    scheduler = Scheduler(prepared.context, prepared.load_index(), progress, StopRequest(), limits=limits)
     outcome = scheduler.run(prepared.videos(), lambda: pool)
     if outcome.problems or pool.first_segment is None:
         reasons = [problem.reason for problem in outcome.problems] or ["there was nothing to do"]
         raise RunAbortedError(f"the measured run did not succeed: {reasons[0]}")
-    seconds = time.perf_counter() - pool.first_segment
-    return Measured(outcome.tally.frames, outcome.tally.persons, seconds, pool.first_segment - started)
+    seconds, cpu_s = time.perf_counter() - pool.first_segment, time.process_time() - pool.first_cpu_s
+    return Measured(outcome.tally.frames, outcome.tally.persons, seconds, pool.first_segment - started, cpu_s)
 
 
 def _weights_mb(settings: Settings) -> float:
@@ -86,15 +99,20 @@ class _TimedPool(Pool):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.first_segment: float | None = None
+        self.first_cpu_s = 0.0
 
     @override
     def capacity(self) -> Capacity:
         return self._pool.capacity()
 
     @override
-    def submit(self, task: SegmentTask | VideoTask) -> None:
-        if self.first_segment is None and isinstance(task, SegmentTask):
-            self.first_segment = time.perf_counter()
+    def start_workers(self) -> None:
+        self._pool.start_workers()
+
+    @override
+    def submit(self, task: Call) -> None:
+        if self.first_segment is None and isinstance(task, SegmentTask | ClipsTask):
+            self.first_segment, self.first_cpu_s = time.perf_counter(), time.process_time()
         self._pool.submit(task)
 
     @override
@@ -107,36 +125,47 @@ class _TimedPool(Pool):
 
 
 class ThreadPool(Pool):
-    """A `Pool` in this process: one worker for two segments, and one thread for CPU tasks."""
+    """A `Pool` in this process: one worker for two calls, and one thread for CPU tasks."""
 
-    def __init__(self, process: Callable[[SegmentTask | VideoTask], object]) -> None:
+    def __init__(self, process: Callable[[Call], list[Completion]]) -> None:
         self._process = process
-        self._segment_threads = ThreadPoolExecutor(2, "segment")
+        self._worker_threads = ThreadPoolExecutor(2, "worker")
         self._task_thread = ThreadPoolExecutor(1, "task")
-        self._running: dict[Future[object], SegmentTask | VideoTask] = {}
+        self._running: dict[Future[list[Completion]], Call] = {}
 
     @override
     def capacity(self) -> Capacity:
-        segments = sum(isinstance(task, SegmentTask) for task in self._running.values())
-        return Capacity(int(segments == 0), int(segments == 1), 2 - (len(self._running) - segments), 1, 1)
+        busy = sum(isinstance(call, SegmentTask | ClipsTask) for call in self._running.values())
+        return Capacity(int(busy == 0), int(busy == 1), 2 - (len(self._running) - busy), 1, 1)
 
     @override
-    def submit(self, task: SegmentTask | VideoTask) -> None:
-        threads = self._segment_threads if isinstance(task, SegmentTask) else self._task_thread
+    def start_workers(self) -> None:
+        pass
+
+    @override
+    def submit(self, task: Call) -> None:
+        threads = self._worker_threads if isinstance(task, SegmentTask | ClipsTask) else self._task_thread
         self._running[threads.submit(self._process, task)] = task
 
     @override
     def wait(self, timeout_s: float) -> list[Completion]:
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
-        return [_completion(self._running.pop(future), future) for future in done]
+        return [completion for future in done for completion in _completions(self._running.pop(future), future)]
 
     @override
     def activity(self) -> int:
         return 0
 
 
-def _completion(task: SegmentTask | VideoTask, future: Future[object]) -> Completion:
+def _completions(call: Call, future: Future[list[Completion]]) -> list[Completion]:
     try:
-        return Completion(task, future.result())
+        return future.result()
     except PosebatchError as error:
-        return Completion(task, error=error)
+        return [Completion(task, error=error) for task in tasks_of(call)]
+
+
+def _completion(clip: ClipTask, end: Future[ClipEnd]) -> Completion:
+    try:
+        return Completion(clip, end.result())
+    except PosebatchError as error:
+        return Completion(clip, error=error)

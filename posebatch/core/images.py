@@ -229,6 +229,8 @@ class FrameBatch:
     """The frames whose status is ``ok``, in the order of ``records``."""
     lead_in: bool = False
     """The frames belong to earlier segments. Their persons are followed into this segment, but not published."""
+    segment: int = 0
+    """Number of the segment among those whose batches follow each other. Nobody is followed from one to the next."""
 
     def __post_init__(self) -> None:
         if isinstance(self.images, np.ndarray):

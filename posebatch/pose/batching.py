@@ -97,7 +97,7 @@ class FrameBatcher:
     def __init__(self, networks: Networks, batches: Iterable[FrameBatch]) -> None:
         self._networks, self._settings = networks, networks.settings
         self._batches, self._all_read = iter(batches), False
-        self._newest_group = FrameGroup((-1, (0, 0)))  # no frame belongs to it
+        self._newest_group = FrameGroup((-1, -1, (0, 0)))  # no frame belongs to it
         self._newest_detection = -1  # frame_index // detect_every of the newest frame
         self._to_detect: deque[Frame] = deque()
         self._to_pose: deque[Located] = deque()
@@ -150,13 +150,15 @@ class FrameBatcher:
         for record in batch.records:
             output_index = None if batch.lead_in else next(self._output_indices)
             if record.status == "ok":
-                self._join_group(record, images, next(numbers), output_index)
+                self._join_group(batch.segment, record, images, next(numbers), output_index)
             elif output_index is not None:
                 self._results[output_index] = FramePoses.empty(record)
 
-    def _join_group(self, record: FrameRecord, images: HeldImages, number: int, output_index: int | None) -> None:
+    def _join_group(
+        self, segment: int, record: FrameRecord, images: HeldImages, number: int, output_index: int | None
+    ) -> None:
         """Queue a frame for the detector if it is due, and behind the frame before it unless it starts a group."""
-        key = (record.frame_index // self._settings.group_frames, images.pixels.size_wh)
+        key = (segment, record.frame_index // self._settings.group_frames, images.pixels.size_wh)
         starts_group = key != self._newest_group.key
         if starts_group:
             self._newest_group = FrameGroup(key)

@@ -38,9 +38,9 @@ class HeldImages:
 class FrameGroup:
     """Frames among which persons are followed or recovered. Each frame waits until the one before it is finished."""
 
-    def __init__(self, key: tuple[int, tuple[int, int]]) -> None:
+    def __init__(self, key: tuple[int, int, tuple[int, int]]) -> None:
         self.key = key
-        """Number of the group, and width and height of its frames."""
+        """Number of the segment, number of the group in its video, and width and height of its frames."""
         self.waiting: deque[Frame] = deque()
         """Frames that were read while an earlier frame of the group was unfinished."""
         self.detected: dict[Frame, Detections] = {}

@@ -41,20 +41,20 @@ class StorageOutage:
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self._max_failures = limits.max_storage_failures
-        self._failures = 0
+        self._failures = 0.0
         self._last_error: PosebatchError | None = None
 
-    def count(self, error: PosebatchError | None) -> None:
-        """Count the end of a task: an error, or None for a success."""
+    def count(self, error: PosebatchError | None, share: float = 1.0) -> None:
+        """Count the end of a task: an error, or None for a success. A clip is a ``share`` of a call."""
         if error is None:
-            self._failures = 0
+            self._failures = 0.0
         elif is_storage_failure(error):
-            self._failures, self._last_error = self._failures + 1, error
+            self._failures, self._last_error = self._failures + share, error
 
     def check(self, workers: int) -> None:
         """Raise `RunAbortedError` if the store is down; each of the ``workers`` may fail a few times before."""
         if self._failures >= max(self._max_failures, 3 * SEGMENTS_PER_WORKER * workers):
             raise RunAbortedError(
-                f"{self._failures} storage errors in a row, the last one: {self._last_error}. "
+                f"{self._failures:g} storage errors in a row, the last one: {self._last_error}. "
                 "What is published stays; run the same command again when the store answers"
             )

@@ -21,12 +21,13 @@ from posebatch.core.errors import (
 from posebatch.dataset.staging import FailedAttempts
 from posebatch.run.pool import SEGMENTS_PER_WORKER
 from posebatch.run.tasks import (
+    ClipTask,
     FinalizeTask,
     PreviewTask,
     PublishPreviewTask,
     RecordFailureTask,
     SegmentTask,
-    VideoTask,
+    Task,
 )
 
 
@@ -45,9 +46,15 @@ class SchedulerLimits:
     max_storage_failures: int = 12
     """Storage errors in a row, without a success between them, that end the run: the store is down."""
     videos_per_worker: int = SEGMENTS_PER_WORKER + 1
-    """Videos in flight per worker: one for each of its segments, and one that waits."""
+    """Videos in flight per worker: one for each of its calls, and one that waits. A group of clips counts as one."""
     look_ahead_videos: int = 4
     """Videos in flight beyond these: enough to probe the next ones while the last ones finish."""
+    clips_together: int = 16
+    """Clips in one call to a worker at most; 1: no video is a clip."""
+    clip_bytes: int = 8 << 20
+    """Size of the largest video that is taken for a clip before it is probed."""
+    group_bytes: int = 32 << 20
+    """Size of all clips of a call, which its worker reads into memory."""
     max_problems: int = 1000
     """Problems of this run, and as many of earlier runs, that are kept for the report; ``videos/`` holds all."""
 
@@ -59,7 +66,7 @@ class Reaction(Enum):
     """What the scheduler does about an error."""
 
     ABORT_RUN = "end the run with the error"
-    RETRY_ALONE = "retry the segment in a worker of its own, and count nothing"
+    RETRY_ALONE = "retry the segment or clip in a worker of its own, and count nothing"
     RETRY_UNCOUNTED = "retry at once, and count nothing"
     RETRY = "count a failed attempt, and retry after a pause"
     RETRY_PREVIEW = "count a failed attempt of the preview, and retry after a pause"
@@ -71,7 +78,7 @@ class Reaction(Enum):
 
 
 def reaction(  # noqa: PLR0911 - one row of the table each
-    task: SegmentTask | VideoTask,
+    task: Task,
     error: PosebatchError,
     *,
     shared: bool = False,
@@ -80,13 +87,13 @@ def reaction(  # noqa: PLR0911 - one row of the table each
 ) -> Reaction:
     """What to do when ``task`` ended with ``error``; the first rule that applies decides.
 
-    ``shared``: the worker died while it ran two segments, and the cause may be either. ``evictions_left``: the task has
+    ``shared``: the worker died while it had others, too, and the cause may be any. ``evictions_left``: the task has
     not been evicted `SchedulerLimits.max_evictions` times yet. ``tables_stay``: poses and frames of the video are
     published, and this run must not replace them.
     """
     is_preview = isinstance(task, PreviewTask)
     reads_staged = isinstance(task, FinalizeTask | PublishPreviewTask)
-    if shared and isinstance(task, SegmentTask):
+    if shared and isinstance(task, SegmentTask | ClipTask):
         return Reaction.RETRY_ALONE
     if isinstance(error, NewerOutputError) and not is_preview:
         return Reaction.ABORT_RUN  # a failure record would overwrite what the newer version has published

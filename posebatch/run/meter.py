@@ -15,7 +15,7 @@ from posebatch.run.metrics import MetricsSink
 from posebatch.run.planning.planner import Decide
 from posebatch.run.pool import Capacity, Completion
 from posebatch.run.tally import Tally
-from posebatch.run.tasks import SegmentResult, SegmentTask, VideoTask
+from posebatch.run.tasks import Call, ClipResult, ClipsTask, ClipTask, SegmentResult, SegmentTask, Task
 from posebatch.run.unpublished import UnpublishedSources
 from posebatch.run.work_queue import QueueDepth
 
@@ -36,7 +36,7 @@ class RunMeter:
         self._tally, self._clock = tally, clock
         self._values = MetricValues()
         self._unpublished = UnpublishedSources()
-        self._in_flight = {"segments": 0, "cpu_tasks": 0}
+        self._in_flight = {"segments": 0, "clips": 0, "cpu_tasks": 0}
         # of the videos in flight, by address: the steps that failed and did not begin again, with the kind of the error
         self._failed_steps: dict[str, dict[Step, str]] = {}
         self._next_update = 0.0
@@ -83,8 +83,13 @@ class RunMeter:
         """Note that a task has made progress."""
         self._values.set(metrics.LAST_PROGRESS, self._clock())
 
-    def task_submitted(self, task: SegmentTask | VideoTask) -> None:
-        """Count a task in flight; it is a retry if the same step of the video ended with an error before."""
+    def task_submitted(self, call: Call) -> None:
+        """Count the tasks of a call in flight."""
+        for task in call.clips if isinstance(call, ClipsTask) else (call,):
+            self._count_begun(task)
+
+    def _count_begun(self, task: Task) -> None:
+        """Count a task; it is a retry if the same step of the video ended with an error before."""
         self._in_flight[_kind(task)] += 1
         if error_kind := self._failed_steps.get(task.video.uri, {}).pop(step_of(task), None):
             self._values.count(metrics.RETRIES, error_kind=error_kind)
@@ -104,7 +109,9 @@ class RunMeter:
         self._values.observe(metrics.TASK_SECONDS, completion.seconds, task=name)
         if isinstance(completion.result, SegmentResult):
             self._count_segment(completion.result)
-        elif not isinstance(task, SegmentTask):
+        elif isinstance(completion.result, ClipResult):
+            self._count_segment(completion.result.counts)
+        elif not isinstance(task, SegmentTask | ClipTask):
             self._values.count(metrics.STAGE_SECONDS, completion.seconds, stage=name)
 
     def video_recorded(self, record: VideoRecord) -> None:
@@ -176,5 +183,11 @@ class RunMeter:
         return self._unpublished.settle(uri)
 
 
-def _kind(task: SegmentTask | VideoTask) -> str:
-    return "segments" if isinstance(task, SegmentTask) else "cpu_tasks"
+def _kind(task: Task) -> str:
+    match task:
+        case SegmentTask():
+            return "segments"
+        case ClipTask():
+            return "clips"
+        case _:
+            return "cpu_tasks"

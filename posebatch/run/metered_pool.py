@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from posebatch.run.meter import RunMeter
 from posebatch.run.pool import Capacity, Completion, Pool
-from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.tasks import Call
 
 
 class MeteredPool(Pool):
@@ -23,7 +23,11 @@ class MeteredPool(Pool):
         return capacity
 
     @override
-    def submit(self, task: SegmentTask | VideoTask) -> None:
+    def start_workers(self) -> None:
+        self._pool.start_workers()
+
+    @override
+    def submit(self, task: Call) -> None:
         self._pool.submit(task)
         self._meter.task_submitted(task)
 

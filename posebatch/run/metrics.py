@@ -75,13 +75,13 @@ STAGE_SECONDS: Final = Metric(
     "posebatch_stage_seconds_total",
     "counter",
     "Seconds of all processes by stage: decode, detect, pose, wait (of the networks for frames) and stage of a "
-    "segment; and the CPU tasks, such as probe, preview and publish. Stages of a segment overlap.",
+    "segment or clip; and the CPU tasks, such as probe, preview and publish. Stages of a segment overlap.",
     ("stage",),
 )
 TASK_SECONDS: Final = Metric(
     "posebatch_task_seconds",
     "histogram",
-    "Seconds of a task in its process: segment, or the CPU tasks, such as probe and publish.",
+    "Seconds of a task in its process: segment, clip, or the CPU tasks, such as probe and publish.",
     ("task",),
     (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
 )
@@ -97,10 +97,12 @@ STORAGE_RETRIES: Final = Metric(
 QUEUE: Final = Metric(
     "posebatch_queue_tasks",
     "gauge",
-    "Tasks that wait: segments or cpu_tasks for a worker, paused for the end of a pause before a retry.",
+    "Tasks that wait: segments, clips or cpu_tasks for a worker, paused for the end of a pause before a retry.",
     ("kind",),
 )
-IN_FLIGHT: Final = Metric("posebatch_tasks_in_flight", "gauge", "Tasks in a process: segments or cpu_tasks.", ("kind",))
+IN_FLIGHT: Final = Metric(
+    "posebatch_tasks_in_flight", "gauge", "Tasks in a process: segments, clips or cpu_tasks.", ("kind",)
+)
 WORKERS: Final = Metric("posebatch_workers", "gauge", "Workers of the run, by state: wanted, ready.", ("state",))
 WORKERS_DIED: Final = Metric(
     "posebatch_workers_died_total", "counter", "Workers that died, with their node or alone, loading or at work."

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from posebatch.core.errors import PosebatchError
-from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.tasks import Call, Task
 
 SEGMENTS_PER_WORKER: Final = 2
 """While the networks process one segment, the worker decodes the next."""
@@ -38,11 +38,11 @@ class Capacity:
 class Completion:
     """The end of a task: a result or an error."""
 
-    task: SegmentTask | VideoTask
+    task: Task
     result: object = None
     error: PosebatchError | None = None
     shared: bool = False
-    """Whether its worker died while it ran two segments, and the cause may be either."""
+    """Whether its worker died while it had other segments or clips, too, and the cause may be any."""
     seconds: float = field(default=0.0, compare=False)
     """Time that the task took in its process; 0 if the process died."""
     storage_retries: int = field(default=0, compare=False)
@@ -52,17 +52,21 @@ class Completion:
 class Pool(Protocol):
     """Workers that run tasks.
 
-    Segments go to workers that hold the networks, at most `SEGMENTS_PER_WORKER` each. Other tasks need only a CPU.
+    Segments and groups of clips go to workers that hold the networks, at most `SEGMENTS_PER_WORKER` calls each. Other
+    tasks need only a CPU.
     """
 
     def capacity(self) -> Capacity:
         """The tasks that may be submitted now. Raises `RunAbortedError` if no worker becomes ready."""
 
-    def submit(self, task: SegmentTask | VideoTask) -> None:
-        """Start a task within the `capacity`; `wait` returns its end. A segment goes to an idle worker if any."""
+    def start_workers(self) -> None:
+        """Request the workers, unless that was done before."""
+
+    def submit(self, task: Call) -> None:
+        """Start a call within the `capacity`; `wait` returns its end. A segment goes to an idle worker if any."""
 
     def wait(self, timeout_s: float) -> list[Completion]:
-        """The tasks that ended since the last call. Waits at most ``timeout_s`` seconds for the first."""
+        """The tasks that ended since the last call, clips one by one. Waits at most ``timeout_s`` for the first."""
 
     def activity(self) -> int:
         """A number that changes whenever a busy process has made progress, even if no task has ended."""

@@ -14,6 +14,7 @@ from posebatch.core.records import VideoRecord
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.publication import CommittedRecord
 from posebatch.run.abort_conditions import IdleTimeout, StorageOutage
+from posebatch.run.accounts import Accounts
 from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import (
@@ -24,8 +25,8 @@ from posebatch.run.failure_policy import (
     reaction,
     retry_pause_s,
 )
-from posebatch.run.flights import PROBE_AGAIN_STEP, Step, VideoInFlight, begin_flight, step_of
-from posebatch.run.outcome import Problems, RunOutcome, exit_code
+from posebatch.run.flights import PROBE_AGAIN_STEP, Flights, Step, VideoInFlight, begin_flight, step_of
+from posebatch.run.outcome import RunOutcome, exit_code
 from posebatch.run.planning.commit_index import CommitIndex
 from posebatch.run.planning.decisions import lacks_preview
 from posebatch.run.planning.planner import Decide, Planned, Planner, SkippedVideos, decisions
@@ -33,8 +34,9 @@ from posebatch.run.pool import Completion, Pool
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tasks import (
+    ClipResult,
+    ClipTask,
     DeriveTask,
-    FinalizeTask,
     PreviewOutcome,
     PreviewTask,
     ProbeResult,
@@ -44,7 +46,7 @@ from posebatch.run.tasks import (
     RecordFailureTask,
     SegmentResult,
     SegmentTask,
-    VideoTask,
+    Task,
 )
 from posebatch.run.work_queue import WorkQueue
 
@@ -68,12 +70,12 @@ class Scheduler:
         self._on_record, self._limits = on_record, limits
         self._tally = progress.tally
         self._admission = admission or Admission(context.settings.night, progress.tally)
-        self._flights: dict[str, VideoInFlight] = {}  # by address
-        self._queue = WorkQueue(clock, progress.meter.note_queue)
+        self._flights = Flights(limits.clips_together)
+        self._queue = WorkQueue(clock, limits, progress.meter.note_queue)
         self._outage = StorageOutage(limits)
         self._idle = IdleTimeout(context.settings.limits.max_idle_minutes, clock)
         self._events = 0  # planned items taken and tasks ended
-        self._problems = Problems(limits.max_problems, progress.complain)
+        self._accounts = Accounts(context, progress, limits.max_problems)
 
     def run(
         self, videos: Iterable[SourceVideo], start_pool: Callable[[], Pool], decide: Decide = decisions
@@ -91,13 +93,13 @@ class Scheduler:
             planner.close()
         self._tally.videos_unfinished = len(self._flights)
         code = exit_code(self._tally, self._context.settings.selection)
-        return RunOutcome(self._tally, self._progress.elapsed_s, self._problems.in_order(), code)
+        return RunOutcome(self._tally, self._progress.elapsed_s, self._accounts.problems.in_order(), code)
 
     def _find_work(self, planner: Planner) -> bool:
         """Skip the videos that need no work, up to the first that does: without any, no worker is started."""
         while not self._flights and not planner.exhausted:
             self._stop.check()
-            self._idle.check(self._events, self._flights)
+            self._idle.check(self._events, self._flights.addresses)
             if (upcoming := planner.poll(self._limits.poll_seconds)) is not None:
                 self._take(upcoming)
             self._progress.show()
@@ -106,7 +108,7 @@ class Scheduler:
     def _work(self, planner: Planner, pool: Pool) -> None:
         while (self._flights or not planner.exhausted) and not self._admission.is_over:
             self._stop.check()
-            self._idle.check((self._events, pool.activity()), self._flights)
+            self._idle.check((self._events, pool.activity()), self._flights.addresses)
             self._queue.submit_to(pool)
             capacity = pool.capacity()
             self._admission.note_gpus(capacity.ready * capacity.gpu_share)
@@ -125,7 +127,7 @@ class Scheduler:
 
     def _admit(self, planner: Planner, max_flights: int) -> None:
         """Take planned videos while there is room; waiting CPU tasks come first, as they finish videos."""
-        while len(self._flights) < max_flights and not self._queue.has_cpu_tasks:
+        while self._flights.load < max_flights and not self._queue.has_cpu_tasks:
             if (upcoming := planner.poll()) is None:
                 return
             self._take(upcoming)
@@ -134,9 +136,10 @@ class Scheduler:
         self._events += 1
         match upcoming:
             case SkippedVideos():
-                upcoming.count_in(self._tally, self._problems)
-            case Planned(video):
-                self._flights[video.uri], task = begin_flight(upcoming, self._context)
+                self._accounts.count_skipped(upcoming)
+            case Planned():
+                flight, task = begin_flight(upcoming, self._context, self._limits)
+                self._flights.add(flight)
                 self._queue.add(task)
 
     # --- completions ----------------------------------------------------------------------------------------------
@@ -146,12 +149,14 @@ class Scheduler:
         flight = self._flights.get(task.video.uri)
         if flight is None or isinstance(task, RecordAttemptTask) or not flight.expects(task):
             return
-        self._outage.count(completion.error)
+        self._outage.count(completion.error, 1 / self._limits.clips_together if isinstance(task, ClipTask) else 1)
         if completion.error is not None:
             self._handle_error(flight, task, completion.error, completion.shared)
             return
         match task, completion.result:
-            case ProbeTask(), ProbeResult() as probed:
+            case ClipTask(), ClipResult() as done:
+                self._clip_ended(flight, done)
+            case ProbeTask() | ClipTask(), ProbeResult() as probed:
                 self._begin_segments(flight, probed)
             case SegmentTask(), SegmentResult() as result:
                 self._segment_staged(flight, task, result)
@@ -164,21 +169,26 @@ class Scheduler:
             case _:
                 raise AssertionError(f"{type(task).__name__} ended with {completion.result!r}")
 
+    def _clip_ended(self, flight: VideoInFlight, done: ClipResult) -> None:
+        if isinstance(done.end, CommittedRecord):
+            self._accounts.count_segment(flight, done.counts, segments=1)
+            self._committed(flight, done.end)
+            return
+        self._flights.count_as_one(flight)
+        (staged,) = flight.begin(done.end)
+        self._segment_staged(flight, staged, done.counts)
+
     def _begin_segments(self, flight: VideoInFlight, probed: ProbeResult) -> None:
+        self._flights.count_as_one(flight)
         for task in flight.begin(probed):
             self._queue.add(task)
-        self._tally.bytes_passed += flight.video.size_bytes * len(probed.staged) / len(probed.plan.segments)
+        self._accounts.count_staged(flight, probed)
         self._finish_if_staged(flight)
 
     def _segment_staged(self, flight: VideoInFlight, task: SegmentTask, result: SegmentResult) -> None:
         assert flight.plan is not None
         flight.unstaged.discard(task.segment)
-        flight.frames_cut += result.frames_cut
-        self._tally.frames += result.frames
-        self._tally.persons += result.persons
-        self._tally.frames_cut += result.frames_cut
-        self._tally.video_seconds += result.video_seconds
-        self._tally.bytes_done += flight.video.size_bytes / len(flight.plan.segments)
+        self._accounts.count_segment(flight, result, len(flight.plan.segments))
         self._finish_if_staged(flight)
 
     def _finish_if_staged(self, flight: VideoInFlight) -> None:
@@ -197,44 +207,28 @@ class Scheduler:
         self._queue.add(only_preview if flight.preview_only else flight.finalize_task())
 
     def _committed(self, flight: VideoInFlight, committed: CommittedRecord) -> None:
-        record = committed.record
-        del self._flights[flight.video.uri]
+        self._flights.end(flight)
         self._index.add(committed)
-        self._on_record(record)
-        if record.status == "failed":
-            self._tally.failed += 1
-            self._problems.add(flight.video.uri, "failed", str(record.error))
-            return
-        if flight.is_derivation:
-            self._tally.count_derived(flight.video, record)
-            if record.status == "partial":
-                self._problems.add(flight.video.uri, "partial before", str(record.error))
-            return
-        self._tally.published += 1
-        self._tally.count_peculiarities(record)
-        if flight.frames_cut:
-            self._progress.warn(flight.cut_warning(self._context.settings.estimator.max_persons))
-        if record.status == "partial":
-            self._tally.partial += 1
-            self._problems.add(flight.video.uri, "partial", str(record.error))
+        self._on_record(committed.record)
+        self._accounts.count_commit(flight, committed.record)
 
     # --- errors: failure_policy decides, these carry it out -------------------------------------------------------
 
-    def _handle_error(
-        self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError, shared: bool
-    ) -> None:
+    def _handle_error(self, flight: VideoInFlight, task: Task, error: PosebatchError, shared: bool) -> None:
         evictions_left = flight.evictions_of(task) < self._limits.max_evictions
         stay = flight.tables_stay
         match reaction(task, error, shared=shared, evictions_left=evictions_left, tables_stay=stay), task:
             case Reaction.ABORT_RUN, _:
                 raise error
-            case Reaction.RETRY_ALONE, SegmentTask():
-                self._progress.warn(f"a worker died with two segments in it; each is tried again alone: {error}")
-                self._queue.add_alone(task)
+            case Reaction.RETRY_ALONE, _:
+                self._progress.warn(
+                    f"a worker died with two segments or more in it; each is tried again alone: {error}"
+                )
+                self._queue.add(flight.again(task, alone=True))
             case Reaction.RETRY_UNCOUNTED, _:
                 flight.count_eviction(task)
                 self._progress.warn(f"tried again, and not counted: {error}")
-                self._queue.add(task)
+                self._queue.add(flight.again(task))
             case Reaction.RETRY, _:
                 self._retry(flight, task, error)
             case Reaction.RETRY_PREVIEW, _:
@@ -251,17 +245,14 @@ class Scheduler:
             case Reaction.REPORT_FAILURE, _:
                 self._report_failure(flight, error)
 
-    def _retry(self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError) -> None:
+    def _retry(self, flight: VideoInFlight, task: Task, error: PosebatchError) -> None:
         step = step_of(task)
         if self._is_given_up(flight, step, error):
             return
         pause_s = retry_pause_s(error, flight.failures_at(step), self._limits)
-        if isinstance(task, SegmentTask) and isinstance(error, WorkerDiedError):
-            self._queue.add_alone(task, pause_s)
-        else:  # a finalize task states the number of attempts, so it is made anew
-            self._queue.add(flight.finalize_task() if isinstance(task, FinalizeTask) else task, pause_s)
+        self._queue.add(flight.again(task, alone=isinstance(error, WorkerDiedError)), pause_s)
 
-    def _retry_preview(self, flight: VideoInFlight, task: SegmentTask | VideoTask, error: PosebatchError) -> None:
+    def _retry_preview(self, flight: VideoInFlight, task: Task, error: PosebatchError) -> None:
         flight.preview_failures += 1
         if flight.preview_failures >= self._context.settings.selection.max_attempts:
             self._preview_ended(flight, PreviewOutcome(error=str(error)))
@@ -273,6 +264,7 @@ class Scheduler:
             return
         self._queue.drop_segments(flight.video.uri)
         flight.forget_plan()
+        self._flights.count_as_one(flight)
         self._queue.add(ProbeTask(flight.video, relist=True), self._limits.retry_seconds)
 
     def _is_given_up(self, flight: VideoInFlight, step: Step, error: PosebatchError) -> bool:
@@ -295,6 +287,5 @@ class Scheduler:
 
     def _report_failure(self, flight: VideoInFlight, error: PosebatchError) -> None:
         self._queue.drop_segments(flight.video.uri)
-        del self._flights[flight.video.uri]
-        self._tally.failed += 1
-        self._problems.add(flight.video.uri, "failed", str(error))
+        self._flights.end(flight)
+        self._accounts.count_failed(flight, str(error))

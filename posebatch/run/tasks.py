@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from posebatch.core.records import StageSeconds, VideoRecord
 from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
+from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.staging import FailedAttempts
 
 
@@ -146,6 +147,55 @@ class RecordAttemptTask(TaskOnVideo):
     error: str
 
 
+@dataclass(frozen=True)
+class ClipTask(TaskOnVideo):
+    """Do all the work on a video that is short by its size: probe it, process it, publish it."""
+
+    stage = "clip"
+
+    attempts: int = 1
+    """Attempts that the video took, this one included."""
+    alone: bool = False
+    """See `SegmentTask.alone`."""
+    again: bool = False
+    """Whether a worker had the clip before in this run, and may have published it before it died."""
+
+
+@dataclass(frozen=True)
+class ClipsTask:
+    """Several clips in one call to a worker. The pool returns the end of each `ClipTask`."""
+
+    clips: tuple[ClipTask, ...]
+
+    @property
+    def alone(self) -> bool:
+        """See `SegmentTask.alone`."""
+        return any(clip.alone for clip in self.clips)
+
+    @property
+    def name(self) -> str:
+        """The name of a single clip. That of several is no task's name, so that a crash report accuses none of them."""
+        return self.clips[0].name if len(self.clips) == 1 else f"{len(self.clips)} clips from {self.clips[0].name} on"
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """The result of a clip. One that is not short after all has a `ProbeResult` alone, and is cut as others are."""
+
+    counts: SegmentResult
+    end: CommittedRecord | ProbeResult
+    """Its commit record. If previews are wanted, its plan: its only segment is staged then."""
+
+
 VideoTask = (
     ProbeTask | PreviewTask | FinalizeTask | PublishPreviewTask | DeriveTask | RecordFailureTask | RecordAttemptTask
 )
+"""A task for a CPU alone."""
+
+WorkerTask = SegmentTask | ClipTask
+"""A task for a worker, which holds the networks."""
+
+Task = WorkerTask | VideoTask
+
+Call = SegmentTask | ClipsTask | VideoTask
+"""What is given to a process at once."""

@@ -18,6 +18,7 @@ from benchmarks.child_process import cores, in_child, memory_mb, peak_memory_mb
 from benchmarks.command_line import main
 from benchmarks.driver_throughput import run_driver
 from benchmarks.figures import EndToEnd, Measured, NetworkSpeed, Peer, Scenario, StageTimes
+from benchmarks.made_up_workers import SchedulingFigures, schedule
 from benchmarks.memory_traffic import layer_mb
 from benchmarks.network_engines import ENGINES, EngineSpeed, NetworkFigures, measure_engines
 from benchmarks.network_pairs import Networks, networks_named, write_random_pose_network
@@ -26,8 +27,9 @@ from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.plain_loop import PlainNetworks
 from benchmarks.plots import core_ms
 from benchmarks.rendered_scenes import RESOLUTIONS, Scene, render_scene, write_scene
-from benchmarks.report import as_json, engines_text, scenario_text, summary_text
+from benchmarks.report import as_json, engines_text, scenario_text, scheduling_text, summary_text
 from benchmarks.scaling import Scaling
+from benchmarks.short_clips import ClipFigures, ClipRound, clips_text
 
 from posebatch.core.errors import RunAbortedError, SettingsError
 from posebatch.core.frames import FrameRecord
@@ -362,6 +364,39 @@ def test_benchmark_driver_prints_figures(in_process, tmp_path, capsys):
     assert run(*words) == 0
     assert json.loads((tmp_path / "a.json").read_text())["driver"]["segments"] == 10
     assert "5 videos planned" in capsys.readouterr().out
+
+
+def test_benchmark_clips_publishes_each_clip_once(in_process, tmp_path, capsys):
+    words = ("clips", "--no-ray", "--videos", 20, "--driver-workers", 2, "--json", tmp_path / "a.json")
+    assert run(*words) == 0
+    driver = json.loads((tmp_path / "a.json").read_text())["driver"]
+    assert (driver["segments"], driver["published_again"]) == (20, 0)
+    assert "20 videos planned" in capsys.readouterr().out
+
+
+def test_clip_figures_compare_the_job_with_its_stages():
+    slow, fast = replace(ON_RAY.measured, seconds=2 * ON_RAY.measured.seconds), ON_RAY.measured
+    rounds = [ClipRound(STAGES, slow, fast), ClipRound(STAGES, slow, slow), ClipRound(STAGES, slow, fast)]
+    figures = ClipFigures("540p", 2, 8, 50, rounds, slow, fast)
+    assert figures.in_groups == pytest.approx([ON_RAY.efficiency, ON_RAY.efficiency / 2, ON_RAY.efficiency])
+    assert figures.efficiency == pytest.approx(ON_RAY.efficiency)
+    assert "0.40 one by one, 0.80 in groups" in clips_text(figures)
+
+
+def test_scheduling_figures_give_the_share_of_the_capacity():
+    figures = SchedulingFigures(4, "segment", 80, 0.5, 12.5, 0.4, 90.0, 100.0)
+    assert (figures.capacity_share, figures.overhead_ms) == pytest.approx((0.8, 5.0))
+    assert "0.800 of the workers' capacity" in scheduling_text(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_schedule_gives_all_units_to_made_up_workers(tmp_path):
+    """A real Ray, as nothing else can show what it costs."""
+    for clips, segments in ((False, 3), (True, 1)):
+        figures = schedule(str(tmp_path), settings_from({"track": False}), 2, 6, segments, 0.01, clips)
+        assert (figures.units, figures.unit) == (6 * segments, "clip" if clips else "segment")
+        assert 0 < figures.capacity_share < 1
 
 
 def test_benchmark_networks_prints_figures(in_process, monkeypatch, tmp_path, capsys):

@@ -158,6 +158,50 @@ def test_kill_around_each_put_of_a_derivation_leaves_the_same_dataset(
                 f"{kills} kills, {runs} runs, 0 rows lost", kills)  # fmt: skip
 
 
+CLIPS = ("--workers", str(WORKERS), "--segment-seconds", "100", "--max-attempts", "50")
+"""Options with which the good videos of ``few`` are clips: workers publish them, in groups."""
+
+
+def _nights_of_clips(ray: SharedRay, few: Path, place: Path) -> Nights:
+    return Nights(str(few), str(place / "out"), place / "scratch", CLIPS, ray)
+
+
+def test_kill_around_each_put_of_a_clip_leaves_the_same_dataset(ray: SharedRay, few: Path, tmp_path: Path) -> None:
+    """The worker dies with the other clips of its group, of which some are published already."""
+    undisturbed, nights = (_nights_of_clips(ray, few, tmp_path / name) for name in "ab")
+    _undisturbed(undisturbed)
+    assert not undisturbed.staged(), "no rows of a clip go through the store"
+    points = [(when, key) for key in ("poses", "frames", "tracks", "motion", "videos") for when in ("before", "after")]
+    planned = [
+        InjectedFault(f"{when} put", rf"^{key}/.*/{number % 5:02d}\.", "kill")
+        for number, (when, key) in enumerate(points)
+    ]
+    nights.plan(*planned)
+    runs = nights.until_settled()
+    assert_same(nights.output, undisturbed.output)
+    missed = [fault for number, fault in enumerate(planned) if not nights.done()[number]]
+    assert missed == [], "each point was reached"
+    kills = nights.done().total()
+    note_figure("publication points of clips at which a worker was killed", "every put, before and after",
+                f"{kills} kills, {runs} runs, 0 rows lost", kills)  # fmt: skip
+
+
+def test_poison_clip_costs_no_other_clip(ray: SharedRay, few: Path, tmp_path: Path) -> None:
+    """Each ends two processes and fails with the reason, whatever group it was in."""
+    undisturbed, nights = (_nights_of_clips(ray, few, tmp_path / name) for name in "ab")
+    _undisturbed(undisturbed)
+    nights.plan(InjectedFault("probe", r"/02\.", "segfault", None), InjectedFault("decode", r"/04\.", "segfault", None))
+    code, output = nights.run()
+    assert code == 3, output
+    failed = [row for row in _failed(nights) if row["error_kind"] == "poison"]
+    assert [(Path(row["video"]).stem, row["attempts"]) for row in failed] == [("02", 2), ("04", 2)]
+    assert all(f"in step '{stage}'" in row["error"] for stage, row in zip(("probe", "decode"), failed, strict=True))
+    assert len(_failed(nights)) == 2 + 4, "no other clip failed"
+    nights.plan()
+    nights.run("--retry-failed")
+    assert_same(nights.output, undisturbed.output)
+
+
 POISON = {
     "probe": "segfault",
     "decode": "segfault|abort|sleep|spin|stand still|take memory" if FULL else "segfault|sleep|take memory",

@@ -6,6 +6,7 @@ the frame. The fake pose network puts each joint where one of the colours is bri
 
 import io
 import weakref
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from types import SimpleNamespace
@@ -366,6 +367,25 @@ def test_batcher_gives_the_rows_of_each_group_alone(
             recover_flow,
         )
     assert rows(together) == rows(alone)
+
+
+@settings(max_examples=30)
+@given(
+    films=st.lists(st.lists(persons_of_a_frame, min_size=1, max_size=4), min_size=1, max_size=5),
+    detect_every=st.integers(1, 3),
+    recover_flow=st.booleans(),
+    batch_sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_batcher_gives_the_rows_of_each_segment_alone(films, detect_every, recover_flow, batch_sizes):
+    """Several segments in one stream share batches, but nobody is followed from one to the next."""
+
+    def rows_of(batches):
+        networks = OverlookingDots(batch_sizes[0]), BrightestColors(batch_sizes[1])
+        return rows(estimate(batches, detect_every, *networks, recover_flow))
+
+    alone = [row for film in films for row in rows_of(in_batches(film, (2,)))]
+    stream = (replace(batch, segment=number) for number, film in enumerate(films) for batch in in_batches(film, (2,)))
+    assert rows_of(stream) == alone
 
 
 def draw_walkers(number):

@@ -14,10 +14,19 @@ import ray.exceptions
 
 from posebatch.core.errors import DamagedVideoError, EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.core.settings import settings_from
-from posebatch.core.videos import Segment, SourceVideo, VideoInfo
+from posebatch.core.videos import Segment, SourceVideo, VideoInfo, VideoPlan
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Completion
-from posebatch.run.tasks import DeriveTask, ProbeTask, SegmentResult, SegmentTask
+from posebatch.run.tasks import (
+    ClipResult,
+    ClipsTask,
+    ClipTask,
+    DeriveTask,
+    ProbeResult,
+    ProbeTask,
+    SegmentResult,
+    SegmentTask,
+)
 from posebatch.run.workers import ray_diagnoses
 from posebatch.run.workers.actors import CallResult, ProcessHandle, SegmentWorker, TaskHelper
 from posebatch.run.workers.crash_reports import CrashReport
@@ -79,7 +88,7 @@ class ScriptedActor:
         self.calls.append(Call(arguments))
         return self.calls[-1]
 
-    def answer(self, number: int, answer: CallResult | ProcessHandle) -> None:
+    def answer(self, number: int, answer: CallResult | ProcessHandle | list[CallResult]) -> None:
         self.calls[number].answer = answer
 
     def die(self) -> None:
@@ -308,6 +317,65 @@ def test_close_kills_all_actors(scripted: ScriptedRay) -> None:
     pool.close()
     assert len(scripted.actors) == 5
     assert all(actor.killed for actor in scripted.actors)
+
+
+# --- clips ---------------------------------------------------------------------------------------------------------
+
+
+def clips(*names: str, alone: bool = False) -> ClipsTask:
+    return ClipsTask(tuple(ClipTask(cpu_task(name).video, alone=alone) for name in names))
+
+
+def test_group_of_clips_takes_the_place_of_a_segment_and_ends_clip_by_clip(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 1)
+    group, error = clips("a", "b"), DamagedVideoError("bad")
+    pool.submit(group)
+    assert idle_and_shareable(pool) == (0, 1)
+    pool.submit(clips("c"))
+    assert idle_and_shareable(pool) == (0, 0)
+    result = ClipResult(DONE, ProbeResult(group.clips[0].video, VideoPlan(INFO, (Segment(),)), frozenset()))
+    scripted.actors[0].answer(1, [CallResult(result), CallResult(error=error)])
+    assert pool.wait(0) == [Completion(group.clips[0], result), Completion(group.clips[1], error=error)]
+    assert idle_and_shareable(pool) == (0, 1)
+
+
+def test_clip_that_must_run_alone_shares_its_worker_with_none(scripted: ScriptedRay) -> None:
+    pool = pool_with_ready_workers(scripted, 1)
+    pool.submit(clips("a", alone=True))
+    assert idle_and_shareable(pool) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("/in/b", {"/in/a": EvictedError, "/in/b": WorkerCrashError, "/in/c": EvictedError}),
+        (clips("a", "b").name, dict.fromkeys(("/in/a", "/in/b", "/in/c"), WorkerDiedError)),
+    ],
+)
+def test_death_with_clips_accuses_the_one_that_the_report_names(
+    scripted: ScriptedRay, monkeypatch: pytest.MonkeyPatch, subject: str, expected: dict[str, type]
+) -> None:
+    """The networks have frames of several clips: a report of their step names none, and each must be tried alone."""
+    monkeypatch.setattr(ray_diagnoses, "read_crash_report", lambda _: CrashReport(CRASHED, "decode", subject))
+    pool = pool_with_ready_workers(scripted, 1)
+    pool.submit(clips("a", "b"))
+    pool.submit(clips("c"))
+    scripted.actors[0].die()
+    completions = pool.wait(0)
+    assert {completion.task.video.uri: type(completion.error) for completion in completions} == expected
+    assert {completion.shared for completion in completions} == {WorkerDiedError in expected.values()}
+
+
+def test_group_whose_networks_failed_ends_its_worker(scripted: ScriptedRay) -> None:
+    """The clip that was published before is no loss; the others are suspects."""
+    pool = pool_with_ready_workers(scripted, 1)
+    group, died = clips("a", "b", "c"), CallResult(error=WorkerDiedError("failed with 2 clips in the networks"))
+    pool.submit(group)
+    scripted.actors[0].answer(1, [CallResult(DONE), died, died])
+    completions = pool.wait(0)
+    assert [completion.task for completion in completions] == list(group.clips)
+    assert [completion.shared for completion in completions] == [False, True, True]
+    assert scripted.actors[0].killed
 
 
 # --- diagnosis ------------------------------------------------------------------------------------------------------

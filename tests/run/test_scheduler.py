@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_pool import ALWAYS, FAST, Archive, FakePool, Task, Times, facts, no_fault, process
+from support.fake_pool import ALWAYS, FAST, FAST_CLIPS, Archive, FakePool, Task, Times, facts, no_fault, process
 from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import (
@@ -28,6 +28,7 @@ from posebatch.core.errors import (
     EvictedError,
     IndexDisagreesError,
     InternalError,
+    LimitError,
     ObjectChangedError,
     OutputError,
     PosebatchError,
@@ -54,6 +55,7 @@ from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
 from posebatch.run.tasks import (
+    ClipTask,
     FinalizeTask,
     PreviewTask,
     ProbeResult,
@@ -703,6 +705,150 @@ def test_scheduler_reports_a_failure_that_cannot_be_recorded(archive: Archive):
     outcome = archive.run(lambda task: broken(task) or unwritable(task))
     assert (facts(outcome), outcome.exit_code) == ((1, 0, 1, 0), 3)
     assert read_record(archive.store, "a.mp4") is None
+
+
+# --- clips ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clips(archive: Archive) -> Archive:
+    """An archive whose videos are taken for clips, and are ones with `WHOLE`."""
+    archive.limits = FAST_CLIPS
+    return archive
+
+
+WHOLE = {"segment_seconds": 100}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("count", [1, 4, 23])
+def test_scheduler_processes_clips_in_groups(clips: Archive, count: int, workers: int):
+    clips.add(*(f"{i:02d}.mp4" for i in range(count)))
+    outcome = clips.run(workers=workers, **WHOLE)
+    assert facts(outcome) == (count, 0, 0, 0)
+    assert (outcome.tally.frames, outcome.tally.persons) == (6 * count, 6 * count)
+    assert outcome.tally.bytes_done == pytest.approx(sum(video.size_bytes for video in clips.videos()))
+    assert {type(task) for task in clips.pools[-1].submitted} == {ClipTask}, "a clip takes one task"
+    sizes = [len(group.clips) for group in clips.pools[-1].groups]
+    assert (sum(sizes), max(sizes) <= FAST_CLIPS.clips_together) == (count, True)
+    assert len(sizes) < count or count <= workers + 3, "one that is planned late begins a group of its own"
+    assert len(clips.records) == count
+    assert clips.left_behind() == []
+    assert verify(clips.store).problems == ()
+    assert facts(clips.run(workers=workers, **WHOLE)) == (0, count, 0, 0)
+
+
+def test_scheduler_bounds_the_bytes_of_a_group(clips: Archive):
+    clips.add(*(f"{i}.mp4" for i in range(5)))
+    size = clips.video("0.mp4").size_bytes
+    clips.limits = replace(FAST_CLIPS, group_bytes=2 * size + 1)
+    clips.run(workers=1, **WHOLE)
+    assert {len(group.clips) for group in clips.pools[-1].groups} == {1, 2}
+
+
+def test_scheduler_cuts_clips_that_turn_out_long(clips: Archive):
+    """Beside one that is short, and one that is no clip by its size."""
+    clips.add("a.mp4", frames=12)
+    clips.add("b.mp4", frames=3)
+    clips.add("c.mp4", frames=60)
+    clips.limits = replace(FAST_CLIPS, clip_bytes=clips.video("c.mp4").size_bytes - 1)
+    outcome = clips.run(segment_seconds=0.3)
+    assert facts(outcome) == (3, 0, 0, 0)
+    assert outcome.tally.frames == 75
+    assert {task.video.output_path for task in clips.submitted(ClipTask)} == {"a.mp4", "b.mp4"}
+    assert {task.video.output_path for task in clips.submitted(SegmentTask)} == {"a.mp4", "c.mp4"}
+    assert {task.video.output_path for task in clips.submitted(ProbeTask)} == {"c.mp4"}
+    assert verify(clips.store).problems == ()
+    assert clips.left_behind() == []
+
+
+def test_scheduler_draws_previews_of_clips(clips: Archive):
+    clips.add("a.mp4", "b.mp4")
+    outcome = clips.run(preview="gif", **WHOLE)
+    assert (facts(outcome), outcome.tally.frames) == ((2, 0, 0, 0), 12)
+    assert outcome.tally.bytes_done == pytest.approx(sum(video.size_bytes for video in clips.videos()))
+    assert clips.submitted(SegmentTask, ProbeTask) == []
+    assert clips.record("a.mp4").objects[-1].kind == "preview"
+    assert clips.left_behind() == []
+    assert verify(clips.store).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(DamagedVideoError, "damaged"), (InternalError, "internal"), (LimitError, "limit")]
+)
+def test_scheduler_fails_one_clip_of_a_group(clips: Archive, error: type, kind: str):
+    clips.add(*(f"{i}.mp4" for i in range(4)))
+    outcome = clips.run(Times(error, ClipTask, "1", ALWAYS), **WHOLE)
+    assert (facts(outcome), outcome.exit_code) == ((3, 0, 1, 0), 3)
+    assert (clips.record("1.mp4").error_kind, clips.record("1.mp4").attempts) == (kind, 1)
+    assert Counter(task.video.output_path for task in clips.submitted(ClipTask)).most_common(1)[0][1] == 1
+
+
+def test_scheduler_probes_a_clip_again_that_has_changed(clips: Archive):
+    clips.add("a.mp4", "b.mp4")
+    assert facts(clips.run(Times(ObjectChangedError, ClipTask, "a"), **WHOLE)) == (2, 0, 0, 0)
+    assert [task.relist for task in clips.submitted(ProbeTask)] == [True]
+    assert clips.record("a.mp4").attempts == 2
+
+
+@pytest.mark.parametrize("error", [WorkerDiedError, WorkerCrashError, StorageUnavailableError, EvictedError])
+def test_scheduler_tries_a_clip_again(clips: Archive, error: type):
+    """Whatever becomes of its group: all others are published at their first attempt."""
+    clips.add(*(f"{i}.mp4" for i in range(8)))
+    assert facts(clips.run(Times(error, ClipTask, "5"), **WHOLE)) == (8, 0, 0, 0)
+    blamed = error in (WorkerCrashError, StorageUnavailableError)
+    assert {record.video[-5]: record.attempts for record in clips.records} == {
+        str(i): 2 if i == 5 and blamed else 1 for i in range(8)
+    }
+    tasks = [task for task in clips.submitted(ClipTask) if task.video.output_path == "5.mp4"]
+    alone = error in (WorkerCrashError, WorkerDiedError)
+    assert [(task.alone, task.again) for task in tasks] == [(False, False), (alone, True)]
+    assert verify(clips.store).problems == ()
+    assert clips.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "most"), [(WorkerDiedError, "worker_died", 4), (WorkerCrashError, "poison", 2)]
+)
+def test_scheduler_fails_exactly_the_clip_that_kills_its_worker(clips: Archive, error: type, kind: str, most: int):
+    """A group whose worker dies is tried clip by clip; those that it had published are not computed again."""
+    clips.add(*(f"{i}.mp4" for i in range(9)))
+    fault = Times(error, ClipTask, "2", ALWAYS)
+    outcome = clips.run(fault, workers=2, **WHOLE)
+    assert facts(outcome) == (8, 0, 1, 0)
+    assert fault.happened <= most
+    record = clips.record("2.mp4")
+    assert (record.status, record.error_kind) == ("failed", kind)
+    assert {record.attempts for record in clips.records if record.status == "ok"} == {1}
+    assert all(len(group.clips) == 1 for group in clips.pools[-1].groups if group.alone)
+    assert outcome.tally.published == 8
+    assert verify(clips.store).problems == ()
+    assert facts(clips.run(fault, **WHOLE)) == (0, 8, 0, 1)
+
+
+def test_scheduler_runs_a_clip_alone_that_crashed_in_an_earlier_run(clips: Archive):
+    clips.add(*(f"{i}.mp4" for i in range(4)))
+    staging = StagingArea.of(clips.store, clips.video("2.mp4"), clips.context(**WHOLE).data_fingerprint)
+    staging.note_attempt(FailedAttempts(1, kills=1), "poison", "x")
+    assert facts(clips.run(**WHOLE)) == (4, 0, 0, 0)
+    assert [task.video.output_path for task in clips.submitted(ClipTask) if task.alone] == ["2.mp4"]
+    assert clips.record("2.mp4").attempts == 2
+
+
+def test_scheduler_takes_a_failed_group_for_one_storage_error(clips: Archive):
+    """A hiccup of the store meets all clips of a group at once. It must not end the run."""
+    clips.add(*(f"{i:02d}.mp4" for i in range(2 * FAST.max_storage_failures)))
+    seen = Counter[str]()
+
+    def fault(task: Task) -> PosebatchError | None:
+        seen[task.video.uri] += isinstance(task, ClipTask)
+        return StorageUnavailableError("slow down") if seen[task.video.uri] == 1 else None
+
+    assert facts(clips.run(fault, **WHOLE)) == (2 * FAST.max_storage_failures, 0, 0, 0)
+    with pytest.raises(RunAbortedError, match="storage errors in a row"):
+        clips.run(
+            Times(StorageUnavailableError, ClipTask, "", ALWAYS), max_attempts=99, on_existing="overwrite", **WHOLE
+        )
 
 
 # --- previews ------------------------------------------------------------------------------------------------------

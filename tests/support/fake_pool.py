@@ -20,7 +20,7 @@ from posebatch.core.frames import FramePoses
 from posebatch.core.records import SegmentReport, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset.publication import read_record
+from posebatch.dataset.publication import CommittedRecord, read_record
 from posebatch.run.admission import Admission
 from posebatch.run.context import RunContext
 from posebatch.run.failure_policy import SchedulerLimits
@@ -33,10 +33,18 @@ from posebatch.run.scheduler import Scheduler
 from posebatch.run.stop_request import StopRequest
 from posebatch.run.tally import Tally
 from posebatch.run.tasks import (
+    Call,
+    ClipResult,
+    ClipsTask,
+    ClipTask,
+    FinalizeTask,
+    ProbeResult,
+    ProbeTask,
     SegmentResult,
     SegmentTask,
-    VideoTask,
+    Task,
 )
+from posebatch.run.workers.finalize import finalize_video
 from posebatch.run.workers.packet_indexes import packet_index
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
@@ -47,12 +55,14 @@ from posebatch.video.segment_decoder import SegmentDecoder
 from support.factories import staged_file
 from support.tiny_video import write_tiny_video
 
-Task = SegmentTask | VideoTask
 Fault = Callable[[Task], PosebatchError | None]
 
 
-FAST = SchedulerLimits(retry_seconds=0.0, poll_seconds=0.01)
-"""The limits of a run, without its pauses."""
+FAST = SchedulerLimits(retry_seconds=0.0, poll_seconds=0.01, clips_together=1)
+"""The limits of a run, without its pauses. No video is a clip."""
+
+FAST_CLIPS = replace(FAST, clips_together=4)
+"""The same, and every tiny video is taken for a clip."""
 
 WATCHDOG_SECONDS = 60
 """A run that never ends must fail its own test and not block the others."""
@@ -84,9 +94,28 @@ def process(task: SegmentTask, context: RunContext) -> SegmentResult:
     return SegmentResult(len(frames), len(frames), 0.1)
 
 
+def process_clip(task: ClipTask, context: RunContext) -> ClipResult | ProbeResult:
+    """A worker's handling of a clip without networks."""
+    if task.again and (record := read_record(context.store(), task.video.output_path)):
+        return ClipResult(SegmentResult(0, 0, 0.1), CommittedRecord(task.video.output_path, "", record))
+    probed = perform(ProbeTask(task.video), context)
+    assert isinstance(probed, ProbeResult)
+    if len(probed.plan.segments) > 1:
+        return probed
+    counts = process(SegmentTask(task.video, probed.plan.info, probed.plan.segments[0]), context)
+    if context.preview_fingerprints:
+        return ClipResult(counts, replace(probed, staged=frozenset()))
+    return ClipResult(counts, finalize_video(FinalizeTask(task.video, probed.plan, task.attempts), context))
+
+
+def tasks_of(call: Call) -> list[Task]:
+    """The tasks of a call."""
+    return [*call.clips] if isinstance(call, ClipsTask) else [call]
+
+
 @dataclass
 class FakePool:
-    """A `Pool` that ends one task at a time, in the order of submission; a dead worker ends all its segments."""
+    """A `Pool` that ends one call at a time, in the order of submission; a dead worker ends all that it has."""
 
     context: RunContext
     fault: Fault
@@ -96,10 +125,12 @@ class FakePool:
     after: Callable[[Completion], None] = lambda _: None
     workers: int = 2
     alive: Callable[[], int] = lambda: 0
-    running: list[Task] = field(default_factory=list)
+    running: list[Call] = field(default_factory=list)
     submitted: list[Task] = field(default_factory=list)
-    segments: list[list[SegmentTask]] = field(init=False)
-    """Running segments, by worker."""
+    groups: list[ClipsTask] = field(default_factory=list)
+    """All groups of clips that were submitted."""
+    segments: list[list[SegmentTask | ClipsTask]] = field(init=False)
+    """Running segments and groups, by worker."""
 
     def __post_init__(self) -> None:
         self.segments = [[] for _ in range(self.workers)]
@@ -108,14 +139,17 @@ class FakePool:
         return Capacity(
             idle=sum(not tasks for tasks in self.segments),
             shareable=sum(len(tasks) == 1 and not tasks[0].alone for tasks in self.segments),
-            task_slots=2 - sum(not isinstance(task, SegmentTask) for task in self.running),
+            task_slots=2 - sum(not isinstance(call, SegmentTask | ClipsTask) for call in self.running),
             workers=self.workers,
             ready=self.workers,
         )
 
-    def submit(self, task: Task) -> None:
+    def start_workers(self) -> None:
+        pass
+
+    def submit(self, task: Call) -> None:
         capacity = self.capacity()
-        if isinstance(task, SegmentTask):
+        if isinstance(task, SegmentTask | ClipsTask):
             assert capacity.idle or (capacity.shareable and not task.alone)
             open_to_more = (tasks for tasks in self.segments if not any(other.alone for other in tasks))
             min(open_to_more, key=len).append(task)
@@ -123,14 +157,15 @@ class FakePool:
         else:
             assert capacity.task_slots > 0
         self.running.append(task)
-        self.submitted.append(task)
+        self.submitted += tasks_of(task)
+        self.groups += [task] if isinstance(task, ClipsTask) else []
 
     def wait(self, timeout_s: float) -> list[Completion]:
-        task = next((task for task in self.running if not self.held(task)), None)
-        if task is None:
+        call = next((call for call in self.running if not any(map(self.held, tasks_of(call)))), None)
+        if call is None:
             time.sleep(0.001)
             return []
-        completions = self._end(task)
+        completions = self._end(call)
         for completion in completions:
             self.after(completion)
         return completions
@@ -143,18 +178,27 @@ class FakePool:
         (tasks,) = (tasks for tasks in self.segments if task in tasks)
         return [other for other in tasks if other is not task]
 
-    def _end(self, task: Task) -> list[Completion]:
-        completion = self._perform(task)
-        tasks = next((tasks for tasks in self.segments if task in tasks), [])
-        died = isinstance(completion.error, WorkerDiedError) and bool(tasks)
-        ended: list[Task] = list(tasks) if died else [task]
-        for ended_task in ended:
-            self.running.remove(ended_task)
-        tasks[:] = [other for other in tasks if other not in ended]
-        if not isinstance(completion.error, WorkerCrashError | EvictedError):
-            return [replace(completion, task=ended_task, shared=len(ended) > 1) for ended_task in ended]
+    def _end(self, call: Call) -> list[Completion]:
+        """End a call. When a clip kills its worker, those before it in its group are published, but not reported."""
+        completions: list[Completion] = []
+        for task in tasks_of(call):
+            completions.append(self._perform(task))
+            if isinstance(completions[-1].error, WorkerDiedError):
+                break
+        calls = next((calls for calls in self.segments if call in calls), [])
+        last = completions[-1]
+        died = isinstance(last.error, WorkerDiedError) and bool(calls)
+        ended = list(calls) if died else [call]
+        for ended_call in ended:
+            self.running.remove(ended_call)
+        calls[:] = [other for other in calls if other not in ended]
+        tasks = [task for ended_call in ended for task in tasks_of(ended_call)]
+        if not died:
+            return completions
+        if not isinstance(last.error, WorkerCrashError | EvictedError):
+            return [replace(last, task=task, shared=len(tasks) > 1) for task in tasks]
         evicted = EvictedError("scripted: ended by another segment")
-        return [Completion(other, error=completion.error if other is task else evicted) for other in ended]
+        return [Completion(task, error=last.error if task is last.task else evicted) for task in tasks]
 
     def _perform(self, task: Task) -> Completion:
         error = self.fault(task)
@@ -209,7 +253,13 @@ class Archive:
         context, stop = self.context(**chosen), StopRequest()
 
         def really(task: Task) -> object:
-            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+            match task:
+                case SegmentTask():
+                    return process(task, context)
+                case ClipTask():
+                    return process_clip(task, context)
+                case _:
+                    return perform(task, context)
 
         def start_pool() -> FakePool:
             pool = self.pool_class(

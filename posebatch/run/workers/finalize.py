@@ -1,9 +1,9 @@
-"""Publication of one video: write its tables from the staged segments, put them, and last put the commit record."""
+"""Publication of one video: write its tables from its segments, put them, and last put the commit record."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
@@ -12,9 +12,9 @@ from typing import IO, TypeAlias
 from posebatch.core.errors import StorageUnavailableError
 from posebatch.core.fingerprints import preview_fingerprint, sampling_identity
 from posebatch.core.frames import FramePoses
-from posebatch.core.records import DecodeReport, PublishedObject, StageSeconds, VideoRecord
+from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
-from posebatch.core.videos import SourceVideo, VideoPlan
+from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEWS, TRACKS, Artifact
 from posebatch.dataset.publication import CommittedRecord, Publication, read_record
 from posebatch.dataset.staging import StagingArea
@@ -46,30 +46,39 @@ class Totals:
     """None with ``--no-track``."""
 
 
-def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
-    """Publish a video from its staged segments: poses, frames, tracks, motion, preview, and last the commit record.
+ReadSegment: TypeAlias = Callable[[Segment], tuple[Iterator[list[FramePoses]], SegmentReport]]
+"""Reads the rows of a segment in pieces, and its report: `StagingArea.read_segment`, or from memory."""
 
-    Each staged segment is read twice: persons are linked over the whole video before any row is written. With
-    ``--no-track`` it is read once. Memory holds one staged segment and one row group of each table, however long the
-    video. Raises `PutRefusedError` (retryable) when another run publishes the video meanwhile.
-    """
+
+def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
+    """Publish a video from its staged segments, and remove these. Raises as `publish_video`."""
     staging = context.staging(task.video)
+    committed = publish_video(task, staging.read_segment, context)
+    staging.clear()
+    return committed
+
+
+def publish_video(task: FinalizeTask, read_segment: ReadSegment, context: RunContext) -> CommittedRecord:
+    """Publish a video whose segments are all done: poses, frames, tracks, motion, preview, and last the commit record.
+
+    Each segment is read twice: persons are linked over the whole video before any row is written. With ``--no-track``
+    it is read once. Memory holds one segment and one row group of each table, however long the video. Raises
+    `PutRefusedError` (retryable) when another run publishes the video meanwhile.
+    """
     publication = Publication.begin(context.store(), task.video.output_path)
     with ExitStack() as opened:
         files = {artifact.kind: opened.enter_context(spooled()) for artifact in (POSES, FRAMES, TRACKS, MOTION)}
-        links = links_of_staged(staging, task.plan, context)
-        totals = _write_tables(files, links, staging, task, context)
+        links = links_of_segments(read_segment, task.plan, context)
+        totals = _write_tables(files, links, read_segment, task, context)
         publication = publication.withdrawn()
         fingerprint = context.data_fingerprint
         objects = (
             publish_table(POSES, files["poses"], totals.persons, publication, fingerprint),
             publish_table(FRAMES, files["frames"], totals.frames_processed, publication, fingerprint),
             *publish_movement(files, totals.movement, publication, context),
-            *_publish_previews(publication, staging, task.preview, context),
+            *_publish_previews(publication, context.staging(task.video), task.preview, context),
         )
-    committed = publication.commit(_record(task, context, totals, objects))
-    staging.clear()
-    return committed
+    return publication.commit(_record(task, context, totals, objects))
 
 
 def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunContext) -> CommittedRecord:
@@ -89,27 +98,27 @@ def attach_preview(video: SourceVideo, preview: PreviewOutcome, context: RunCont
     return committed
 
 
-def staged_frames(staging: StagingArea, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
-    """The processed frames of a video from its staged segments, a piece at a time."""
+def frames_of_segments(read_segment: ReadSegment, plan: VideoPlan) -> Iterator[Sequence[FramePoses]]:
+    """The processed frames of a video from its segments, a piece at a time."""
     for segment in plan.segments:
-        pieces, _ = staging.read_segment(segment)
+        pieces, _ = read_segment(segment)
         for frames in pieces:
             heartbeat.beat()
             yield frames
 
 
-def links_of_staged(staging: StagingArea, plan: VideoPlan, context: RunContext) -> Links | None:
-    """Who is who over a video whose segments are all staged; None with ``--no-track``."""
+def links_of_segments(read_segment: ReadSegment, plan: VideoPlan, context: RunContext) -> Links | None:
+    """Who is who over a video whose segments are all done; None with ``--no-track``."""
     if context.motion_fingerprint is None:
         return None
-    blocks = (frame_block(frames, plan.info.time_base) for frames in staged_frames(staging, plan))
+    blocks = (frame_block(frames, plan.info.time_base) for frames in frames_of_segments(read_segment, plan))
     return link_persons(blocks, plan.info, context)
 
 
 def _write_tables(
-    files: Mapping[str, Spool], links: Links | None, staging: StagingArea, task: FinalizeTask, context: RunContext
+    files: Mapping[str, Spool], links: Links | None, read_segment: ReadSegment, task: FinalizeTask, context: RunContext
 ) -> Totals:
-    """Write all tables in one pass over the staged segments."""
+    """Write all tables in one pass over the segments."""
     info, uri = task.plan.info, task.video.uri
     sampling = sampling_identity(context.settings.sampling)
     models = {"detector": context.detector, "pose": context.pose}
@@ -123,7 +132,7 @@ def _write_tables(
             tables = MovementTables(files[TRACKS.kind], files[MOTION.kind], links, uri, info, metadata, context)
             movement = opened.enter_context(tables)
         for segment in task.plan.segments:
-            pieces, report = staging.read_segment(segment)
+            pieces, report = read_segment(segment)
             for frames in pieces:
                 heartbeat.beat()
                 rows, first = poses_rows(frames, uri, info.time_base), poses_writer.rows_added

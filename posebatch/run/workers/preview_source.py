@@ -30,7 +30,7 @@ from posebatch.report.head_regions import Gap, GapFinder
 from posebatch.report.labels import LABELLED_JOINTS
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import PreviewTask
-from posebatch.run.workers.finalize import links_of_staged, staged_frames
+from posebatch.run.workers.finalize import frames_of_segments, links_of_segments
 from posebatch.run.workers.heartbeat import heartbeat
 
 FRAMES_TOGETHER: Final = 512
@@ -51,11 +51,11 @@ class ClipSource:
 def clip_source(task: PreviewTask, staging: StagingArea, context: RunContext) -> ClipSource:
     """The source of the task's previews. Raises `StorageUnavailableError` if a published video is gone."""
     if task.plan is not None:
-        plan = task.plan
+        plan, read = task.plan, staging.read_segment
         settings = context.settings
         needs_tracks = settings.colors_by_track or settings.preview.needs_tracks
-        links = links_of_staged(staging, plan, context) if needs_tracks else None
-        return ClipSource(plan.info, lambda: _followed(chain.from_iterable(staged_frames(staging, plan)), links))
+        links = links_of_segments(read, plan, context) if needs_tracks else None
+        return ClipSource(plan.info, lambda: _followed(chain.from_iterable(frames_of_segments(read, plan)), links))
     record = read_record(staging.store, task.video.output_path)
     if record is None or record.info is None:
         raise StorageUnavailableError(

@@ -9,7 +9,7 @@ import ray.exceptions
 
 from posebatch.core.errors import WorkerDiedError
 from posebatch.run.pool import Completion
-from posebatch.run.tasks import SegmentTask, VideoTask
+from posebatch.run.tasks import ClipsTask, SegmentTask, Task
 
 Ref: TypeAlias = "ray.ObjectRef[Any]"
 """The future result of a call."""
@@ -40,20 +40,32 @@ NO_ANSWER: Final = (*WORKER_DEATHS, ray.exceptions.GetTimeoutError, ray.exceptio
 """Ray's errors where a process gave no answer: it died, took too long, or could not be started on its node."""
 
 
-def completion_of(task: SegmentTask | VideoTask, ref: Ref) -> Completion:
+def completion_of(task: Task, ref: Ref) -> Completion:
     """The completion of a task whose call has ended. `WorkerDiedError` is its error if the process died."""
     try:
         call_result = ray.get(ref)
     except WORKER_DEATHS as death:
-        reason = summary_of(death)
-        return Completion(task, error=WorkerDiedError(f"{task.name}: the process that worked on it died: {reason}"))
-    return Completion(
-        task,
-        call_result.result,
-        call_result.error,
-        seconds=call_result.seconds,
-        storage_retries=call_result.storage_retries,
-    )
+        return Completion(task, error=_death_of(task, death))
+    return _completion(task, call_result)
+
+
+def completions_of(call: SegmentTask | ClipsTask, ref: Ref) -> list[Completion]:
+    """The completions of a worker's call that has ended: of a segment, or of each clip of a group."""
+    if isinstance(call, SegmentTask):
+        return [completion_of(call, ref)]
+    try:
+        results = ray.get(ref)
+    except WORKER_DEATHS as death:
+        return [Completion(clip, error=_death_of(clip, death)) for clip in call.clips]
+    return [_completion(clip, each) for clip, each in zip(call.clips, results, strict=True)]
+
+
+def _completion(task: Task, ended: Any) -> Completion:
+    return Completion(task, ended.result, ended.error, seconds=ended.seconds, storage_retries=ended.storage_retries)
+
+
+def _death_of(task: Task, death: BaseException) -> WorkerDiedError:
+    return WorkerDiedError(f"{task.name}: the process that worked on it died: {summary_of(death)}")
 
 
 def summary_of(death: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from posebatch.run.context import RunContext
 from posebatch.run.pool import Capacity, Completion, Pool
-from posebatch.run.tasks import ProbeTask, SegmentTask, VideoTask
+from posebatch.run.tasks import Call, ClipsTask, ProbeTask, SegmentTask
 from posebatch.run.workers.actors import SegmentWorker
 from posebatch.run.workers.ray_activity import ActivityMonitor
 from posebatch.run.workers.ray_diagnoses import Diagnoses
@@ -26,7 +26,8 @@ from posebatch.run.workers.ray_workers import Workers
 class RayPool(Pool):
     """The workers and helpers of one run. Ray must be connected; see `ray_session.connected`.
 
-    The workers start with the first video that is probed: a run that only derives tables or draws previews needs none.
+    The workers start with the first video to be probed, or with the first clip: a run that only derives tables or draws
+    previews needs none.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RayPool(Pool):
             died=self._workers.died,
         )
 
+    @override
     def start_workers(self) -> None:
         """Request the workers, unless that was done before."""
         if not self._workers.requested:
@@ -71,10 +73,10 @@ class RayPool(Pool):
             self._workers.start()
 
     @override
-    def submit(self, task: SegmentTask | VideoTask) -> None:
-        if isinstance(task, SegmentTask | ProbeTask):
+    def submit(self, task: Call) -> None:
+        if isinstance(task, ProbeTask):
             self.start_workers()
-        if isinstance(task, SegmentTask):
+        if isinstance(task, SegmentTask | ClipsTask):
             self._workers.submit(task)
         else:
             self._helpers.submit(task)

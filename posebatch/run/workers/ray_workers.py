@@ -1,4 +1,4 @@
-"""The workers of a run on Ray: actors that hold the networks, each with at most two segments."""
+"""The workers of a run on Ray: actors that hold the networks, each with at most two calls."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import ray
 
 from posebatch.core.errors import EvictedError, RunAbortedError, WorkerCrashError, WorkerDiedError
 from posebatch.run.pool import SEGMENTS_PER_WORKER, Completion
-from posebatch.run.tasks import SegmentTask
+from posebatch.run.tasks import ClipsTask, SegmentTask
 from posebatch.run.workers.actors import ProcessHandle
 from posebatch.run.workers.diagnosis import attribute_deaths
-from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completion_of, summary_of
+from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completions_of, summary_of
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker
 
@@ -29,8 +29,8 @@ class _Worker:
 
     actor: Actor
     process: ProcessHandle
-    tasks: dict[Ref, SegmentTask] = field(default_factory=dict)
-    """The segments under way, by the ref of process()."""
+    tasks: dict[Ref, SegmentTask | ClipsTask] = field(default_factory=dict)
+    """The segments and groups of clips under way, by the ref of their call."""
     is_ending: bool = False
     """Whether it was asked to end from outside: it finishes what it has and gets no more."""
 
@@ -99,32 +99,34 @@ class Workers:
         """Workers with one segment that may get a second."""
         return sum(worker.is_shareable for worker in self._ready)
 
-    def submit(self, task: SegmentTask) -> None:
-        """Begin a segment on an idle worker, or else on a shareable one."""
+    def submit(self, task: SegmentTask | ClipsTask) -> None:
+        """Begin a segment or a group of clips on an idle worker, or else on a shareable one."""
         candidates = (worker for worker in self._ready if worker.is_idle or worker.is_shareable)
         worker = min(candidates, key=lambda worker: len(worker.tasks))
-        worker.tasks[worker.actor.process.remote(task)] = task
+        method = worker.actor.process if isinstance(task, SegmentTask) else worker.actor.process_clips
+        worker.tasks[method.remote(task)] = task
 
     def refs(self) -> list[Ref]:
         """The calls that are under way."""
         return [*self._starting, *(ref for worker in self._ready for ref in worker.tasks)]
 
     def ended(self, ref: Ref) -> list[Completion]:
-        """Take note of a call that has ended; returns the segments that ended with it."""
+        """Take note of a call that has ended; returns the segments and clips that ended with it."""
         if ref in self._starting:
             self._worker_started(ref)
             return []
         worker = next((worker for worker in self._ready if ref in worker.tasks), None)
         if worker is None:
-            return []  # already returned with the other segment of a worker that died
-        completion = completion_of(worker.tasks.pop(ref), ref)
-        if isinstance(completion.error, EvictedError):
-            self._replace(worker)  # it has handed the segment back, and may still finish the other
-        elif isinstance(completion.error, WorkerDiedError):
-            return self._worker_died(worker, completion)
+            return []  # already returned with the other call of a worker that died
+        completions = completions_of(worker.tasks.pop(ref), ref)
+        errors = [completion.error for completion in completions]
+        if any(isinstance(error, EvictedError) for error in errors):
+            self._replace(worker)  # it has handed the call back, and may still finish the other
+        elif any(isinstance(error, WorkerDiedError) for error in errors):
+            return self._worker_died(worker, completions)
         if worker.is_ending and not worker.tasks:
             self._let_go(worker)
-        return [completion]
+        return completions
 
     def busy_actors(self) -> set[Actor]:
         """The actors that have a segment."""
@@ -178,12 +180,13 @@ class Workers:
         ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
         self._ready.remove(worker)
 
-    def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
-        """Replace a worker, and end all of its segments. One may have ended well just before the death."""
+    def _worker_died(self, worker: _Worker, first: list[Completion]) -> list[Completion]:
+        """Replace a worker, and end all of its calls. Segments and clips may have ended well just before the death."""
         self._let_go(worker)
         self._without_worker_since = self._clock()
         self._replace(worker)
-        completions = [first, *(completion_of(task, ref) for ref, task in worker.tasks.items())]
+        others = (completion for ref, task in worker.tasks.items() for completion in completions_of(task, ref))
+        completions = [*first, *others]
         died = [completion for completion in completions if isinstance(completion.error, WorkerDiedError)]
         ended_before = [completion for completion in completions if completion not in died]
         if any(isinstance(completion.error, WorkerCrashError) for completion in died):

@@ -1,35 +1,34 @@
-"""One segment from video to staging area: decode, estimate, stage. The stages of two segments overlap."""
+"""Segments from video to rows: decode, estimate, and for a single segment, stage. The stages of two calls overlap."""
 
 from __future__ import annotations
 
 import io
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import IO, Any, Final
 
 import torch
 
 from posebatch.core.errors import WorkerCrashError, WorkerDiedError
-from posebatch.core.images import FrameBatch
-from posebatch.core.records import SegmentReport, StageSeconds
 from posebatch.core.settings import EstimatorSettings
+from posebatch.core.videos import Segment, SourceVideo, VideoInfo
 from posebatch.dataset.tables.staged import StagedWriter
 from posebatch.pose.estimator import PoseEstimator
-from posebatch.pose.stage_clock import StageClock
 from posebatch.pose.uploads import Uploads, pinned_array
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import SegmentResult, SegmentTask
 from posebatch.run.workers.channel import Channel, SharedBudget
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.packet_indexes import LatestIndex
+from posebatch.run.workers.pieces import Decoded, Piece, PiecesInNetworks
 from posebatch.storage.open import check_unchanged, open_video
 from posebatch.storage.spool import spooled
 from posebatch.video.frame_images import RGB, FrameFormat
-from posebatch.video.indexes.packet_index import NO_INDEX
+from posebatch.video.indexes.packet_index import NO_INDEX, PacketIndex
 from posebatch.video.nvdec import use_nvdec
 from posebatch.video.options import DecodeOptions
 from posebatch.video.segment_decoder import SegmentDecoder
@@ -44,15 +43,12 @@ GPU_PACKING: Final = FrameFormat(planes=True, new_array=pinned_array)
 """The form of frames that go to a GPU: planes, in pinned memory."""
 
 
-@dataclass(frozen=True)
-class _Estimated:
-    """Sums over the frames of a segment, counted by the stage of the networks."""
+class _NetworksFailedError(Exception):
+    """An error of torch or OpenVINO: after one of CUDA every further call fails."""
 
-    frames: int
-    persons: int
-    frames_cut: int
-    """See `SegmentResult.frames_cut`."""
-    seconds: StageSeconds
+
+class _StoppedError(Exception):
+    """The networks take no more frames."""
 
 
 class SegmentProcessor:
@@ -104,6 +100,11 @@ class SegmentProcessor:
         self._decoder.shutdown()
         self._networks.shutdown()
 
+    @property
+    def device(self) -> str:
+        """Device, precision and engine of the networks."""
+        return str(self._estimator.placement)
+
     def process(self, task: SegmentTask) -> SegmentResult:
         """Decode a segment, find the persons in its frames, and stage the result.
 
@@ -113,125 +114,125 @@ class SegmentProcessor:
         """
         context = self._context
         with spooled() as spool:
-            writer = StagedWriter(spool)
-            decoder, estimated = self._run(task, writer)
-            seconds = replace(estimated.seconds, decode=decoder.seconds)
-            writer.close(SegmentReport(decoder.report, seconds, str(self._estimator.placement)))
+            piece = Piece(task.name, lambda: self._opened(task), StagedWriter(spool))
+            self.run(task.name, [piece])
+            result = piece.complete(self.device)
             check_unchanged(task.video.uri, task.video.etag)
             size_bytes, started = spool.seek(0, io.SEEK_END), time.perf_counter()
             with heartbeat.step("stage", task.name):
                 context.staging(task.video).stage(task.segment, spool)
             staging_seconds = time.perf_counter() - started
-        video_seconds = _covered_seconds(decoder)
-        return SegmentResult(
-            estimated.frames,
-            estimated.persons,
-            video_seconds,
-            estimated.frames_cut,
-            seconds,
-            staging_seconds,
-            size_bytes,
-        )
+        return replace(result, staging_seconds=staging_seconds, staged_bytes=size_bytes)
 
-    def _run(self, task: SegmentTask, writer: StagedWriter) -> tuple[SegmentDecoder, _Estimated]:
-        """Run both threads on a segment. A failure of either stops the other."""
-        frames = Channel[FrameBatch](self._budget, self._budgeted_bytes)
-        with self._order:  # the same order in both threads, which would otherwise wait for each other
-            decoding = self._decoder.submit(self._decode, task, frames)
-            estimating = self._networks.submit(self._estimate, task, frames, writer)
+    def run(self, name: str, pieces: Sequence[Piece]) -> None:
+        """Pass pieces through both threads, in order; ``name`` stands for all of them in crash reports.
+
+        On return each has its result or its error, and neither thread works on one of them. The error of one piece does
+        not affect the others, but for one of the networks: it may be the fault of any piece that has not passed.
+        """
         try:
-            decoder = decoding.result()
-            return decoder, estimating.result()
+            self._pass_through(name, pieces)
+        except Exception as error:  # of the networks, as each piece has its own errors
+            self._fail([piece for piece in pieces if not piece.passed.done()], error)
+        finally:  # the call was interrupted
+            for piece in pieces:
+                piece.passed.cancel()
+
+    def decoder_of(
+        self, file: IO[bytes], video: SourceVideo, segment: Segment, info: VideoInfo, index: PacketIndex = NO_INDEX
+    ) -> SegmentDecoder:
+        """A decoder that gives frames as the networks take them. ``index``: of a video that was scanned."""
+        settings = self._context.settings
+        options = DecodeOptions(
+            sampling=settings.sampling,
+            batch_frames=self._estimator.batch_frames,
+            threads=self._threads,
+            group_frames=settings.estimator.group_frames,
+            frame_format=RGB if self._uploads is None else GPU_PACKING,
+            on_gpu=self._decode_on_gpu,
+            limits=settings.limits,
+            on_frame=heartbeat.beat,
+        )
+        return SegmentDecoder(file, video.uri, segment, info, options, index)
+
+    @contextmanager
+    def _opened(self, task: SegmentTask) -> Iterator[SegmentDecoder]:
+        with open_video(task.video, self._context.endpoint_url) as file:
+            index = self._indexes.of(task.video) if task.segment.is_scanned else NO_INDEX
+            yield self.decoder_of(file, task.video, task.segment, task.info, index)
+
+    def _pass_through(self, name: str, pieces: Sequence[Piece]) -> None:
+        """Run both threads on pieces. A failure of the networks stops the decoder."""
+        frames = Channel[Decoded](self._budget, self._budgeted_bytes)
+        with self._order:  # the same order in both threads, which would otherwise wait for each other
+            decoding = self._decoder.submit(self._decode, pieces, frames)
+            estimating = self._networks.submit(self._estimate, name, frames)
+        try:
+            decoding.result()
+            estimating.result()
         finally:
             frames.close()
             running: list[Future[Any]] = [future for future in (decoding, estimating) if not future.cancel()]
             wait(running)
 
-    def _budgeted_bytes(self, batch: FrameBatch) -> int:
+    def _budgeted_bytes(self, decoded: Decoded) -> int:
         """Bytes of the budget that a batch takes: of its images, or a share by `READ_AHEAD_BATCHES` if that is more."""
-        share = len(batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
-        return max(batch.images.nbytes, int(share * self._budget.limit))
+        if decoded.batch is None:
+            return 0
+        share = len(decoded.batch.records) / (READ_AHEAD_BATCHES * self._estimator.batch_frames)
+        return max(decoded.batch.images.nbytes, int(share * self._budget.limit))
 
-    def _decode(self, task: SegmentTask, frames: Channel[FrameBatch]) -> SegmentDecoder:
-        context = self._context
-        source = open_video(task.video, context.endpoint_url)
-        with heartbeat.step("decode", task.name), source as file:
-            index = self._indexes.of(task.video) if task.segment.is_scanned else NO_INDEX
-            decoder = SegmentDecoder(
-                file,
-                task.video.uri,
-                task.segment,
-                task.info,
-                DecodeOptions(
-                    sampling=context.settings.sampling,
-                    batch_frames=self._estimator.batch_frames,
-                    threads=self._threads,
-                    group_frames=context.settings.estimator.group_frames,
-                    frame_format=RGB if self._uploads is None else GPU_PACKING,
-                    on_gpu=self._decode_on_gpu,
-                    limits=context.settings.limits,
-                    on_frame=heartbeat.beat,
-                ),
-                index,
-            )
-            with closing(iter(decoder)) as batches:
-                for batch in batches:
-                    with self._catch_network_failure(task):
-                        sent = batch if self._uploads is None else self._uploads.send(batch)
-                    with heartbeat.waiting():
-                        accepted = frames.put(sent)
-                    if not accepted:
-                        return decoder  # the networks failed, and closed the channel
-                frames.end()
+    def _decode(self, pieces: Sequence[Piece], frames: Channel[Decoded]) -> None:
+        for piece in pieces:
+            try:
+                end: SegmentDecoder | Exception = self._decode_piece(piece, frames)
+            except _StoppedError:
+                return
+            except _NetworksFailedError:
+                raise
+            except Exception as error:
+                end = error
+            if not frames.put(Decoded(piece, end=end)):
+                return
+        frames.end()
+
+    def _decode_piece(self, piece: Piece, frames: Channel[Decoded]) -> SegmentDecoder:
+        with piece.opened() as decoder, heartbeat.step("decode", piece.name), closing(iter(decoder)) as batches:
+            for batch in batches:
+                with self._catch_network_failure():
+                    sent = batch if self._uploads is None else self._uploads.send(batch)
+                with heartbeat.waiting():
+                    accepted = frames.put(Decoded(piece, sent))
+                if not accepted:
+                    raise _StoppedError
         return decoder
 
-    def _estimate(self, task: SegmentTask, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
-        with closing(frames), heartbeat.step("networks", task.name), self._catch_network_failure(task):
+    def _estimate(self, name: str, frames: Channel[Decoded]) -> None:
+        with closing(frames), heartbeat.step("networks", name), self._catch_network_failure():
             if self._broken:
-                raise WorkerDiedError(f"{task.name}: the networks of this process failed with another segment")
-            return self._infer(frames, writer)
+                raise WorkerDiedError("the networks of this process failed with another segment")
+            PiecesInNetworks(self._estimator, frames).run()
 
     @contextmanager
-    def _catch_network_failure(self, task: SegmentTask) -> Iterator[None]:
-        """An error of torch or OpenVINO breaks this processor: after a CUDA error every further call fails."""
+    def _catch_network_failure(self) -> Iterator[None]:
+        """An error of torch or OpenVINO breaks this processor."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             self._broken = True
-            raise WorkerCrashError(f"{task.name}: the networks failed: {type(error).__name__}: {error}") from error
+            raise _NetworksFailedError(f"the networks failed: {type(error).__name__}: {error}") from error
 
-    def _infer(self, frames: Channel[FrameBatch], writer: StagedWriter) -> _Estimated:
-        started = time.perf_counter()
-        estimator = self._estimator
-        clock = StageClock()
-        count = persons = frames_cut = 0
-        for frame in estimator.estimate(_await_batches(frames), clock):
-            writer.add(frame)
-            heartbeat.beat()
-            count += 1
-            persons += len(frame)
-            frames_cut += frame.left_out > 0
-        seconds = StageSeconds(
-            wait=frames.waited_s,
-            detect=clock.detect_seconds,
-            pose=clock.pose_seconds,
-            total=time.perf_counter() - started,
-        )
-        return _Estimated(count, persons, frames_cut, seconds)
+    def _fail(self, pieces: Sequence[Piece], error: Exception) -> None:
+        """End pieces with an error of the networks. Of several, any may be the culprit: each must be tried alone."""
+        for piece in pieces:
+            piece.passed.set_exception(self._error_of(piece, len(pieces), error))
 
-
-def _await_batches(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-    """The same batches. Time spent waiting for the decoder does not count for the step of the networks."""
-    iterator = iter(batches)
-    while True:
-        with heartbeat.waiting():
-            batch = next(iterator, None)
-        if batch is None:
-            return
-        yield batch
-
-
-def _covered_seconds(decoder: SegmentDecoder) -> float:
-    """Seconds of the video from the first to the last frame of the segment."""
-    first, last = decoder.report.first_pts, decoder.report.last_pts
-    return 0.0 if first is None or last is None else float((last - first) * decoder.info.time_base)
+    def _error_of(self, piece: Piece, suspects: int, error: Exception) -> Exception:
+        if isinstance(error, WorkerDiedError):
+            return WorkerDiedError(f"{piece.name}: {error}")
+        if suspects > 1:
+            self._broken = True
+            return WorkerDiedError(f"{piece.name}: its process failed with {suspects} clips in the networks: {error}")
+        if isinstance(error, _NetworksFailedError):
+            return WorkerCrashError(f"{piece.name}: {error}")
+        return error

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Final
@@ -72,8 +73,12 @@ class _Timed:
             self._began = now
 
 
+class _TimeIsOverError(Exception):
+    """The time of the measurement is over."""
+
+
 class _TimedEstimator(PoseEstimator):
-    """An estimator that stops when the time of the measurement is over."""
+    """An estimator that raises `_TimeIsOverError` at the end of the measurement."""
 
     timed: _Timed
 
@@ -83,7 +88,7 @@ class _TimedEstimator(PoseEstimator):
             yield frame
             self.timed.count()
             if self.timed.is_over:
-                return
+                raise _TimeIsOverError
 
 
 def probe_speed(
@@ -110,10 +115,11 @@ def probe_speed(
         processor = SegmentProcessor.load(replace(context, output=folder), device, threads, load)
         deadline = clock() + MAX_SECONDS
         try:
-            for segment in cycle(plan.segments):
-                processor.process(SegmentTask(video, plan.info, segment))
-                if timed.is_over or clock() > deadline:
-                    break
+            with suppress(_TimeIsOverError):
+                for segment in cycle(plan.segments):
+                    processor.process(SegmentTask(video, plan.info, segment))
+                    if clock() > deadline:
+                        break
         finally:
             processor.close()
     return ProbedSpeed(timed.rate, device)

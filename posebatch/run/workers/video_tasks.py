@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from posebatch.core.videos import Segment
+from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.publication import CommittedRecord, publish_failure
+from posebatch.dataset.staging import StagingArea
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import (
     DeriveTask,
@@ -63,11 +65,21 @@ def probe_video(task: ProbeTask, context: RunContext) -> ProbeResult:
         )
     staging = context.staging(video)
     keys = staging.staged_keys()
-    if plan.needs_scan and staging.segment_key(Segment()) not in keys:
-        step = context.settings.execution.segment_seconds / plan.info.time_base
-        plan = replace(plan, segments=packet_index(video, context).segments(step))
-    staged = frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
-    return ProbeResult(video, plan, staged)
+    plan = cut_by_scan(plan, video, keys, context)
+    return ProbeResult(video, plan, staged_segments(staging, plan, keys))
+
+
+def cut_by_scan(plan: VideoPlan, video: SourceVideo, staged_keys: Collection[str], context: RunContext) -> VideoPlan:
+    """The plan with the segments of a scan, if the video needs one and is not staged as a whole."""
+    if not plan.needs_scan or context.staging(video).segment_key(Segment()) in staged_keys:
+        return plan
+    step = context.settings.execution.segment_seconds / plan.info.time_base
+    return replace(plan, segments=packet_index(video, context).segments(step))
+
+
+def staged_segments(staging: StagingArea, plan: VideoPlan, keys: Collection[str]) -> frozenset[Segment]:
+    """The segments of a plan that are among the staged ``keys``."""
+    return frozenset(segment for segment in plan.segments if staging.segment_key(segment) in keys)
 
 
 def fail_video(task: RecordFailureTask, context: RunContext) -> CommittedRecord:

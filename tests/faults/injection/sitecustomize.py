@@ -172,6 +172,7 @@ PATCHES = {
     "posebatch.storage.s3": patch_store,
     "posebatch.video.segment_decoder": patch_decoder,
     "posebatch.run.workers.video_tasks": patch_tasks,
+    "posebatch.run.workers.clip_worker": patch_tasks,
     "posebatch.dataset.lease": patch_lease,
 }
 
