@@ -283,7 +283,7 @@ def limits(requests: VideoRequests, driver_s: float, workers: int, shards: int =
             "ledger",
             f"{LEDGER_BYTES} bytes a record",
             f"{archive * LEDGER_BYTES / 1e9:.0f} GB read and written a night",
-            f"{5e9 / LEDGER_BYTES:.2g} records in one object of 5 GB",
+            f"{8e9 / (3 * LEDGER_BYTES):.2g} records in 8 GB: at its end a run holds three copies",
             f"{each * LEDGER_BYTES / 1e9:.2f} GB",
         ),
         Limit(
