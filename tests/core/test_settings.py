@@ -43,6 +43,7 @@ DOCUMENTED = {
         "log_format",
     ),
     *("include", "exclude", "limit", "on_existing", "retry_failed", "max_attempts", "wait", "endpoint_url"),
+    *("archives", "request_payer"),
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
     "first_worker_minutes",

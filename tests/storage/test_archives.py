@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import re
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -200,12 +201,15 @@ def test_tar_that_goes_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 DEFLATED = made.zip_bytes({"a.mp4": NOISE}, zipfile.ZIP_DEFLATED)
 DAMAGED_DATA = bytearray(DEFLATED)
 DAMAGED_DATA[1000] ^= 0xFF
+LARGER = bytearray(DEFLATED)
+struct.pack_into("<I", LARGER, DEFLATED.find(b"PK\x01\x02") + 24, 1000)  # a size that lies
 UNREADABLE: dict[str, tuple[str, bytes, str]] = {
     "encrypted": ("x.zip", made.with_flag(made.zip_bytes({"a.mp4": b"1"}), 1), "encrypted with a password"),
     "bzip2": ("x.zip", made.zip_bytes({"a.mp4": b"1"}, zipfile.ZIP_BZIP2), "compressed by bzip2.*zip -0"),
     "deflate64": ("x.zip", made.with_method(made.zip_bytes({"a.mp4": b"1"}), 9), "deflate64.*zip -0"),
     "unknown": ("x.zip", made.with_method(made.zip_bytes({"a.mp4": b"1"}), 200), "method 200.*zip -0"),
     "another method in the local header": ("x.zip", made.with_method(made.zip_bytes({"a.mp4": b"1"}), 8), "damaged"),
+    "larger than its directory says": ("x.zip", bytes(LARGER), "another size"),
     "damaged data": ("x.zip", bytes(DAMAGED_DATA), "damaged"),
     "no local header": ("x.zip", DEFLATED.replace(b"PK\x03\x04", b"PK\x03\x05"), "does not lead to this member"),
     "sparse": ("x.tar", made.sparse_tar_bytes("a.mp4", b"x" * 512, 4096), "stored with gaps"),
