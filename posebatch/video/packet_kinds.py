@@ -99,7 +99,7 @@ def _mpeg4(content: bytes, is_keyframe: bool) -> PacketKind:
         return UNREADABLE
     coding = content[coding_at] >> 6
     can_start, is_reference = is_keyframe and coding == MPEG4_I, coding != MPEG4_B
-    return PacketKind(can_start, is_reference, is_coded_vop(content))
+    return PacketKind(can_start, is_reference, _is_coded_vop(content))
 
 
 def _self_contained(content: bytes, is_keyframe: bool) -> PacketKind:
@@ -136,7 +136,7 @@ def picture_test(codec: str, header: bytes) -> ShowsPicture:
         at = 21 if codec == "hevc" else 4
         length_size = (header[at] & 3) + 1 if len(header) > at and header[0] == 1 else None
         return partial(_has_slice, codec=codec, length_size=length_size)
-    return {"mpeg4": is_coded_vop, "vp8": _is_shown_vp8, "vp9": _is_shown_vp9}.get(codec, _is_any)
+    return {"mpeg4": _is_coded_vop, "vp8": _is_shown_vp8, "vp9": _is_shown_vp9}.get(codec, _is_any)
 
 
 def _has_slice(content: bytes, codec: str, length_size: int | None) -> bool:
@@ -154,7 +154,7 @@ def _annex_b_headers(content: bytes) -> list[bytes]:
     return [part[:2] for part in parts if part]
 
 
-def is_coded_vop(content: bytes) -> bool:
+def _is_coded_vop(content: bytes) -> bool:
     """Whether a VOP is coded (ISO/IEC 14496-2, 6.2.5, ``vop_coded``), judged by its size."""
     at = content.rfind(MPEG4_FRAME)
     return at < 0 or len(content) - at > NOT_CODED_VOP_BYTES

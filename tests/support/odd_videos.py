@@ -79,12 +79,7 @@ def with_changed_size(frames: int = 20) -> Stream:
     first, then = coded_stream(frames=frames), coded_stream(frames=frames, size=(64, 48))
     sets = _parameter_sets(then.header)
     smaller = tuple(
-        Coded(
-            sets + picture.content if picture.is_keyframe else picture.content,
-            picture.pts + 40 * frames,
-            picture.is_keyframe,
-        )
-        for picture in then.pictures
+        replace(one, content=sets * one.is_keyframe + one.content, pts=one.pts + 40 * frames) for one in then.pictures
     )
     return replace(first, pictures=first.pictures + smaller)
 
@@ -103,13 +98,8 @@ def _element(kind: int, content: bytes) -> bytes:
 
 def avi_with_not_coded_slots(frames: int = 25) -> bytes:
     """MPEG-4 in AVI at 25 slots a second: a picture in each even slot, a VOP that is "not coded" in each odd one."""
-    return with_not_coded_pictures("avi", frames)
-
-
-def with_not_coded_pictures(container: str, frames: int = 40) -> bytes:
-    """MPEG-4 with a VOP that is "not coded" after each picture, in any container."""
     source = video_bytes(frames=frames, codec="mpeg4", container="avi")
-    return _remuxed(source, container, 25, lambda picture, _: [picture, NOT_CODED_VOP])
+    return _remuxed(source, "avi", 25, lambda picture, _: [picture, NOT_CODED_VOP])
 
 
 NOT_CODED_VOP = bytes([0, 0, 1, 0xB6, 0x50, 0xCF])

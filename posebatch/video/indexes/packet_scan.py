@@ -31,7 +31,6 @@ from posebatch.video.indexes.packet_index import (
 )
 from posebatch.video.indexes.start_rules import StartFinder, reader_of, sets_in_header
 from posebatch.video.limits import Limits
-from posebatch.video.packet_kinds import is_coded_vop
 from posebatch.video.timestamps import TimestampRepair
 
 MAX_PACKETS: Final = 5_000_000
@@ -125,7 +124,6 @@ class _Recorder:
         assert reader is not None
         self._finder = StartFinder(reader, sets_in_header(codec, header))
         self._untimed = video.format in UNTIMED_FORMATS
-        self._one_picture_each = codec == "mpeg4"
         self._shows_picture = picture_test_of(video)
         self._integers = tuple(array("q") for _ in range(5))  # pts, dts, duration, position, size
         self._checksums, self._flags = array("L"), bytearray()
@@ -140,12 +138,9 @@ class _Recorder:
             or self._finder.is_changed
             or packet.is_discard
             or packet.is_corrupt
-            or (self._one_picture_each and not (facts.is_one_picture and is_coded_vop(content)))
             or any(packet.has_sidedata(kind) for kind in CHANGING_SIDE_DATA)
         ):
             return False
-        if facts.holds_picture_before and self._untimed and self._flags:
-            self._flags[-1] &= ~IS_START  # its picture would take the slot of the keyframe before it
         is_start = facts.can_start and packet.is_keyframe and shows and (facts.is_closed or not self._untimed)
         self._flags.append((packet.is_keyframe * IS_KEYFRAME) | (shows * SHOWS_PICTURE) | (is_start * IS_START))
         self._checksums.append(zlib.crc32(content))

@@ -2,9 +2,10 @@
 
 A container's keyframe flag may be wrong, so the answer comes from the packet itself. The syntax is that of H.264 (ITU-T
 H.264, 7.3 and D.1.8), HEVC (ITU-T H.265, 7.3), VP9 (its bitstream specification, 6.2), AV1 (its
-bitstream specification, 5.3 to 5.9), MPEG-2 (ITU-T H.262, 6.2), MPEG-4 (ISO/IEC 14496-2, 6.2) and JPEG (ITU-T T.81, B).
+bitstream specification, 5.3 to 5.9), MPEG-2 (ITU-T H.262, 6.2) and JPEG (ITU-T T.81, B).
 
-VP8 is left out: FFmpeg fills damage in it from earlier pictures without any sign.
+Two codecs are left out, because traces of damage depend on what was decoded before, without any sign: VP8, and MPEG-4,
+of which FFmpeg counts the pictures that end regularly, and judges others by the count.
 
 Parameter sets and tables stay in force beyond the packet that has them. A start must bring all of them, unless the
 stream's header has them. A stream that changes them has no further start.
@@ -13,11 +14,11 @@ stream's header has them. A stream that changes them has no further start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from posebatch.video.packet_kinds import H264_IDR, H264_SLICES, HEVC_IRAP, HEVC_SLICES, MPEG4_B, MPEG4_FRAME, MPEG4_I
+from posebatch.video.packet_kinds import H264_IDR, H264_SLICES, HEVC_IRAP, HEVC_SLICES
 
 H264_SEI, H264_PARAMETER_SETS = 6, (7, 8)
 RECOVERY_POINT: Final = 6
@@ -29,7 +30,6 @@ START_CODE: Final = b"\x00\x00\x01"
 MPEG2_PICTURE, MPEG2_SEQUENCE = START_CODE + b"\x00", START_CODE + b"\xb3"
 MPEG2_SIZE_BYTES: Final = 8
 """The start code of a sequence header, size, aspect ratio and frame rate."""
-MPEG4_HEADERS_END: Final = (START_CODE + b"\xb3", MPEG4_FRAME)
 AV1_SEQUENCE, AV1_FRAME_HEADER, AV1_FRAME = 1, 3, 6
 JPEG_TABLES: Final = {0xC4: b"DHT", 0xDB: b"DQT", 0xDD: b"DRI"}
 JPEG_SCAN: Final = 0xDA
@@ -43,9 +43,6 @@ class PacketFacts:
     """It begins with a picture from which on decoding needs no earlier picture."""
     is_closed: bool = True
     """Frames that follow it in the file are presented after it."""
-    holds_picture_before: bool = False
-    """Its picture may be presented before the keyframe ahead of it (a B-picture)."""
-    is_one_picture: bool = True
     sets: frozenset[bytes] = frozenset()
     """Parameter sets or tables in it."""
 
@@ -66,7 +63,6 @@ def reader_of(codec: str, header: bytes) -> Reader | None:
         "vp9": _vp9,
         "av1": _av1,
         "mpeg2video": _mpeg2,
-        "mpeg4": _mpeg4,
         "mjpeg": _mjpeg,
     }
     return readers.get(codec)
@@ -101,11 +97,7 @@ class StartFinder:
             self.is_changed = self.is_changed or not facts.sets <= self._known
             self._seen |= facts.sets
         can_start = facts.can_start and (self._seen <= self._header_sets or self._seen <= facts.sets)
-        return (
-            facts
-            if can_start
-            else PacketFacts(False, facts.is_closed, facts.holds_picture_before, facts.is_one_picture)
-        )
+        return replace(facts, can_start=can_start)
 
 
 def _units(content: bytes, length_size: int) -> list[bytes]:
@@ -228,16 +220,6 @@ def _mpeg2(content: bytes) -> PacketFacts:
     sets = frozenset([content[sequence : sequence + MPEG2_SIZE_BYTES]] if sequence >= 0 else [])
     is_intra = 0 <= picture < len(content) - 5 and content[picture + 5] >> 3 & 7 == 1
     return PacketFacts(is_intra and 0 <= sequence < picture, is_closed=False, sets=sets)
-
-
-def _mpeg4(content: bytes) -> PacketFacts:
-    at = content.find(MPEG4_FRAME)
-    ends = [end for end in (content.find(code) for code in MPEG4_HEADERS_END) if end >= 0]
-    header = content[: min(ends, default=len(content))].rstrip(b"\x00")
-    sets = frozenset([header] if header else [])
-    coding = content[at + 4] >> 6 if 0 <= at < len(content) - 4 else -1
-    is_one = content.count(MPEG4_FRAME) == 1
-    return PacketFacts(is_one and coding == MPEG4_I, True, coding == MPEG4_B, is_one, sets)
 
 
 def _mjpeg(content: bytes) -> PacketFacts:
