@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from posebatch.core.errors import InputError
 from posebatch.core.extras import need
-from posebatch.dataset.compaction.current import TableNow
+from posebatch.dataset.compaction.current import TableNow, usable_snapshot
 from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.tables.schemas import TABLES
 from posebatch.storage.open import open_store
@@ -32,7 +33,7 @@ def connect(output: str, endpoint_url: str | None = None) -> duckdb.DuckDBPyConn
     store = open_store(output, endpoint_url)
     if next((stored for stored in store.list(RECORDS) if stored.key.endswith(".parquet")), None) is None:
         raise InputError(f"{store.uri('videos')}: no commit records, so there is nothing to query; is it an output?")
-    connection = duckdb.connect()
+    connection, snapshot = duckdb.connect(), functools.cache(lambda: usable_snapshot(store))
     for name in TABLES:
-        connection.register(name, TableNow(store, name))
+        connection.register(name, TableNow(store, name, snapshot))
     return connection

@@ -133,6 +133,7 @@ class _BatchWriter:
         self._progress, self._report = progress, report
         self._access = delta_access(store.root, store.endpoint_url)
         self._changes = {name: _Changes(snapshot.files(name) if snapshot else ()) for name in ALL_TABLES}
+        self._schemas = {name: file_schema(name, partitioning) for name in ALL_TABLES}
         self._files: dict[str, TableFiles] = {}
         """The files that are being written of each data table, all of one partition."""
 
@@ -213,17 +214,16 @@ class _BatchWriter:
         path = video.listed.path
         order = order_of(values, path)
         for name, table in video.tables.items():
-            schema = file_schema(name, self._partitioning)
             opened = open_parquet(table.content)
             for group in range(opened.num_row_groups):
-                rows = in_form(opened.read_row_group(group, use_threads=False), schema, {PATH: path})
+                rows = in_form(opened.read_row_group(group, use_threads=False), self._schemas[name], {PATH: path})
                 self._files[name].add(VideoRows(order, rows))
         constants: dict[str, str | None] = dict.fromkeys(map(etag_column, DATA_TABLES))
         constants |= {etag_column(name): table.etag for name, table in video.tables.items()}
         constants |= {PATH: path, etag_column(VIDEOS): video.listed.etag}
         constants |= {**dict(self._partitioning.pairs(values)), PUBLISHED_DAY: video.listed.day}
         row = open_parquet(video.record).read(use_threads=False)
-        self._files[VIDEOS].add(VideoRows(order, in_form(row, file_schema(VIDEOS, self._partitioning), constants)))
+        self._files[VIDEOS].add(VideoRows(order, in_form(row, self._schemas[VIDEOS], constants)))
 
     def _commit_all(self, dropped: int) -> None:
         """The transactions of a batch. That of ``videos`` is the last one, and states the versions of the others."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +40,8 @@ class CurrentRows:
     """In the order of the listing."""
 
 
-def find_current_rows(store: Store, name: str, listed: Sequence[StoredObject]) -> CurrentRows:
-    """Where the rows of ``listed`` are, files of the table ``name``. Costs two dozen requests on S3."""
-    snapshot = usable_snapshot(store)
+def find_current_rows(snapshot: Snapshot | None, name: str, listed: Sequence[StoredObject]) -> CurrentRows:
+    """Where the rows of ``listed`` are, which are files of the table ``name``."""
     nothing = pa.array([], pa.string())
     if snapshot is None:
         return CurrentRows(None, nothing, nothing, listed)
@@ -92,8 +91,8 @@ class TableNow(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
     when the view is queried. Later queries show the files that the first one has found.
     """
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
+    def __init__(self, store: Store, name: str, snapshot: Callable[[], Snapshot | None]) -> None:
+        self._store, self._name, self._snapshot = store, name, snapshot
         self._found: tuple[ds.Dataset, pa.Array] | None = None
 
     @property
@@ -115,7 +114,7 @@ class TableNow(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
 
     def _find(self) -> tuple[ds.Dataset, pa.Array]:
         listed = [stored for stored in self._store.list(f"{self._name}/") if stored.key.endswith(".parquet")]
-        now = find_current_rows(self._store, self._name, listed)
+        now = find_current_rows(self._snapshot(), self._name, listed)
         schema = pa.schema([pa.field(PATH, pa.string()), *self.schema])
         form, place = ds.ParquetFileFormat(), arrow_files(self._store.root, self._store.endpoint_url)
         fragments = [

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from posebatch.core.errors import InputError, NewerOutputError
 from posebatch.core.options import nearest
-from posebatch.dataset.compaction.current import find_current_rows, path_of, read_compacted
+from posebatch.dataset.compaction.current import find_current_rows, path_of, read_compacted, usable_snapshot
 from posebatch.dataset.compaction.names import PATH
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, MOTION_SCHEMA, POSES_SCHEMA, TRACKS_SCHEMA, VIDEOS_SCHEMA
@@ -109,7 +109,7 @@ def _read_tables(
     template = schema.empty_table().select(schema.names if columns is None else columns)
     if len(listed) <= FEW_FILES:
         return _joined(template, _read_files(store, listed, columns)).to_pandas()
-    now = find_current_rows(store, folder, listed)
+    now = find_current_rows(usable_snapshot(store), folder, listed)
     small = _read_files(store, now.small_files, columns)
     if now.snapshot is None:
         return _joined(template, small).to_pandas()
