@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from faults.suite import FULL
 from hypothesis import HealthCheck, given, settings
 from support.compaction_factories import (
     READERS,
@@ -357,7 +358,7 @@ def test_a_second_compaction_is_refused(root: str, capsys: pytest.CaptureFixture
     assert "compact-1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("at", ALL_TABLES)
+@pytest.mark.parametrize("at", ["poses", "motion", "videos"])
 def test_two_compactions_without_a_lease_do_no_harm(root: str, monkeypatch: pytest.MonkeyPatch, at: str):
     """A second one runs as a whole right before a transaction of the first."""
     store, commit = LocalStore(root), delta.Table.commit
@@ -550,7 +551,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60 if FULL else 3, suppress_health_check=list(HealthCheck))
 @given(events=EVENTS)
 def test_small_files_are_what_readers_return_after_any_events(tmp_path_factory: pytest.TempPathFactory, events):
     root = tmp_path_factory.mktemp("out")

@@ -1,4 +1,4 @@
-"""The public readers: the tables of an output as pandas data frames."""
+"""The public readers: the tables of an output as pandas data frames, from small files and from compacted tables."""
 
 from __future__ import annotations
 
