@@ -1,7 +1,8 @@
 """A folder as an S3 server for reading: listings and ranged reads, each answered after a delay, all of them counted.
 
 Swift stores 100 small objects a second, and moto answers one request at a time: neither can serve 500,000 objects. This
-server does what readers need: ListObjectsV2, GET with a range, and HEAD. It checks no signatures. Bucket ``b`` is the
+server does what readers need: ListObjectsV2, GET with a range, and HEAD. ETags are those of `LocalStore`, so that a
+compaction on the disk is one of this store as well. The server checks no signatures. Bucket ``b`` is the
 folder. ``POST /`` returns the counts as JSON and begins new ones. Keys are listed once, at the start.
 """
 
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import Request, urlopen
+
+from posebatch.storage.local import local_etag
 
 BUCKET: Final = "b"
 
@@ -49,7 +52,7 @@ class _Folder:
                     continue
                 stat = entry.stat()
                 key = os.path.relpath(entry.path, self.root)
-                self.entries[key] = (stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_mtime)
+                self.entries[key] = (stat.st_size, local_etag(stat), stat.st_mtime)
         self.keys = sorted(self.entries)
 
     def answer(self, method: str, target: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
