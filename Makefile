@@ -8,7 +8,7 @@
 BIN := .venv/bin
 
 # What the demo and the examples of the README need. A variable, because commas end the arguments of `call`.
-DEMO := .[openvino,query,compare,plot,export]
+DEMO := .[openvino,query,compact,compare,plot,export]
 
 # The first Python that runs and is new enough. A name on the PATH may be a version manager's shim that only fails.
 CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))

@@ -8,6 +8,7 @@
     python jobs/benchmark.py plan       planning a night over a large archive: seconds, requests, dollars, memory
     python jobs/benchmark.py publish    publication rate of tiny videos, by the number published
     python jobs/benchmark.py scale      10^9 videos: limits and costs; a fleet of 1,000 workers, simulated
+    python jobs/benchmark.py queries    three questions to a large output: small files against compacted tables
     python jobs/benchmark.py networks   each network alone on every engine, at several batch sizes
 
 speed renders videos and measures every stage of the job alone (decode, detect, pose, publish), then the whole job in

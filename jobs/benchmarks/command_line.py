@@ -18,6 +18,7 @@ from benchmarks.measurements import (
     measure_networks,
     measure_planning,
     measure_publication,
+    measure_queries,
     measure_scaling,
     measure_scheduling,
     measure_speed,
@@ -38,6 +39,7 @@ MEASURES: Final[dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]]
     "scheduling": measure_scheduling,
     "plan": measure_planning,
     "publish": measure_publication,
+    "queries": measure_queries,
     "networks": measure_networks,
     "scale": measure_scale,
 }
@@ -102,7 +104,7 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="working folder; default: a temporary folder")
     how.add_argument("--rounds", type=int, default=3, metavar="N", help="clips: times that all is measured; default 3")
-    driver = parser.add_argument_group("driver, clips, scheduling, plan, publish, scale")
+    driver = parser.add_argument_group("driver, clips, scheduling, plan, publish, queries, scale")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
     driver.add_argument(
         "--new", type=int, default=500, metavar="N", help="plan: new videos in the last night; default 500"
@@ -113,6 +115,12 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
         default=10_000,
         metavar="N",
         help="plan: videos of an archive whose ledger is lost; default 10000",
+    )
+    driver.add_argument(
+        "--small-on-s3",
+        type=int,
+        metavar="N",
+        help="queries: read the small files of so many videos from S3, and multiply; default all",
     )
     driver.add_argument(
         "--video-frames", type=int, default=4, metavar="N", help="publish: frames of each video; default 4"

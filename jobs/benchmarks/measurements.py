@@ -1,4 +1,4 @@
-"""The eight measurements of ``jobs/benchmark.py``. Each prints its figures and returns them as JSON."""
+"""The measurements of ``jobs/benchmark.py``. Each prints its figures and returns them as JSON."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from benchmarks.other_programs import other_program
 from benchmarks.other_programs_entry import PROGRAMS
 from benchmarks.plain_loop import plain_loop
 from benchmarks.publication_rate import publish_tiny_videos
+from benchmarks.query_costs import measure_query_costs, query_text
 from benchmarks.rendered_scenes import Scene, write_scene
 from benchmarks.report import (
     as_json,
@@ -261,6 +262,13 @@ def measure_publication(chosen: argparse.Namespace, folder: Path) -> dict[str, A
     figures = in_child(publish_tiny_videos, str(folder), settings_from({}), chosen.videos, chosen.video_frames)
     print(publication_text(figures))
     return {"publish": as_json(figures)}
+
+
+def measure_queries(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Three questions to a large output, from small files and from compacted tables."""
+    figures = measure_query_costs(folder, chosen.videos, chosen.small_on_s3 or chosen.videos)
+    print(query_text(figures))
+    return {"queries": as_json(figures)}
 
 
 def measure_networks(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from posebatch.cli.compact import add_compact
 from posebatch.cli.compare import add_compare
 from posebatch.cli.derive import add_derive
 from posebatch.cli.export import add_export
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_derive(commands)
     add_verify(commands)
     add_gc(commands)
+    add_compact(commands)
     add_query(commands)
     add_export(commands)
     add_compare(commands)

@@ -14,6 +14,9 @@ from posebatch.core.errors import RunAbortedError
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
 from posebatch.core.wording import counted
+from posebatch.dataset.compaction.leases import hold_compaction
+from posebatch.dataset.compaction.leftovers import can_judge_compaction
+from posebatch.dataset.compaction.snapshot import has_compaction
 from posebatch.dataset.gc import (
     DEFAULT_LIMIT_DAYS,
     SECONDS_PER_DAY,
@@ -73,6 +76,11 @@ def verify_command(chosen: argparse.Namespace) -> int:
     videos, frames = counted(verdict.videos, "video"), counted(verdict.frames, "frame")
     print(f"{state}: {videos} ({verdict.failed} failed), {frames}, {counted(verdict.persons, 'person')}", end="")
     print(f"; {_megabytes(verdict.bytes_read)} read" if chosen.deep else "")
+    if verdict.compacted is not None:
+        behind = f"; {verdict.compaction_behind} not compacted yet" if verdict.compaction_behind else ""
+        print(f"compacted tables: {counted(verdict.compacted, 'video')}{behind}")
+    if verdict.compaction_unchecked:
+        print("not checked: the compacted tables; pip install 'posebatch[compact]'")
     if verdict.without_checksum:
         print(
             f"not proven: {verdict.without_checksum} objects have no checksum, because an older version published "
@@ -107,7 +115,11 @@ def gc_command(chosen: argparse.Namespace) -> int:
     check_is_output(store)
     taken_over: list[str] = []
     lease = hold_lease(store, f"gc-{new_run_id()}", chosen.wait, print, taken_over.append)
-    with lease if chosen.delete else nullcontext():
+    is_compacted = has_compaction(store)
+    if is_compacted and not can_judge_compaction():
+        print("not checked: the compacted tables; pip install 'posebatch[compact]'")
+    compaction = hold_compaction(store, f"gc-{new_run_id()}", chosen.wait, print, taken_over.append)
+    with lease if chosen.delete else nullcontext(), compaction if chosen.delete and is_compacted else nullcontext():
         objects, size_bytes = _collect(store, limit, chosen.delete, taken_over)
     if is_s3(store.root):
         print("not checked: incomplete multipart uploads; a lifecycle rule of the bucket removes those")

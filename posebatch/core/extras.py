@@ -15,6 +15,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "nncf": "quantize",
     "cv2": "flow",
     "duckdb": "query",
+    "deltalake": "compact",
     "sleap_io": "export",
     "ezc3d": "export",
     "tables": "export",

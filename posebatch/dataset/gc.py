@@ -14,6 +14,8 @@ from itertools import chain, groupby, islice
 from typing import Final
 
 from posebatch.core.errors import ObjectNotFoundError, OutputError, SettingsError, StorageError
+from posebatch.dataset.compaction.leftovers import unused_files
+from posebatch.dataset.compaction.names import FOLDER as COMPACTED
 from posebatch.dataset.layout import ATTEMPTS, RECORDS, STAGING, artifact_keys, data_folders, output_path_of
 from posebatch.dataset.lease_place import FOLDER as LEASES
 from posebatch.dataset.lease_place import SHARDS_FOLDER
@@ -99,7 +101,7 @@ def age_limit(store: Store, older_than_days: float) -> AgeLimit:
             f"--older-than-days must be at least {MIN_AGE_LIMIT_S / SECONDS_PER_DAY:.3f} (an hour), got "
             f"{older_than_days:g}: a run in progress must keep its objects"
         )
-    for stored in chain.from_iterable(store.list(f"{folder}/") for folder in ("_state", *data_folders())):
+    for stored in chain.from_iterable(store.list(f"{folder}/") for folder in ("_state", COMPACTED, *data_folders())):
         try:
             return AgeLimit(stored.last_modified + store.age_s(stored.key), seconds)
         except ObjectNotFoundError:  # removed since it was listed
@@ -117,6 +119,9 @@ def unreferenced(store: Store, limit: AgeLimit) -> Iterator[Unreferenced]:
     yield from _old_staging_areas(store, limit)
     yield from _old_objects(store, ATTEMPTS, _ATTEMPTS_KEY, limit, "a count of failed attempts")
     yield from _old_objects(store, f"{SCRATCH_FOLDER}/", _SCRATCH_KEY, limit, "an unfinished write")
+    for stored in unused_files(store, limit.seconds):
+        if limit.is_past(stored):
+            yield Unreferenced(stored.key, "no compacted table has it", stored.size_bytes, limit.age_s(stored))
     for folder in data_folders():
         for stored in store.list(f"{folder}/"):
             if stored.key not in referenced and _video_of(stored.key) is not None and limit.is_past(stored):
@@ -124,7 +129,10 @@ def unreferenced(store: Store, limit: AgeLimit) -> Iterator[Unreferenced]:
 
 
 def remove(store: Store, leftover: Unreferenced, limit: AgeLimit) -> bool:
-    """Remove an object or a staging folder, unless it is in use again; returns whether it was removed."""
+    """Remove an object or a staging folder, unless it is in use again; returns whether it was removed.
+
+    Hold the lease of the compaction for files of compacted tables: no compaction can take them up then.
+    """
     if leftover.key.endswith("/"):
         staged = list(store.list(leftover.key))
         if not staged or not all(limit.is_past(stored) for stored in staged):

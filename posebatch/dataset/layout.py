@@ -6,6 +6,7 @@ Keys below the output root::
     tracks/PATH.parquet, motion/PATH.parquet, previews/PATH.gif  artifacts that are derived from these
     previews_mp4/PATH.mp4, previews_webp/PATH.webp, previews_sheet/PATH.jpg
     videos/PATH.parquet                                          the commit record, written last
+    compact/...                                                  see `posebatch.dataset.compaction.names`
     runs/RUN/...                                                 settings, log and records of one run
     _state/staging/WORK/...                                      finished segments of unfinished videos, and the index
                                                                  of packets where the container has none

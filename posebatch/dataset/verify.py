@@ -19,6 +19,9 @@ from PIL import Image, ImageSequence
 
 from posebatch.core.errors import NewerOutputError, PosebatchError, PreviewError, StorageError
 from posebatch.core.records import PublishedObject, VideoRecord
+from posebatch.dataset.compaction.checks import RecordFacts, check_compaction, facts_of
+from posebatch.dataset.compaction.leftovers import can_judge_compaction
+from posebatch.dataset.compaction.snapshot import has_compaction, open_snapshot
 from posebatch.dataset.layout import (
     FRAMES,
     MOTION,
@@ -62,12 +65,22 @@ class Verdict:
     """Bytes of objects that the deep check read."""
     without_checksum: int = 0
     """Objects that the deep check read but whose record, of an older version of posebatch, has no checksum."""
+    compacted: int | None = None
+    """Videos in the compacted tables; None if there are none, or if they were not checked."""
+    compaction_behind: int = 0
+    """Videos that were published, replaced or removed since the last compaction."""
+    compaction_unchecked: bool = False
+    """Whether there are compacted tables that this installation cannot read."""
 
 
 @dataclass(frozen=True)
 class _CheckedVideo:
     """The result for one video."""
 
+    path: str
+    """Its output path."""
+    etag: str
+    """The ETag of its record."""
     record: VideoRecord | None
     problems: list[str]
     bytes_read: int = 0
@@ -78,13 +91,16 @@ def verify(store: Store, deep: bool = False, on_progress: Callable[[Verdict], No
     """Check that every published object exists and has the size, schema and rows that its commit record states.
 
     Also: frames are in order, without gaps or duplicates; poses and frames tables agree on persons; no object lies in
-    the folders without a record. With ``deep`` also: checksums, every value, all metadata, and that pictures decode.
+    the folders without a record; compacted tables hold the rows that the records state. With ``deep`` also: checksums,
+    every value, all metadata, and that pictures decode.
     ``on_progress`` is called after each video with the sums so far. Raises `NewerOutputError` if a later version of
     posebatch has published here.
     """
     verdict = Verdict()
     problems: list[str] = []
     referenced: set[str] = set()
+    facts: dict[str, RecordFacts] = {}
+    has_tables = has_compaction(store)
     keys = (stored.key for stored in store.list(RECORDS) if stored.key.endswith(".parquet"))
     with ThreadPoolExecutor(VERIFY_THREADS) as threads:
         while chunk := list(islice(keys, VERIFIED_AHEAD)):
@@ -92,9 +108,14 @@ def verify(store: Store, deep: bool = False, on_progress: Callable[[Verdict], No
                 verdict = _add(verdict, video)
                 problems += video.problems
                 referenced.update(published.key for published in (video.record.objects if video.record else ()))
+                if has_tables and video.record is not None:
+                    facts[video.path] = facts_of(video.etag, video.record)
                 if on_progress is not None:
                     on_progress(verdict)
     problems += _orphans(store, referenced)
+    if has_tables:
+        verdict, found = _with_compaction(store, verdict, facts, deep)
+        problems += found
     if not verdict.videos:
         problems.append(f"{store.root}: no commit record below videos/: nothing has been published here")
     return replace(verdict, problems=tuple(problems))
@@ -119,19 +140,34 @@ def _add(verdict: Verdict, video: _CheckedVideo) -> Verdict:
     )
 
 
+def _with_compaction(
+    store: Store, verdict: Verdict, facts: dict[str, RecordFacts], deep: bool
+) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict with that on the compacted tables, and their problems."""
+    if not can_judge_compaction():
+        return replace(verdict, compaction_unchecked=True), ()
+    snapshot = open_snapshot(store)
+    if snapshot is None:  # killed before its first batch was complete
+        return verdict, ()
+    checked = check_compaction(store, snapshot, facts, deep)
+    return replace(verdict, compacted=checked.videos, compaction_behind=checked.behind), checked.problems
+
+
 def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
+    path = key.removeprefix(RECORDS).removesuffix(".parquet")
     try:
-        record = record_from_bytes(store.read(key))
+        content, etag = store.fetch(key)
+        record = record_from_bytes(content)
     except NewerOutputError as error:
         raise NewerOutputError(f"{store.uri(key)}: {error}") from error
     except StorageError as error:
-        return _CheckedVideo(None, [f"{key}: {error}"])
+        return _CheckedVideo(path, "", None, [f"{key}: {error}"])
     problems = list(_check_record(key, record))
     contents: dict[str, bytes] = {}
     if record.is_being_derived:
         # its poses may be replaced at any moment, and the record states no size of them
         problems.append(f"{key}: its tracks are being derived, or were when a process was killed: run or derive again")
-        return _CheckedVideo(record, problems)
+        return _CheckedVideo(path, etag, record, problems)
     for published in record.objects:
         try:
             if deep:
@@ -146,7 +182,7 @@ def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
     except PosebatchError as error:
         problems.append(f"{key}: {error}")
     without_checksum = sum(published.sha256 is None for published in record.objects if deep)
-    return _CheckedVideo(record, problems, sum(map(len, contents.values())), without_checksum)
+    return _CheckedVideo(path, etag, record, problems, sum(map(len, contents.values())), without_checksum)
 
 
 def _check_record(key: str, record: VideoRecord) -> Iterator[str]:

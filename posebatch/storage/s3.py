@@ -71,6 +71,7 @@ class S3Store(Store):
         self.bucket, key = split_s3(root)
         self.prefix = f"{key.rstrip('/')}/" if key.rstrip("/") else ""
         self.root = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        self.endpoint_url = endpoint_url
         self.client = s3_client(endpoint_url)
         self.retry_policy = retry_policy or retry.DEFAULT_POLICY
         self._payer = payer(access)

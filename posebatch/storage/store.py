@@ -35,6 +35,8 @@ class Store(ABC):
     """
 
     root: str
+    endpoint_url: str | None = None
+    """URL of an S3-compatible store other than AWS, as given to `open_store`."""
 
     def uri(self, key: str) -> str:
         """The full address of a key."""

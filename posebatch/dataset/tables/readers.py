@@ -1,24 +1,33 @@
-"""The public readers: the tables of an output as pandas data frames."""
+"""The public readers: the tables of an output as pandas data frames, from small files and from compacted tables."""
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from posebatch.core.errors import InputError, NewerOutputError
 from posebatch.core.options import nearest
+from posebatch.dataset.compaction.current import find_current_rows, path_of, read_compacted, usable_snapshot
+from posebatch.dataset.compaction.names import PATH
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import FRAMES_SCHEMA, MOTION_SCHEMA, POSES_SCHEMA, TRACKS_SCHEMA, VIDEOS_SCHEMA
 from posebatch.storage.open import open_store
+from posebatch.storage.store import Store, StoredObject
 
 if TYPE_CHECKING:
     import pandas as pd
 
 READ_THREADS: Final = 16
+
+
+FEW_FILES: Final = 32
+"""So many small files are read with fewer requests than a compaction."""
 
 
 def read_poses(
@@ -93,21 +102,63 @@ def _read_tables(
         if name not in schema.names:
             raise InputError(f"no column is called {name!r}{nearest(name, schema.names)}")
     store = open_store(root, endpoint_url)
-    keys = [listed.key for listed in store.list(f"{folder}/") if _matches(listed.key, folder, match)]
-    if not keys:
+    listed = [stored for stored in store.list(f"{folder}/{_fixed_part(match)}") if _matches(stored.key, folder, match)]
+    if not listed:
         raise InputError(f"{store.uri(folder)}: no table of a video that matches {match!r}")
+    # the empty table comes first and has all columns; tables of earlier versions may lack some
+    template = schema.empty_table().select(schema.names if columns is None else columns)
+    if len(listed) <= FEW_FILES:
+        return _joined(template, _read_files(store, listed, columns)).to_pandas()
+    now = find_current_rows(usable_snapshot(store), folder, listed)
+    small = _read_files(store, now.small_files, columns)
+    if now.snapshot is None:
+        return _joined(template, small).to_pandas()
+    large = read_compacted(now, folder, template.schema.names)
+    return _as_listed(folder, template, listed, large, list(zip(now.small_files, small, strict=True))).to_pandas()
 
+
+def _read_files(store: Store, listed: Sequence[StoredObject], columns: Sequence[str] | None) -> list[pa.Table]:
     def read_one(key: str) -> pa.Table:
         try:
             return open_parquet(store.read(key)).read(columns=columns)
         except NewerOutputError as error:
             raise NewerOutputError(f"{store.uri(key)}: {error}") from error
 
-    # the empty table comes first and has all columns; tables of earlier versions may lack some
-    template = schema.empty_table().select(schema.names if columns is None else columns)
     with ThreadPoolExecutor(READ_THREADS) as threads:
-        joined = pa.concat_tables([template, *threads.map(read_one, keys)], promote_options="permissive")
-    return joined.unify_dictionaries().to_pandas()
+        return list(threads.map(read_one, (stored.key for stored in listed)))
+
+
+def _joined(template: pa.Table, tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables([template, *tables], promote_options="permissive").unify_dictionaries()
+
+
+def _as_listed(
+    folder: str,
+    template: pa.Table,
+    listed: Sequence[StoredObject],
+    large: pa.Table,
+    small: Sequence[tuple[StoredObject, pa.Table]],
+) -> pa.Table:
+    """Rows of the compaction and of small files, in the order and with the types that the small files alone have."""
+    paths = [large[PATH].combine_chunks()]
+    paths += [pa.repeat(path_of(folder, stored), table.num_rows) for stored, table in small]
+    rows = large.drop_columns([PATH]).cast(_plain(template.schema))
+    plain = [table.cast(_plain(table.schema)) for _, table in small]
+    joined = pa.concat_tables([rows, *plain], promote_options="permissive")
+    place = pc.index_in(pa.concat_arrays(paths), value_set=pa.array([path_of(folder, stored) for stored in listed]))
+    ordered = joined.take(pc.sort_indices(place))  # stable: the rows of a video keep their order
+    return ordered.cast(template.schema)
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [column.with_type(pa.string()) if pa.types.is_dictionary(column.type) else column for column in schema]
+    )
+
+
+def _fixed_part(match: str) -> str:
+    """The text before the first wildcard of a glob."""
+    return re.split(r"[*?\[]", match, maxsplit=1)[0]
 
 
 def _matches(key: str, folder: str, match: str) -> bool:

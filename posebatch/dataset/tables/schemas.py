@@ -242,6 +242,16 @@ VIDEOS_SCHEMAS: Final = (
 """The same for commit records."""
 
 
+TABLES: Final = {
+    "poses": POSES_SCHEMA,
+    "frames": FRAMES_SCHEMA,
+    "videos": VIDEOS_SCHEMA,
+    "tracks": TRACKS_SCHEMA,
+    "motion": MOTION_SCHEMA,
+}
+"""The published tables, by the name of their folder."""
+
+
 COLUMNS: Final = frozenset(
     name
     for schema in (POSES_SCHEMA, FRAMES_SCHEMA, TRACKS_SCHEMA, MOTION_SCHEMA, VIDEOS_SCHEMA)
