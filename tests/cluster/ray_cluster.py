@@ -180,6 +180,12 @@ class Cluster:
         assert line.startswith("{"), f"the store did not start: {line}{self._store_process.stdout.read()}"
         self.variables |= json.loads(line)
 
+    def stop_store(self) -> None:
+        """End the S3 server; its host then refuses connections."""
+        self.store.check("pkill", "-KILL", "-f", str(FOLDER / "store_server.py"))
+        assert self._store_process
+        self._store_process.wait()
+
     def start_node(self, host: Host, num_cpus: int = 1, environment: Mapping[str, str] | None = None) -> None:
         """Start Ray on a host; the first one is the head."""
         is_head = host is self.head

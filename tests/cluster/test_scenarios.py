@@ -19,6 +19,8 @@ if REASON_TO_SKIP:
 DONE: Final = 3
 """Exit code of a finished run: the broken videos fail."""
 
+DOWN_S: Final = 60
+
 SLOW_S: Final = 0.8
 """Seconds for a frame while a fault is under way, so that the run does not end before it."""
 
@@ -230,6 +232,25 @@ def test_store_is_gone(cluster: Cluster, night: Night, one_machine: dict[str, An
         code, output = night.run()
     assert code == DONE, output
     conclude(night, one_machine, "the store is out of reach for 300 s", "", in_flight=6)
+
+
+def test_store_is_down(cluster: Cluster, night: Night, one_machine: dict[str, Any]) -> None:
+    """Connections are refused at once, so that the attempts of each request end within a minute."""
+    cluster.restore(*WORKERS)
+    job = started(night)
+    night.plan(seconds_per_frame=0.02)
+    cluster.stop_store()
+    time.sleep(DOWN_S)
+    cluster.start_store()
+    code, output = job.finish()
+    runs = 1
+    if code == 1:  # the run ended because of too many errors in a row
+        assert "storage errors in a row" in output
+        code, output = night.run()
+        runs += 1
+    assert code == DONE, output
+    conclude(night, one_machine, f"the store refuses connections for {DOWN_S} s", f"{runs} runs",
+             in_flight=IN_FLIGHT_OF_A_HOST * len(WORKERS))  # fmt: skip
 
 
 def test_two_runs_at_once(cluster: Cluster, night: Night, one_machine: dict[str, Any]) -> None:
