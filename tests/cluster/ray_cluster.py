@@ -36,10 +36,10 @@ OPTIONS: Final = ("--workers", "3", "--segment-seconds", "1", "--preview", "gif"
 HEALTH_CHECKS: Final[Mapping[str, str]] = {
     "RAY_health_check_initial_delay_ms": "5000",
     "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "5000",
-    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_timeout_ms": "8000",
+    "RAY_health_check_failure_threshold": "5",
 }
-"""A host that does not answer is dead to Ray after about 30 s. The environment of the tests may say otherwise."""
+"""A host that does not answer is dead to Ray after about 50 s. The environment of the tests may say otherwise."""
 
 PATIENCE: Final[Mapping[str, str]] = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
 """A host that is cut off waits so long for its head, and is a zombie when it is joined again."""
