@@ -39,4 +39,4 @@ def night(cluster: Cluster, one_machine: dict[str, Any], request: pytest.Fixture
     night = Night(cluster, name, cluster.folder / name)
     night.plan()
     yield night
-    night.release()
+    night.close()

@@ -87,6 +87,7 @@ class Night:
     folder: Path
     """On the machine of the tests; every host sees it. It holds the marks of `faults.injection`."""
     started: float = field(default_factory=time.monotonic)
+    jobs: list[Job] = field(default_factory=list)
 
     @property
     def output(self) -> str:
@@ -104,6 +105,16 @@ class Night:
     def submit(self, *options: str, host: Host | None = None) -> Job:
         """Submit a run from a host, by default from the one that only submits."""
         return self.cluster.submit(self, *options, host=host or self.cluster.submitter)
+
+    def close(self) -> None:
+        """End what is left of its jobs: it would take the workers of the next scenario."""
+        self.release()
+        self.cluster.network.heal()
+        for job in self.jobs:
+            if not job.is_over():
+                self.cluster.submitter.run(str(BIN / "ray"), "job", "stop", "--address", self.cluster.dashboard, job.id)
+                job.process.kill()
+                job.process.wait()
 
     def run(self, *options: str) -> tuple[int | None, str]:
         """Exit code and log of a run."""
@@ -157,6 +168,10 @@ class Cluster:
     _nodes: dict[Host, subprocess.Popen[str]] = field(default_factory=dict)
     _store_process: subprocess.Popen[str] | None = None
     _jobs: int = 0
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self.head.address}:{DASHBOARD_PORT}"
 
     def add_host(self, name: str) -> Host:
         host = self.network.add(name)
@@ -218,13 +233,8 @@ class Cluster:
 
     def alive(self) -> set[str]:
         """The addresses of the nodes that are alive, as the head says; none while the head starts."""
-        question = (
-            "import json; from ray._raylet import GcsClient\n"
-            f"nodes = GcsClient(address='{self.head.address}:{GCS_PORT}').get_all_node_info(timeout=20).values()\n"
-            "print(json.dumps([node.node_manager_address for node in nodes if node.state == 0]))"
-        )
-        code, answer = self.head.run(sys.executable, "-c", question)
-        return set() if code else set(json.loads(answer.strip().splitlines()[-1]))
+        path = self.folder / "alive.json"
+        return set(json.loads(path.read_text())) if path.exists() else set()
 
     def restore(self, *names: str) -> None:
         """A whole network, and exactly these workers, all of them alive."""
@@ -232,7 +242,7 @@ class Cluster:
         self.introduce()
         for name in {*self.workers} - {*names}:
             self.remove_worker(name)
-        wait_for(lambda: self._have_joined(names), 300, pause_s=3)
+        wait_for(lambda: self._have_joined(names), 400, pause_s=1)
 
     def _have_joined(self, names: tuple[str, ...]) -> bool:
         """Whether these workers and no others are alive. One that is missing, or whose Ray has ended, is replaced."""
@@ -251,14 +261,14 @@ class Cluster:
         job, log = f"{night.name}-{self._jobs}", night.folder / f"job-{self._jobs}.log"
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         job_command = ["env", *variables, sys.executable, str(ROOT / "jobs" / "extract_poses.py"), ARCHIVE]
-        address = f"http://{self.head.address}:{DASHBOARD_PORT}"
         with log.open("wb") as output:
             process = host.start(
-                [str(BIN / "ray"), "job", "submit", "--address", address, "--submission-id", job, "--",
+                [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, "--submission-id", job, "--",
                  *job_command, "--output", night.output, *OPTIONS, *options],
                 stdout=output,
             )  # fmt: skip
-        return Job(night, process, job, log)
+        night.jobs.append(Job(night, process, job, log))
+        return night.jobs[-1]
 
     def describe(self, output: str) -> dict[str, Any]:
         answer = self.submitter.check(sys.executable, str(FOLDER / "observe.py"), "describe", output)
@@ -280,6 +290,13 @@ def running_cluster() -> Iterator[Cluster]:
         cluster.start_store()
         cluster.head, cluster.submitter = cluster.add_host("head"), cluster.add_host("submit")
         cluster.start_node(cluster.head, num_cpus=0)
+        watch = [
+            str(FOLDER / "watch_nodes.py"),
+            f"{cluster.head.address}:{GCS_PORT}",
+            str(cluster.folder / "alive.json"),
+        ]
+        with (cluster.folder / "watch.log").open("wb") as log:
+            cluster.head.start([sys.executable, *watch], stdout=log)
         wait_for(cluster.alive, 300)  # a node that asks the head too early gives up
         yield cluster
 
