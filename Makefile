@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-faults lint test-gpu gpu infra benchmark lock sbom audit clean
+.PHONY: help demo test test-faults test-cluster lint test-gpu gpu infra benchmark lock sbom audit clean
 
 BIN := .venv/bin
 
@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 export VIDEO
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed-demo ## run the job on a sample video, or on your own: make demo VIDEO=path
 	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
@@ -28,6 +28,10 @@ test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' selects some
 
 test-faults: .venv/.installed-dev ## run the whole fault suite (under an hour on 2 cores) and print its figures
 	@.ci/faults $(BIN)/python $(PYTEST_ARGS)
+
+# Needs root, iproute2, util-linux, faketime and /dev/net/tun.
+test-cluster: .venv/.installed-dev ## run on several hosts in network namespaces (half an hour, as root) and print a table
+	@.ci/cluster $(BIN)/python $(PYTEST_ARGS)
 
 lint: .venv/.installed-dev ## check style, format and types
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from posebatch.core.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     PosebatchError,
+    PutRefusedError,
     StorageUnavailableError,
     WorkerDiedError,
 )
@@ -43,6 +44,9 @@ class SchedulerLimits:
     """Worker crashes that one video may cause, over all runs, before it is recorded as failed."""
     max_evictions: int = 10
     """Evictions (node lost, killed by a neighbour) tolerated per task before they count as failed attempts."""
+    max_storage_retries: int = 6
+    """Times per task that the store may give no answer, or refuse a put, before that counts as failed attempts. The
+    pauses add up to two minutes. A store that is down ends the run before, by `max_storage_failures`."""
     max_storage_failures: int = 12
     """Storage errors in a row, without a success between them, that end the run: the store is down."""
     videos_per_worker: int = SEGMENTS_PER_WORKER + 1
@@ -67,7 +71,7 @@ class Reaction(Enum):
 
     ABORT_RUN = "end the run with the error"
     RETRY_ALONE = "retry the segment or clip in a worker of its own, and count nothing"
-    RETRY_UNCOUNTED = "retry at once, and count nothing"
+    RETRY_UNCOUNTED = "retry, after a pause if the store did not answer, and count nothing"
     RETRY = "count a failed attempt, and retry after a pause"
     RETRY_PREVIEW = "count a failed attempt of the preview, and retry after a pause"
     OMIT_PREVIEW = "publish the video without a preview"
@@ -82,14 +86,13 @@ def reaction(  # noqa: PLR0911 - one row of the table each
     error: PosebatchError,
     *,
     shared: bool = False,
-    evictions_left: bool = True,
+    uncounted_left: bool = True,
     tables_stay: bool = False,
 ) -> Reaction:
     """What to do when ``task`` ended with ``error``; the first rule that applies decides.
 
-    ``shared``: the worker died while it had others, too, and the cause may be any. ``evictions_left``: the task has
-    not been evicted `SchedulerLimits.max_evictions` times yet. ``tables_stay``: poses and frames of the video are
-    published, and this run must not replace them.
+    ``shared``: the worker died while it had others, too, and the cause may be any. ``uncounted_left``: see
+    `uncounted_left`. ``tables_stay``: poses and frames of the video are published, and this run must not replace them.
     """
     is_preview = isinstance(task, PreviewTask)
     reads_staged = isinstance(task, FinalizeTask | PublishPreviewTask)
@@ -107,11 +110,19 @@ def reaction(  # noqa: PLR0911 - one row of the table each
         return Reaction.REPORT_FAILURE  # a record would quarantine the source when it comes back, or is restored
     if isinstance(error, ObjectChangedError | ObjectNotFoundError) and not tables_stay:
         return Reaction.PROBE_AGAIN  # the source is another version, or the staged data is gone
-    if isinstance(error, EvictedError) and evictions_left:
+    if isinstance(error, EvictedError | StorageUnavailableError | PutRefusedError) and uncounted_left:
         return Reaction.RETRY_UNCOUNTED
     if error.retryable or isinstance(error, AccessDeniedError):  # credentials may be renewed in time
         return Reaction.RETRY_PREVIEW if is_preview else Reaction.RETRY
     return Reaction.REPORT_FAILURE if tables_stay else Reaction.RECORD_FAILURE
+
+
+def uncounted_left(error: PosebatchError, retries: int, limits: SchedulerLimits) -> bool:
+    """Whether a task may be retried uncounted once more, after ``retries`` such retries because of such an error.
+
+    The video has no part in the loss of a node, in a store that is down, or in another process that publishes it too.
+    """
+    return retries < (limits.max_evictions if isinstance(error, EvictedError) else limits.max_storage_retries)
 
 
 def is_storage_failure(error: PosebatchError) -> bool:

@@ -131,8 +131,8 @@ class VideoInFlight:
     """Failed attempts in this run, by step."""
     _crashes: int = 0
     """Worker crashes in this run, over all steps: a wholly corrupt file must not crash one worker per segment."""
-    _evictions: Counter[Step] = field(default_factory=Counter)
-    """Evictions in this run, by step."""
+    _uncounted: Counter[tuple[Step, type]] = field(default_factory=Counter)
+    """Uncounted retries in this run, by step and error."""
 
     @property
     def failed_attempts(self) -> FailedAttempts:
@@ -149,13 +149,14 @@ class VideoInFlight:
         """Failed attempts at a step in this run."""
         return self._failures[step]
 
-    def count_eviction(self, task: Task) -> None:
-        """Count an eviction of a task."""
-        self._evictions[step_of(task)] += 1
+    def count_uncounted(self, task: Task, error: PosebatchError) -> int:
+        """Note an uncounted retry of a task; returns how many there were because of such an error."""
+        self._uncounted[step_of(task), type(error)] += 1
+        return self.uncounted_of(task, error)
 
-    def evictions_of(self, task: Task) -> int:
-        """Evictions of a task in this run."""
-        return self._evictions[step_of(task)]
+    def uncounted_of(self, task: Task, error: PosebatchError) -> int:
+        """Uncounted retries of a task in this run because of such an error."""
+        return self._uncounted[step_of(task), type(error)]
 
     def expects(self, task: Task) -> bool:
         """Whether the end of a task still matters.

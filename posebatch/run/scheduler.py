@@ -24,6 +24,7 @@ from posebatch.run.failure_policy import (
     is_out_of_attempts,
     reaction,
     retry_pause_s,
+    uncounted_left,
 )
 from posebatch.run.flights import PROBE_AGAIN_STEP, Flights, Step, VideoInFlight, begin_flight, step_of
 from posebatch.run.outcome import RunOutcome, exit_code
@@ -215,9 +216,8 @@ class Scheduler:
     # --- errors: failure_policy decides, these carry it out -------------------------------------------------------
 
     def _handle_error(self, flight: VideoInFlight, task: Task, error: PosebatchError, shared: bool) -> None:
-        evictions_left = flight.evictions_of(task) < self._limits.max_evictions
-        stay = flight.tables_stay
-        match reaction(task, error, shared=shared, evictions_left=evictions_left, tables_stay=stay), task:
+        left, stay = uncounted_left(error, flight.uncounted_of(task, error), self._limits), flight.tables_stay
+        match reaction(task, error, shared=shared, uncounted_left=left, tables_stay=stay), task:
             case Reaction.ABORT_RUN, _:
                 raise error
             case Reaction.RETRY_ALONE, _:
@@ -226,9 +226,9 @@ class Scheduler:
                 )
                 self._queue.add(flight.again(task, alone=True))
             case Reaction.RETRY_UNCOUNTED, _:
-                flight.count_eviction(task)
+                retries = flight.count_uncounted(task, error)
                 self._progress.warn(f"tried again, and not counted: {error}")
-                self._queue.add(flight.again(task))
+                self._queue.add(flight.again(task), retry_pause_s(error, retries, self._limits))
             case Reaction.RETRY, _:
                 self._retry(flight, task, error)
             case Reaction.RETRY_PREVIEW, _:

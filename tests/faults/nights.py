@@ -137,7 +137,7 @@ class Nights:
 
     def done(self) -> Counter[int]:
         """How often each planned fault happened, by its number."""
-        return Counter(int(path.name.split(".")[0]) for path in self.marks.iterdir() if path.name != "staged")
+        return Counter(int(path.name.split(".")[0]) for path in self.marks.iterdir() if path.name[0].isdigit())
 
     def staged(self) -> Counter[str]:
         """How often each segment was staged, by its key."""

@@ -406,11 +406,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def running_proxy(server: S3Server, plan: FaultPlan | None = None, conditional: bool = False) -> Iterator[Proxy]:
-    """Serve while the block runs."""
+def running_proxy(
+    server: S3Server,
+    plan: FaultPlan | None = None,
+    conditional: bool = False,
+    address: tuple[str, int] = (LOOPBACK, 0),
+) -> Iterator[Proxy]:
+    """Serve at an address while the block runs; port 0 is any free one."""
     proxy = Proxy(server, plan or FaultPlan(), conditional, _client=server.client())
-    http_server = _Server((LOOPBACK, 0), type("Client", (_Client,), {"proxy": proxy}))
-    proxy.endpoint_url = f"http://{LOOPBACK}:{http_server.server_address[1]}"
+    http_server = _Server(address, type("Client", (_Client,), {"proxy": proxy}))
+    proxy.endpoint_url = f"http://{address[0]}:{http_server.server_address[1]}"
     thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

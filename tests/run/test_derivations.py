@@ -107,7 +107,9 @@ def test_preview_is_drawn_after_the_derivation(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "tries"), [(InternalError, 1), (StorageUnavailableError, 3)], ids=["for good", "until given up"]
+    ("error", "tries"),
+    [(InternalError, 1), (StorageUnavailableError, FAST.max_storage_retries + 3)],
+    ids=["for good", "until given up"],
 )
 def test_failed_derivation_is_reported_and_what_is_published_stays(
     archive: Archive, error: type[Exception], tries: int

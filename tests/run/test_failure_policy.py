@@ -15,6 +15,7 @@ from posebatch.run.failure_policy import (
     is_storage_failure,
     reaction,
     retry_pause_s,
+    uncounted_left,
 )
 from posebatch.run.tasks import (
     FinalizeTask,
@@ -54,9 +55,9 @@ TABLE = {
     "ObjectNotFoundError": [REPORT, REPORT, OMIT, PROBE, PROBE, REPORT],
     "BucketNotFoundError": [REPORT, REPORT, OMIT, PROBE, PROBE, REPORT],
     "ObjectChangedError": [PROBE, PROBE, PROBE, PROBE, PROBE, REPORT],
-    "EvictedError": [UNCOUNTED, UNCOUNTED, UNCOUNTED, UNCOUNTED, UNCOUNTED, REPORT],
     "AccessDeniedError": [RETRY, RETRY, OMIT, RETRY, RETRY, REPORT],
-    **dict.fromkeys(["StorageUnavailableError", "PutRefusedError", "WorkerDiedError", "WorkerCrashError"], TRANSIENT),
+    **dict.fromkeys(["EvictedError", "StorageUnavailableError", "PutRefusedError"], [UNCOUNTED] * 5 + [REPORT]),
+    **dict.fromkeys(["WorkerDiedError", "WorkerCrashError"], TRANSIENT),
     **dict.fromkeys(["VideoError", "NotAVideoError", "NoVideoStreamError", "EncryptedVideoError"], PERMANENT),
     **dict.fromkeys(["DamagedVideoError", "PreviewError", "StorageError", "StagedError"], PERMANENT),
     **dict.fromkeys(["UnsupportedError", "InternalError", "RunAbortedError", "UsageError"], PERMANENT),
@@ -81,9 +82,18 @@ def test_reaction_to_each_error_of_each_task(name: str):
     assert [reaction(task, error) for task in TASKS] == TABLE[name]
 
 
-def test_reaction_to_an_eviction_counts_it_once_too_many_have_passed():
-    evicted = errors.EvictedError("node lost")
-    assert [reaction(task, evicted, evictions_left=False) for task in TASKS] == TRANSIENT
+@pytest.mark.parametrize("name", ["EvictedError", "StorageUnavailableError", "PutRefusedError"])
+def test_reaction_counts_what_is_not_the_video_s_doing_once_too_much_has_passed(name: str):
+    error = getattr(errors, name)("scripted")
+    assert [reaction(task, error, uncounted_left=False) for task in TASKS] == TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("EvictedError", 10), ("StorageUnavailableError", 6), ("PutRefusedError", 6)]
+)
+def test_uncounted_retries_are_bounded(name: str, most: int):
+    error = getattr(errors, name)("scripted")
+    assert [uncounted_left(error, retries, SchedulerLimits()) for retries in (0, most - 1, most)] == [True, True, False]
 
 
 def test_reaction_to_a_shared_death_is_a_retry_alone():

@@ -102,7 +102,7 @@ def test_staged_segments_are_read_before_anything_is_changed(
 
 def test_missing_segment_leaves_the_published_video_as_it_was(store: LoggingStore) -> None:
     stage(store)
-    committed = finalize_video(FinalizeTask(VIDEO, PLAN, 1), CONTEXT)
+    committed = finalize_video(FinalizeTask(VIDEO, PLAN, 1), UNTRACKED)
     staging = stage(store)
     store.delete(staging.segment_key(PLAN.segments[1]))
     store.calls.clear()
@@ -110,6 +110,15 @@ def test_missing_segment_leaves_the_published_video_as_it_was(store: LoggingStor
         finalize_video(FinalizeTask(VIDEO, PLAN, 2), CONTEXT)
     assert {call for call, _ in store.calls} == {"read"}
     assert read_record(store, "a.mp4") == committed.record
+
+
+def test_video_that_another_process_has_published_meanwhile_is_done(store: LoggingStore) -> None:
+    """A process on a host that was cut off goes on, and removes the staged segments before its successor reads them."""
+    stage(store)
+    committed = finalize_video(FinalizeTask(VIDEO, PLAN, 1), CONTEXT)
+    store.calls.clear()
+    assert finalize_video(FinalizeTask(VIDEO, PLAN, 1), CONTEXT) == committed
+    assert {call for call, _ in store.calls} == {"read"}
 
 
 @pytest.mark.parametrize("persons", [0, 1, 2])

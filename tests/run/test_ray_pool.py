@@ -91,9 +91,9 @@ class ScriptedActor:
     def answer(self, number: int, answer: CallResult | ProcessHandle | list[CallResult]) -> None:
         self.calls[number].answer = answer
 
-    def die(self) -> None:
+    def die(self, death: Exception | None = None) -> None:
         for call in [*self.calls, *self.queries.values()]:
-            call.answer = call.answer or ray.exceptions.ActorDiedError()
+            call.answer = call.answer or death or ray.exceptions.ActorDiedError()
 
 
 class ScriptedRay:
@@ -576,7 +576,7 @@ def test_helpers_are_spread_over_the_nodes_that_take_workers(scripted: ScriptedR
     pool = start_pool(workers=4)
     for name in "abcd":
         pool.submit(cpu_task(name))
-    assert sorted(helper_nodes(scripted)) == [("1" * 56, True)] * 2 + [("2" * 56, True)] * 2
+    assert sorted(helper_nodes(scripted)) == [("1" * 56, False)] * 2 + [("2" * 56, False)] * 2
 
 
 def test_helpers_wait_for_the_first_node_that_takes_workers(scripted: ScriptedRay) -> None:
@@ -591,7 +591,7 @@ def test_helpers_wait_for_the_first_node_that_takes_workers(scripted: ScriptedRa
     assert pool.capacity().task_slots == 1
     scripted.cluster = [HEAD, node(FIRST["NodeID"], alive=False, CPU=6.0), SECOND]
     pool.submit(cpu_task("b"))
-    assert helper_nodes(scripted) == [("1" * 56, True), ("2" * 56, True)]
+    assert helper_nodes(scripted) == [("1" * 56, False), ("2" * 56, False)]
 
 
 def test_run_without_workers_asks_for_its_first_node_by_an_actor_that_claims_a_core(scripted: ScriptedRay) -> None:
@@ -638,10 +638,12 @@ def test_helper_gets_its_task_only_after_it_named_its_crash_folder(scripted: Scr
     assert [call.arguments for call in scripted.actors[-1].calls] == [()], "only handle() was called"
 
 
-def test_death_of_helper_before_its_task_is_an_eviction(scripted: ScriptedRay) -> None:
+@pytest.mark.parametrize("death", [None, ray.exceptions.ActorUnschedulableError("its node was lost")])
+def test_death_of_helper_before_its_task_is_an_eviction(scripted: ScriptedRay, death: Exception | None) -> None:
+    """Its process died, or its node was lost before the process started."""
     pool = start_pool()
     pool.submit(cpu_task("a"))
-    scripted.actors[-1].die()
+    scripted.actors[-1].die(death)
     (completion,) = pool.wait(0)
     assert (completion.task, type(completion.error), pool.capacity().task_slots) == (cpu_task("a"), EvictedError, 2)
 

@@ -33,6 +33,7 @@ from posebatch.core.errors import (
     OutputError,
     PosebatchError,
     PreviewError,
+    PutRefusedError,
     RunAbortedError,
     StorageUnavailableError,
     WorkerCrashError,
@@ -178,9 +179,8 @@ def test_scheduler_does_not_count_skipped_videos_towards_the_limit(archive: Arch
         (WorkerDiedError, ProbeTask),
         (WorkerDiedError, SegmentTask),
         (WorkerDiedError, FinalizeTask),
-        (StorageUnavailableError, SegmentTask),
-        (StorageUnavailableError, FinalizeTask),
         (AccessDeniedError, SegmentTask),
+        (AccessDeniedError, FinalizeTask),
     ],
 )
 @pytest.mark.parametrize("times", [1, 2])
@@ -401,7 +401,7 @@ def test_scheduler_counts_crashes_over_runs(archive: Archive):
             stop.request("the test")
 
     archive.after = stop_run
-    for error in (WorkerCrashError, StorageUnavailableError):
+    for error in (WorkerCrashError, AccessDeniedError):
         with pytest.raises(RunAbortedError):
             archive.run(Times(error, SegmentTask, "a", segment=1), max_attempts=9)
     staging = StagingArea.of(archive.store, archive.video("a.mp4"), archive.context().data_fingerprint)
@@ -411,11 +411,29 @@ def test_scheduler_counts_crashes_over_runs(archive: Archive):
 
 
 @pytest.mark.parametrize("kind", [ProbeTask, SegmentTask, FinalizeTask])
-def test_scheduler_does_not_count_evictions(archive: Archive, kind: type):
+@pytest.mark.parametrize(
+    ("error", "most"),
+    [
+        (EvictedError, FAST.max_evictions),
+        (StorageUnavailableError, FAST.max_storage_retries),
+        (PutRefusedError, FAST.max_storage_retries),
+    ],
+)
+def test_scheduler_does_not_count_what_is_not_the_video_s_doing(archive: Archive, kind: type, error, most: int):
     archive.add("a.mp4", "b.mp4")
-    fault = Times(EvictedError, kind, "a", FAST.max_evictions, segment=1)
+    fault = Times(error, kind, "a", most, segment=1)
     assert facts(archive.run(fault)) == (2, 0, 0, 0)
-    assert (fault.happened, archive.record("a.mp4").attempts) == (FAST.max_evictions, 1)
+    assert (fault.happened, archive.record("a.mp4").attempts) == (most, 1)
+    assert not any(archive.store.list("_state/attempts/"))
+
+
+def test_scheduler_gives_up_a_video_whose_source_never_answers(archive: Archive):
+    """Other videos go on beside it, so the store is not down."""
+    archive.add("a.mp4", *(f"b{number}.mp4" for number in range(9)))
+    fault = Times(StorageUnavailableError, SegmentTask, "a.mp4", ALWAYS, segment=1)
+    assert facts(archive.run(fault)) == (9, 0, 1, 0)
+    assert fault.happened == FAST.max_storage_retries + 3
+    assert archive.record("a.mp4").attempts == 3
 
 
 def test_scheduler_gives_up_a_task_that_is_always_evicted(archive: Archive):
@@ -882,7 +900,7 @@ def test_scheduler_makes_a_missing_preview_without_segments(archive: Archive):
     [
         (PreviewError, 1),
         (WorkerDiedError, 3),
-        (StorageUnavailableError, 3),
+        (StorageUnavailableError, FAST.max_storage_retries + 3),
     ],
 )
 @pytest.mark.parametrize("tables_first", [False, True])

@@ -17,9 +17,9 @@ def processes_with(variable: str, value: str) -> Iterator[tuple[int, str]]:
             continue
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
-    """Wait until something holds."""
+def wait_for(condition: Callable[[], object], seconds: float = 180, pause_s: float = 0.05) -> None:
+    """Wait until something holds; ``pause_s`` is the time between two looks."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(pause_s)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO, TypeAlias
 
-from posebatch.core.errors import StorageUnavailableError
+from posebatch.core.errors import ObjectNotFoundError, StorageUnavailableError
 from posebatch.core.fingerprints import preview_fingerprint, sampling_identity
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.version import __version__
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEWS, TRACKS, Artifact
-from posebatch.dataset.publication import CommittedRecord, Publication, read_record
+from posebatch.dataset.publication import CommittedRecord, Publication, fetch_record, read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.blocks import frame_block
 from posebatch.dataset.tables.derived import with_track_ids
@@ -24,6 +24,7 @@ from posebatch.dataset.tables.parquet import TableWriter
 from posebatch.dataset.tables.rows import DATA_TABLES, provenance
 from posebatch.motion.tracking.links import Links
 from posebatch.run.context import RunContext
+from posebatch.run.planning.decisions import Action, CommitSummary, decide
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.movement import MovementTables, MovementTotals, link_persons
@@ -51,7 +52,25 @@ ReadSegment: TypeAlias = Callable[[Segment], tuple[Iterator[list[FramePoses]], S
 
 
 def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
-    """Publish a video from its staged segments, and remove these. Raises as `publish_video`."""
+    """Publish a video from its staged segments, and remove these. Raises as `publish_video`.
+
+    If the staged segments are gone because another process has published the video, the result is that one's commit
+    record: a process on a host that was cut off goes on, while its task is given to another.
+    """
+    try:
+        return _publish_staged(task, context)
+    except ObjectNotFoundError:
+        committed = fetch_record(context.store(), task.video.output_path)
+        if committed is None or not _is_done(task.video, committed.record, context):
+            raise
+        return committed
+
+
+def _is_done(video: SourceVideo, record: VideoRecord, context: RunContext) -> bool:
+    return decide(video, CommitSummary.of(record), context).action is Action.DONE
+
+
+def _publish_staged(task: FinalizeTask, context: RunContext) -> CommittedRecord:
     staging = context.staging(task.video)
     committed = publish_video(task, staging.read_segment, context)
     staging.clear()

@@ -15,7 +15,7 @@ from posebatch.core.errors import EvictedError, WorkerDiedError
 from posebatch.run.pool import Completion
 from posebatch.run.tasks import VideoTask
 from posebatch.run.workers.actors import ProcessHandle, TaskHelper
-from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completion_of, summary_of
+from posebatch.run.workers.ray_calls import NO_ANSWER, Actor, Ref, completion_of, summary_of
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 
 IDLE_SECONDS: Final = 30.0
@@ -120,8 +120,9 @@ class Helpers:
             return
         self._end_node_request()
         self._started += 1
-        # soft: if the node is lost before the helper runs there, the helper must start elsewhere
-        node = NodeAffinitySchedulingStrategy(nodes[self._started % len(nodes)], soft=True)
+        # Not soft: Ray then starts some helpers on other nodes, a head without cores among them, even while this one
+        # is alive. If the node is lost before the helper runs there, the task goes to another helper.
+        node = NodeAffinitySchedulingStrategy(nodes[self._started % len(nodes)], soft=False)
         helper: Any = ray.remote(max_restarts=0, num_cpus=0)(TaskHelper)
         options = {"max_concurrency": 2, "scheduling_strategy": node}  # at once: a task, and a call of activity()
         actor = helper.options(**options).remote(self._shared_context)
@@ -139,7 +140,7 @@ class Helpers:
         task, actor = self._starting.pop(ref)
         try:
             process = ray.get(ref)
-        except WORKER_DEATHS as death:
+        except NO_ANSWER as death:
             reason = summary_of(death)
             return [Completion(task, error=EvictedError(f"{task.name}: its process died before it began: {reason}"))]
         self._begin(task, _Helper(actor, process))

@@ -2,10 +2,11 @@
 
 The plan of faults is a JSON file: ``{"marks": FOLDER, "faults": [{"at": ..., "match": REGEX, "action": ..., "times":
 N}, ...], "seconds_per_frame": S}``. The last is the time that the networks take. A fault happens ``times`` times over
-all processes, or always without that number. Each time creates a mark, an empty file in the folder; only one process
-can create it. ``at`` is ``before put``, ``after put``, ``before delete`` or ``after delete``, where ``match`` is
-searched in the key, or ``probe``, ``decode`` or ``networks``, where it is searched in the address of the video. The
-keys of staged segments are appended to the file ``staged`` beside the marks.
+all processes, or always without that number. Each time creates a mark, a file in the folder with the name of the host;
+only one process can create it. ``at`` is ``before put``, ``after put``, ``before delete`` or ``after delete``, where
+``match`` is searched in the key, or ``probe``, ``decode`` or ``networks``, where it is searched in the address of the
+video. The keys of computed segments are appended to the file ``staged`` beside the marks before they are put, and to
+``stored``, with the name of the host, after that. The action ``hold`` waits for a file ``release`` beside the marks.
 
 The networks are replaced by a reader of the numbers in the frames. Processes then start fast, because the module that
 loads the networks is not executed, and each row can be checked. Everything else is real.
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -42,6 +44,11 @@ def fail_as_cuda_does():
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+def hold():
+    while not os.path.exists(os.path.join(read_plan()["marks"], "release")):
+        time.sleep(0.05)
+
+
 ACTIONS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30)),
@@ -52,6 +59,7 @@ ACTIONS = {
     "spin": spin,
     "stand still": lambda: ctypes.PyDLL(None).sleep(10_000),
     "take memory": take_memory,
+    "hold": hold,
     "fail as CUDA does": fail_as_cuda_does,
 }
 
@@ -74,7 +82,9 @@ def claim_mark(marks, number, times):
     """Create the next mark of a fault; False when it has happened often enough."""
     for count in range(times if times is not None else 10_000):
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(os.path.join(marks, f"{number}.{count}"), os.O_CREAT | os.O_EXCL))
+            mark = os.open(os.path.join(marks, f"{number}.{count}"), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(mark, socket.gethostname().encode())
+            os.close(mark)
             return True
     return False
 
@@ -82,18 +92,21 @@ def claim_mark(marks, number, times):
 def injecting(method, act):
     def injected(self, key, *arguments):
         inject(f"before {act}", key)
-        if act == "put" and "/staging/" in key:
-            note_staged(key)
+        is_segment = act == "put" and "/staging/" in key
+        if is_segment:
+            note("staged", f"{key}\n")
         result = method(self, key, *arguments)
+        if is_segment:
+            note("stored", f"{key} {socket.gethostname()}\n")
         inject(f"after {act}", key)
         return result
 
     return injected
 
 
-def note_staged(key):
-    with open(os.path.join(read_plan()["marks"], "staged"), "a") as file:
-        file.write(key + "\n")
+def note(name, line):
+    with open(os.path.join(read_plan()["marks"], name), "a") as file:
+        file.write(line)
 
 
 def patch_store(module):
