@@ -47,7 +47,7 @@ DOCUMENTED = {
     *("max_pixels", "max_streams", "max_frames", "max_hours", "max_memory_gb", "max_seconds_per_frame"),
     "max_idle_minutes",
     "first_worker_minutes",
-    *("fail_on", "fail_above", "deadline", "grace_minutes", "max_gpu_hours", "notify"),
+    *("fail_on", "fail_above", "deadline", "grace_minutes", "max_gpu_hours", "notify", "shard"),
     *("track", "linker", "max_gap_seconds", "cutoff_hz", "repair_swaps"),
     *("decoding", "oks_nms_thr", "engine", "detect_size", "tiles", "video_track"),
     *("color_by", "show", "privacy", "trail", "report", "recover_flow"),
@@ -70,6 +70,7 @@ def another(item: Option) -> typing.Any:
 
 
 SPECIAL: dict[str, typing.Any] = {
+    "shard": "3/64",
     "workers": "3",
     "tiles": "2x4",
     "video_track": "largest",
