@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 
 Answer = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
@@ -62,7 +64,8 @@ def running_web_server(answer: Callable[[str, Mapping[str, str]], Answer]) -> It
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield WebServer(f"http://127.0.0.1:{server.server_port}", received)
+        with patch.dict(os.environ, {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}):
+            yield WebServer(f"http://127.0.0.1:{server.server_port}", received)
     finally:
         server.shutdown()
         server.server_close()
