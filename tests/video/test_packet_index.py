@@ -361,7 +361,7 @@ def test_segment_is_refused_if_the_file_is_not_the_scanned_one(name: str) -> Non
     at = int(index.positions[20]) + 60  # within a keyframe
     one_byte = video[:at] + bytes([video[at] ^ 1]) + video[at + 1 :]
     for changed in (other, truncate(video, 0.7), one_byte):
-        with pytest.raises(IndexDisagreesError, match="clip: segment"):
+        with pytest.raises(IndexDisagreesError, match=r"clip: segment .*: packet .* is not"):
             decode_segments(changed, plan_of(video), segments, EVERY_FRAME, index=index)
 
 
