@@ -66,8 +66,8 @@ class IndexedPackets:
             raise self.index_error("the index has other times for it")
         lowest = NO_TIME if self.start_pts is None else self.start_pts
         earlier = index.shown if self.end_pts is None else index.shown & (times < self.end_pts)
-        # The next start is decoded, too: in a damaged stream it may come out before frames of this segment. At the end of
-        # the stream, packets that show no picture may make another one come out.
+        # The next start is decoded, too: in a damaged stream it may come out before frames of this segment. At the end
+        # of the stream, packets that show no picture may make another one come out.
         following = 0 if index.is_untimed or self.end_pts is None else end + 1
         latest = int(np.flatnonzero(earlier)[-1]) + 1
         self._stop = len(index) if self.end_pts is None else max(latest, following)
