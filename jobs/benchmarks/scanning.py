@@ -7,18 +7,25 @@ video is so long, scans the file, and decodes its first segments. Nothing is enc
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import av.error
+from typing_extensions import override
 
 from posebatch.core.text_table import text_table
+from posebatch.core.videos import Segment
+from posebatch.storage.open import READ_AHEAD_BYTES
+from posebatch.video.container import open_video
+from posebatch.video.indexes.indexed_packets import IndexedPackets
+from posebatch.video.indexes.packet_index import PacketIndex
 from posebatch.video.indexes.packet_scan import scan
 from posebatch.video.limits import Limits
 from posebatch.video.options import DecodeOptions
@@ -45,6 +52,8 @@ class ScanFigures:
     scan_s: float
     index_bytes: int
     segments: int
+    requests: int
+    """Reads of `READ_AHEAD_BYTES` that the packets of all segments take, as from S3."""
     decoded_frames: int
     decode_s: float
 
@@ -79,6 +88,51 @@ def write_looped(video: Path, target: Path, container: str, minutes: float) -> N
                 output.mux(packet)
 
 
+class _CountedFile(io.RawIOBase):
+    """A file that counts its reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self.reads = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    @override
+    def readinto(self, buffer: Any) -> int:
+        self.reads += 1
+        return self._file.readinto(buffer)
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _requests(path: Path, index: PacketIndex, segments: tuple[Segment, ...]) -> int:
+    """Reads that open the file for each segment, and read its packets."""
+    reads = 0
+    for segment in segments if len(index) else ():
+        counted = _CountedFile(path)
+        with (
+            io.BufferedReader(counted, READ_AHEAD_BYTES) as file,
+            open_video(file, Limits(str(path)), streamed=True) as video,
+        ):
+            for _ in IndexedPackets(video, file, segment, index):
+                pass
+        reads += counted.reads
+    return reads
+
+
 def measure_scan(path: Path, container: str) -> ScanFigures:
     """Scan a file, and decode its first segments."""
     with path.open("rb") as file:
@@ -97,12 +151,24 @@ def measure_scan(path: Path, container: str) -> ScanFigures:
             decode_s += time.process_time() - started
     size = path.stat().st_size / 1e6
     index_bytes = len(index.to_bytes(""))
-    return ScanFigures(container, size, len(index), scan_s, index_bytes, len(segments), frames, decode_s)
+    requests = _requests(path, index, segments)
+    return ScanFigures(container, size, len(index), scan_s, index_bytes, len(segments), requests, frames, decode_s)
 
 
 def table(rows: list[ScanFigures]) -> str:
     """The figures as text."""
-    head = ["container", "MB", "packets", "scan s", "MB/s", "index kB", "segments", "decode s", "scan / decode"]
+    head = [
+        "container",
+        "MB",
+        "packets",
+        "scan s",
+        "MB/s",
+        "index kB",
+        "segments",
+        "requests",
+        "decode s",
+        "scan / decode",
+    ]
     body = [
         [
             row.container,
@@ -112,6 +178,7 @@ def table(rows: list[ScanFigures]) -> str:
             f"{row.megabytes / row.scan_s:.0f}",
             f"{row.index_bytes / 1e3:.0f}",
             str(row.segments),
+            str(row.requests),
             f"{row.decode_all_s:.0f}",
             f"{row.scan_s / row.decode_all_s:.3f}",
         ]

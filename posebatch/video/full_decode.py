@@ -199,6 +199,7 @@ class FullDecode:
             heapq.heapify(self._pending)
         for frame in frames:
             self.frames_out += 1
+            self.packets.check_order(frame.pts)
             if frame.is_corrupt:
                 self._check_damage(frame.pts)
             yield from self._present(frame)

@@ -69,6 +69,9 @@ class PacketSource(Protocol):
         ``message``: the line in FFmpeg's log, if that is the only sign of damage.
         """
 
+    def check_order(self, pts: int | None) -> None:
+        """Take each frame that comes out of the decoder. May raise `IndexDisagreesError` if their times go back."""
+
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""
 
@@ -129,6 +132,9 @@ class SegmentPackets:
 
     def check_damage(self, pts: int | None, message: str) -> None:
         """Damage is marked, and the segments of a container with an index of its own stay."""
+
+    def check_order(self, pts: int | None) -> None:
+        """The times of the frames are judged together, see `TimestampRepair`."""
 
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""

@@ -285,6 +285,15 @@ def test_damaged_video_has_the_same_frames_however_it_is_cut(
         assert a is None or np.array_equal(a, b), number
 
 
+def test_frame_whose_time_lies_in_another_segment_is_refused() -> None:
+    """A sequential decode would put its time right."""
+    video = shifted({25: 770 - 1000})
+    index, segments = segments_of(video)
+    assert len(segments) > 2
+    with pytest.raises(IndexDisagreesError, match="another order"):
+        decode_segments(video, plan_of(video), segments, EVERY_FRAME, index=index)
+
+
 CODES = {
     "nothing": b"",
     "start code": b"\0\0\1",
@@ -361,7 +370,7 @@ def test_segment_is_refused_if_the_file_is_not_the_scanned_one(name: str) -> Non
     at = int(index.positions[20]) + 60  # within a keyframe
     one_byte = video[:at] + bytes([video[at] ^ 1]) + video[at + 1 :]
     for changed in (other, truncate(video, 0.7), one_byte):
-        with pytest.raises(IndexDisagreesError, match="clip: segment"):
+        with pytest.raises(IndexDisagreesError, match=r"clip: segment .*: packet .* is not"):
             decode_segments(changed, plan_of(video), segments, EVERY_FRAME, index=index)
 
 

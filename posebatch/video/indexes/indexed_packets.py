@@ -66,11 +66,15 @@ class IndexedPackets:
             raise self.index_error("the index has other times for it")
         lowest = NO_TIME if self.start_pts is None else self.start_pts
         earlier = index.shown if self.end_pts is None else index.shown & (times < self.end_pts)
-        # at the end of the stream all packets are read: those that show no picture may end it otherwise, too
-        self._stop = int(np.flatnonzero(earlier)[-1]) + 1 if self.end_pts is not None else len(index)
+        # The next start is decoded, too: in a damaged stream it may come out before frames of this segment. At the end
+        # of the stream, packets that show no picture may make another one come out.
+        following = 0 if index.is_untimed or self.end_pts is None else end + 1
+        latest = int(np.flatnonzero(earlier)[-1]) + 1
+        self._stop = len(index) if self.end_pts is None else max(latest, following)
         self.first_index = int(np.count_nonzero(index.shown & (times < lowest)))
         """Number of the segment's first frame."""
         self._read_packets = 0
+        self._latest_pts: int | None = None  # of the frames that came out of the decoder
         self._frames = int(np.count_nonzero(earlier)) - self.first_index
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
@@ -115,6 +119,17 @@ class IndexedPackets:
         is_opening = self._read_packets <= OPENING_PACKETS and message == GIVEN_UP_REFERENCE
         if not is_before and not is_opening:
             raise self.index_error("it is damaged, so the video is decoded from its beginning")
+
+    def check_order(self, pts: int | None) -> None:
+        """Raise `IndexDisagreesError` if the decoder presents frames in another order than that of their times.
+
+        This counts for frames outside the segment, too: a wrong time may have moved a frame into another segment.
+        """
+        if self._index.is_untimed:
+            return
+        if pts is None or (self._latest_pts is not None and pts <= self._latest_pts):
+            raise self.index_error("its frames are presented in another order than that of their times")
+        self._latest_pts = pts
 
     def index_error(self, reason: str) -> IndexDisagreesError:
         """The error to raise when the stream differs from the index."""
