@@ -175,11 +175,11 @@ class Workers:
     def _let_go(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
         self._ready.remove(worker)
+        self._without_worker_since = self._clock()
 
     def _worker_died(self, worker: _Worker, first: Completion) -> list[Completion]:
         """Replace a worker, and end all of its segments. One may have ended well just before the death."""
         self._let_go(worker)
-        self._without_worker_since = self._clock()
         self._replace(worker)
         completions = [first, *(completion_of(task, ref) for ref, task in worker.tasks.items())]
         died = [completion for completion in completions if isinstance(completion.error, WorkerDiedError)]
