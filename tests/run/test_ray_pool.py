@@ -500,11 +500,13 @@ def test_activity_changes_when_a_busy_actor_makes_progress(scripted: ScriptedRay
 
 
 def test_worker_that_was_asked_to_end_finishes_its_segment_and_gets_no_other(scripted: ScriptedRay) -> None:
-    pool = start_pool()
+    clock = Clock()
+    pool = start_pool(clock=clock)
     scripted.actors[0].answer(0, CallResult(HERE))
     pool.wait(0)
     pool.submit(segment(0))
     pool.submit(segment(1))
+    clock.now = 3600.0
     handed_back = EvictedError("handed back")
     scripted.actors[0].answer(2, CallResult(error=handed_back))
     assert pool.wait(0) == [Completion(segment(1), error=handed_back)]
@@ -515,6 +517,7 @@ def test_worker_that_was_asked_to_end_finishes_its_segment_and_gets_no_other(scr
     assert pool.wait(0) == [Completion(segment(0), DONE)]
     assert scripted.actors[0].killed
     assert len(scripted.actors) == 2, "it was replaced once"
+    assert pool.capacity().ready == 0, "its successor has the time of a first worker to become ready"
 
 
 # --- CPU tasks ------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from posebatch.run.workers.ray_calls import NO_ANSWER, Actor, Ref, completion_of
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 
 IDLE_SECONDS: Final = 30.0
-"""Time that an idle helper stays on a node without workers. An autoscaler removes no node with an actor on it, even
-one that claims no core."""
+"""Time that an idle helper stays on a node without workers. An autoscaler may keep a node with an actor on it, even one
+that claims no core."""
 
 
 def nodes_for_helpers(nodes: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -179,11 +179,11 @@ class Workers:
     def _let_go(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # it may only be out of reach: nothing that it still does may count
         self._ready.remove(worker)
+        self._without_worker_since = self._clock()
 
     def _worker_died(self, worker: _Worker, first: list[Completion]) -> list[Completion]:
         """Replace a worker, and end all of its calls. Segments and clips may have ended well just before the death."""
         self._let_go(worker)
-        self._without_worker_since = self._clock()
         self._replace(worker)
         others = (completion for ref, task in worker.tasks.items() for completion in completions_of(task, ref))
         completions = [*first, *others]
