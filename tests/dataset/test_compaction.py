@@ -3,6 +3,7 @@
 import builtins
 import importlib.util
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,16 +49,32 @@ from posebatch.storage.open import open_store
 ODD = ["dt=1/ü é/100%.mp4", "dt=1/_raw/a=b.mp4", "dt=a b/#?&+.mp4", "dt=1/clip.mp4/x.mp4", "dt='/\u202e\"$.mp4"]
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output without compacted tables; tests work on copies."""
+    out = tmp_path_factory.mktemp("published")
+    publish_some(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def published_and_compacted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compacted") / "out"
+    shutil.copytree(published, out)
+    compact(LocalStore(out))
+    return out
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> str:
-    publish_some(tmp_path / "out")
+def root(tmp_path: Path, published: Path) -> str:
+    shutil.copytree(published, tmp_path / "out")
     return str(tmp_path / "out")
 
 
 @pytest.fixture
-def compacted(root: str) -> str:
-    compact(LocalStore(root))
-    return root
+def compacted(tmp_path: Path, published_and_compacted: Path) -> str:
+    shutil.copytree(published_and_compacted, tmp_path / "out")
+    return str(tmp_path / "out")
 
 
 @pytest.fixture
@@ -141,7 +158,7 @@ def test_checkpoints_of_the_log_are_written(tmp_path: Path, monkeypatch: pytest.
     assert_compacted(str(tmp_path))
 
 
-@pytest.mark.parametrize("target_bytes", [1, 128 << 20])
+@pytest.mark.parametrize("target_bytes", [1, 128 << 20] if FULL else [1])
 def test_compact_follows_all_changes(root: str, monkeypatch: pytest.MonkeyPatch, target_bytes: int):
     """New, replaced, removed, failed then ok, ok then failed, a new partition, small batches, small files or one."""
     monkeypatch.setattr(files, "TARGET_BYTES", target_bytes)
@@ -287,7 +304,7 @@ def test_readers_add_what_is_newer(compacted: str):
     assert_same_rows(compacted)
 
 
-@pytest.mark.parametrize("match", ["*", "dt=2026-01-01/*", "*/[ab].mp4", "dt=2026-01-01/a.mp4"])
+@pytest.mark.parametrize("match", ["dt=2026-01-01/*", "*/[ab].mp4"])
 def test_readers_match_paths_and_choose_columns(compacted: str, match: str):
     publish(compacted, "dt=2026-01-01/a.mp4", persons=3)
     chosen = {"match": match, "columns": ["video"]}
@@ -358,7 +375,7 @@ def test_a_second_compaction_is_refused(root: str, capsys: pytest.CaptureFixture
     assert "compact-1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("at", ["poses", "motion", "videos"])
+@pytest.mark.parametrize("at", ["poses", "videos"])
 def test_two_compactions_without_a_lease_do_no_harm(root: str, monkeypatch: pytest.MonkeyPatch, at: str):
     """A second one runs as a whole right before a transaction of the first."""
     store, commit = LocalStore(root), delta.Table.commit
@@ -551,7 +568,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60 if FULL else 3, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60 if FULL else 2, suppress_health_check=list(HealthCheck))
 @given(events=EVENTS)
 def test_small_files_are_what_readers_return_after_any_events(tmp_path_factory: pytest.TempPathFactory, events):
     root = tmp_path_factory.mktemp("out")

@@ -25,6 +25,7 @@ BY_DAY = Partitioning((PUBLISHED_DAY,))
         (["dt=1/dt=1/a.mp4"], (PUBLISHED_DAY,)),
         (["published_day=1/a.mp4"], (PUBLISHED_DAY,)),
         (["dt=1.mp4"], (PUBLISHED_DAY,)),
+        (["a b=1/=2/c.mp4"], (PUBLISHED_DAY,)),
         ([f"dt=1/clip={n}/a.mp4" for n in range(1001)], ("dt",)),
         ([f"clip={n // 100}/{n}.mp4" for n in range(150_000)], ("clip",)),
     ],

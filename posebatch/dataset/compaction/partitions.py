@@ -50,8 +50,8 @@ class Partitioning:
 def choose_partitioning(paths: Iterable[str]) -> Partitioning:
     """The partitioning for videos with these output paths: the ``key=`` folders that all paths have, in their order.
 
-    A key that is in a path twice, or is the name of a column, does not count. The last keys are left out if there would
-    be too many partitions. Without a key the partition is the day of publication.
+    A key that is in a path twice, is the name of a column, or is no identifier, does not count. The last keys are left
+    out if there would be too many partitions. Without a key the partition is the day of publication.
 
     >>> choose_partitioning(["dt=2026-01-01/cam=1/a.mp4", "dt=2026-01-02/b.mp4"]).columns
     ('dt',)
@@ -74,11 +74,16 @@ def published_day(last_modified: float) -> str:
 
 
 def _folder_values(folder: str) -> dict[str, str]:
-    """The values of the ``key=value`` folders; without keys that are there twice, in whatever case."""
+    """The values of the ``key=value`` folders, where the key can name a column.
+
+    A key that is there twice, in whatever case, cannot; nor can one with characters that Delta Lake forbids.
+    """
     pairs = [name.split("=", 1) for name in folder.split("/") if "=" in name]
     keys = [key.casefold() for key, _ in pairs]
     return {
-        key: value for key, value in pairs if key and keys.count(key.casefold()) == 1 and key.casefold() not in RESERVED
+        key: value
+        for key, value in pairs
+        if key.isidentifier() and keys.count(key.casefold()) == 1 and key.casefold() not in RESERVED
     }
 
 
