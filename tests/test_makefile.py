@@ -53,7 +53,7 @@ def test_help_is_the_default_target_and_lists_demo_and_test(checkout: Path):
 def test_first_call_makes_an_environment_and_installs(checkout: Path):
     planned = make(checkout, "-n", "demo").stdout
     assert "-m venv .venv" in planned
-    assert "-e '.[openvino,query,compare,plot,export]'" in planned
+    assert "-e '.[openvino,query,compact,compare,plot,export]'" in planned
     assert "[dev]" not in planned
 
 

@@ -30,9 +30,7 @@ def open_store(root: str, endpoint_url: str | None = None) -> Store:
     return S3Store(root, endpoint_url) if is_s3(root) else LocalStore(local_path(root))
 
 
-def open_video(
-    video: SourceVideo, endpoint_url: str | None = None, read_ahead_bytes: int = READ_AHEAD_BYTES
-) -> IO[bytes]:
+def open_video(video: SourceVideo, endpoint_url: str | None = None, read_ahead_bytes: int | None = None) -> IO[bytes]:
     """The planned version of a video, as `open_source` opens it."""
     return open_source(video.uri, video.etag, endpoint_url, access=video.access, read_ahead_bytes=read_ahead_bytes)
 
@@ -43,20 +41,21 @@ def open_source(
     endpoint_url: str | None = None,
     retry_policy: RetryPolicy | None = None,
     access: str = "",
-    read_ahead_bytes: int = READ_AHEAD_BYTES,
+    read_ahead_bytes: int | None = None,
 ) -> IO[bytes]:
     """One version of one object as a seekable binary file, which reads byte ranges on demand.
 
-    ``access``: as in `SourceVideo`; ``read_ahead_bytes``: size of a ranged read. Raises `ObjectNotFoundError`,
-    `AccessDeniedError`, `ColdObjectError`, `ObjectChangedError` when its etag is not ``etag``, and `ArchiveError` for a
-    member of an archive that cannot be read. The etag of an object on S3 or on a web server is checked at every read,
-    that of a local file only here; see `check_unchanged`.
+    ``access``: as in `SourceVideo`; ``read_ahead_bytes``: size of a ranged read, default `READ_AHEAD_BYTES`.
+
+    Raises `ObjectNotFoundError`, `AccessDeniedError`, `ColdObjectError`, `ObjectChangedError` when its etag is not
+    ``etag``, and `ArchiveError` for a member of an archive that cannot be read. The etag of an object on S3 or on a web
+    server is checked at every read, that of a local file only here; see `check_unchanged`.
     """
-    policy = retry_policy or retry.DEFAULT_POLICY
+    policy, ahead = retry_policy or retry.DEFAULT_POLICY, read_ahead_bytes or READ_AHEAD_BYTES
     member = member_source(uri, etag)
     if member is None:
-        return _open_whole(uri, etag, endpoint_url, policy, access, read_ahead_bytes)
-    ahead = LISTING_READ_AHEAD_BYTES if member.location == WHOLE else read_ahead_bytes
+        return _open_whole(uri, etag, endpoint_url, policy, access, ahead)
+    ahead = LISTING_READ_AHEAD_BYTES if member.location == WHOLE else ahead
     return open_member(
         _open_whole(member.archive, member.archive_etag, endpoint_url, policy, access, ahead), member, uri
     )

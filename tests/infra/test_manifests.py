@@ -208,8 +208,9 @@ def test_no_pod_runs_as_root(overlay: str):
         assert (security["runAsNonRoot"], security["runAsUser"]) == (True, int(user[1]))
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in pod["containers"]:
-            wanted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-            assert container["securityContext"] == wanted, container["name"]
+            wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True}
+            assert container["securityContext"] == {**wanted, "capabilities": {"drop": ["ALL"]}}, container["name"]
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], container["name"]
             assert "memory" in container["resources"]["limits"], container["name"]
 
 

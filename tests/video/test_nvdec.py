@@ -39,7 +39,7 @@ def pretend_gpu(monkeypatch, error=None, after=10**9):
     opened = []
 
     @contextlib.contextmanager
-    def open_video(file, limits, accelerator, on_frame, video_track):
+    def open_video(file, limits, accelerator, on_frame, video_track, streamed):
         opened.append("CPU" if accelerator is None else "GPU")
         if opened[-1] == "GPU" and error is not None and after == 0:
             raise error
