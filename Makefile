@@ -23,8 +23,11 @@ help: ## list the targets
 demo: .venv/.installed-demo ## run the job on a sample video, or on your own: make demo VIDEO=path
 	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
 
+# A process for each core, at most four: each may start a Ray and an S3 server of its own. PARALLEL= runs all in one.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' selects some
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-faults: .venv/.installed-dev ## run the whole fault suite (under an hour on 2 cores) and print its figures
 	@.ci/faults $(BIN)/python $(PYTEST_ARGS)
