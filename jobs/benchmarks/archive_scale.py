@@ -14,7 +14,7 @@ from typing import IO, Final
 
 from typing_extensions import override
 
-from benchmarks.driver_throughput import make_archive
+from benchmarks.driver_throughput import WITHOUT_CLIPS, make_archive
 from benchmarks.fleet_simulation import GET, LIMITS, PUT, Fleet, FleetCosts
 from benchmarks.nightly_planning import DOLLARS, PAGE_KEYS
 from benchmarks.publication_rate import PublishingPool
@@ -180,7 +180,7 @@ def count_requests(folder: str, settings: Settings, videos: int, seconds: int) -
     records: list[VideoRecord] = []
     pool, progress = CountedPool(context, seconds * FPS), Progress(Tally(videos_total=videos), io.StringIO())
     with CommitIndex.load(context.store(), len(found)) as index:
-        Scheduler(context, index, progress, StopRequest(), records.append).run(found, lambda: pool)
+        Scheduler(context, index, progress, StopRequest(), records.append, WITHOUT_CLIPS).run(found, lambda: pool)
     store = context.store()
     by_step: dict[str, dict[str, float]] = {}
     for (step, kind), number in store.requests.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -148,12 +149,16 @@ def schedule(
     clips: bool,
 ) -> SchedulingFigures:
     """Run over videos that are only names, on a local Ray with so many workers. Call it in a child process."""
+    import ray  # noqa: PLC0415
+
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import connect_to_ray  # noqa: PLC0415
 
     context = MadeUpContext("benchmark", settings, str(Path(folder, "output")), "none", "none", seconds=unit_s)
     before = memory_mb()
     with connect_to_ray(workers, 100 << 20):
+        # the processes of Ray know no jobs/
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
         ray_pool = RayPool(context, workers, "cpu", MadeUpWorker)
         ray_pool.start_workers()
         while ray_pool.capacity().ready < workers:

@@ -180,7 +180,7 @@ def test_clip_that_is_long_is_handed_back_with_its_plan(archive: Archive, clips:
     ends = process(context, map(ClipTask, [long, clips[0], uncut]))
     assert isinstance(ends[1], ClipResult)
     assert [ends[0], ends[2]] == [perform_probe(video, context) for video in (long, uncut)]
-    assert [len(end.plan.segments) for end in (ends[0], ends[2])] == [2, 1]
+    assert [len(end.plan.segments) for end in (ends[0], ends[2])] == [2, 2]
 
 
 def test_clip_whose_segment_is_staged_is_handed_back(archive: Archive, clips: list[SourceVideo]) -> None:

@@ -18,12 +18,14 @@ from posebatch.core.videos import SourceVideo
 from posebatch.run.context import RunContext
 from posebatch.run.driver import _job, _schedule, run_job
 from posebatch.run.failure_policy import SchedulerLimits
+from posebatch.run.meter import RunMeter
 from posebatch.run.planning.commit_index import FEW_VIDEOS, CommitIndex
 from posebatch.run.planning.inputs import InputListing, VideoList
 from posebatch.run.preparation import Prepared
 from posebatch.run.progress import Progress
 from posebatch.run.run_folder import RunFolder
 from posebatch.run.stop_request import StopRequest
+from posebatch.run.tally import Tally
 from posebatch.run.tasks import SegmentTask
 from posebatch.run.workers.video_tasks import perform
 from posebatch.storage.local import LocalStore
@@ -40,9 +42,11 @@ def prepared_on(store: MemoryStore) -> Prepared:
 
 def run_that_ends_early(store: MemoryStore, stop: StopRequest, message: str) -> None:
     prepared = prepared_on(store)
-    folder = RunFolder(store, prepared.context)
+    folder, meter = RunFolder(store, prepared.context), RunMeter(Tally())
     with pytest.raises(RunAbortedError, match=message), ExitStack() as indexes:
-        _schedule(_job(prepared, []), folder, stop, lambda _: pytest.fail("no pool"), indexes, SchedulerLimits())
+        _schedule(
+            _job(prepared, []), folder, stop, lambda _: pytest.fail("no pool"), indexes, SchedulerLimits(), None, meter
+        )
     written = set(store.contents) - {"videos/0.mp4.parquet"}
     assert written == {f"{folder.key}/summary.json", f"{folder.key}/videos.parquet"}
     assert json.loads(store.contents[f"{folder.key}/summary.json"])["finished"] is False

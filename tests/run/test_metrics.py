@@ -194,10 +194,10 @@ def test_workers_and_queue_are_gauges():
     sink, meter = RecordedMetrics(), RunMeter(Tally())
     meter.connect(sink)
     meter.note_capacity(Capacity(0, 0, 0, workers=4, ready=3, died=2))
-    meter.note_queue(QueueDepth(segments=5, cpu_tasks=6, paused=7))
+    meter.note_queue(QueueDepth(segments=5, clips=8, cpu_tasks=6, paused=7))
     meter.update()
     assert sink.gauges[metrics.WORKERS] == {("wanted",): 4, ("ready",): 3}
-    assert sink.gauges[metrics.QUEUE] == {("segments",): 5, ("cpu_tasks",): 6, ("paused",): 7}
+    assert sink.gauges[metrics.QUEUE] == {("segments",): 5, ("clips",): 8, ("cpu_tasks",): 6, ("paused",): 7}
     assert sink.counted(metrics.WORKERS_DIED) == {(): 2}
 
 

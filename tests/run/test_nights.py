@@ -64,7 +64,7 @@ class NightArchive(Archive):
 @pytest.fixture
 def archive(tmp_path: Path) -> NightArchive:
     archive = NightArchive(tmp_path)
-    archive.add(*(f"{i:02}.mp4" for i in range(16)))
+    archive.add(*(f"{i:03}.mp4" for i in range(16)))
     return archive
 
 
@@ -144,13 +144,17 @@ def test_gpu_hours_end_a_run_as_the_deadline_does(archive: NightArchive):
     assert said["videos_left"] == 16 - outcome.tally.published
 
 
+VIDEOS = 130
+"""More than are in flight at once for one worker: 7 groups of 16 clips."""
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_night_of_the_command_line_stops_and_goes_on(ray_head: RayHead, tmp_path: Path):
     """By the real clock: past, then after the first videos; in full also hours away."""
     (tmp_path / "in").mkdir()
-    for i in range(40):
-        write_tiny_video(tmp_path / "in" / f"{i:02}.mp4")
+    for i in range(VIDEOS):
+        write_tiny_video(tmp_path / "in" / f"{i:03}.mp4")
 
     def night(*arguments: str) -> tuple[int, dict[str, Any]]:
         with receiving(200) as receiver:
@@ -162,20 +166,20 @@ def test_night_of_the_command_line_stops_and_goes_on(ray_head: RayHead, tmp_path
             return ended.returncode, receiver.bodies[0]
 
     code, told = night("--deadline", "2026-01-01T06:00Z")
-    assert (code, told["exit_code"], told["counts"]["videos_left"]) == (4, 4, 40)
+    assert (code, told["exit_code"], told["counts"]["videos_left"]) == (4, 4, VIDEOS)
     assert not (tmp_path / "out/videos").exists()
     code, told = night("--max-gpu-hours", "0.000001")  # 4 ms of the worker: the first videos, and no more
     done = told["counts"]["published"]
-    assert (code, told["counts"]["stopped_by"], told["counts"]["videos_left"]) == (4, "gpu_hours", 40 - done)
-    assert 0 < done < 40
+    assert (code, told["counts"]["stopped_by"], told["counts"]["videos_left"]) == (4, "gpu_hours", VIDEOS - done)
+    assert 0 < done < VIDEOS
     summary_of = json.loads((tmp_path / "out" / told["summary_key"]).read_text())
     assert {name: summary_of[name] for name in ("exit_code", "stopped_by", "videos_left", "videos_unfinished")} == {
-        **{"exit_code": 4, "stopped_by": "gpu_hours", "videos_left": 40 - done, "videos_unfinished": 0}
+        **{"exit_code": 4, "stopped_by": "gpu_hours", "videos_left": VIDEOS - done, "videos_unfinished": 0}
     }
     assert verify(LocalStore(tmp_path / "out")).problems == ()
     if not FULL:
         return
     deadline = datetime.now(UTC) + timedelta(hours=6)
     code, told = night("--deadline", f"{deadline:%H:%M}Z", "--fail-above", "1%")
-    assert (code, told["counts"]["published"], told["counts"]["up_to_date"]) == (0, 40 - done, done)
+    assert (code, told["counts"]["published"], told["counts"]["up_to_date"]) == (0, VIDEOS - done, done)
     assert verify(LocalStore(tmp_path / "out")).problems == ()

@@ -608,7 +608,7 @@ def test_run_without_workers_asks_for_its_first_node_by_an_actor_that_claims_a_c
     scripted.cluster = [HEAD, FIRST]
     assert pool.capacity().task_slots == 0
     assert claimant.killed
-    assert helper_nodes(scripted) == [("1" * 56, True)] * 2
+    assert helper_nodes(scripted) == [("1" * 56, False)] * 2
 
 
 def test_idle_helper_keeps_no_node_that_has_no_worker(scripted: ScriptedRay) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from posebatch.run.context import RunContext
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
-from posebatch.run.tasks import SegmentTask
+from posebatch.run.tasks import ClipTask, SegmentTask
 from posebatch.run.workers.video_tasks import perform
-from support.fake_pool import FakePool, Task, no_fault, process
+from support.fake_pool import FakePool, Task, no_fault, process, process_clip
 
 
 @contextmanager
@@ -27,6 +27,12 @@ def kept_signal_handlers() -> Iterator[None]:
 @contextmanager
 def working_pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
     def work(task: Task) -> object:
-        return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
+        match task:
+            case SegmentTask():
+                return process(task, context)
+            case ClipTask():
+                return process_clip(task, context)
+            case _:
+                return perform(task, context)
 
     yield FakePool(context, no_fault, lambda _: False, work)
