@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from typing_extensions import override
@@ -89,7 +89,7 @@ class OnlyWorkers(Pool):
     def capacity(self) -> Capacity:
         capacity = self._workers.capacity()
         slots = self._cpu_tasks.capacity().task_slots
-        return Capacity(capacity.idle, capacity.shareable, slots, capacity.workers, capacity.ready, capacity.requested)
+        return replace(capacity, task_slots=slots)
 
     @override
     def start_workers(self) -> None:

@@ -394,7 +394,7 @@ def test_scheduling_figures_give_the_share_of_the_capacity():
 def test_schedule_gives_all_units_to_made_up_workers(tmp_path):
     """A real Ray, as nothing else can show what it costs."""
     for clips, segments in ((False, 3), (True, 1)):
-        figures = schedule(str(tmp_path), settings_from({"track": False}), 2, 6, segments, 0.01, clips)
+        figures = schedule(str(tmp_path / str(clips)), settings_from({"track": False}), 2, 6, segments, 0.01, clips)
         assert (figures.units, figures.unit) == (6 * segments, "clip" if clips else "segment")
         assert 0 < figures.capacity_share < 1
 
