@@ -24,7 +24,8 @@ demo: .venv/.installed-demo ## run the job on a sample video, or on your own: ma
 	@$(BIN)/posebatch demo $${VIDEO:+"$$VIDEO"}
 
 # A process for each core, at most four: each may start a Ray and an S3 server of its own. PARALLEL= runs all in one.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# In the order of the folders: the longest files are those with the fewest tests, and would come last otherwise.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.installed-dev ## run the tests; PYTEST_ARGS='-k name' selects some
 	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
