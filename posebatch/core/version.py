@@ -12,6 +12,10 @@ from typing import Final
 __version__ = "0.1.0"
 
 
+USER_AGENT: Final = f"posebatch/{__version__}"
+"""What requests to web servers say of themselves."""
+
+
 COMMIT_FILE: Final = Path(__file__).with_name("commit.txt")
 """Written when the image is built, so that the commit is that of the code beside it, whatever else is on the path."""
 

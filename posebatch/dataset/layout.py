@@ -142,6 +142,13 @@ def record_key(output_path: str) -> str:
     return f"{RECORDS}{output_path}.parquet"
 
 
+def recorded_path(key: str) -> str | None:
+    """The inverse of `record_key`: the output path of a video; None if the key is that of no commit record."""
+    if not (key.startswith(RECORDS) and key.endswith(".parquet")):
+        return None
+    return key[len(RECORDS) : -len(".parquet")]
+
+
 def data_folders() -> tuple[str, ...]:
     """The folders of all artifacts."""
     return tuple(artifact.folder for artifact in ARTIFACTS)

@@ -16,7 +16,7 @@ from typing import IO
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, StorageError, UnsupportedError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import VideoRecord
-from posebatch.dataset.layout import FRAMES, POSES, RECORDS, Artifact, artifact_keys, record_key
+from posebatch.dataset.layout import FRAMES, POSES, RECORDS, Artifact, artifact_keys, record_key, recorded_path
 from posebatch.dataset.staging import list_existing
 from posebatch.dataset.tables.records import record_from_bytes, record_to_bytes
 from posebatch.dataset.tables.rows import published_frames
@@ -69,8 +69,9 @@ def list_records(store: Store, folder: str = "") -> Iterator[tuple[str, str]]:
     ``folder``: only of output paths that begin with it; empty, or with a slash at the end.
     """
     for listed in list_existing(store, RECORDS + folder):
-        if listed.key.endswith(".parquet"):
-            yield listed.key[len(RECORDS) : -len(".parquet")], listed.etag
+        path = recorded_path(listed.key)
+        if path is not None:
+            yield path, listed.etag
 
 
 def read_published_frames(store: Store, output_path: str) -> Iterator[FramePoses]:

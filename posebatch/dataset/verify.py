@@ -32,6 +32,8 @@ from posebatch.dataset.layout import (
     artifact_keys,
     artifact_of_kind,
     data_folders,
+    record_key,
+    recorded_path,
     required_kinds,
 )
 from posebatch.dataset.tables.checks import check_agreement, check_frames, check_poses, check_rows, check_values
@@ -101,10 +103,11 @@ def verify(store: Store, deep: bool = False, on_progress: Callable[[Verdict], No
     referenced: set[str] = set()
     facts: dict[str, RecordFacts] = {}
     has_tables = has_compaction(store)
-    keys = (stored.key for stored in store.list(RECORDS) if stored.key.endswith(".parquet"))
+    listed = (recorded_path(stored.key) for stored in store.list(RECORDS))
+    paths = (path for path in listed if path is not None)
     with ThreadPoolExecutor(VERIFY_THREADS) as threads:
-        while chunk := list(islice(keys, VERIFIED_AHEAD)):
-            for video in threads.map(lambda key: _check_video(store, key, deep), chunk):
+        while chunk := list(islice(paths, VERIFIED_AHEAD)):
+            for video in threads.map(lambda path: _check_video(store, path, deep), chunk):
                 verdict = _add(verdict, video)
                 problems += video.problems
                 referenced.update(published.key for published in (video.record.objects if video.record else ()))
@@ -153,8 +156,8 @@ def _with_compaction(
     return replace(verdict, compacted=checked.videos, compaction_behind=checked.behind), checked.problems
 
 
-def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
-    path = key.removeprefix(RECORDS).removesuffix(".parquet")
+def _check_video(store: Store, path: str, deep: bool) -> _CheckedVideo:
+    key = record_key(path)
     try:
         content, etag = store.fetch(key)
         record = record_from_bytes(content)
@@ -162,7 +165,7 @@ def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
         raise NewerOutputError(f"{store.uri(key)}: {error}") from error
     except StorageError as error:
         return _CheckedVideo(path, "", None, [f"{key}: {error}"])
-    problems = list(_check_record(key, record))
+    problems = list(_check_record(path, record))
     contents: dict[str, bytes] = {}
     if record.is_being_derived:
         # its poses may be replaced at any moment, and the record states no size of them
@@ -185,9 +188,9 @@ def _check_video(store: Store, key: str, deep: bool) -> _CheckedVideo:
     return _CheckedVideo(path, etag, record, problems, sum(map(len, contents.values())), without_checksum)
 
 
-def _check_record(key: str, record: VideoRecord) -> Iterator[str]:
+def _check_record(path: str, record: VideoRecord) -> Iterator[str]:
     """Contradictions within a commit record."""
-    own_keys = artifact_keys(key.removeprefix(RECORDS).removesuffix(".parquet"))
+    key, own_keys = record_key(path), artifact_keys(path)
     for published in record.objects:
         artifact = artifact_of_kind(published.kind)
         if artifact is None:

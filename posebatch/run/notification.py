@@ -19,7 +19,7 @@ from posebatch.core.errors import PosebatchError
 from posebatch.core.night_settings import NightSettings, masked_address
 from posebatch.core.redaction import redacted, utf8_text
 from posebatch.core.scripts import EXIT_CANNOT_GO_ON, exit_code_of
-from posebatch.core.version import __version__
+from posebatch.core.version import USER_AGENT, __version__
 from posebatch.run.log_lines import LogLine, LogWriter, counts
 from posebatch.run.tally import Tally
 
@@ -59,7 +59,7 @@ def post_once(address: str, body: str) -> Answer:
     """Post a JSON text once. Redirects are not followed: they would carry the text to a host that nobody named."""
     import requests  # noqa: PLC0415 - the library takes time to load, and most runs notify nobody
 
-    headers = {"Content-Type": "application/json", "User-Agent": f"posebatch/{__version__}"}
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     try:
         with requests.post(
             address,

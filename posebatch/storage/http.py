@@ -22,7 +22,7 @@ from posebatch.core.errors import (
     StorageUnavailableError,
     UnsupportedError,
 )
-from posebatch.core.version import __version__
+from posebatch.core.version import USER_AGENT
 from posebatch.storage.ranged_file import RangedFile
 from posebatch.storage.retry import RetryPolicy, retried
 from posebatch.storage.store import StoredObject, changed_error
@@ -70,7 +70,7 @@ def _session() -> requests.Session:
             return None
 
     session = requests.Session()
-    session.headers = {"User-Agent": f"posebatch/{__version__}", "Accept-Encoding": "identity"}
+    session.headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     session.auth = lambda request: request  # else requests adds a password of ~/.netrc, which voids a signature
     session.cookies = NoCookies()
     for scheme in ("http://", "https://"):

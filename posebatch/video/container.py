@@ -70,6 +70,11 @@ class OpenVideo:
         """The demuxer's first name: ``mov`` for MP4 and its relatives."""
         return self.container.format.name.split(",")[0]
 
+    @property
+    def lists_packets(self) -> bool:
+        """Whether the container has a complete index: each of its packets is one frame with a time of its own."""
+        return self.format in INDEXED_FORMATS and len(self.stream.index_entries) == self.stream.frames > 0
+
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """The frames that come out of the decoder for a packet; with None, the frames that it still holds.
 

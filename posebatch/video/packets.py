@@ -120,8 +120,7 @@ class SegmentPackets:
     @property
     def lists_frames(self) -> bool:
         """Whether each packet is known to be one frame with a time of its own: the container has a complete index."""
-        stream = self._video.stream
-        return self._video.format in INDEXED_FORMATS and len(stream.index_entries) == stream.frames > 0
+        return self._video.lists_packets
 
     def frames_in_index(self) -> int | None:
         """Frames of the segment by the index; None without an index, or when the stream ends early."""

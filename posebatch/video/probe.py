@@ -91,7 +91,7 @@ def probe(
         is_long = duration_s == 0 or duration_s > SCANNED_SEGMENTS * segment_seconds
         is_cut = len(segments) > 1 or math.isinf(segment_seconds)
         return VideoPlan(
-            info, segments, needs_scan=is_long and not is_cut and _lacks_index(video) and is_scannable(video)
+            info, segments, needs_scan=is_long and not is_cut and not video.lists_packets and is_scannable(video)
         )
 
 
@@ -134,9 +134,9 @@ def _duration_in_header(video: OpenVideo) -> float:
 
 def _segments(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
     """Segments of about ``segment_seconds`` from keyframe to keyframe; a single one without a complete index."""
-    entries = video.stream.index_entries
-    if _lacks_index(video):
+    if not video.lists_packets:
         return (Segment(),)
+    entries = video.stream.index_entries
     step = segment_seconds / video.time_base
     starts: list[tuple[int, int]] = []
     for first_packet, dts in keyframes(entries):
@@ -148,11 +148,6 @@ def _segments(video: OpenVideo, segment_seconds: float) -> tuple[Segment, ...]:
         Segment(i, first_packet, end_packet - first_packet, dts if i else None, end_dts)
         for i, ((first_packet, dts), (end_packet, end_dts)) in enumerate(zip(starts, ends, strict=True))
     )
-
-
-def _lacks_index(video: OpenVideo) -> bool:
-    entries = video.stream.index_entries
-    return video.format not in INDEXED_FORMATS or len(entries) != video.stream.frames or not len(entries)
 
 
 def _first_frame(video: OpenVideo) -> VideoFrame:

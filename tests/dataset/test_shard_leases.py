@@ -6,22 +6,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from support.s3_server import S3Server
 
 from posebatch.core.errors import OutputHeldError, StorageUnavailableError
 from posebatch.core.shards import Shard
 from posebatch.dataset import lease as lease_module
 from posebatch.dataset.lease import hold_lease
 from posebatch.dataset.lease_place import EXPIRES_SECONDS, FOLDER, SHARDS_FOLDER, LeasePlace
-from posebatch.storage import s3
 from posebatch.storage.local import LocalStore
-from posebatch.storage.open import open_store
 from posebatch.storage.store import Store
 
 PATIENCE_S = 30.0
@@ -31,22 +26,6 @@ PARTS = {"whole": None, "1/2": Shard(1, 2), "2/2": Shard(2, 2), "1/4": Shard(1, 
 
 def never(_: str) -> None:
     raise AssertionError("no notice is expected")
-
-
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "local":
-        yield open_store(str(tmp_path / "out"))
-        return
-    server: S3Server = request.getfixturevalue("s3_server")
-    name = f"lease-{uuid4().hex[:8]}"
-    server.client().create_bucket(Bucket=name)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in server.environment().items():
-            patch.setenv(variable, value)
-        s3.s3_client.cache_clear()
-        yield open_store(f"s3://{name}/out")
-    s3.s3_client.cache_clear()
 
 
 def elsewhere(store: Store, part: Shard | None, number: int = 1, **changed: object) -> str:

@@ -185,6 +185,14 @@ class Nights:
         raise AssertionError(f"unfinished after {at_most} nights:\n{output}")
 
 
+def undisturbed_nights(archive: Path, place: Path, options: tuple[str, ...]) -> Nights:
+    """A run without faults, on a Ray of its own."""
+    nights = Nights(str(archive), str(place / "out"), place / "scratch", options)
+    code, output = nights.run()
+    assert code == 3, output
+    return nights
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and output of a process. Fails when it hangs, or prints a traceback."""
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from support.fake_pool import FAST, FakePool, Fault, Task, no_fault, process
+from support.driver_runs import kept_signal_handlers
+from support.fake_pool import FAST, FakePool, Fault, no_fault, perform_without_networks
 
 from posebatch.cli import derive as derive_commands
 from posebatch.cli import run as run_commands
@@ -18,8 +18,6 @@ from posebatch.run.derivation import derive_job
 from posebatch.run.driver import run_job
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
-from posebatch.run.tasks import SegmentTask
-from posebatch.run.workers.video_tasks import perform
 
 Command = Callable[..., int]
 
@@ -29,18 +27,11 @@ def plain_command(patch: pytest.MonkeyPatch, fault: Fault = no_fault) -> Command
 
     @contextmanager
     def pool(context: RunContext, _: StopRequest, __: Progress) -> Iterator[FakePool]:
-        def really(task: Task) -> object:
-            return process(task, context) if isinstance(task, SegmentTask) else perform(task, context)
-
-        yield FakePool(context, fault, lambda _: False, really)
+        yield FakePool(context, fault, lambda _: False, lambda task: perform_without_networks(task, context))
 
     def command(*arguments: str) -> int:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with kept_signal_handlers():
             return main(arguments)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
     patch.setattr(run_commands, "run_job", partial(run_job, open_pool=pool, limits=FAST))
     patch.setattr(derive_commands, "derive_job", partial(derive_job, open_pool=pool, limits=FAST))

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.nights import Nights, SharedRay, assert_same, finish, injecting, make_archive, processes, shared_ray
+from faults.nights import (
+    Nights,
+    SharedRay,
+    assert_same,
+    finish,
+    injecting,
+    make_archive,
+    processes,
+    shared_ray,
+    undisturbed_nights,
+)
 from faults.suite import FULL, note_figure
 from support.autoscaling import AutoscalingHead, autoscaling_head
 from support.processes import wait_for
@@ -30,11 +40,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    place = tmp_path_factory.mktemp("undisturbed")
-    nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
-    code, output = nights.run()
-    assert code == 3, output
-    return nights
+    return undisturbed_nights(archive, tmp_path_factory.mktemp("undisturbed"), RUN)
 
 
 @pytest.fixture(params=[1, 2], ids=["autoscaler 1", "autoscaler 2"])

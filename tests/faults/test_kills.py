@@ -110,14 +110,19 @@ def kill_points() -> list[InjectedFault]:
     return [InjectedFault(at, key.format(f"/{number:02d}"), "kill") for number, (at, key) in enumerate(points)]
 
 
-def test_kill_around_each_put_leaves_the_same_dataset(nights: Nights, undisturbed: Nights) -> None:
-    planned = kill_points()
+def killed_at_each(nights: Nights, planned: list[InjectedFault], undisturbed: Nights) -> tuple[int, int]:
+    """Kill a process at each point, until the dataset is complete and the same; returns the kills and the runs."""
     nights.plan(*planned)
     runs = nights.until_settled()
     assert_same(nights.output, undisturbed.output)
     missed = [fault for number, fault in enumerate(planned) if not nights.done()[number]]
     assert missed == [], "each point was reached"
-    kills = nights.done().total()
+    return nights.done().total(), runs
+
+
+def test_kill_around_each_put_leaves_the_same_dataset(nights: Nights, undisturbed: Nights) -> None:
+    planned = kill_points()
+    kills, runs = killed_at_each(nights, planned, undisturbed)
     note_figure("publication points at which a process was killed", "every put, before and after",
                 f"{kills} kills at {len(planned)} points, {runs} runs, 0 rows lost", kills)  # fmt: skip
 
@@ -176,12 +181,7 @@ def test_kill_around_each_put_of_a_clip_leaves_the_same_dataset(ray: SharedRay, 
         InjectedFault(f"{when} put", rf"^{key}/.*/{number % 5:02d}\.", "kill")
         for number, (when, key) in enumerate(points)
     ]
-    nights.plan(*planned)
-    runs = nights.until_settled()
-    assert_same(nights.output, undisturbed.output)
-    missed = [fault for number, fault in enumerate(planned) if not nights.done()[number]]
-    assert missed == [], "each point was reached"
-    kills = nights.done().total()
+    kills, runs = killed_at_each(nights, planned, undisturbed)
     note_figure("publication points of clips at which a worker was killed", "every put, before and after",
                 f"{kills} kills, {runs} runs, 0 rows lost", kills)  # fmt: skip
 

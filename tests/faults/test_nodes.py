@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from faults.nights import BIN, Nights, SharedRay, assert_same, finish, injecting, kill, make_archive, shared_ray
+from faults.nights import (
+    BIN,
+    Nights,
+    SharedRay,
+    assert_same,
+    finish,
+    injecting,
+    kill,
+    make_archive,
+    shared_ray,
+    undisturbed_nights,
+)
 from faults.suite import FULL, note_figure
 from support.processes import wait_for
 
@@ -27,11 +38,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    place = tmp_path_factory.mktemp("undisturbed")
-    nights = Nights(str(archive), str(place / "out"), place / "scratch", RUN)
-    code, output = nights.run()
-    assert code == 3, output
-    return nights
+    return undisturbed_nights(archive, tmp_path_factory.mktemp("undisturbed"), RUN)
 
 
 @dataclass

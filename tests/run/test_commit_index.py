@@ -1,15 +1,14 @@
 """The commit index: with a ledger it says the same as without, whatever has happened to the output meanwhile."""
 
-import functools
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cached_records import records_converted_once  # noqa: F401 - a fixture of this module
 from support.factories import publish_record
 from support.memory_store import MemoryStore
 
@@ -17,7 +16,6 @@ from posebatch.core.errors import RunAbortedError, StorageError, StorageUnavaila
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset import publication
 from posebatch.dataset.layout import LEDGER_KEY, record_key
 from posebatch.dataset.publication import CommittedRecord
 from posebatch.dataset.staging import FailedAttempts, StagingArea
@@ -77,15 +75,6 @@ LOOKS = [
     {"objects": (preview(GIF.preview_fingerprints["preview"]),)},
     {"objects": (preview("other"),)},
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _parsed_once() -> Iterator[None]:
-    """These tests write and read the same few records thousands of times, at milliseconds each."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("record_to_bytes", "record_from_bytes"):
-            patched.setattr(publication, name, functools.cache(getattr(publication, name)))
-        yield
 
 
 def load(store: MemoryStore, videos: int = FEW_VIDEOS + 1) -> CommitIndex:

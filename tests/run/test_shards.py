@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults.plain_runs import plain_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cached_records import records_converted_once  # noqa: F401 - a fixture of this module
 from support.factories import publish_record
 from support.memory_store import MemoryStore
 from support.tiny_video import write_tiny_video
@@ -22,7 +21,6 @@ from posebatch.core.selection_settings import SelectionSettings
 from posebatch.core.settings import settings_from
 from posebatch.core.shards import Shard
 from posebatch.core.videos import SourceVideo
-from posebatch.dataset import publication
 from posebatch.dataset.layout import LEDGER_KEY, ledger_key, record_key
 from posebatch.dataset.output_paths import check_case_collisions
 from posebatch.run.context import RunContext
@@ -32,16 +30,6 @@ from posebatch.run.planning.inputs import InputListing, VideoList, list_inputs, 
 from posebatch.run.planning.ledger import Ledger
 from posebatch.run.planning.planner import decisions
 from posebatch.storage.local import LocalStore
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _parsed_once() -> Iterator[None]:
-    """These tests write and read the same few records thousands of times, at milliseconds each."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("record_to_bytes", "record_from_bytes"):
-            patched.setattr(publication, name, functools.cache(getattr(publication, name)))
-        yield
-
 
 CONTEXT = RunContext("run-1", settings_from({"track": False}), "/out", "d@1", "p@1")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from support.memory_store import MemoryStore
 from support.s3_server import S3Server
 from support.stores import QUICK_RETRIES
 
+from posebatch.storage import s3
 from posebatch.storage.local import LocalStore
 from posebatch.storage.s3 import S3Store, s3_client
 from posebatch.storage.store import Store
@@ -78,3 +80,18 @@ def proxy(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> 
         yield proxy
         monkeypatch.undo()
         s3_client.cache_clear()
+
+
+@pytest.fixture
+def requested_ranges(monkeypatch: pytest.MonkeyPatch, bucket: str) -> list[tuple[int, int]]:
+    """The byte ranges of all GET requests, in order."""
+    client, ranges = s3.s3_client(None), list[tuple[int, int]]()
+    get_object = client.get_object
+
+    def note_range(**request: Any) -> Any:
+        first, last = request["Range"].removeprefix("bytes=").split("-")
+        ranges.append((int(first), int(last) + 1))
+        return get_object(**request)
+
+    monkeypatch.setattr(client, "get_object", note_range)
+    return ranges

@@ -21,7 +21,6 @@ from support.stores import QUICK_RETRIES
 
 from posebatch.core.errors import ArchiveError, ObjectChangedError, ObjectNotFoundError
 from posebatch.core.videos import SourceVideo
-from posebatch.storage import s3
 from posebatch.storage.archives import inflated, tar_members, zip_members
 from posebatch.storage.archives.members import WHOLE, ArchiveListing, Location, is_archive, member_source
 from posebatch.storage.archives.opening import list_archive
@@ -292,21 +291,6 @@ def test_any_bytes_are_listed_or_refused(content: bytes, name: str) -> None:
 # --- S3 --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def requested(monkeypatch: pytest.MonkeyPatch, bucket: str) -> list[tuple[int, int]]:
-    """The byte ranges of all GET requests."""
-    client, ranges = s3.s3_client(None), list[tuple[int, int]]()
-    get_object = client.get_object
-
-    def note_range(**request: Any) -> Any:
-        first, last = request["Range"].removeprefix("bytes=").split("-")
-        ranges.append((int(first), int(last) + 1))
-        return get_object(**request)
-
-    monkeypatch.setattr(client, "get_object", note_range)
-    return ranges
-
-
 LARGE = {f"{i}.mp4": random.Random(i).randbytes(2 << 20) for i in range(4)}
 
 
@@ -319,21 +303,21 @@ LARGE = {f"{i}.mp4": random.Random(i).randbytes(2 << 20) for i in range(4)}
     ],
 )
 def test_listing_and_opening_read_few_ranges(
-    s3_store: S3Store, requested: list[Any], name: str, content: bytes, most_requests: int, most_bytes: int
+    s3_store: S3Store, requested_ranges: list[Any], name: str, content: bytes, most_requests: int, most_bytes: int
 ) -> None:
     s3_store.put(name, content)
     uri, etag = s3_store.uri(name), s3_store.head(name).etag
     members = list_members(uri, etag).members
     assert set(members) == set(LARGE)
-    assert len(requested) <= most_requests
-    assert sum(end - first for first, end in requested) <= most_bytes
-    requested.clear()
+    assert len(requested_ranges) <= most_requests
+    assert sum(end - first for first, end in requested_ranges) <= most_bytes
+    requested_ranges.clear()
     with open_source(f"{uri}!/2.mp4", members["2.mp4"].location.etag(etag), retry_policy=QUICK_RETRIES) as file:
         assert file.read(1000) == LARGE["2.mp4"][:1000]
         file.seek((2 << 20) - 10)
         assert file.read() == LARGE["2.mp4"][-10:]
-    assert len(requested) == 2
-    assert sum(end - first for first, end in requested) <= 2 << 20
+    assert len(requested_ranges) == 2
+    assert sum(end - first for first, end in requested_ranges) <= 2 << 20
     s3_store.put(name, content + b"\0" * 512)
     with pytest.raises(ObjectChangedError):
         open_source(f"{uri}!/2.mp4", members["2.mp4"].location.etag(etag))

@@ -110,21 +110,6 @@ def test_check_unchanged_counts_a_touched_file_as_changed(tmp_path: Path) -> Non
 # --- S3 only ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def requested_ranges(monkeypatch: pytest.MonkeyPatch, bucket: str) -> list[tuple[int, int]]:
-    """The byte ranges of all GET requests, in order."""
-    client, ranges = s3.s3_client(None), list[tuple[int, int]]()
-    get_object = client.get_object
-
-    def note_range(**request: Any) -> Any:
-        first, last = request["Range"].removeprefix("bytes=").split("-")
-        ranges.append((int(first), int(last) + 1))
-        return get_object(**request)
-
-    monkeypatch.setattr(client, "get_object", note_range)
-    return ranges
-
-
 def noisy_frame(number: int) -> Any:
     """A frame's number below noise, which costs as many bytes as a real picture does."""
     image = numbered_image(number, (160, 128)).astype(int)

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from posebatch.run.context import RunContext
 from posebatch.run.progress import Progress
 from posebatch.run.stop_request import StopRequest
-from posebatch.run.tasks import ClipTask, SegmentTask
-from posebatch.run.workers.video_tasks import perform
-from support.fake_pool import FakePool, Task, no_fault, process, process_clip
+from support.fake_pool import FakePool, no_fault, perform_without_networks
 
 
 @contextmanager
@@ -26,13 +24,4 @@ def kept_signal_handlers() -> Iterator[None]:
 
 @contextmanager
 def working_pool(context: RunContext, _stop: StopRequest, _progress: Progress) -> Iterator[FakePool]:
-    def work(task: Task) -> object:
-        match task:
-            case SegmentTask():
-                return process(task, context)
-            case ClipTask():
-                return process_clip(task, context)
-            case _:
-                return perform(task, context)
-
-    yield FakePool(context, no_fault, lambda _: False, work)
+    yield FakePool(context, no_fault, lambda _: False, lambda task: perform_without_networks(task, context))

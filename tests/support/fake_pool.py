@@ -108,6 +108,17 @@ def process_clip(task: ClipTask, context: RunContext) -> ClipResult | ProbeResul
     return ClipResult(counts, finalize_video(FinalizeTask(task.video, probed.plan, task.attempts), context))
 
 
+def perform_without_networks(task: Task, context: RunContext) -> object:
+    """The handling of any task, with made-up persons."""
+    match task:
+        case SegmentTask():
+            return process(task, context)
+        case ClipTask():
+            return process_clip(task, context)
+        case _:
+            return perform(task, context)
+
+
 def tasks_of(call: Call) -> list[Task]:
     """The tasks of a call."""
     return [*call.clips] if isinstance(call, ClipsTask) else [call]
@@ -253,13 +264,7 @@ class Archive:
         context, stop = self.context(**chosen), StopRequest()
 
         def really(task: Task) -> object:
-            match task:
-                case SegmentTask():
-                    return process(task, context)
-                case ClipTask():
-                    return process_clip(task, context)
-                case _:
-                    return perform(task, context)
+            return perform_without_networks(task, context)
 
         def start_pool() -> FakePool:
             pool = self.pool_class(

@@ -57,7 +57,8 @@ def _cast(values: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(values.to_pylist(), wanted)], wanted)
 
 
-def _plain(schema: Schema) -> Schema:
+def plain_schema(schema: Schema) -> Schema:
+    """The same columns, with texts as plain strings."""
     return pa.schema([column.with_type(pa.string()) if _is_text(column) else column for column in schema])
 
 
@@ -65,5 +66,5 @@ def _is_text(column: pa.Field) -> bool:
     return bool(pa.types.is_dictionary(column.type))
 
 
-PLAIN_SCHEMAS: Final = {name: _plain(schema) for name, schema in TABLES.items()}
+PLAIN_SCHEMAS: Final = {name: plain_schema(schema) for name, schema in TABLES.items()}
 """The columns of the published tables, with texts as plain strings: Delta Lake has no dictionaries."""

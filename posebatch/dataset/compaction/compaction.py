@@ -32,7 +32,7 @@ from posebatch.dataset.compaction.partitions import Partitioning, Values, choose
 from posebatch.dataset.compaction.planning import BATCH_VIDEOS, Batch, files_to_replace, plan_batches
 from posebatch.dataset.compaction.snapshot import Snapshot, open_snapshot
 from posebatch.dataset.compaction.taking import LeftVideo, ListedVideo, TakenVideo, take_videos
-from posebatch.dataset.layout import RECORDS
+from posebatch.dataset.layout import RECORDS, recorded_path
 from posebatch.dataset.tables.parquet import open_parquet
 from posebatch.dataset.tables.schemas import SCHEMA_VERSION
 from posebatch.storage.delta_access import delta_access
@@ -95,9 +95,9 @@ def compact(
 
 def _listed_videos(store: Store) -> Iterator[ListedVideo]:
     for stored in store.list(RECORDS):
-        if stored.key.endswith(".parquet"):
-            path, day = stored.key[len(RECORDS) : -len(".parquet")], published_day(stored.last_modified)
-            yield ListedVideo(path, stored.etag, sys.intern(day))
+        path = recorded_path(stored.key)
+        if path is not None:
+            yield ListedVideo(path, stored.etag, sys.intern(published_day(stored.last_modified)))
 
 
 def _partitioning(store: Store, listed: Sequence[ListedVideo]) -> Partitioning:

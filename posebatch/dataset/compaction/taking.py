@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, StorageError
@@ -71,22 +72,12 @@ class LeftVideo:
 
 def take_videos(store: Store, videos: Iterable[ListedVideo]) -> Iterator[TakenVideo | LeftVideo]:
     """Read videos in their order, some ahead. Raises `NewerOutputError` if a later version has published one."""
+    waiting = iter(videos)
     with ThreadPoolExecutor(READ_THREADS) as threads:
-        for chunk in _chunks(videos, VIDEOS_AHEAD):
+        while chunk := list(islice(waiting, VIDEOS_AHEAD)):
             found = list(threads.map(lambda video: _fetch_record(store, video), chunk))
             for group in _groups(found):
                 yield from threads.map(lambda one: one if isinstance(one, LeftVideo) else _take(store, one), group)
-
-
-def _chunks(videos: Iterable[ListedVideo], size: int) -> Iterator[list[ListedVideo]]:
-    chunk: list[ListedVideo] = []
-    for video in videos:
-        chunk.append(video)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 @dataclass(frozen=True)

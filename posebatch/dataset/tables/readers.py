@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from posebatch.core.errors import InputError, NewerOutputError
 from posebatch.core.options import nearest
+from posebatch.dataset.compaction.columns import plain_schema
 from posebatch.dataset.compaction.current import find_current_rows, path_of, read_compacted, usable_snapshot
 from posebatch.dataset.compaction.names import PATH
 from posebatch.dataset.tables.parquet import open_parquet
@@ -142,18 +143,12 @@ def _as_listed(
     """Rows of the compaction and of small files, in the order and with the types that the small files alone have."""
     paths = [large[PATH].combine_chunks()]
     paths += [pa.repeat(path_of(folder, stored), table.num_rows) for stored, table in small]
-    rows = large.drop_columns([PATH]).cast(_plain(template.schema))
-    plain = [table.cast(_plain(table.schema)) for _, table in small]
+    rows = large.drop_columns([PATH]).cast(plain_schema(template.schema))
+    plain = [table.cast(plain_schema(table.schema)) for _, table in small]
     joined = pa.concat_tables([rows, *plain], promote_options="permissive")
     place = pc.index_in(pa.concat_arrays(paths), value_set=pa.array([path_of(folder, stored) for stored in listed]))
     ordered = joined.take(pc.sort_indices(place))  # stable: the rows of a video keep their order
     return ordered.cast(template.schema)
-
-
-def _plain(schema: pa.Schema) -> pa.Schema:
-    return pa.schema(
-        [column.with_type(pa.string()) if pa.types.is_dictionary(column.type) else column for column in schema]
-    )
 
 
 def _fixed_part(match: str) -> str:

@@ -23,7 +23,7 @@ from urllib3.util import Retry
 
 from posebatch.core.errors import StorageError, StorageUnavailableError, WeightsError
 from posebatch.core.redaction import redacted
-from posebatch.core.version import __version__
+from posebatch.core.version import USER_AGENT
 from posebatch.models.weights.environment import CACHE_VARIABLE, MIRROR_VARIABLE
 from posebatch.storage.open import open_source, open_store
 from posebatch.storage.spool import write_atomically
@@ -145,7 +145,7 @@ def _opened(address: str) -> Iterator[_Source]:
 
 @contextlib.contextmanager
 def _opened_http(url: str) -> Iterator[_Source]:
-    headers = {"User-Agent": f"posebatch/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     try:
         with requests.get(url, headers=headers, timeout=_TIMEOUT_S, stream=True) as response:
             if not response.ok:

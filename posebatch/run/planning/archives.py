@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from posebatch.core.errors import PosebatchError
 from posebatch.run.planning.listed_files import ListedFile, SkippedFile
@@ -32,6 +32,9 @@ LIKE_AN_ARCHIVE: Final = PassedOver("in a folder named like an archive, as in 'x
 """Its address would be that of a member."""
 
 
+_Waiting: TypeAlias = "ListedFile | SkippedFile | Future[list[ListedFile | SkippedFile]]"
+
+
 def with_members(
     files: Iterable[ListedFile],
     is_opened: Callable[[ListedFile], bool],
@@ -43,40 +46,43 @@ def with_members(
     ``members``: if given, names of members must match it.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        waiting: deque[ListedFile | Future[list[ListedFile | SkippedFile]]] = deque()
+        waiting: deque[_Waiting] = deque()
         listings = 0
         for file in files:
-            if is_opened(file) and not file.cold_class:
+            if split_member(file.uri):
+                waiting.append(SkippedFile(file.uri, LIKE_AN_ARCHIVE))
+            elif not is_opened(file):
+                waiting.append(file)
+            elif file.cold_class:
+                waiting.append(_unlisted(file))
+            else:
                 waiting.append(threads.submit(_members, file, members, endpoint_url))
                 listings += 1
-            else:
-                waiting.append(replace(file, etag=WHOLE.etag(file.etag)) if is_opened(file) else file)
             while waiting and (
-                isinstance(waiting[0], ListedFile) or listings == 2 * THREADS or len(waiting) > MAX_WAITING
+                not isinstance(waiting[0], Future) or listings == 2 * THREADS or len(waiting) > MAX_WAITING
             ):
-                listings -= not isinstance(waiting[0], ListedFile)
+                listings -= isinstance(waiting[0], Future)
                 yield from _of(waiting.popleft())
         while waiting:
             yield from _of(waiting.popleft())
 
 
-def _of(waiting: ListedFile | Future[list[ListedFile | SkippedFile]]) -> list[ListedFile | SkippedFile]:
-    if not isinstance(waiting, ListedFile):
-        return waiting.result()
-    if split_member(waiting.uri):
-        return [SkippedFile(waiting.uri, LIKE_AN_ARCHIVE)]
-    return [waiting]
+def _of(waiting: _Waiting) -> list[ListedFile | SkippedFile]:
+    return waiting.result() if isinstance(waiting, Future) else [waiting]
+
+
+def _unlisted(archive: ListedFile) -> ListedFile:
+    """An archive in place of its members: opening it as a video gives the reason, and a record keeps it."""
+    return replace(archive, etag=WHOLE.etag(archive.etag))
 
 
 def _members(
     archive: ListedFile, members: re.Pattern[str] | None, endpoint_url: str | None
 ) -> list[ListedFile | SkippedFile]:
-    if split_member(archive.uri):
-        return [SkippedFile(archive.uri, LIKE_AN_ARCHIVE)]
     try:
         listing = list_members(archive.uri, archive.etag, endpoint_url, archive.access)
-    except PosebatchError:  # opening the archive as a video meets it again, and a record keeps it
-        return [replace(archive, etag=WHOLE.etag(archive.etag))]
+    except PosebatchError:
+        return [_unlisted(archive)]
     found: list[ListedFile | SkippedFile] = [
         replace(
             archive,
