@@ -101,7 +101,8 @@ def reaction(  # noqa: PLR0911 - one row of the table each
     if isinstance(error, NewerOutputError) and not is_preview:
         return Reaction.ABORT_RUN  # a failure record would overwrite what the newer version has published
     if isinstance(task, RecordFailureTask):
-        return Reaction.REPORT_FAILURE
+        # its process has no part in the failure that it records: a busy machine, or a lost node
+        return Reaction.RETRY_UNCOUNTED if error.retryable and uncounted_left else Reaction.REPORT_FAILURE
     if isinstance(error, IndexDisagreesError) and isinstance(task, SegmentTask):
         return Reaction.DECODE_AS_ONE_SEGMENT
     if is_preview and not error.retryable:

@@ -216,7 +216,7 @@ REASONS = {
     "take memory": "--max-memory-gb",
     "fail as CUDA does": "the networks failed: RuntimeError: CUDA error",
 }
-STRICT = ("--max-seconds-per-frame", "5", "--max-memory-gb", "2")
+STRICT = ("--max-seconds-per-frame", "10", "--max-memory-gb", "2")
 
 
 def test_poison_video_costs_no_other_video(nights: Nights, undisturbed: Nights) -> None:
@@ -238,7 +238,7 @@ def test_poison_video_costs_no_other_video(nights: Nights, undisturbed: Nights) 
         assert "stack: " in row["error"] or action in ("fail as CUDA does", "take memory"), row
         assert stage == "probe" or row["codec"], "the result of the probe is recorded too"
         assert row["attempts"] == 2, row
-    assert len(failed) == len(planned) + 4, "no other video failed"
+    assert len(failed) == len(planned) + 4, (sorted(failed), output)
     kills = sum(nights.done().values())
     assert max(nights.done().values()) <= 2 + IN_FLIGHT, "two, and the segments that had begun by then"
     assert "stack: " in finish(nights.start(command="plan"))[1], "the dry run shows it"

@@ -725,6 +725,15 @@ def test_scheduler_reports_a_failure_that_cannot_be_recorded(archive: Archive):
     assert read_record(archive.store, "a.mp4") is None
 
 
+def test_scheduler_records_a_failure_again_whose_process_died(archive: Archive):
+    archive.add("a.mp4")
+    broken = Times(DamagedVideoError, ProbeTask, "a")
+    killed = Times(WorkerCrashError, RecordFailureTask, "a", 3)
+    assert facts(archive.run(lambda task: broken(task) or killed(task))) == (0, 0, 1, 0)
+    record = archive.record("a.mp4")
+    assert (record.error_kind, record.attempts) == (DamagedVideoError.kind, 1)
+
+
 # --- clips ---------------------------------------------------------------------------------------------------------
 
 

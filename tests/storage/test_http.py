@@ -111,7 +111,7 @@ EXPIRED_BODY = f"<Error><Code>AccessDenied</Code><Message>Request has expired</M
 DENIED_BODY = (
     f"<Error><Code>SignatureDoesNotMatch</Code><SignatureProvided>{SECRET}</SignatureProvided></Error>".encode()
 )
-LATER = f"X-Amz-Date={time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}&X-Amz-Expires=600&X-Amz-Signature={SECRET}"
+LATER = f"X-Amz-Date={time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}&X-Amz-Expires=604800&X-Amz-Signature={SECRET}"
 
 REFUSED: dict[str, tuple[Answer, str, type[StorageError], str]] = {
     "expired, says S3": ((403, {}, EXPIRED_BODY), LATER, AccessDeniedError, "expired; make a new list"),
