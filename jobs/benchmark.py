@@ -1,6 +1,7 @@
 """Measure the speed of the job on this machine: each stage alone, the whole job, and other ways to do the same work.
 
     python jobs/benchmark.py speed      cost of a frame in each stage, the whole job, other programs (default)
+    python jobs/benchmark.py startup    from the command to the first frame through the networks, by step and process
     python jobs/benchmark.py scaling    frames per second by the number of workers
     python jobs/benchmark.py driver     cost of a segment in Ray; segments per second and memory of the driver
     python jobs/benchmark.py clips      many short clips: cost of one in driver and Ray; the job against its stages

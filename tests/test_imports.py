@@ -125,11 +125,20 @@ def test_modules_of_the_job_are_short():
     assert long <= {"demo.walker", "demo.sample"}
 
 
+def loaded_by(modules: str, libraries: tuple[str, ...]) -> list[str]:
+    script = f"import sys, {modules}\nprint(*[name for name in {libraries} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
 def test_commands_and_cpu_tasks_load_neither_torch_nor_ray():
     """Each process pays for its imports: seconds for each of these."""
-    script = (
-        "import sys, posebatch.cli, posebatch.run.workers.video_tasks\n"
-        "print(*[name for name in ('torch', 'torchvision', 'ray') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    modules = "posebatch.cli, posebatch.run.workers.video_tasks"
+    assert loaded_by(modules, ("torch", "torchvision", "ray", "pandas", "scipy", "jinja2")) == []
+
+
+@pytest.mark.slow
+def test_workers_load_no_library_that_only_publishing_or_compiling_needs():
+    """A worker begins sooner by seconds: publishing loads SciPy when it begins, and nothing loads torch's compiler."""
+    modules = "posebatch.run.workers.actors, posebatch.run.workers.segment_worker, posebatch.run.workers.clip_worker"
+    assert loaded_by(modules, ("torchvision", "torch._dynamo", "pandas", "scipy")) == ["torchvision"]

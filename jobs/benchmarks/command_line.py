@@ -22,6 +22,7 @@ from benchmarks.measurements import (
     measure_scaling,
     measure_scheduling,
     measure_speed,
+    measure_startup,
 )
 from benchmarks.network_pairs import NETWORKS
 from benchmarks.other_programs_entry import PROGRAMS
@@ -33,6 +34,7 @@ from posebatch.core.scripts import run_script
 
 MEASURES: Final[dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]] = {
     "speed": measure_speed,
+    "startup": measure_startup,
     "scaling": measure_scaling,
     "driver": measure_driver,
     "clips": measure_clips,
@@ -103,7 +105,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     how.add_argument("--no-peers", action="store_true", help="neither plain loop nor Ray Data")
     how.add_argument("--others", metavar="PYTHON", help=f"a Python with some of: {', '.join(PROGRAMS)}")
     how.add_argument("--folder", metavar="DIR", help="working folder; default: a temporary folder")
-    how.add_argument("--rounds", type=int, default=3, metavar="N", help="clips: times that all is measured; default 3")
+    how.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="clips, startup: times that all is measured; default 3"
+    )
     driver = parser.add_argument_group("driver, clips, scheduling, plan, publish, queries, scale")
     driver.add_argument("--videos", type=int, default=100_000, metavar="N", help="default 100000")
     driver.add_argument(

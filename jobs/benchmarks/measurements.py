@@ -43,9 +43,11 @@ from benchmarks.report import (
 from benchmarks.scaling import Scaling, ray_overhead
 from benchmarks.short_clips import ClipFigures, ClipRound, clips_text
 from benchmarks.stage_costs import measure_stages
+from benchmarks.startup import start_once, start_text
 from benchmarks.whole_job import in_this_process, on_ray
 from posebatch.core.errors import SettingsError, WeightsError
 from posebatch.core.settings import Settings, settings_from
+from posebatch.demo.sample import write_sample
 from posebatch.models.networks.engines import resolve_device
 from posebatch.models.weights.records import Kind
 from posebatch.run.failure_policy import DEFAULT_LIMITS
@@ -203,6 +205,26 @@ def measure_clips(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(scheduling_text(runs[-1]), flush=True)
     report["ray"] = as_json(runs)
     report["clips"] = as_json([_real_clips(chosen, folder, archive) for archive in _archives(chosen, folder, cores())])
+    return report
+
+
+def measure_startup(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """From the command to the first frame: with no converted network on the node, then ``--rounds`` times with them."""
+    video, report = chosen.video or str(folder / "sample.mp4"), {}
+    if not chosen.video:
+        _say("draw the sample video of the demo")
+        write_sample(Path(video))
+    for precision in chosen.precision:
+        starts = []
+        for number in range(1 + chosen.rounds):
+            _say(f"start {number} of a run, precision {precision}")
+            place = folder / f"start-{precision}-{number}"
+            place.mkdir()
+            arguments = ["--precision", precision, "--segment-seconds", "4"]
+            starts.append(start_once(video, place, folder / f"cache-{precision}", arguments))
+        for name, some in (("the first on this node", starts[:1]), ("others", starts[1:])):
+            print(start_text(f"{precision}, {name}", some), flush=True)
+        report[precision] = as_json(starts)
     return report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from posebatch.core.scripts import EXIT_OK
 from posebatch.core.text_table import text_table
 from posebatch.motion.comparing.comparison import DEFAULT_ANGLES, Comparison
 from posebatch.motion.movement.motion_block import ANGLE_NAMES
-from posebatch.report.comparison import ComparisonFiles, ComparisonRequest, comparison_files
+
+if TYPE_CHECKING:
+    from posebatch.report.comparison import ComparisonFiles
 
 HTML_NAME: Final = "comparison.html"
 
@@ -53,6 +55,8 @@ def compare_command(chosen: argparse.Namespace) -> int:
         if name not in ANGLE_NAMES:
             raise UsageError(f"--angles: no angle is called {name!r}{nearest(name, ANGLE_NAMES)}")
     need("dtaidistance")
+    from posebatch.report.comparison import ComparisonRequest, comparison_files  # noqa: PLC0415 - loads templates, codecs
+
     request = ComparisonRequest(
         chosen.a,
         chosen.b,

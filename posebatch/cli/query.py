@@ -9,7 +9,6 @@ from posebatch.cli.parser import add_command
 from posebatch.core.errors import InputError, UsageError
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK
-from posebatch.dataset.sql import connect
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,6 +28,8 @@ def query_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch query``; returns the exit code."""
     if chosen.to and not chosen.to.endswith((".csv", ".parquet")):
         raise UsageError(f"--to {chosen.to}: the name must end in .csv or .parquet")
+    from posebatch.dataset.sql import connect  # noqa: PLC0415 - loads pandas
+
     connection = connect(chosen.output, chosen.endpoint_url)
     import duckdb  # noqa: PLC0415 - an optional extra, which connect has checked
 

@@ -10,7 +10,7 @@ from posebatch.core.errors import UsageError
 from posebatch.core.redaction import visible
 from posebatch.core.scripts import EXIT_OK
 from posebatch.core.wording import counted
-from posebatch.report.pages.writing import MOST_PAGES, write_report
+from posebatch.report.pages.addresses import MOST_PAGES
 from posebatch.storage.open import open_store
 
 
@@ -35,6 +35,8 @@ def report_command(chosen: argparse.Namespace) -> int:
     """Run ``posebatch report``; returns the exit code."""
     if chosen.max_pages < 0:
         raise UsageError(f"--max-pages must be at least 0, got {chosen.max_pages}")
+    from posebatch.report.pages.writing import write_report  # noqa: PLC0415 - loads templates and pictures
+
     store = open_store(chosen.output, chosen.endpoint_url)
     written = write_report(store, chosen.run, chosen.match, chosen.max_pages, chosen.endpoint_url)
     print(f"{counted(written.pages, 'page')} about videos below {visible(store.uri('reports'))}/")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from posebatch.core.errors import InputError
 from posebatch.core.extras import need
-from posebatch.dataset.compaction.current import TableNow, usable_snapshot
+from posebatch.dataset.compaction.current import usable_snapshot
+from posebatch.dataset.compaction.table_now import TableNow
 from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.tables.schemas import TABLES
 from posebatch.storage.open import open_store

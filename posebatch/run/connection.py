@@ -16,9 +16,12 @@ OpenPool = Callable[[RunContext, StopRequest, Progress], AbstractContextManager[
 
 
 @contextmanager
-def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iterator[Pool]:
-    """Connect to Ray; the connection and the workers end on exit."""
+def ray_pool(
+    context: RunContext, stop: StopRequest, progress: Progress, worker_class: type | None = None
+) -> Iterator[Pool]:
+    """Connect to Ray; the connection and the workers end on exit. ``worker_class``: in place of `SegmentWorker`."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
+    from posebatch.run.workers.actors import SegmentWorker  # noqa: PLC0415
     from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
@@ -36,7 +39,7 @@ def ray_pool(context: RunContext, stop: StopRequest, progress: Progress) -> Iter
         stop_on_signals(stop)  # connecting has replaced the signal handlers
         device = "cpu" if context.only_derives else choose_device(execution)
         workers = choose_workers(execution, device)
-        pool = RayPool(context, workers, device, before_workers=fetch_weights)
+        pool = RayPool(context, workers, device, worker_class or SegmentWorker, before_workers=fetch_weights)
         try:
             yield pool
         finally:

@@ -208,3 +208,25 @@ def test_running_raylet_is_found_by_its_argument() -> None:
     assert not ray_start._runs("0" * 56)
     assert ray_start._command_line(os.getpid())[0]
     assert ray_start._command_line(2**30) == []
+
+
+@pytest.mark.parametrize("dashboard", [False, True])
+def test_start_leaves_out_the_process_of_a_dashboard_that_is_not_wanted(
+    dashboard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Node:
+        def __init__(self, _: Any) -> None:
+            self.start_api_server(include_dashboard=dashboard, raise_on_failure=dashboard)
+
+        def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+            started.append((include_dashboard, raise_on_failure))
+            self._webui_url = "http://dashboard"
+
+    monkeypatch.setattr(ray._private.node, "Node", Node)
+    monkeypatch.setattr(ray_start, "_set_ports", lambda _: {})
+    with ray_start._own_node():
+        node: Any = ray._private.node.Node(SimpleNamespace())
+    assert started == ([(True, True)] if dashboard else [])
+    assert node._webui_url == ("http://dashboard" if dashboard else "")

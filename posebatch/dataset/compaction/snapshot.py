@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from posebatch.core.errors import NewerOutputError, StorageError
@@ -35,6 +34,9 @@ from posebatch.dataset.tables.schemas import SCHEMA_VERSION, Schema
 from posebatch.storage.arrow_files import arrow_files
 from posebatch.storage.delta_access import delta_access
 from posebatch.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 _TAKEN: Final = pa.schema([pa.field("path", pa.string()), pa.field("etag", pa.string())])
 
@@ -83,6 +85,8 @@ class Snapshot:
 
     def dataset(self, name: str, schema: Schema, files: Sequence[DataFile]) -> ds.Dataset:
         """Columns of the files of a table."""
+        import pyarrow.dataset as ds  # noqa: PLC0415 - loads pandas, and every command imports this module
+
         form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
         place = arrow_files(self._store.root, self._store.endpoint_url)
         fragments = [
@@ -112,13 +116,13 @@ class Snapshot:
         """The published files of a table whose rows are in the compaction: columns ``path`` and ``etag``."""
         column = etag_column(name)
         schema = pa.schema([pa.field(PATH, pa.string()), pa.field(column, pa.string())])
-        rows = self.dataset(VIDEOS, schema, self._videos.files()).to_table(filter=ds.field(column).is_valid())
+        rows = self.dataset(VIDEOS, schema, self._videos.files()).to_table(filter=pc.field(column).is_valid())
         return rows.rename_columns(["path", "etag"]).cast(_TAKEN)
 
 
 def _bounds(file: DataFile) -> pc.Expression:
     """The statistics of a file as a condition that all its rows meet."""
-    path, video = ds.field(PATH), ds.field("video")
+    path, video = pc.field(PATH), pc.field("video")
     in_paths = (path >= file.paths[0]) & (path <= file.paths[1])
     return in_paths & (video >= file.videos[0]) & (video <= file.videos[1])
 

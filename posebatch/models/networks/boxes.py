@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.ssd import SSD
-from torchvision.ops import nms
 
 from posebatch.core.frames import Detections
 from posebatch.models.networks.ssdlite import INPUT_SIZE, STRIDES
+from posebatch.models.networks.vision import SSD, ImageList, nms
 
 _MAX_CANDIDATES = 400
 """Most boxes of one frame that enter the non-maximum suppression, the best ones: torchvision's default for SSD."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
 
 import torch
@@ -18,6 +20,7 @@ from torch import nn
 from typing_extensions import override
 
 from posebatch.core.errors import SettingsError
+from posebatch.models.networks.converted import Converted, keep_converted
 from posebatch.models.networks.preparation import pad_batch, prepare_network
 from posebatch.models.weights.quantized import QuantizedNetwork
 
@@ -126,11 +129,23 @@ class Engine(Protocol):
         ...
 
 
-def start_engine(network: nn.Module, input_size_wh: tuple[int, int], placement: Placement) -> Engine:
-    """Prepare a network with loaded weights. The network is changed: batch norms folded, number format converted."""
+def start_engine(
+    network: nn.Module, input_size_wh: tuple[int, int], placement: Placement, keep: bool = False
+) -> Engine:
+    """Prepare a network with loaded weights. The network is changed: batch norms folded, number format converted.
+
+    ``keep`` keeps the conversion for OpenVINO on this node, for the next start. Only for networks of this package, of
+    whose code `converted` takes note.
+    """
     if placement.engine == "torch":
         return TorchEngine(network, input_size_wh, placement)
-    return OpenVinoEngine(to_openvino(network, input_size_wh, placement.batch_size), input_size_wh, placement)
+
+    def convert() -> Converted:
+        return serialized(to_openvino(network, input_size_wh, placement.batch_size), compress_to_fp16=False)
+
+    graph, constants = keep_converted(network, input_size_wh, placement.batch_size, convert) if keep else convert()
+    model = openvino_core().read_model(model=graph, weights=constants)
+    return OpenVinoEngine(model, input_size_wh, placement)
 
 
 def start_quantized(network: QuantizedNetwork, input_size_wh: tuple[int, int], placement: Placement) -> Engine:
@@ -209,6 +224,16 @@ def to_openvino(network: nn.Module, input_size_wh: tuple[int, int], batch_size: 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # OpenVINO traces the network by functions that newer torch deprecates
         return openvino.convert_model(plain, example_input=torch.zeros(batch_size, 3, height, width))
+
+
+def serialized(model: object, compress_to_fp16: bool) -> Converted:
+    """An OpenVINO model in the form that OpenVINO reads."""
+    import openvino  # noqa: PLC0415 - optional
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.xml")
+        openvino.save_model(model, path, compress_to_fp16=compress_to_fp16)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def _as_tuple(network: nn.Module) -> Callable[[torch.Tensor], Outputs]:

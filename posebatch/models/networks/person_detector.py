@@ -11,8 +11,6 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torchvision.models import get_model_builder
-from torchvision.models.detection.ssd import SSD
 from typing_extensions import override
 
 from posebatch.core.frames import Detections
@@ -30,6 +28,7 @@ from posebatch.models.networks.input_size import check_detect_size
 from posebatch.models.networks.pixels import Pixels
 from posebatch.models.networks.preparation import pad_batch
 from posebatch.models.networks.ssdlite import INPUT_SIZE, build_person_ssd
+from posebatch.models.networks.vision import SSD, get_model_builder
 from posebatch.models.weights.files import load_into, load_weights
 from posebatch.models.weights.names import resolve
 from posebatch.models.weights.quantized import load_quantized
@@ -121,7 +120,7 @@ class SSDLitePersonDetector(PersonDetector):
         """A detector with the network of a torchvision SSD. The network is changed: it is prepared to run."""
         size = settings.input_size
         anchors = anchor_boxes(ssd, size)
-        engine = start_engine(BoxNetwork(ssd), (size, size), settings.placement)
+        engine = start_engine(BoxNetwork(ssd), (size, size), settings.placement, keep=True)
         return cls(record, engine, anchors, settings)
 
     @property

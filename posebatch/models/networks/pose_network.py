@@ -74,4 +74,4 @@ def load_pose_network(name_or_path: str, placement: Placement = PLAIN) -> PoseNe
     record, state = load_weights("pose", name_or_path)
     network = build_pose_network(record.architecture)
     load_into(network, state, name_or_path)
-    return PoseNetwork(record, start_engine(network, record.input_size_wh, placement))
+    return PoseNetwork(record, start_engine(network, record.input_size_wh, placement, keep=True))

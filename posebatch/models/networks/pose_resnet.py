@@ -14,9 +14,17 @@ from typing import Final
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import ResNet, mobilenet_v2, resnet18, resnet34, resnet50, resnet101, resnet152
 
 from posebatch.core.skeleton import NUM_KEYPOINTS
+from posebatch.models.networks.vision import (
+    ResNet,
+    mobilenet_v2,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+)
 from posebatch.models.weights.records import POSE_ARCHITECTURES
 
 PAPER_WIDTH: Final = 256

@@ -8,16 +8,14 @@ Integer-Arithmetic-Only Inference", CVPR 2018.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from posebatch.core.errors import SettingsError
-from posebatch.models.networks.engines import to_openvino
+from posebatch.models.networks.engines import serialized, to_openvino
 from posebatch.models.weights.quantized import QuantizedNetwork, QuantizedRecord
 
 
@@ -43,14 +41,5 @@ def quantize_network(
         model, dataset, subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False
     )
     made_with = ", ".join(f"{name} {version(name)}" for name in ("nncf", "openvino", "torch"))
-    graph, weights = _serialised(quantized)
+    graph, weights = serialized(quantized, compress_to_fp16=True)
     return QuantizedNetwork(QuantizedRecord(original, calibration, made_with, {}), graph, weights)
-
-
-def _serialised(model: object) -> tuple[bytes, bytes]:
-    import openvino  # noqa: PLC0415 - optional
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "network.xml")
-        openvino.save_model(model, path, compress_to_fp16=True)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -15,11 +15,14 @@ from typing import Final
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import nn
-from torchvision.models import mobilenet_v2
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.ssd import SSD
-from torchvision.models.detection.ssdlite import SSDLiteHead
-from torchvision.ops.misc import Conv2dNormActivation
+
+from posebatch.models.networks.vision import (
+    SSD,
+    Conv2dNormActivation,
+    DefaultBoxGenerator,
+    SSDLiteHead,
+    mobilenet_v2,
+)
 
 INPUT_SIZE: Final = 320
 """Width and height for which the network is trained, pixels. The aspect of the frame is not kept."""

@@ -10,6 +10,9 @@ from posebatch.dataset.layout import Artifact
 VIDEO_PAGE: Final = Artifact("report", "reports", "html", "motion")
 """The page of a video. It is not among `ARTIFACTS`: no commit record vouches for it, and it is rewritten at will."""
 
+MOST_PAGES: Final = 200
+"""Pages of videos that a report makes unless more are asked for: each takes about half a second."""
+
 
 def run_page_key(run_id: str) -> str:
     """Key of the page of a run."""

@@ -22,7 +22,7 @@ from posebatch.dataset.tables.page_data import (
     read_movement_rows,
     read_track_rows,
 )
-from posebatch.report.pages.addresses import VIDEO_PAGE, run_page_key
+from posebatch.report.pages.addresses import MOST_PAGES, VIDEO_PAGE, run_page_key
 from posebatch.report.pages.pictures import skeleton_drawing, stills, text_bytes, thumbnail
 from posebatch.report.pages.player_data import PlayerData, player_data
 from posebatch.report.pages.run_differences import differences
@@ -34,10 +34,6 @@ from posebatch.storage.store import Store
 
 PAGES_AT_ONCE: Final = 4
 """Pages in work: a large one takes some 200 MB."""
-
-
-MOST_PAGES: Final = 200
-"""Pages of videos that a report makes unless more are asked for: each takes about half a second."""
 
 
 MOST_IN_MEMORY: Final = 64 << 20

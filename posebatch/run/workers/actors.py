@@ -16,7 +16,7 @@ import ray
 
 from posebatch.core.errors import EvictedError, InternalError, PosebatchError
 from posebatch.core.settings import Settings
-from posebatch.dataset.tables.records import videos_table
+from posebatch.dataset.tables.without_pandas import keep_pandas_unloaded
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import ClipsTask, SegmentTask, Task, VideoTask
 from posebatch.run.workers.crash_reports import CrashReport, read_crash_report
@@ -74,7 +74,7 @@ class TaskHelper:
         os.environ.update(context.environment)
         self._context = context
         self._termination = _listen_for_termination()
-        _load_table_libraries()
+        keep_pandas_unloaded()
         self._handle = _start_heartbeat(context)
 
     def handle(self) -> ProcessHandle:
@@ -144,13 +144,8 @@ class SegmentWorker:
 
         self._processor = SegmentProcessor.load(self._context, self._device, self._threads)
         self._clips = ClipProcessor(self._context, self._processor)
-        _load_table_libraries()
+        keep_pandas_unloaded()
         return _start_heartbeat(self._context)
-
-
-def _load_table_libraries() -> None:
-    """Load what Arrow loads with its first table, pandas: on a busy machine that takes longer than a task may stall."""
-    videos_table([])
 
 
 def _listen_for_termination() -> TerminationNotice:

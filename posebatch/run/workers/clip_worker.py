@@ -20,7 +20,6 @@ from posebatch.dataset.publication import CommittedRecord, fetch_record
 from posebatch.dataset.tables.staged import StagedWriter, read_staged
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import ClipResult, ClipsTask, ClipTask, FinalizeTask, ProbeResult, SegmentResult
-from posebatch.run.workers.finalize import publish_video
 from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.pieces import Piece
 from posebatch.run.workers.segment_worker import SegmentProcessor
@@ -159,6 +158,8 @@ class ClipProcessor:
             return ClipResult(counts, self._publish(clip, clip.plan))
 
     def _publish(self, clip: _Clip, plan: VideoPlan) -> CommittedRecord:
+        with heartbeat.waiting():  # loads SciPy: see `video_tasks`
+            from posebatch.run.workers.finalize import publish_video  # noqa: PLC0415
         task, staged_keys = clip.task, clip.fetched.result().staged_keys
         clip.spool.seek(0)
         content = clip.spool.read()

@@ -198,6 +198,9 @@ def _own_node() -> Iterator[None]:
 
     A raylet that does not know the port of an agent after 15 s crashes. Ray leaves the processes of a failed start
     until this process ends.
+
+    Without a dashboard Ray starts the process of the dashboard all the same, for its usage statistics alone, and waits
+    for it before it starts the raylet. Here it is left out; metrics are exported by the agent of the node.
     """
     module: Any = ray._private.node
     original = module.Node
@@ -208,6 +211,11 @@ def _own_node() -> Iterator[None]:
             nodes.append(self)
             self._chosen_ports = _set_ports(ray_params)
             super().__init__(ray_params, *arguments, **named)
+
+        def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+            self._webui_url = ""
+            if include_dashboard or include_dashboard is None:
+                super().start_api_server(include_dashboard=include_dashboard, raise_on_failure=raise_on_failure)
 
         def start_ray_processes(self) -> None:
             _write_port_files(self, self._chosen_ports)

@@ -1,4 +1,9 @@
-"""The CPU tasks of a video: probe it, draw its preview, publish it, derive its tracks, record what failed."""
+"""The CPU tasks of a video: probe it, draw its preview, publish it, derive its tracks, record what failed.
+
+Publishing and drawing need SciPy and Pillow, which take a process more than a second of a core to load. They are loaded
+by the first task that needs them, so that a run begins sooner. That time does not count for the task: on a busy machine
+it can be longer than a task may stall.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +25,8 @@ from posebatch.run.tasks import (
     RecordFailureTask,
     VideoTask,
 )
-from posebatch.run.workers.derive import derive_video
-from posebatch.run.workers.finalize import attach_preview, finalize_video
+from posebatch.run.workers.heartbeat import heartbeat
 from posebatch.run.workers.packet_indexes import packet_index
-from posebatch.run.workers.previews import draw_preview
 from posebatch.storage.open import open_video, relist
 from posebatch.video.probe import probe
 
@@ -34,12 +37,20 @@ def perform(task: VideoTask, context: RunContext) -> object:  # noqa: PLR0911 - 
         case ProbeTask():
             return probe_video(task, context)
         case PreviewTask():
+            with heartbeat.waiting():
+                from posebatch.run.workers.previews import draw_preview  # noqa: PLC0415 - see above
             return draw_preview(task, context)
         case FinalizeTask():
+            with heartbeat.waiting():
+                from posebatch.run.workers.finalize import finalize_video  # noqa: PLC0415
             return finalize_video(task, context)
         case PublishPreviewTask():
+            with heartbeat.waiting():
+                from posebatch.run.workers.finalize import attach_preview  # noqa: PLC0415
             return attach_preview(task.video, task.preview, context)
         case DeriveTask():
+            with heartbeat.waiting():
+                from posebatch.run.workers.derive import derive_video  # noqa: PLC0415
             return derive_video(task, context)
         case RecordFailureTask():
             return fail_video(task, context)
