@@ -1,5 +1,6 @@
 """SQL over an output: views of its tables, on a disk and on S3."""
 
+import shutil
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.upkeep_factories import EARLIER_VIDEOS, publish, publish_earlier
 import posebatch
 from posebatch.cli import main
 from posebatch.core.errors import InputError
+from posebatch.run.workers.heartbeat import resident_bytes
 
 COUNT = "SELECT count(*) FROM poses"
 
@@ -51,6 +53,18 @@ def test_connect_reads_an_output_on_s3(tmp_path: Path, s3_server: S3Server, monk
     publish(tmp_path, "a.mp4")
     on_s3, on_disk = posebatch.connect(root, s3_server.endpoint_url), posebatch.connect(str(tmp_path))
     assert on_s3.sql(COUNT).fetchall() == on_disk.sql(COUNT).fetchall() != [(0,)]
+
+
+def test_connect_keeps_no_footers_of_small_files(tmp_path: Path):
+    """Arrow would keep the footer of each file that it has read: 300 kB for a file of poses."""
+    publish(tmp_path, "0.mp4")
+    (file,) = (tmp_path / "poses").iterdir()
+    for number in range(1, 400):
+        shutil.copy(file, file.with_name(f"{number}.mp4.parquet"))
+    database = posebatch.connect(str(tmp_path))
+    before = resident_bytes()
+    assert database.sql("SELECT min(left_knee_score) FROM poses").fetchall() != [(None,)]
+    assert resident_bytes() - before < 60e6
 
 
 def test_query_prints_or_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
