@@ -304,6 +304,11 @@ def test_readers_add_what_is_newer(compacted: str):
     assert_same_rows(compacted)
 
 
+def test_a_query_of_a_table_without_small_files_finds_no_rows(compacted: str):
+    shutil.rmtree(Path(compacted, "tracks"))
+    assert posebatch.connect(compacted).sql("SELECT count(*) FROM tracks").fetchall() == [(0,)]
+
+
 @pytest.mark.parametrize("match", ["dt=2026-01-01/*", "*/[ab].mp4"])
 def test_readers_match_paths_and_choose_columns(compacted: str, match: str):
     publish(compacted, "dt=2026-01-01/a.mp4", persons=3)

@@ -39,7 +39,8 @@ def find_current_rows(snapshot: Snapshot | None, name: str, listed: Sequence[Sto
     nothing = pa.array([], pa.string())
     if snapshot is None:
         return CurrentRows(None, nothing, nothing, listed)
-    files = pa.table({"path": [path_of(name, stored) for stored in listed], "etag": [stored.etag for stored in listed]})
+    paths, etags = [path_of(name, stored) for stored in listed], [stored.etag for stored in listed]
+    files = pa.table({"path": pa.array(paths, pa.string()), "etag": pa.array(etags, pa.string())})
     taken, keys = snapshot.taken(name), ["path", "etag"]
     compacted = taken.join(files, keys, join_type="left semi")["path"].combine_chunks()
     outdated = taken.join(files, keys, join_type="left anti")["path"].combine_chunks()
