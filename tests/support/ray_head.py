@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def running_ray_head(
     """
     # not pytest's folder: Ray puts sockets there, whose paths must be short
     folder = tempfile.mkdtemp(prefix="pb")
-    port, dashboard_port, agent_port, client_port = (_free_port() for _ in range(4))
+    port, dashboard_port, agent_port, client_port = _free_ports(4)
     head = RayHead(
         f"127.0.0.1:{port}",
         f"http://127.0.0.1:{dashboard_port}",
@@ -112,8 +112,10 @@ def _wait_until_ready(head: RayHead, process: subprocess.Popen[bytes], log: Path
     raise RuntimeError(f"no Ray head within {START_SECONDS} s:\n{log.read_text(errors='replace')[-3000:]}")
 
 
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports(count: int) -> list[int]:
+    """Free ports, all of them different: each stays taken until the last one is found."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(closing(socket.socket())) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
