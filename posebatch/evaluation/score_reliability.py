@@ -75,8 +75,8 @@ def fit_calibration(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tu
     """Knots (score of the network, share of right joints) of a rising curve, from (0, 0) to (1, 1).
 
     Isotonic regression on `FIT_BINS` bins of equal counts: neighbours whose shares fall are merged (Zadrozny and Elkan,
-    KDD 2002). Every bin becomes a knot at its mean score. So the order of any two scores stays. Raises ``ValueError``
-    without joints.
+    KDD 2002). Every bin becomes a knot at its mean score. A share of none or all is taken as one in a thousand less
+    extreme, so the curve rises everywhere and the order of any two scores stays. Raises ``ValueError`` without joints.
     """
     if not len(scores):
         raise ValueError("no labelled joint to fit a calibration to")
@@ -87,7 +87,7 @@ def fit_calibration(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tu
         while len(merged) > 1 and merged[-2][1] * merged[-1][2] >= merged[-1][1] * merged[-2][2]:
             last, before = merged.pop(), merged.pop()
             merged.append((last[0] + before[0], last[1] + before[1], last[2] + before[2]))
-    inner = [(round(total / count, 4), round(hits / count, 4)) for total, hits, count in merged]
+    inner = [(round(total / count, 4), round(min(max(hits / count, 0.001), 0.999), 4)) for total, hits, count in merged]
     knots = [(0.0, 0.0)]
     for knot in [*inner, (1.0, 1.0)]:
         if all(value > before for value, before in zip(knot, knots[-1], strict=True)):
