@@ -12,6 +12,7 @@ from posebatch.core.errors import WeightsError
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.weights.cache import sha256_of
+from posebatch.models.weights.convert import convert
 from posebatch.models.weights.files import load_backbone, load_into, load_weights, save_weights
 from posebatch.models.weights.names import EMBEDDED, resolve, weight_file
 
@@ -67,6 +68,13 @@ def test_package_holds_at_most_40_megabytes_of_weights():
 @pytest.mark.parametrize("name", EMBEDDED["pose"])
 def test_every_pose_network_of_the_package_has_a_calibration(name):
     assert len(resolve("pose", name).score_calibration) > 2
+
+
+def test_convert_keeps_a_calibration_only_for_the_same_input(tmp_path):
+    renamed = convert(POSE, tmp_path / "same.safetensors", name="same")
+    larger = convert(POSE, tmp_path / "larger.safetensors", input_size_wh=(288, 384))
+    assert renamed.score_calibration == resolve("pose", POSE).score_calibration
+    assert larger.score_calibration == ()
 
 
 def test_load_backbone_names_what_replaces_removed_weights(pose):
