@@ -1,6 +1,6 @@
 """Train a pose network on labelled persons: from random weights, from a backbone, or from a trained network.
 
-    python jobs/train_pose.py --data LABELS.json --images FOLDER --start simplebaseline_mobilenet_v2_256x192 \
+    python jobs/train_pose.py --data LABELS.json --images FOLDER --start simplebaseline_mobilenet_v2_w175_256x192 \
         --validate VALIDATION.json --validate-images FOLDER --output out/training --name ski
 
 After a kill the same command resumes from the last checkpoint; with more --steps it trains longer. The result is a

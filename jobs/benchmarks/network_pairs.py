@@ -78,6 +78,7 @@ def write_random_pose_network(path: Path, architecture: str) -> None:
         source="random",
         training="none: random weights, for measuring speed",
         accuracy={},
+        score_calibration=(),
         sha256="",
     )
     save_weights(path, record, network.state_dict())

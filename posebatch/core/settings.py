@@ -36,7 +36,8 @@ class EstimatorSettings:
 
     preset: str = option(
         "embedded",
-        "detector and pose network; far: those of embedded with --tiles 2x4 --max-persons 100, for small people",
+        "detector and pose network; fast: a smaller pose network; far: those of embedded with --tiles 2x4 "
+        "--max-persons 100, for small people",
         choices=tuple(PRESETS),
     )
     detector: str | None = option(None, "person detector to use instead of the preset's", metavar="NAME|FILE|s3://...")

@@ -20,7 +20,7 @@ from posebatch.core.extras import need
 from posebatch.core.options import Option
 from posebatch.core.scripts import run_script
 from posebatch.core.settings import options, settings_from
-from posebatch.evaluation.labels import GROUND_TRUTH
+from posebatch.evaluation.labels import GROUND_TRUTH, HALVES, half_of
 from posebatch.evaluation.readers import read_dataset
 from posebatch.evaluation.report import report_text
 from posebatch.evaluation.setting_comparison import (
@@ -82,6 +82,8 @@ def pose_parser(description: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--flip-test", nargs="?", choices=tuple(FLIP_TESTS), const="on", default="off", help="off (default), on, both"
     )
+    parser.add_argument("--half", choices=HALVES, help="of the images, only those with even or odd numbers")
+    parser.add_argument("--raw-scores", action="store_true", help="scores without the calibration of the weights")
     parser.add_argument("--detector-only", action="store_true", help="measure boxes and no poses")
     parser.add_argument("--pictures", type=int, default=0, metavar="N", help="draw the N worst persons, and N others")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"), metavar="FOLDER")
@@ -112,6 +114,8 @@ def _evaluate_pose(chosen: argparse.Namespace) -> None:
     if chosen.detector_only and set(chosen.boxes) == {GROUND_TRUTH}:
         raise UsageError("--detector-only measures boxes: add --boxes detector, or --boxes FILE.json")
     dataset = read_dataset(chosen.data, chosen.images)
+    if chosen.half:
+        dataset = half_of(dataset, chosen.half)
     if not chosen.detector_only and not dataset.has_keypoints:
         raise InputError(f"{chosen.data}: its labels hold no keypoints; --detector-only measures boxes alone")
     folder = make_folder(chosen.output)
@@ -122,6 +126,7 @@ def _evaluate_pose(chosen: argparse.Namespace) -> None:
         box_sources=chosen.boxes,
         flip_tests=FLIP_TESTS[chosen.flip_test],
         with_poses=not chosen.detector_only,
+        raw_scores=chosen.raw_scores,
         pictures=chosen.pictures,
     )
     report = evaluate_networks(dataset, evaluation, folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,6 +128,16 @@ class LabelledDataset:
     def num_posed(self) -> int:
         """Labelled persons whose pose is measured."""
         return sum(len(image.persons.posed) for image in self.images)
+
+
+HALVES: Final = ("even", "odd")
+"""Halves of a dataset: the images with even or odd numbers, counted from 0."""
+
+
+def half_of(dataset: LabelledDataset, half: str) -> LabelledDataset:
+    """The images of one of `HALVES`: so one half can be measured with what was fitted to the other."""
+    images = dataset.images[HALVES.index(half) :: len(HALVES)]
+    return replace(dataset, name=f"{dataset.name}, {half} images", images=images)
 
 
 def true_boxes(dataset: LabelledDataset) -> list[Detections]:

@@ -19,7 +19,7 @@ from posebatch.core.text_table import number_text, text_table
 from posebatch.core.wording import counted
 from posebatch.evaluation.joint_moves import ALL_JOINTS, FAR, FrameMoves, JointMoves, joint_moves
 from posebatch.evaluation.setting_runs import SettingRun, run_setting
-from posebatch.models.weights.names import known_names, resolve
+from posebatch.models.weights.names import REMOVED, known_names, resolve
 from posebatch.run.preparation import weights_identity
 from posebatch.storage.addresses import is_s3
 
@@ -204,6 +204,8 @@ def _check_name(name: str) -> None:
     looks_like_a_file = is_s3(name) or "/" in name or Path(name).suffix or Path(name).is_file()
     if name in known or looks_like_a_file:
         return
+    if name in REMOVED:
+        raise SettingsError(f"{name}: {REMOVED[name]}")
     raise SettingsError(
         f"{name!r} is neither a preset nor a pose network{nearest(name, known)}; `posebatch models` lists networks, "
         f"and presets are {', '.join(PRESETS)}"

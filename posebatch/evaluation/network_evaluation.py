@@ -51,6 +51,8 @@ class Evaluation:
     """`GROUND_TRUTH`, `DETECTOR`, or the path of a file in COCO's result format."""
     flip_tests: Sequence[bool]
     with_poses: bool = True
+    raw_scores: bool = False
+    """Whether peaks of the heatmaps are the scores, also for weights with a calibration."""
     pictures: int = 0
     """Persons on a contact sheet: so many of the worst, and as many others. 0 writes no sheet."""
 
@@ -135,6 +137,8 @@ def _measure_pose_network(
     )
     placement, name = _placement(settings), _short(estimator.pose_name)
     network = load_pose_network(estimator.pose_name, placement)
+    if evaluation.raw_scores:
+        network.record = replace(network.record, score_calibration=())
     poses = []
     with progress_bar(f"poses by {name}, {boxes.name}", len(dataset.images), "images") as bar:
         for frame in keypoints_for_boxes(network, dataset, boxes.detections, estimator, placement):

@@ -17,6 +17,7 @@ from posebatch.evaluation.doubles import PoseCounts, count_poses
 from posebatch.evaluation.drawn_joints import DrawnJoints, drawn_joints
 from posebatch.evaluation.joints import JointAccuracy, joint_accuracy, pair_poses
 from posebatch.evaluation.labels import LabelledDataset, true_boxes
+from posebatch.evaluation.score_reliability import ScoreReliability, score_reliability
 from posebatch.models.networks.engines import PLAIN, Placement
 from posebatch.models.networks.person_detector import PersonDetector
 from posebatch.models.networks.pixels import Pixels
@@ -51,6 +52,7 @@ class PoseAccuracy:
     """The 17 joints, then all joints together."""
     counts: PoseCounts
     drawn_joints: tuple[DrawnJoints, ...]
+    reliability: ScoreReliability
 
 
 def evaluate_keypoints(
@@ -99,6 +101,7 @@ def measure_poses(network: PoseNetwork, dataset: LabelledDataset, poses: Sequenc
         joint_accuracy(pairs.truth, pairs.estimate, _cell_px(network, pairs.bbox_xyxy)),
         count_poses(dataset, poses),
         drawn_joints(pairs.truth, pairs.estimate),
+        score_reliability(pairs.truth, pairs.estimate),
     )
 
 

@@ -14,6 +14,7 @@ from posebatch.evaluation.doubles import RIGHT_OKS
 from posebatch.evaluation.drawn_joints import SCORES, DrawnJoints
 from posebatch.evaluation.joints import PCK_TORSO
 from posebatch.evaluation.pose_accuracy import PoseAccuracy
+from posebatch.evaluation.score_reliability import RIGHT_TORSO, ScoreReliability
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def report_text(report: Report) -> str:
     if report.poses:
         parts.append(_precision_text(report.poses))
     for measurement in report.poses:
-        parts += [_joint_text(measurement), _drawn_text(measurement.accuracy.drawn_joints)]
+        accuracy = measurement.accuracy
+        parts += [_joint_text(measurement), _drawn_text(accuracy.drawn_joints), _reliability_text(accuracy.reliability)]
     return "\n\n".join(parts)
 
 
@@ -166,6 +168,13 @@ def _drawn_text(measured: Sequence[DrawnJoints]) -> str:
     for at in measured:
         rows.setdefault(at.joint, [at.joint]).append(" / ".join(_shares(at.right, at.kept)))
     return text_table(heads, list(rows.values()))
+
+
+def _reliability_text(measured: ScoreReliability) -> str:
+    heads = ["score from", "joints", "mean score", f"right to {RIGHT_TORSO:g} torso"]
+    rows = [[f"{at.low:g}", str(at.joints), *_shares(at.mean_score, at.right)] for at in measured.bins]
+    (error,) = _shares(measured.calibration_error)
+    return f"{text_table(heads, rows)}\nexpected calibration error of the scores: {error}"
 
 
 def _shares(*values: float) -> list[str]:

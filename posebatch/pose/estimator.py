@@ -32,6 +32,7 @@ from posebatch.pose.crops import apply_affine, crop_regions, grid_to_frame
 from posebatch.pose.decoding import DECODINGS
 from posebatch.pose.device_heatmaps import find_peaks
 from posebatch.pose.flow import carry_points, grey_pictures
+from posebatch.pose.score_calibration import calibrate_scores
 from posebatch.pose.stage_clock import Stage, StageClock
 from posebatch.pose.tiled_detector import load_tiled
 from posebatch.pose.uploads import to_device
@@ -139,7 +140,8 @@ class PoseEstimator:
             heatmaps = self.heatmaps(torch.stack(list(crops)))
             peaks = find_peaks(heatmaps, self._decoding.refinement)
             positions = apply_affine(self.heatmaps_to_frame(regions), peaks[:, :, :2])
-            return np.concatenate([positions, peaks[:, :, 2:]], axis=2).astype(np.float32)
+            scores = calibrate_scores(peaks[:, :, 2:], self.pose.record.score_calibration)
+            return np.concatenate([positions, scores], axis=2).astype(np.float32)
 
     def heatmaps(self, crops: torch.Tensor) -> torch.Tensor:
         """Heatmaps (n, 17, h/4, w/4) of crops (n, 3, h, w), at most `pose_batch` crops."""

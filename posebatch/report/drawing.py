@@ -47,7 +47,7 @@ _SCORE_OF_JOINT: Final = {"elbow": 0.3, "wrist": 0.4, "hip": 0.4, "knee": 0.4, "
 DRAWING_THRESHOLDS: Final[NDArray[np.float32]] = np.array(
     [_SCORE_OF_JOINT.get(name.rpartition("_")[2], 0.2) for name in KEYPOINT_NAMES], np.float32
 )
-"""Scores (17,) above which previews draw a joint: of those with a label, 85 % are right (ankles: 80 %).
+"""Scores (17,) above which previews draw a joint: of those with a label, 85 % are right.
 
 docs/accuracy.md has the measurement.
 """

@@ -60,9 +60,9 @@ def _reason(
     below = f"its score {score:.2f} is not above {threshold:.2f}"
     if not (-0.5 <= x < size_wh[0] - 0.5 and -0.5 <= y < size_wh[1] - 0.5):
         return f"{below}, and its place ({x:.0f}, {y:.0f}) lies outside the picture"
-    rival = _second_peak(heatmap)
-    if score >= FAINT and rival >= RIVAL_SHARE * score:
-        return f"{below}: two places compete, the second one has {rival:.2f}"
+    peak, rival = float(heatmap.max()), _second_peak(heatmap)  # the score may be calibrated, so it is no peak
+    if peak >= FAINT and rival >= RIVAL_SHARE * peak:
+        return f"{below}: two places compete, the second peak has {rival / peak:.0%} of the first one"
     return f"{below}: the network sees no clear place for it"
 
 

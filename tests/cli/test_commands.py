@@ -139,7 +139,7 @@ USAGE = [
     ),
     pytest.param(
         ["run", "in", "--output", "out", "--preset", "embeded"],
-        ["preset must be one of embedded, balanced, accurate, far, got 'embeded'; did you mean 'embedded'?"],
+        ["preset must be one of embedded, fast, balanced, accurate, far, got 'embeded'; did you mean 'embedded'?"],
         id="unknown preset",
     ),
 ]

@@ -43,7 +43,7 @@ def test_show_draws_a_video_in_s3_as_it_draws_the_file(archive, tmp_path, s3_ser
 
 def test_models_compare_reads_videos_and_writes_its_report_in_s3(archive, s3_server, capsys):
     _, bucket = archive
-    names = ["simplebaseline_mobilenet_v2_256x192", "embedded"]
+    names = ["simplebaseline_mobilenet_v2_256x192_relabelled", "embedded"]
     options = ["--frames", "2", "--engine", "torch", "--precision", "fp32", "--endpoint-url", s3_server.endpoint_url]
     assert main(["models", "compare", *names, f"{bucket}/in/", "--report", f"{bucket}/new", *options]) == 0
     assert "2 frames of 1 video" in capsys.readouterr().out

@@ -157,7 +157,7 @@ def test_options_are_set_by_key_dashed_key_and_flag(item: Option, tmp_path: Path
             ["precision must be one of auto, fp32, bf16, fp16, int8", "did you mean 'fp"],
             id="choice",
         ),
-        pytest.param({"preset": "fast"}, ["preset must be one of embedded, balanced, accurate, far"], id="preset"),
+        pytest.param({"preset": "quick"}, ["preset must be one of embedded, fast, balanced"], id="preset"),
         pytest.param({"detect_size": 400}, ["detect_size must be one of 320, 480, 640, auto, got '400'"], id="size"),
         pytest.param({"tiles": "2"}, ["tiles must be rows x columns such as 2x4, 1 to 8 of each, got '2'"], id="tiles"),
         pytest.param({"tiles": "0x2"}, ["tiles must be rows x columns"], id="no tiles"),

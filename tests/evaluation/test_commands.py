@@ -128,7 +128,7 @@ def test_evaluate_pose_refuses_wrong_flags(arguments, capsys):
 
 
 def test_evaluate_pose_parses_the_documented_calls():
-    measured, _, papers = (pose_parser().parse_args(arguments) for arguments in documented("evaluate_pose"))
+    measured, *_, papers = (pose_parser().parse_args(arguments) for arguments in documented("evaluate_pose"))
     assert (measured.boxes, measured.flip_test) == (["gt", "detector"], "both")
     assert (papers.flip_test, papers.precision, len(papers.boxes)) == ("on", "fp32", 1)
 

@@ -29,8 +29,8 @@ from posebatch.evaluation.model_pictures import FramePair, move_words, persons_w
 from posebatch.evaluation.model_report import report_page
 from posebatch.evaluation.setting_runs import SettingRun
 
-FORMER = "simplebaseline_mobilenet_v2_256x192"
-PRESENT = "simplebaseline_mobilenet_v2_256x192_relabelled"
+FORMER = "simplebaseline_mobilenet_v2_256x192_relabelled"
+PRESENT = "simplebaseline_mobilenet_v2_w175_256x192"
 SSDLITE = "ssdlite_mobilenet_v2_320"
 FASTER = "fasterrcnn_mobilenet_v3_large_320_fpn"
 WRIST = KEYPOINT_NAMES.index("left_wrist")
@@ -199,7 +199,9 @@ def test_presets_with_the_same_networks_may_differ_in_settings():
         ("embeded", PRESENT, "'embeded' is neither a preset nor a pose network; did you mean 'embedded'?"),
         (FORMER, "mmpose_resnet50_256x193", "did you mean 'mmpose_resnet50_256x192'?"),
         ("embedded", PRESENT, f"embedded and {PRESENT} are the same networks"),
+        ("fast", FORMER, f"fast and {FORMER} are the same networks"),
         (FORMER, FORMER, "are the same networks"),
+        ("simplebaseline_mobilenet_v2_256x192", "fast", "take simplebaseline_mobilenet_v2_256x192_relabelled"),
     ],
 )
 def test_sides_refuse_unknown_and_equal_names(old, new, message):

@@ -131,7 +131,7 @@ def test_8_bit_weight_reader_runs_no_code(
     path = write(tmp_path, "x.int8.safetensors", CHECKPOINTS[form])
     monkeypatch.setattr("posebatch.models.weights.quantized.quantized_file", lambda *_: path)
     with pytest.raises(WeightsError):
-        load_quantized("pose", "simplebaseline_mobilenet_v2_256x192")
+        load_quantized("pose", "simplebaseline_mobilenet_v2_256x192_relabelled")
 
 
 @pytest.mark.parametrize("form", ["a bare pickle", "by torch", "by an old torch", "at the top"])

@@ -12,10 +12,11 @@ from posebatch.core.errors import WeightsError
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.weights.cache import sha256_of
-from posebatch.models.weights.files import load_into, load_weights, save_weights
+from posebatch.models.weights.convert import convert
+from posebatch.models.weights.files import load_backbone, load_into, load_weights, save_weights
 from posebatch.models.weights.names import EMBEDDED, resolve, weight_file
 
-POSE = "simplebaseline_mobilenet_v2_256x192"
+POSE = "simplebaseline_mobilenet_v2_w175_256x192"
 DETECTOR = "ssdlite_mobilenet_v2_320"
 
 
@@ -43,6 +44,43 @@ def test_load_weights_returns_saved_weights(tmp_path, pose):
     assert loaded.identity == f"mine@{sha256_of(path)}"
     assert tensors.keys() == state.keys()
     assert all(torch.equal(tensors[key], state[key]) and tensors[key].dtype == state[key].dtype for key in state)
+
+
+def test_a_calibration_is_part_of_the_file_and_of_the_identity(tmp_path, pose):
+    record, state = pose
+    plain, curve = replace(record, name="mine", score_calibration=()), ((0.0, 0.0), (0.4, 0.8), (1.0, 1.0))
+    saved = [save_weights(tmp_path / f"{n}.safetensors", replace(plain, score_calibration=c), state)
+             for n, c in enumerate(((), curve))]  # fmt: skip
+    loaded = [resolve("pose", str(tmp_path / f"{n}.safetensors")) for n in range(2)]
+    assert loaded == saved
+    assert [record.score_calibration for record in loaded] == [(), curve]
+    assert loaded[0].identity != loaded[1].identity
+    assert b"score_calibration" not in (tmp_path / "0.safetensors").read_bytes()[:8192]  # as older versions write it
+
+
+def test_package_holds_at_most_40_megabytes_of_weights():
+    folder = weight_file("pose", POSE).parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 40e6
+    names = {path.name.partition(".")[0] for path in folder.iterdir()}
+    assert names == {*EMBEDDED["pose"], *EMBEDDED["detector"]}
+
+
+@pytest.mark.parametrize("name", EMBEDDED["pose"])
+def test_every_pose_network_of_the_package_has_a_calibration(name):
+    assert len(resolve("pose", name).score_calibration) > 2
+
+
+def test_convert_keeps_a_calibration_only_for_the_same_input(tmp_path):
+    renamed = convert(POSE, tmp_path / "same.safetensors", name="same")
+    larger = convert(POSE, tmp_path / "larger.safetensors", input_size_wh=(288, 384))
+    assert renamed.score_calibration == resolve("pose", POSE).score_calibration
+    assert larger.score_calibration == ()
+
+
+def test_load_backbone_names_what_replaces_removed_weights(pose):
+    network = build_pose_network(resolve("pose", POSE).architecture)
+    with pytest.raises(WeightsError, match="not in the package since version"):
+        load_backbone(network, "simplebaseline_mobilenet_v2_256x192")
 
 
 def test_save_weights_twice_gives_equal_bytes(tmp_path, pose):
@@ -78,6 +116,12 @@ def test_load_into_converts_number_formats(pose):
         (lambda path: write_header(path, mean=[0.5]), "three numbers"),
         (lambda path: write_header(path, input_size_wh=[190, 256]), "multiples of 32"),
         (lambda path: write_header(path, keypoint_names=["nose"]), "keypoint_names"),
+        (lambda path: write_header(path, score_calibration=[[0, 0]]), "two knots or more"),
+        (lambda path: write_header(path, score_calibration=[[0, 0], [0.5, 0.5], [0.4, 1]]), "knots or more that rise"),
+        (lambda path: write_header(path, score_calibration=[[0, 0], [0.5, 0.5], [1, 0.5]]), "knots or more that rise"),
+        (lambda path: write_header(path, score_calibration=[[0, 0], [1, 1.1]]), "must lie in 0..1"),
+        (lambda path: write_header(path, score_calibration=[[0, 0], [1, float("nan")]]), "must lie in 0..1"),
+        (lambda path: write_header(path, score_calibration=[0, 1]), "pairs of numbers"),
     ],
 )
 def test_resolve_refuses_foreign_or_damaged_files(tmp_path, write, message):
@@ -130,7 +174,7 @@ def test_load_pose_network_refuses_a_record_of_another_architecture(tmp_path, po
     record, state = pose
     path = tmp_path / "some.safetensors"
     save_weights(path, replace(record, architecture="resnet18"), state)
-    with pytest.raises(WeightsError, match="weights of mobilenet_v2_d128, where resnet18 is wanted"):
+    with pytest.raises(WeightsError, match="weights of mobilenet_v2_w175_d128_centred, where resnet18 is wanted"):
         load_pose_network(str(path))
 
 
@@ -149,6 +193,11 @@ def test_load_into_ignores_batch_norm_counters(pose):
         ("pose", DETECTOR, "no pose is called"),
         ("detector", "ssdlite_mobilenet_v2", f"did you mean {DETECTOR}"),
         ("detector", "faster_rcnn_resnet50", "did you mean fasterrcnn_resnet50_fpn_v2"),
+        (
+            "pose",
+            "simplebaseline_mobilenet_v2_256x192",
+            "since version 0.2.0; take simple.*_relabelled",
+        ),
         ("detector", "zzz", "no detector is called 'zzz'. `posebatch models` lists them"),
     ],
 )

@@ -11,7 +11,7 @@ from posebatch.models.networks.pose_network import PoseNetwork, load_pose_networ
 from posebatch.models.networks.pose_resnet import build_pose_network
 from posebatch.models.weights.files import load_into, load_weights
 
-NAME = "simplebaseline_mobilenet_v2_256x192"
+NAME = "simplebaseline_mobilenet_v2_256x192_relabelled"
 
 
 @pytest.fixture(scope="module")

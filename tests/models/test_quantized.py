@@ -58,8 +58,8 @@ def quantized_from(original, graph=b"<net/>", weights=b"\x01\x02"):
     return QuantizedNetwork(QuantizedRecord(original, "3 images of mine", "by hand", {"AP": 0.5}), graph, weights)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("pose", POSE), ("detector", DETECTOR)])
-def test_package_has_both_networks_in_8_bits(kind, name):
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in EMBEDDED.items() for name in names])
+def test_package_has_all_networks_in_8_bits(kind, name):
     network = load_quantized(kind, name)
     assert network.record.original == resolve(kind, name).identity
     assert network.record.accuracy["measured on"]

@@ -17,7 +17,7 @@ from posebatch.pose.estimator import PoseEstimator
 WIDTH, HEIGHT = 200, 160
 BOX = (60.0, 30.0, 120.0, 120.0)
 DOT = (100, 70)
-RECORD = SimpleNamespace(input_size_wh=(96, 128), box_padding=1.25, grid_alignment="edges")
+RECORD = SimpleNamespace(input_size_wh=(96, 128), box_padding=1.25, grid_alignment="edges", score_calibration=())
 
 
 class GivenBoxes:

@@ -38,7 +38,7 @@ from posebatch.video.segment_decoder import SegmentDecoder
 WIDTH, HEIGHT, LANES = 240, 160, 3
 DOTS = ((0, -24), (-14, 24), (14, 24))
 LOW, HIGH = (WIDTH // 6 + 4, HEIGHT // 2), (WIDTH - WIDTH // 6 - 4, HEIGHT // 2)
-RECORD = SimpleNamespace(input_size_wh=(48, 64), box_padding=1.25, grid_alignment="edges")
+RECORD = SimpleNamespace(input_size_wh=(48, 64), box_padding=1.25, grid_alignment="edges", score_calibration=())
 
 
 @lru_cache(maxsize=256)

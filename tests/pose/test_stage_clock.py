@@ -44,7 +44,7 @@ class FlatHeatmaps:
 
     batch_size = 4
     heatmap_size_wh = (24, 32)
-    record = SimpleNamespace(input_size_wh=(96, 128), box_padding=1.25, grid_alignment="edges")
+    record = SimpleNamespace(input_size_wh=(96, 128), box_padding=1.25, grid_alignment="edges", score_calibration=())
 
     def __init__(self, time: Time) -> None:
         self._time = time

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from posebatch.core.presets import PRESETS
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
+from posebatch.models.weights.names import resolve
 from posebatch.run.context import RunContext
 from posebatch.run.planning.decisions import Action, CommitSummary, decide, decide_derivation, name_changes
 
+SMALL = PRESETS["fast"][1]
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)
 
 
@@ -154,6 +157,22 @@ def test_context_has_fingerprints():
             ("d@1", "p@1"),
             ("e@2", "q@5"),
             "detector was d@1, is e@2, --detector d keeps it; pose was p@1, is q@5, --pose p keeps it",
+        ),
+        (
+            ("d@1", f"{SMALL}@3ced895b"),  # before its scores were calibrated
+            ("d@1", "q@5"),
+            f"pose was {SMALL}@3ced895b, is q@5, the package has other weights of {SMALL} now",
+        ),
+        (
+            ("d@1", resolve("pose", SMALL).identity),
+            ("d@1", "q@5"),
+            f"pose was {resolve('pose', SMALL).identity[:-56]}, is q@5, --pose {SMALL} keeps it",
+        ),
+        (
+            ("d@1", "simplebaseline_mobilenet_v2_256x192@d6bbda92"),
+            ("d@1", "q@5"),
+            "pose was simplebaseline_mobilenet_v2_256x192@d6bbda92, is q@5, the former weights are not in the package "
+            "any more",
         ),
     ],
 )

@@ -23,6 +23,7 @@ from ray.train import WorkerGroupError
 from support.scripts import module_of
 from support.training_factories import write_coco, write_persons, write_scenes
 
+from posebatch.core.presets import PRESETS
 from posebatch.models.networks.person_detector import DetectorSettings, load_detector
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.weights.names import EMBEDDED
@@ -34,7 +35,7 @@ from posebatch.training.pose_augmentation import PoseAugmentation
 from posebatch.training.recipes import PoseRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
-POSE, DETECTOR = EMBEDDED["pose"][0], EMBEDDED["detector"][0]
+POSE, DETECTOR = PRESETS["fast"][1], EMBEDDED["detector"][0]
 STEPS, EVERY = 16, 4
 
 NO_AUGMENTATION = [word for name in vars(PoseAugmentation()) for word in (f"--{name.replace('_', '-')}", "0")]

@@ -11,6 +11,7 @@ from support.training_factories import write_persons, write_scenes
 from torch import nn
 
 from posebatch.core.errors import InputError, TrainingError, WeightsError
+from posebatch.core.presets import PRESETS
 from posebatch.models.networks.person_detector import DetectorSettings, load_detector
 from posebatch.models.networks.pose_network import load_pose_network
 from posebatch.models.networks.pose_resnet import MobileNetShape, PoseMobileNet, build_pose_network
@@ -25,7 +26,7 @@ from posebatch.training.pose_task import PoseTaskSettings
 from posebatch.training.recipes import DetectorRecipe, PoseRecipe
 from posebatch.training.warm_start import narrow_deconvolutions, widen_detector
 
-POSE, DETECTOR = EMBEDDED["pose"][0], EMBEDDED["detector"][0]
+POSE, DETECTOR = PRESETS["fast"][1], EMBEDDED["detector"][0]
 SIZE = (64, 96)
 
 

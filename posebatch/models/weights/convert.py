@@ -43,7 +43,10 @@ def convert(
     try:
         state = {key: tensors[theirs] for theirs, key in pose_keys(tensors).items()}
         record = record or _guessed_record(path, state, find_layout(tensors), input_size_wh)
-        record = replace(record, **{key: value for key, value in changes.items() if value is not None})
+        given = {key: value for key, value in changes.items() if value is not None}
+        if given.keys() - {"name"}:
+            given["score_calibration"] = ()  # measured on heatmaps of the former input
+        record = replace(record, **given)
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{path}: {error}") from error
     network = build_pose_network(record.architecture)

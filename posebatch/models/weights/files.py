@@ -24,11 +24,12 @@ from torch import nn
 from posebatch.core.errors import WeightsError
 from posebatch.models.weights import layouts
 from posebatch.models.weights.cache import check_hash, fetch_object, fetch_published, sha256_of
-from posebatch.models.weights.names import is_pickle, known_names, resolve, weight_file
+from posebatch.models.weights.names import REMOVED, is_pickle, known_names, resolve, weight_file
 from posebatch.models.weights.published import TORCHVISION_BACKBONES
 from posebatch.models.weights.records import (
     FORMAT_VERSION,
     METADATA_KEY,
+    OPTIONAL_FIELDS,
     AnyRecord,
     DetectorRecord,
     Kind,
@@ -68,7 +69,7 @@ def load_weights(kind: Kind, name_or_path: str) -> tuple[AnyRecord, StateDict]:
     Published weights are downloaded unless the cache has them. `load_into` copies the tensors into a network. Raises
     `WeightsError` as `resolve` does, and when a download or reading fails::
 
-        >>> record, state = load_weights("pose", "simplebaseline_mobilenet_v2_256x192")
+        >>> record, state = load_weights("pose", "simplebaseline_mobilenet_v2_w175_256x192")
         >>> network = build_pose_network(record.architecture)
         >>> load_into(network, state, record.name)
     """
@@ -141,7 +142,8 @@ def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
 
     Tensors keep their number format. Equal arguments give equal bytes.
     """
-    body = {key: value for key, value in asdict(record).items() if key != "sha256"}
+    given = asdict(record).items()
+    body = {key: value for key, value in given if key != "sha256" and (value or key not in OPTIONAL_FIELDS)}
     kind: Kind = "pose" if isinstance(record, PoseRecord) else "detector"
     header = json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **body})
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
@@ -152,7 +154,7 @@ def save_weights(path: Path, record: _Record, state: StateDict) -> _Record:
 def _backbone_file(name_or_path: str) -> Path:
     if name_or_path in TORCHVISION_BACKBONES:
         return fetch_published(TORCHVISION_BACKBONES[name_or_path])
-    if name_or_path in known_names("pose"):
+    if name_or_path in known_names("pose") or name_or_path in REMOVED:
         return weight_file("pose", name_or_path)
     path = fetch_object(name_or_path) if is_s3(name_or_path) else Path(name_or_path)
     for file in TORCHVISION_BACKBONES.values():

@@ -33,14 +33,22 @@ from posebatch.storage.addresses import is_s3
 
 EMBEDDED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "pose": (
-        "simplebaseline_mobilenet_v2_256x192_relabelled",
-        "simplebaseline_mobilenet_v2_256x192",
         "simplebaseline_mobilenet_v2_w175_256x192",
+        "simplebaseline_mobilenet_v2_256x192_relabelled",
     ),
     "detector": ("ssdlite_mobilenet_v2_320",),
 }
-"""Names of the weights in the package, the default first. Former defaults stay, so that a run can continue a dataset
-that was made with them. The last pose network is larger and still in training."""
+"""Names of the weights in the package, the default first."""
+
+
+REMOVED: Final[Mapping[str, str]] = {
+    "simplebaseline_mobilenet_v2_256x192": (
+        "it is not in the package since version 0.2.0; take simplebaseline_mobilenet_v2_256x192_relabelled (--preset "
+        "fast), the same network trained on better labels, or the default, simplebaseline_mobilenet_v2_w175_256x192. "
+        "To continue an output that was made with it, give the path of its file from an older version"
+    )
+}
+"""Names of weights that the package held in an earlier version: what to take instead."""
 
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".ckpt", ".bin")
@@ -109,6 +117,8 @@ def weight_file(kind: Kind, name_or_path: str) -> Path:
         )
     if path.suffix == ".safetensors" or is_pickle(path) or os.sep in name_or_path or path.is_file():
         return path
+    if name_or_path in REMOVED:
+        raise WeightsError(f"{name_or_path}: {REMOVED[name_or_path]}")
     known = known_names(kind)
     nearest = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]}?" if nearest else "."

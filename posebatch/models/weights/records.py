@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -25,6 +26,10 @@ FORMAT_VERSION: Final = 1
 
 METADATA_KEY: Final = "posebatch"
 """Key of the record, as JSON, in the header of a file."""
+
+
+OPTIONAL_FIELDS: Final = frozenset({"score_calibration"})
+"""Fields of a record that are left out where they are empty, so that files from before them stay the same."""
 
 
 POSE_ARCHITECTURES: Final = (
@@ -115,6 +120,10 @@ class PoseRecord(_Identified):
     training: str
     accuracy: Mapping[str, float | str]
     """Measured figures in 0..1, and the data of the measurement."""
+    score_calibration: tuple[tuple[float, float], ...] = ()
+    """Knots (peak of a heatmap, published score), both rising; straight lines between them. Empty: peaks are published.
+
+    See `posebatch.pose.score_calibration`. Files without a calibration do not have the field."""
     sha256: str = ""
     """Hash of the weight file, 64 hexadecimal digits; empty before it is written, and for published files whose name
     holds a part of the hash."""
@@ -129,6 +138,7 @@ class PoseRecord(_Identified):
             raise ValueError(f"input_size_wh must be two multiples of 32, got {self.input_size_wh}")
         if self.keypoint_names != KEYPOINT_NAMES:
             raise ValueError(f"keypoint_names must be the {len(KEYPOINT_NAMES)} of COCO, got {self.keypoint_names}")
+        _check_calibration(self.score_calibration)
 
 
 @dataclass(frozen=True)
@@ -191,10 +201,15 @@ def read_record(path: Path, record_type: type[_Record]) -> _Record:
 
 def _record_from_json(body: dict[str, Any], record_type: type[_Record], sha256: str) -> _Record:
     known = {field.name for field in fields(record_type)} - {"sha256"}
-    if body.keys() != known:
-        raise ValueError(f"fields missing or unknown: {', '.join(sorted(body.keys() ^ known))}")
-    arguments: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in body.items()}
-    return record_type(**arguments, sha256=sha256)
+    wrong = (body.keys() - known) | (known - body.keys() - OPTIONAL_FIELDS)
+    if wrong:
+        raise ValueError(f"fields missing or unknown: {', '.join(sorted(wrong))}")
+    return record_type(**{key: _tuples(value) for key, value in body.items()}, sha256=sha256)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists, also nested ones, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def open_weights(path: Path, framework: str = "np") -> Any:
@@ -212,6 +227,15 @@ def open_weights(path: Path, framework: str = "np") -> Any:
 def _check_architecture(architecture: str, known: tuple[str, ...]) -> None:
     if architecture not in known:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(known)}")
+
+
+def _check_calibration(knots: tuple[tuple[float, float], ...]) -> None:
+    if any(not isinstance(knot, tuple) or len(knot) != 2 for knot in knots):
+        raise ValueError(f"score_calibration must be pairs of numbers, got {knots}")
+    if any(not 0 <= value <= 1 for knot in knots for value in knot):
+        raise ValueError(f"score_calibration must lie in 0..1, got {knots}")
+    if len(knots) == 1 or any(low >= high for pair in pairwise(knots) for low, high in zip(*pair, strict=True)):
+        raise ValueError(f"score_calibration must be two knots or more that rise, got {knots}")
 
 
 def _check_preprocessing(mean: tuple[float, ...], std: tuple[float, ...], channel_order: str) -> None:
