@@ -188,21 +188,18 @@ def test_hosts_join_late(cluster: Cluster, night: Night, one_machine: dict[str, 
 
 
 def test_clocks_are_apart(cluster: Cluster, night: Night, one_machine: dict[str, Any]) -> None:
+    """The driver's alone: under libfaketime, sleeping fails in the processes of Ray's nodes."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+600s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    cluster.restore("w1", "w2")
-    behind = cluster.add_worker("w3", {**ahead, "FAKETIME": "-600s"})
-    wait_for(lambda: behind.address in cluster.alive(), 120, pause_s=2)
+    cluster.restore(*WORKERS)
     night.plan(seconds_per_frame=SLOW_S)
     job = cluster.submit(night, host=cluster.submitter, environment=ahead)
-    wait_until(lambda: "w3" in {host for _, host in night.stored()}, job)
+    wait_until(lambda: len(night.stored()) >= SEVERAL, job)
     code, output = cluster.submitter.run(str(BIN / "posebatch"), "run", "s3://archive/", "--output", night.output)
     assert code == 2, output
     assert "has this output" in output, "the lease goes by the clock of the store"
     finish(night, job)
-    cluster.remove_worker("w3")
-    conclude(night, one_machine, "the driver's clock 10 minutes ahead, a worker's 10 minutes behind",
-             "credentials and lease hold")  # fmt: skip
+    conclude(night, one_machine, "the driver's clock 10 minutes ahead", "credentials and lease hold")
 
 
 def test_names_are_not_found(cluster: Cluster, night: Night, one_machine: dict[str, Any]) -> None:
