@@ -44,7 +44,12 @@ def in_child(function: Callable[Arguments, Result], *arguments: Arguments.args, 
         task = Path(folder, "task")
         task.write_bytes(pickle.dumps((function, arguments, named)))
         command = [sys.executable, "-X", "faulthandler", "-c", _CALL.format(path=sys.path, task=str(task))]
-        status = subprocess.run(command, check=False).returncode
+        folders = [
+            str(Path(__file__).parents[1]),
+            *filter(None, [os.environ.get("PYTHONPATH")]),
+        ]  # for processes of Ray
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        status = subprocess.run(command, env=environment, check=False).returncode
         if status != 0:
             name = getattr(function, "__name__", repr(function))
             raise RunAbortedError(f"the process that measured {name} died (exit status {status}); see its output above")
