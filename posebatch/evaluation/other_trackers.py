@@ -27,7 +27,8 @@ def track_with(name: str, block: FrameBlock) -> NDArray[np.int64]:
     for frame in range(len(block.frame_index)):
         rows = np.flatnonzero(block.frame == frame)
         updated = tracker.update(_detections(block, rows))
-        track[updated.data["row"].astype(np.int64)] = updated.tracker_id
+        if len(updated):  # without a person it has no columns
+            track[updated.data["row"].astype(np.int64)] = updated.tracker_id
     return track
 
 
