@@ -1,5 +1,7 @@
 """The trackers that the linker is compared with, where their library is installed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,16 @@ def test_two_people_apart_have_a_track_each(name: str) -> None:
     assert (track >= 0).all()
     assert (track == track[0]).all()
     assert track[0, 0] != track[0, 1]
+
+
+@pytest.mark.parametrize("name", OTHER_TRACKERS)
+def test_frame_without_a_person_gives_no_track(name: str) -> None:
+    pytest.importorskip("trackers")
+    block = two_people(20)
+    later = replace(
+        block, frame_index=np.arange(25), pts=np.arange(25), time_s=np.arange(25) / 25, frame=block.frame + 5
+    )
+    assert len(track_with(name, later)) == 40
 
 
 def test_trackers_without_their_library_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
