@@ -8,7 +8,6 @@ decoding: other processes do not slow it down.
 """
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,10 @@ import torch
 from posebatch.core.images import FrameBatch
 from posebatch.core.settings import EstimatorSettings, SamplingSettings
 from posebatch.core.text_table import text_table
-from posebatch.core.videos import Segment
 from posebatch.evaluation.boxes_found import NOBODY, BoxCounts, count_boxes, read_truth
+from posebatch.evaluation.video_batches import batches_until
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.video.options import DecodeOptions
-from posebatch.video.probe import probe
-from posebatch.video.segment_decoder import SegmentDecoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,15 +70,8 @@ def _measure(estimator: PoseEstimator, video: Path, truth: Path, most: int) -> t
 
 def _decode(estimator: PoseEstimator, video: Path, last: int) -> Iterator[FrameBatch]:
     """Batches up to the one with frame ``last``."""
-    with video.open("rb") as file:
-        info = probe(file, str(video), math.inf).info
-        options = DecodeOptions(
-            SamplingSettings(), estimator.batch_frames, group_frames=estimator.settings.group_frames
-        )
-        for batch in SegmentDecoder(file, str(video), Segment(), info, options):
-            yield batch
-            if batch.records[-1].frame_index >= last:
-                return
+    options = DecodeOptions(SamplingSettings(), estimator.batch_frames, group_frames=estimator.settings.group_frames)
+    return (batch for batch, _ in batches_until(video, options, last))
 
 
 def _figures(counts: BoxCounts) -> list[str]:

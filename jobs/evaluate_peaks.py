@@ -11,7 +11,7 @@ evaluate_tracks.py). Lengths are in torso lengths. docs/motion.md explains the c
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,17 +20,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from posebatch.core.images import FrameBatch
 from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.settings import EstimatorSettings, SamplingSettings
 from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.core.text_table import text_table
-from posebatch.core.videos import Segment
 from posebatch.demo.scene import HEIGHT, WIDTH, SpritePlacement, draw_scene, on_ground, paste
 from posebatch.demo.walker import SCALE, STRIDE, Outfit, walk_cycle
 from posebatch.evaluation.identity_score import read_identities
 from posebatch.evaluation.motion_errors import all_seen, block_of
 from posebatch.evaluation.peak_choice import PEAKS, Track, choices, top_peaks
+from posebatch.evaluation.video_batches import batches_until
 from posebatch.models.networks.pixels import Pixels
 from posebatch.motion.movement.quality import TrackSummary
 from posebatch.motion.movement.series import Movement
@@ -39,8 +38,6 @@ from posebatch.pose.crops import apply_affine
 from posebatch.pose.estimator import PoseEstimator
 from posebatch.pose.uploads import to_device
 from posebatch.video.options import DecodeOptions
-from posebatch.video.probe import probe
-from posebatch.video.segment_decoder import SegmentDecoder
 
 Array = NDArray[np.float64]
 
@@ -221,7 +218,8 @@ def clip_tracks(estimator: PoseEstimator, videos: Path, truth: Path, frames: int
     (video,) = videos.glob(f"{truth.stem}.*")
     found: dict[int, list[tuple[float, Array]]] = {}
     size_wh = 0, 0
-    for batch, time_s in _decoded(video, estimator.batch_frames, last):
+    for batch, info in batches_until(video, DecodeOptions(SamplingSettings(), estimator.batch_frames), last):
+        time_s = [float(record.pts * info.time_base) for record in batch.records]
         pixels, index = to_device(batch.images, "cpu"), [record.frame_index for record in batch.records]
         rows = np.flatnonzero(counted & np.isin(people.frame_index, index))
         numbers = np.searchsorted(index, people.frame_index[rows])
@@ -233,16 +231,6 @@ def clip_tracks(estimator: PoseEstimator, videos: Path, truth: Path, frames: int
     return [
         Track(np.array([t for t, _ in track]), np.stack([p for _, p in track]), size_wh) for track in found.values()
     ]
-
-
-def _decoded(video: Path, batch_frames: int, last: int) -> Iterator[tuple[FrameBatch, list[float]]]:
-    """Batches up to the one with frame ``last``, and the times of their frames, seconds."""
-    with video.open("rb") as file:
-        info = probe(file, str(video), math.inf).info
-        for batch in SegmentDecoder(file, str(video), Segment(), info, DecodeOptions(SamplingSettings(), batch_frames)):
-            yield batch, [float(record.pts * info.time_base) for record in batch.records]
-            if batch.records[-1].frame_index >= last:
-                return
 
 
 if __name__ == "__main__":

@@ -44,12 +44,7 @@ def in_child(function: Callable[Arguments, Result], *arguments: Arguments.args, 
         task = Path(folder, "task")
         task.write_bytes(pickle.dumps((function, arguments, named)))
         command = [sys.executable, "-X", "faulthandler", "-c", _CALL.format(path=sys.path, task=str(task))]
-        folders = [
-            str(Path(__file__).parents[1]),
-            *filter(None, [os.environ.get("PYTHONPATH")]),
-        ]  # for processes of Ray
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
-        status = subprocess.run(command, env=environment, check=False).returncode
+        status = subprocess.run(command, env=child_environment(), check=False).returncode
         if status != 0:
             name = getattr(function, "__name__", repr(function))
             raise RunAbortedError(f"the process that measured {name} died (exit status {status}); see its output above")
@@ -57,6 +52,12 @@ def in_child(function: Callable[Arguments, Result], *arguments: Arguments.args, 
     if error is not None:
         raise error
     return result
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of this process, with the folder of the benchmarks for Python: processes of Ray import them."""
+    folders = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def peak_memory_mb() -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from benchmarks.child_process import child_environment
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.text_table import text_table
 from posebatch.models.weights.environment import CACHE_VARIABLE
@@ -102,8 +103,7 @@ def start_once(video: str, folder: Path, cache: Path, arguments: Sequence[str]) 
     load, begun = os.getloadavg()[0], time.time()
     words = [video, "--output", str(folder / "output"), *arguments]
     code = _COMMAND.format(path=sys.path, notes=str(notes), arguments=words)
-    folders = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]  # for processes of Ray
-    variables = {**os.environ, CACHE_VARIABLE: str(cache), "PYTHONPATH": os.pathsep.join(folders)}
+    variables = {**child_environment(), CACHE_VARIABLE: str(cache)}
     with (
         log.open("wb") as output,
         subprocess.Popen([sys.executable, "-c", code], stdout=output, stderr=output, env=variables) as process,

@@ -14,17 +14,15 @@ from posebatch.core.errors import InputError
 from posebatch.core.frames import Detections
 from posebatch.core.settings import SamplingSettings
 from posebatch.core.text_table import text_table
-from posebatch.core.videos import Segment
 from posebatch.evaluation.boxes_found import HEIGHTS, NOBODY, BoxCounts, count_boxes, read_truth, true_boxes_of
 from posebatch.evaluation.detector_accuracy import detect_persons
 from posebatch.evaluation.labels import LabelledDataset
+from posebatch.evaluation.video_batches import batches_until
 from posebatch.models.networks.person_detector import PersonDetector
 from posebatch.models.networks.pixels import Pixels
 from posebatch.pose.uploads import to_device
 from posebatch.video.frame_images import RGB
 from posebatch.video.options import DecodeOptions
-from posebatch.video.probe import probe
-from posebatch.video.segment_decoder import SegmentDecoder
 
 
 class TimedDetector:
@@ -88,20 +86,11 @@ def _detect_in_video(
     """Frame numbers of a video up to ``last``, and the persons detected there."""
     if not video.is_file():
         raise InputError(f"{video}: no such file")
-    with video.open("rb") as file:
-        info = probe(file, str(video), math.inf).info
-        sampling = SamplingSettings(stride=stride)
-        decoder = SegmentDecoder(
-            file,
-            str(video),
-            Segment(),
-            info,
-            DecodeOptions(sampling=sampling, batch_frames=detector.batch_size, frame_format=RGB),
-        )
-        for batch in decoder:
-            numbers = [record.frame_index for record in batch.records if record.status == "ok"]
-            detections = detector.detect(to_device(batch.images, device))
-            for number, persons in zip(numbers, detections, strict=True):
-                if number > last:
-                    return
-                yield number, persons
+    options = DecodeOptions(SamplingSettings(stride=stride), detector.batch_size, frame_format=RGB)
+    for batch, _ in batches_until(video, options, last):
+        numbers = [record.frame_index for record in batch.records if record.status == "ok"]
+        detections = detector.detect(to_device(batch.images, device))
+        for number, persons in zip(numbers, detections, strict=True):
+            if number > last:
+                return
+            yield number, persons

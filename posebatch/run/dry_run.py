@@ -18,8 +18,9 @@ from posebatch.dataset.layout import RECORDS
 from posebatch.dataset.publication import fetch_record
 from posebatch.run.context import RunContext
 from posebatch.run.planning.cold_storage import ColdVideos
-from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action, name_changes
+from posebatch.run.planning.decisions import SETTINGS_CHANGED, Action
 from posebatch.run.planning.names import passed_over_by_content
+from posebatch.run.planning.network_changes import name_changes
 from posebatch.run.planning.planner import Planned, decisions
 from posebatch.run.preparation import prepare
 from posebatch.run.progress_text import duration_text

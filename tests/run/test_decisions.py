@@ -10,7 +10,8 @@ from posebatch.core.settings import settings_from
 from posebatch.core.videos import SourceVideo
 from posebatch.models.weights.names import resolve
 from posebatch.run.context import RunContext
-from posebatch.run.planning.decisions import Action, CommitSummary, decide, decide_derivation, name_changes
+from posebatch.run.planning.decisions import Action, CommitSummary, decide, decide_derivation
+from posebatch.run.planning.network_changes import name_changes
 
 SMALL = PRESETS["fast"][1]
 VIDEO = SourceVideo("/in/a.mp4", "a.mp4", "etag-1", 10, 1.0)

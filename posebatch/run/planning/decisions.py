@@ -12,9 +12,6 @@ from posebatch.core.redaction import utf8_text
 from posebatch.core.similarity import OKS_NMS_THR
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import MOTION, PREVIEW_KINDS
-from posebatch.models.weights.names import EMBEDDED, REMOVED, resolve
-from posebatch.models.weights.quantized import quantized_identity
-from posebatch.models.weights.records import Kind
 from posebatch.run.context import RunContext
 
 
@@ -187,40 +184,3 @@ def _preview_is_current(outcome: CommitOutcome, context: RunContext) -> bool:
     if outcome.error_kind == "preview" and not context.settings.selection.retry_failed:
         return True  # drawing it failed before, and the same frames would fail again
     return wanted <= set(outcome.previews)
-
-
-def name_changes(record: VideoRecord, context: RunContext) -> str | None:
-    """What differs between a commit record and this run, as text: the networks or OKS-NMS; None if it is neither.
-
-    ``record`` is the commit record of a video whose decision says `SETTINGS_CHANGED`.
-    """
-    if record.settings_fingerprint == context.fingerprint_without_oks_nms:
-        threshold = context.settings.estimator.same_person_oks
-        return f"OKS-NMS was off, is {threshold:g}, without --oks-nms-thr its rows stay"
-    networks: tuple[tuple[Kind, str, str], ...] = (
-        ("detector", record.detector, context.detector),
-        ("pose", record.pose, context.pose),
-    )
-    changes = [
-        f"{kind} was {_short(before)}, is {_short(now)}{_hint(kind, before, now)}"
-        for kind, before, now in networks
-        if before and before != now
-    ]
-    return "; ".join(changes) or None
-
-
-def _hint(kind: Kind, before: str, now: str) -> str:
-    """How to keep the published rows, if the former network has another name; or that the package lacks its weights."""
-    former, _, _ = before.partition("@")
-    if now.startswith(f"{former}@"):
-        return ""
-    if former in REMOVED:
-        return ", the former weights are not in the package any more"
-    if former in EMBEDDED[kind] and before not in (resolve(kind, former).identity, quantized_identity(kind, former)):
-        return f", the package has other weights of {former} now"
-    return f", --{kind} {former} keeps it"
-
-
-def _short(identity: str) -> str:
-    name, _, sha256 = identity.partition("@")
-    return f"{name}@{sha256[:8]}"
