@@ -56,10 +56,13 @@ def _config(address: str, max_nodes: int, idle_s: float) -> dict[str, Any]:
         "upscaling_speed": 1000.0,
         "idle_timeout_minutes": idle_s / 60,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",  # by its own name it needs a file that Ray's wheel lacks
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": address,
             "head_node_id": HEAD_ID,
             "launch_multiple": True,
+            "use_node_id_as_ip": True,  # all nodes have one address
+            "disable_node_updaters": True,  # no SSH
         },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
