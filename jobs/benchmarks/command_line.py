@@ -85,6 +85,7 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     what.add_argument(
         "--precision", nargs="+", default=["auto"], help="as for posebatch run; an unavailable one is left out"
     )
+    what.add_argument("--detect-every", type=int, default=1, metavar="N", help="as for posebatch run; default 1")
     how = parser.add_argument_group("method")
     how.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     how.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])

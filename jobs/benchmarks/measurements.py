@@ -121,7 +121,10 @@ def _scenario(
             measured = in_child(on_ray, source, next(outputs), _with_workers(settings, number))
             used = number if os.environ.get("RAY_ADDRESS") else min(number, all_cores)
             runs.append(EndToEnd(f"Ray, {number} workers x 1 thread", measured, alone, used))
-    return Scenario(archive.name, networks.name, precision, all_cores, one_process, tuple(runs), peers)
+    scene = (
+        archive.name if chosen.detect_every == 1 else f"{archive.name}, detection every {chosen.detect_every} frames"
+    )
+    return Scenario(scene, networks.name, precision, all_cores, one_process, tuple(runs), peers)
 
 
 def _stages_alone(source: str, outputs: Iterator[str], settings: Settings, at_once: int, seconds: float) -> StageTimes:
@@ -336,6 +339,7 @@ def _settings(chosen: argparse.Namespace, networks: Networks, precision: str) ->
             "detector": networks.detector,
             "pose": networks.pose,
             "precision": precision,
+            "detect_every": chosen.detect_every,
             "device": chosen.device,
             "engine": chosen.engine,
             "decoder": chosen.decoder,

@@ -40,7 +40,8 @@ from posebatch.video.probe import probe
 from posebatch.video.segment_decoder import SegmentDecoder
 
 KEPT_BATCHES: Final = 8
-"""Batches of decoded frames, spread over the video, on which the networks are measured."""
+"""Batches of decoded frames on which the networks are measured: spread over the video, or its first ones if the
+detector does not run on every frame, because its share of the frames is right in consecutive frames only."""
 
 
 PUBLISHED_FRAMES: Final = 500
@@ -102,7 +103,8 @@ def _decode(
     """Decode as a worker does; returns the number of frames. Keeps up to `KEPT_BATCHES` batches in ``kept``."""
     kept.clear()
     settings, device = prepared.context.settings, estimator.placement.device
-    frames, every = 0, max(1, plan.info.frames_in_header // estimator.batch_frames // KEPT_BATCHES)
+    spread = max(1, plan.info.frames_in_header // estimator.batch_frames // KEPT_BATCHES)
+    frames, every = 0, spread if settings.estimator.detect_every == 1 else 1
     with open(video.uri, "rb") as file:
         decoder = SegmentDecoder(
             file,

@@ -343,10 +343,10 @@ def test_benchmark_speed_measures_stages_job_and_plain_loop(in_process, tmp_path
 @pytest.mark.slow
 def test_benchmark_speed_takes_a_users_video(in_process, tmp_path):
     write_scene(Scene("270p", "h264", persons=1, frames=5), tmp_path / "mine.mp4")
-    words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--json", tmp_path / "a.json")
+    words = ("--no-peers", "--video", tmp_path / "mine.mp4", "--detect-every", 2, "--json", tmp_path / "a.json")
     assert run(*TINY, *words) == 0
     (scenario,) = json.loads((tmp_path / "a.json").read_text())["scenarios"]
-    assert scenario["scene"] == "mine.mp4"
+    assert scenario["scene"] == "mine.mp4, detection every 2 frames"
     assert scenario["one_process"]["measured"]["frames"] == 10
     assert scenario["peers"] == []
 
