@@ -110,9 +110,13 @@ endef
 #
 # torch and torchvision are the registry's default pair. It includes CUDA (hence the size) and also runs without a GPU.
 # A smaller torch without CUDA does not work: the registry's torchvision cannot be imported beside it.
+#
+# The mode `compat` puts this folder on Python's path. By the default mode, a Python that is started in the folder above
+# takes a clone called posebatch for the package.
 define install
 	$(uv_settings); \
-	if $$uv --version >/dev/null 2>&1 && $$uv pip install --quiet --python $(BIN)/python -e '$(1)'; then exit 0; fi; \
+	if $$uv --version >/dev/null 2>&1 && \
+		$$uv pip install --quiet --python $(BIN)/python -C editable_mode=compat -e '$(1)'; then exit 0; fi; \
 	echo "installing with pip, which takes longer"; \
-	$$pip install --quiet -e '$(1)'
+	$$pip install --quiet --config-settings editable_mode=compat -e '$(1)'
 endef

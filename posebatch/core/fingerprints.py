@@ -22,8 +22,14 @@ FORMAT_VERSIONS: Final[Mapping[str, int]] = {"gif": 0, "mp4": 1, "webp": 1, "she
 """Raise one whenever a change of the code changes previews of this format alone."""
 
 
-MOTION_VERSION: Final = 1
-"""Raise it whenever a change of the code changes tracks or motion, so that they are derived again from stored poses."""
+TRACKING_VERSION: Final = 1
+"""Raise it whenever a change of the code changes who is who, so that tracks, motion and pictures of them are made again
+from stored poses."""
+
+
+MOTION_VERSION: Final = 2
+"""Raise it whenever another change of the code changes tracks or motion, so that they are derived again from stored
+poses."""
 
 
 def data_fingerprint(settings: Settings, detector_identity: str, pose_identity: str) -> str:
@@ -63,7 +69,7 @@ def sampling_identity(sampling: SamplingSettings) -> dict[str, Any]:
 def motion_fingerprint(settings: Settings) -> str:
     """Fingerprint of everything but poses and frames that determines tracks and motion: 16 hexadecimal digits."""
     followed = {
-        "motion_version": MOTION_VERSION,
+        "motion_version": [TRACKING_VERSION, MOTION_VERSION],
         "motion": dataclasses.asdict(settings.motion),
         "kpt_thr": settings.estimator.kpt_thr,
     }
@@ -88,7 +94,7 @@ def preview_fingerprint(settings: Settings, form: str = "gif") -> str:
         drawn["privacy"] = preview.privacy
     if settings.colors_by_track or preview.needs_tracks:
         drawn["by_track"], drawn["trail"] = settings.colors_by_track, sorted(set(preview.trail))
-        drawn["tracks"] = [MOTION_VERSION, motion.linker, motion.max_gap_seconds]  # what decides who is who
+        drawn["tracks"] = [TRACKING_VERSION, motion.linker, motion.max_gap_seconds]  # what decides who is who
     return _digest(drawn)
 
 

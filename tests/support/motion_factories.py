@@ -61,6 +61,7 @@ def motion_rows(track_id: int, time_s: np.ndarray, stride: int = 1, gap: slice =
     person[hole] = np.nan
     rows = pd.DataFrame(joints.reshape(count, 51), columns=list(KEYPOINT_COLUMNS))
     rows = rows.assign(track_id=track_id, frame_index=stride * np.arange(count), time_s=time_s, person=person)
+    rows["facing"] = np.where(np.isnan(person), None, "right")
     rows["pts"] = np.round(time_s * 1000).astype(int)
     swing = 180 - np.degrees(0.6 * (1 - np.cos(2 * np.pi * time_s)) / 2)
     for name in ANGLE_COLUMNS:

@@ -24,12 +24,28 @@ from posebatch.dataset.tables.rows import provenance, seconds_of
 from posebatch.dataset.tables.schemas import (
     FRAMES_SCHEMAS,
     KEYPOINT_COLUMNS,
+    MOTION_SCHEMA,
     POSES_SCHEMAS,
     ROW_GROUP_ROWS,
     SCHEMA_VERSION,
+    TRACKS_SCHEMA,
+    Schema,
 )
 
-NULLABLE: Final = frozenset({("poses", "track_id"), ("motion", "person"), ("tracks", "grade_reason")})
+
+def _measures(schema: Schema) -> list[str]:
+    """Columns of a table whose values may be unknown."""
+    return [column.name for column in schema if pa.types.is_float32(column.type)]
+
+
+NULLABLE: Final = frozenset(
+    {
+        ("poses", "track_id"),
+        *(("tracks", name) for name in _measures(TRACKS_SCHEMA)),
+        ("tracks", "grade_reason"),
+        *(("motion", name) for name in ("person", "facing", *_measures(MOTION_SCHEMA))),
+    }
+)
 """Tables and their columns that may hold nulls."""
 
 

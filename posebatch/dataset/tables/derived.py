@@ -25,6 +25,10 @@ _PROVENANCE: Final = (
 """Names of the metadata that `provenance` makes, in its order."""
 
 
+_FACING: Final = pa.array(["left", None, "right"])
+"""The column ``facing`` for -1, 0 and 1."""
+
+
 def tracks_table(summaries: Sequence[TrackSummary], video: str) -> pa.Table:
     """Rows of the table ``tracks``."""
     columns: list[Any] = [constant(video, len(summaries))]
@@ -36,7 +40,7 @@ def tracks_table(summaries: Sequence[TrackSummary], video: str) -> pa.Table:
     after = TRACKS_SCHEMA.names[len(columns) :]
     columns += [[getattr(summary, name) for summary in summaries] for name in after]
     arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        column if isinstance(column, pa.Array) else _known(column, field.type)
         for column, field in zip(columns, TRACKS_SCHEMA, strict=True)
     ]
     return pa.table(arrays, schema=TRACKS_SCHEMA)
@@ -54,17 +58,23 @@ def motion_table(block: MotionBlock, video: str) -> pa.Table:
         block.pts,
         block.time_s,
         pa.array(block.person, pa.int32(), mask=block.person < 0),
+        _FACING.take(pa.array(block.facing + 1)),
         *_columns_of(joints),
         *_columns_of(angles),
         *_columns_of(block.hip_xy),
-        block.hip_height_torso,
-        block.speed_torso_per_s,
+        _known(block.hip_height_torso),
+        _known(block.speed_torso_per_s),
     ]
     return pa.table(columns, schema=MOTION_SCHEMA)
 
 
-def _columns_of(values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    yield from np.ascontiguousarray(values.T)
+def _columns_of(values: NDArray[np.float32]) -> Iterator[pa.Array]:
+    yield from map(_known, np.ascontiguousarray(values.T))
+
+
+def _known(values: Sequence[Any] | NDArray[np.float32], wanted: pa.DataType | None = None) -> pa.Array:
+    """A column that is null where a value is not known: SQL takes NaN for a number, the largest of all."""
+    return pa.array(values, wanted, from_pandas=True)
 
 
 def track_id_column(track_ids: NDArray[np.int32]) -> pa.Array:

@@ -116,7 +116,7 @@ def _sorted(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def check_track_values(batch: pa.RecordBatch) -> Iterator[str]:
     """Check the values of a tracks table."""
-    shares = [name for name in batch.schema.names if name.endswith("_seen") and name != "frames_seen"]
+    shares = [name for name in batch.schema.names if name.endswith(("_seen", "side_view")) and name != "frames_seen"]
     for name in shares:
         values = batch[name].to_numpy()
         if not ((values >= 0) & (values <= 1)).all():
@@ -128,10 +128,18 @@ def check_track_values(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def check_motion_values(batch: pa.RecordBatch) -> Iterator[str]:
-    """Check the values of a motion table: numbers or NaN, never infinite; angles within half a turn or a turn."""
+    """Check the values of a motion table: numbers or null, never infinite; angles within half a turn or a turn."""
     for field in batch.schema:
-        if pa.types.is_float32(field.type) and np.isinf(batch[field.name].to_numpy()).any():
+        if pa.types.is_float32(field.type) and np.isinf(_numbers(batch[field.name])).any():
             yield f"{field.name} is infinite in some rows"
     for name in ANGLE_COLUMNS:
-        if name.endswith("_deg") and (np.abs(batch[name].to_numpy()) > 360).any():
+        if name.endswith("_deg") and (np.abs(_numbers(batch[name])) > 360).any():
             yield f"{name} is outside -360 to 360 in some rows"
+    if "facing" in batch.schema.names and not set(batch["facing"].to_pylist()) <= {"left", "right", None}:
+        yield "facing is none of left, right and null in some rows"
+
+
+def _numbers(column: pa.Array) -> NDArray[np.float32]:
+    """Values with NaN for null."""
+    values: NDArray[np.float32] = column.to_numpy(zero_copy_only=False)
+    return values

@@ -105,7 +105,10 @@ def _read_tables(
     store = open_store(root, endpoint_url)
     listed = [stored for stored in store.list(f"{folder}/{_fixed_part(match)}") if _matches(stored.key, folder, match)]
     if not listed:
-        raise InputError(f"{store.uri(folder)}: no table of a video that matches {match!r}")
+        raise InputError(
+            f"{store.uri(folder)}: no table of a video that matches {match!r}; give paths below the folder of the "
+            f"input, as in the names of the tables: 'ski/run.mp4' or 'ski/*'"
+        )
     # the empty table comes first and has all columns; tables of earlier versions may lack some
     template = schema.empty_table().select(schema.names if columns is None else columns)
     if len(listed) <= FEW_FILES:

@@ -94,6 +94,7 @@ TRACKS_SCHEMA: Final = pa.schema(
         pa.field("median_height_px", pa.float32()),
         pa.field("torso_px", pa.float32()),
         *(pa.field(f"{joint}_seen", pa.float32()) for joint in KEYPOINT_NAMES),
+        pa.field("side_view", pa.float32()),
         pa.field("jitter_torso", pa.float32()),
         pa.field("bone_length_cv_worst", pa.float32()),
         pa.field("bone_length_cv_mean", pa.float32()),
@@ -114,6 +115,7 @@ MOTION_SCHEMA: Final = pa.schema(
         pa.field("track_id", pa.int32()),
         *_TIMING,
         pa.field("person", pa.int32()),
+        pa.field("facing", pa.string()),
         *(pa.field(name, pa.float32()) for name in (*KEYPOINT_COLUMNS, *ANGLE_COLUMNS)),
         *(pa.field(name, pa.float32()) for name in ("hip_x", "hip_y", "hip_height_torso", "speed_torso_per_s")),
     ],
@@ -224,11 +226,11 @@ FRAMES_SCHEMAS: Final = (FRAMES_SCHEMA, _without(FRAMES_SCHEMA, _SINCE_VERSION_3
 """The same for frames tables."""
 
 
-TRACKS_SCHEMAS: Final = (TRACKS_SCHEMA,)
+TRACKS_SCHEMAS: Final = (TRACKS_SCHEMA, _without(TRACKS_SCHEMA, ("side_view",)))
 """The same for tracks tables."""
 
 
-MOTION_SCHEMAS: Final = (MOTION_SCHEMA,)
+MOTION_SCHEMAS: Final = (MOTION_SCHEMA, _without(MOTION_SCHEMA, ("facing",)))
 """The same for motion tables."""
 
 

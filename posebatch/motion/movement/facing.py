@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +47,23 @@ def side_evidence(xy: Array, torso: Array) -> Array:
     return result
 
 
-def facing(evidence: Array, begins: NDArray[np.int64], ends: NDArray[np.int64], half: int, before: Array) -> Array:
-    """The side (m,) that each row faces: +1 right, -1 left. Rows of a track lie from ``begins`` to ``ends`` (k,).
+class Facing(NamedTuple):
+    """Which way the person of each row faces."""
+
+    side: Array
+    """(m,) +1 right, -1 left: the last side that was sure."""
+    is_side_view: NDArray[np.bool_]
+    """(m,) whether this row and those around it show the side. Elsewhere angles are those of the picture alone."""
+
+
+def facing(evidence: Array, begins: NDArray[np.int64], ends: NDArray[np.int64], half: int, before: Array) -> Facing:
+    """Which way each row faces. Rows of a track lie from ``begins`` to ``ends`` (k,).
 
     ``half`` rows on both sides are averaged. The last sure side counts; at first ``before`` (k,), and where that is 0
-    the first sure side; where nothing is sure, right (as in Sports2D).
+    the first sure side; where nothing is sure, right (as in Sports2D). A row is a side view if it has evidence itself
+    and its side is sure.
     """
-    sides = np.ones(len(evidence))
+    sides, is_side_view = np.ones(len(evidence)), np.zeros(len(evidence), bool)
     known = ~np.isnan(evidence)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, evidence, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
@@ -65,7 +75,8 @@ def facing(evidence: Array, begins: NDArray[np.int64], ends: NDArray[np.int64], 
         last = np.maximum.accumulate(np.where(sure, np.arange(len(rows)), -1))
         first = side or (np.sign(mean[np.argmax(sure)]) if sure.any() else 1.0)
         sides[begin:end] = np.where(last >= 0, np.sign(mean[last]), first)
-    return sides
+        is_side_view[begin:end] = sure & known[begin:end]
+    return Facing(sides, is_side_view)
 
 
 def _up(xy: Array) -> Array:

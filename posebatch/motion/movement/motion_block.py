@@ -31,6 +31,8 @@ class MotionBlock:
     """(m,) seconds."""
     person: NDArray[np.int32]
     """(m,) rank of the person in the frame, -1 in a gap."""
+    facing: NDArray[np.int8]
+    """(m,) which way the person faces in the picture: 1 right, -1 left, 0 where this is no side view."""
     joints: NDArray[np.float32]
     """(m, 17, 3) smoothed x and y, and score: 0 where interpolated, NaN (all three) where not known."""
     angles: NDArray[np.float32]
@@ -51,6 +53,7 @@ class MotionBlock:
         check_array("pts", self.pts, np.int64, (rows,))
         check_array("time_s", self.time_s, np.float64, (rows,))
         check_array("person", self.person, np.int32, (rows,))
+        check_array("facing", self.facing, np.int8, (rows,))
         check_array("joints", self.joints, np.float32, (rows, NUM_KEYPOINTS, 3))
         check_array("angles", self.angles, np.float32, (rows, angles))
         check_array("rates", self.rates, np.float32, (rows, angles))

@@ -30,6 +30,8 @@ class TrackSummary:
     """Median length from the middle of the shoulders to the middle of the hips."""
     joint_seen: tuple[float, ...]
     """(17,) share of its frames, gaps included, in which each joint scores above the threshold."""
+    side_view: float
+    """Share of its frames, gaps included, that show the person from the side, so that angles are those of the body."""
     jitter_torso: float
     """Median distance of measured from smoothed joints, in torso lengths; NaN where nothing was filtered."""
     bone_length_cv_worst: float

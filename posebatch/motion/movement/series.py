@@ -13,7 +13,7 @@ from posebatch.core.motion_settings import MotionSettings
 from posebatch.core.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
 from posebatch.motion.blocks import FrameBlock
 from posebatch.motion.movement.angles import ANGLES, MIRROR, body_angles
-from posebatch.motion.movement.facing import HALF_WINDOW_S, facing, side_evidence
+from posebatch.motion.movement.facing import HALF_WINDOW_S, Facing, facing, side_evidence
 from posebatch.motion.movement.joint_series import JointSeries, joint_series
 from posebatch.motion.movement.motion_block import MotionBlock
 from posebatch.motion.movement.outliers import HALF_WINDOW_FRAMES
@@ -101,17 +101,17 @@ class Movement:
         assert self._origin is not None
         filter_ = low_pass(window.block.time_s, self._settings.cutoff_hz)
         series = joint_series(rows, self._settings, self._kpt_thr, filter_, self._origin)
-        sides = self._sides(rows, series, round(HALF_WINDOW_S / filter_.interval_s))
+        faced = self._facing(rows, series, round(HALF_WINDOW_S / filter_.interval_s))
         core = (rows.track >= 0) & (rows.frame >= window.start) & (rows.frame < window.stop)
-        self._measure(window, rows, series, core, sides)
-        return _block(window, rows, series, sides, core)
+        self._measure(window, rows, series, core, faced)
+        return _block(window, rows, series, faced, core)
 
-    def _sides(self, rows: TrackRows, series: JointSeries, half: int) -> Array:
+    def _facing(self, rows: TrackRows, series: JointSeries, half: int) -> Facing:
         before = np.array([self._faces.get(int(track), 0.0) for track in rows.track[rows.begins]])
         return facing(side_evidence(series.xy, series.torso), rows.begins, rows.ends, half, before)
 
     def _measure(
-        self, window: Window, rows: TrackRows, series: JointSeries, core: NDArray[np.bool_], sides: Array
+        self, window: Window, rows: TrackRows, series: JointSeries, core: NDArray[np.bool_], faced: Facing
     ) -> None:
         for begin, end in zip(rows.begins.tolist(), rows.ends.tolist(), strict=True):
             inside = np.flatnonzero(core[begin:end]) + begin
@@ -119,8 +119,8 @@ class Movement:
                 continue
             track, part = int(rows.track[begin]), slice(int(inside[0]), int(inside[-1]) + 1)
             measures = self._open.setdefault(track, TrackMeasures(track, self._size[0] / 2))
-            measures.add(rows, series, part, window.block.frame_index[rows.frame[part]])
-            self._faces[track] = float(sides[part][-1])
+            measures.add(rows, series, part, window.block.frame_index[rows.frame[part]], faced.is_side_view[part])
+            self._faces[track] = float(faced.side[part][-1])
 
     def _close(self, frame_index: int) -> None:
         """Sum up the tracks that end by ``frame_index``."""
@@ -135,7 +135,8 @@ def context_s(settings: MotionSettings) -> float:
     return 4.0 + settings.max_gap_seconds + 3.0 / settings.cutoff_hz
 
 
-def _block(window: Window, rows: TrackRows, series: JointSeries, sides: Array, core: NDArray[np.bool_]) -> MotionBlock:
+def _block(window: Window, rows: TrackRows, series: JointSeries, faced: Facing, core: NDArray[np.bool_]) -> MotionBlock:
+    sides = faced.side
     angles = body_angles(series.xy, sides)
     linked = (~series.linked).astype(np.float32) @ _NEEDS == 0
     as_seen = np.where(sides[:, None] > 0, angles, MIRROR - angles)  # a turn of the person is no turn of a joint
@@ -151,6 +152,7 @@ def _block(window: Window, rows: TrackRows, series: JointSeries, sides: Array, c
         pts=block.pts[at],
         time_s=block.time_s[at],
         person=rows.person[core],
+        facing=np.where(faced.is_side_view, sides, 0)[core].astype(np.int8),
         joints=np.concatenate([series.xy[core], series.score[core, :, None]], axis=2).astype(np.float32),
         angles=angles[core].astype(np.float32),
         rates=rates[core].astype(np.float32),

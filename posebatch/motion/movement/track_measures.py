@@ -33,13 +33,21 @@ class TrackMeasures:
         self._times: list[float] = []
         self._seen = self._gap = self._swaps = self._jumps = 0
         self._scores = self._off_center = 0.0
+        self._side_views = 0
         self._joint_seen = np.zeros(NUM_KEYPOINTS, np.int64)
         self._height, self._torso, self._jitter = LogHistogram(), LogHistogram(), LogHistogram()
         self._bones = np.zeros((3, len(BONES)))
         """Number, sum and sum of squares of each bone's lengths."""
 
-    def add(self, rows: TrackRows, series: JointSeries, part: slice, frame_index: NDArray[np.int64]) -> None:
-        """Count the rows ``part``, which have numbers ``frame_index`` (n,)."""
+    def add(
+        self,
+        rows: TrackRows,
+        series: JointSeries,
+        part: slice,
+        frame_index: NDArray[np.int64],
+        is_side_view: NDArray[np.bool_],
+    ) -> None:
+        """Count the rows ``part``, which have numbers ``frame_index`` (n,) and are side views where so marked (n,)."""
         seen = rows.person[part] >= 0
         self._frames = [*self._frames[:1], int(frame_index[0]), int(frame_index[-1])]
         self._times = [*self._times[:1], float(rows.time_s[part][0]), float(rows.time_s[part][-1])]
@@ -47,6 +55,7 @@ class TrackMeasures:
         self._gap += int((~seen).sum())
         self._swaps += int(series.swapped[part].sum())
         self._jumps += int(series.jumps[part].sum())
+        self._side_views += int(is_side_view.sum())
         self._scores += float(rows.pose_score[part][seen].sum())
         self._off_center += float(np.abs(rows.center_x[part][seen] / self._center_x - 1).clip(max=1).sum())
         raw, xy, torso = series.raw[part], series.xy[part], series.torso[part]
@@ -80,6 +89,7 @@ class TrackMeasures:
                 median_height_px=self._height.median(),
                 torso_px=self._torso.median(),
                 joint_seen=tuple((self._joint_seen / (self._seen + self._gap)).tolist()),
+                side_view=self._side_views / (self._seen + self._gap),
                 jitter_torso=self._jitter.median(),
                 bone_length_cv_worst=float(spread.max()) if len(spread) else float("nan"),
                 bone_length_cv_mean=float(spread.mean()) if len(spread) else float("nan"),

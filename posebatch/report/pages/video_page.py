@@ -20,6 +20,10 @@ TRACKS_LISTED: Final = 100
 """Rows of the table of tracks; the longest tracks are listed."""
 
 
+MOSTLY: Final = 0.95
+"""Share of side views below which a remark names it."""
+
+
 ABOUT_OBJECTS: Final = {
     "poses": "joints as found, a row for each person and frame",
     "frames": "every processed frame",
@@ -116,16 +120,18 @@ def listed_tracks(tracks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _track_line(row: dict[str, Any]) -> dict[str, Any]:
-    suspects = []
+    remarks = [row["grade_reason"]] if row["grade_reason"] else []
     if row["swap_suspects"]:
-        suspects.append(f"{counted(row['swap_suspects'], 'swap')} of sides")
+        remarks.append(f"{counted(row['swap_suspects'], 'swap')} of sides")
     if row["jump_suspects"]:
-        suspects.append(counted(row["jump_suspects"], "jump"))
+        remarks.append(counted(row["jump_suspects"], "jump"))
+    side_view = row.get("side_view")  # tables of earlier versions lack it
+    if side_view is not None and side_view < MOSTLY:
+        remarks.append(f"side view in {side_view:.0%} of its frames, elsewhere angles are not those of the body")
     return {
         "id": row["track_id"],
         "main": row["is_main"],
         "grade": row["grade"] or "-",
-        "reason": row["grade_reason"] or "",
         "from": f"{row['start_s']:.1f}",
         "to": f"{row['end_s']:.1f}",
         "seen": row["frames_seen"],
@@ -133,7 +139,7 @@ def _track_line(row: dict[str, Any]) -> dict[str, Any]:
         "score": _number(row["mean_pose_score"], 2),
         "height": _number(row["median_height_px"], 0),
         "jitter": _number(row["jitter_torso"], 3),
-        "suspects": ", ".join(suspects),
+        "remarks": "; ".join(remarks),
     }
 
 

@@ -242,7 +242,7 @@ def _record(
         info=replace(
             info,
             avg_fps=(presented - 1) / span_s if span_s else info.avg_fps,
-            duration_s=info.duration_s or span_s,
+            duration_s=_duration_s(info.duration_s, span_s, decode, presented),
         ),
         is_vfr=_is_vfr(decode, presented),
         frames_decoded=decode.frames_decoded,
@@ -261,6 +261,13 @@ def _record(
         device=totals.device,
         objects=objects,
     )
+
+
+def _duration_s(stated_s: float, span_s: float, decode: DecodeReport, presented: int) -> float:
+    """The duration in seconds: that of the header, but not where the header may come from a wrong timestamp."""
+    if decode.timestamps_repaired and presented > 1:
+        return span_s * presented / (presented - 1)  # the last frame is shown as long as the others on average
+    return stated_s or span_s
 
 
 def _problem(task: FinalizeTask, totals: Totals) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ NOTHING = np.nan
 
 def sides(evidence, before=0.0, half=0):
     values = np.array(evidence, float)
-    return facing(values, np.array([0]), np.array([len(values)]), half, np.array([before])).tolist()
+    return facing(values, np.array([0]), np.array([len(values)]), half, np.array([before]))
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,24 @@ def sides(evidence, before=0.0, half=0):
     ],
 )
 def test_last_sure_side_counts(evidence, before, expected):
-    assert sides(evidence, before) == expected
+    assert sides(evidence, before).side.tolist() == expected
 
 
 def test_one_odd_frame_turns_nobody():
-    assert sides([1.0, 1, 1, -1, 1, 1, 1], half=1) == [1.0] * 7
+    assert sides([1.0, 1, 1, -1, 1, 1, 1], half=1).side.tolist() == [1.0] * 7
+
+
+@pytest.mark.parametrize(
+    ("evidence", "half", "expected"),
+    [
+        ([], 0, []),
+        ([0.9, -0.9, 0.1, NOTHING], 0, [True, True, False, False]),
+        ([0.9, NOTHING, 0.9], 1, [True, False, True]),  # the rows beside it do not make it a side view
+        ([0.9, -0.9, 0.9], 1, [False, False, False]),
+    ],
+)
+def test_side_view_needs_evidence_of_its_own_and_a_sure_side(evidence, half, expected):
+    assert sides(evidence, half=half).is_side_view.tolist() == expected
 
 
 @pytest.mark.parametrize(("mirror", "sign"), [(1, 1), (-1, -1)])
