@@ -319,7 +319,10 @@ def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
 # --- what the README and the files beside it name ----------------------------------------------------------------
 
 
-COMMAND = re.compile(r"(?:\.venv/bin/posebatch|python (?:/app/)?(?P<script>jobs/extract_poses\.py)) (?P<arguments>.*)")
+COMMAND = re.compile(
+    r"(?:^posebatch|python (?:/app/)?(?P<script>jobs/extract_poses\.py)) (?P<arguments>.*?)(?: 2>&1)?(?: \||$)",
+    re.MULTILINE,
+)
 
 
 def told_commands() -> dict[str, list[list[str]]]:
@@ -340,11 +343,17 @@ def told_commands() -> dict[str, list[list[str]]]:
     }
 
 
+def test_pages_tell_one_way_to_start_posebatch():
+    """The README activates the environment, and every command after that is a bare ``posebatch``."""
+    assert [page.name for page in PAGES if ".venv/bin/posebatch" in page.read_text(encoding="utf-8")] == []
+    assert any(block.startswith("source .venv/bin/activate") for block in blocks("bash"))
+
+
 def test_commands_parse():
     told = told_commands()
     assert {place: len(commands) for place, commands in told.items()} == {
         "README.md": 3,
-        "cluster.md": 3,
+        "cluster.md": 4,
         "models.md": 3,
         "rayjob.yaml": 1,
         "cluster.yaml": 1,
