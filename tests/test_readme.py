@@ -163,6 +163,9 @@ RATE = 2
 WRIST_SPEED = 50.0
 """Pixels a second of everybody's left wrist."""
 
+TORSO = 50.0
+"""Pixels from everybody's shoulders to the hips."""
+
 INFO = VideoInfo("h264", "yuv420p", 640, 480, 0, Fraction(1, 1000), 0, 0.0, float(RATE), 0)
 
 
@@ -303,8 +306,26 @@ def test_failures_example(answers: dict[str, Any]):
 def test_wrist_query(query_results: list[pd.DataFrame]):
     speeds = query_results[0]
     assert set(speeds["video"]) == {"/archive/gym/lift.mp4", "/archive/ski/run.mp4"}
-    assert speeds["px_per_s"].isna().sum() == 2, "the first frame of each video has none before it"
-    np.testing.assert_allclose(speeds["px_per_s"].dropna(), WRIST_SPEED, rtol=1e-3)
+    assert len(speeds) == 108 * RATE + 30 - 2, "the first frame of each video has none before it"
+    np.testing.assert_allclose(speeds["px_per_s"], WRIST_SPEED, rtol=1e-3)
+    np.testing.assert_allclose(speeds["torso_per_s"], WRIST_SPEED / TORSO, rtol=5e-3)
+
+
+def test_wrist_query_leaves_out_steps_from_and_to_an_unsure_joint():
+    torso = pd.DataFrame({"video": ["a"], "track_id": 0, "is_main": True, "torso_px": 50.0})
+    scores = [0.9, 0.9, 0.1, 0.9, 0.9, np.nan, 0.9, 0.9]
+    joint = [0.0, 1.0, 500.0, 3.0, 4.0, np.nan, 6.0, 7.0]
+    motion = pd.DataFrame({"video": "a", "track_id": 0, "time_s": np.arange(8) / 10, "left_wrist_score": scores})
+    motion = motion.assign(left_wrist_x=joint, left_wrist_y=0.0)
+    query = blocks("sql", TABLES)[0]
+    with duckdb.connect() as connection:
+        connection.register("motion", motion)
+        connection.register("tracks", torso)
+        for table in ("motion", "tracks"):
+            query = query.replace(f"'out/{table}/**/*.parquet'", table)
+        found = connection.sql(query).df()
+    assert found["time_s"].tolist() == [0.1, 0.4, 0.7]
+    np.testing.assert_allclose(found["px_per_s"], 10)
 
 
 def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
@@ -314,6 +335,11 @@ def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
         ["/archive/ski/run.mp4", 0, 2.0, 2],
         ["/archive/ski/run.mp4", 1, 0.8, 1],
     ]
+
+
+def test_followed_query(query_results: list[pd.DataFrame]):
+    rows = query_results[2][["video", "found", "followed"]].values.tolist()
+    assert rows == [["/archive/gym/lift.mp4", 30, 30], ["/archive/ski/run.mp4", 336, 336]]
 
 
 # --- what the README and the files beside it name ----------------------------------------------------------------
