@@ -445,9 +445,39 @@ def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.Monkey
     assert {"knee.png", "comparison/comparison.html", "comparison/comparison.parquet"} <= written
     assert any(name.startswith("sheets/") and name.endswith(".xlsx") for name in written)
     names: dict[str, Any] = {}
-    exec(blocks("python", ANALYST)[0], names)
-    assert names["deepest"].time_s == 107.5
+    for block in blocks("python", ANALYST):
+        exec(block, names)
+    assert names["deepest"].time_s.tolist() == [107.5]
     assert names["figure"].axes
+    np.testing.assert_allclose(names["range_of_motion"], 0.96 * names["deepest"].left_knee_deg, rtol=0.01)
+    assert names["time_bent"].tolist() == [0]
+    np.testing.assert_allclose(names["time_known"], 107.5)
+
+
+def test_recipes_of_the_analyst_pass_clips_of_unknown_angles(monkeypatch: pytest.MonkeyPatch):
+    """A clip that shows no leg, one of a person who bends for 0.7 of 2.4 s, and one of a limp of 10 degrees."""
+    times = np.arange(241) / 20
+    gait = 30 - 30 * np.cos(2 * np.pi * times)
+    clips = {
+        "no_leg": pd.DataFrame({"left_knee_deg": np.nan, "right_knee_deg": np.nan, "trunk_deg": np.nan}, index=times),
+        "limp": pd.DataFrame({"left_knee_deg": gait, "right_knee_deg": gait * 5 / 6, "trunk_deg": 90.0}, index=times),
+        "bends": pd.DataFrame({"left_knee_deg": 5.0, "right_knee_deg": 5.0, "trunk_deg": 90.0}, index=times[:49]),
+    }
+    clips["bends"].iloc[10:24, 2] = 30
+    clips["bends"].iloc[30:32, 2] = np.nan
+    named = [clip.assign(video=name, track_id=0) for name, clip in clips.items()]
+    motion = pd.concat(named).reset_index(names="time_s")
+    monkeypatch.setattr("posebatch.read_tracks", lambda *_, **__: motion.drop_duplicates("video").assign(is_main=True))
+    monkeypatch.setattr("posebatch.read_motion", lambda *_, columns, **__: motion[columns])
+    monkeypatch.setattr("posebatch.plot", lambda *_, **__: None)
+    names: dict[str, Any] = {}
+    for block in blocks("python", ANALYST):
+        exec(block, names)
+    assert names["deepest"].video.tolist() == ["bends", "limp"]
+    np.testing.assert_allclose(names["time_bent"][["no_leg", "limp", "bends"]], [0, 0, 0.7])
+    np.testing.assert_allclose(names["time_known"][["no_leg", "limp", "bends"]], [0, 12, 2.3])
+    difference, uncertainty, left, right = names["sides"]["limp"]
+    np.testing.assert_allclose((difference, uncertainty, left, right), (10, 0, 12, 12), atol=1e-9)
 
 
 def test_infra_agrees_with_itself():
