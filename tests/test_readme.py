@@ -163,6 +163,9 @@ RATE = 2
 WRIST_SPEED = 50.0
 """Pixels a second of everybody's left wrist."""
 
+TORSO = 50.0
+"""Pixels from everybody's shoulders to the hips."""
+
 INFO = VideoInfo("h264", "yuv420p", 640, 480, 0, Fraction(1, 1000), 0, 0.0, float(RATE), 0)
 
 
@@ -303,8 +306,26 @@ def test_failures_example(answers: dict[str, Any]):
 def test_wrist_query(query_results: list[pd.DataFrame]):
     speeds = query_results[0]
     assert set(speeds["video"]) == {"/archive/gym/lift.mp4", "/archive/ski/run.mp4"}
-    assert speeds["px_per_s"].isna().sum() == 2, "the first frame of each video has none before it"
-    np.testing.assert_allclose(speeds["px_per_s"].dropna(), WRIST_SPEED, rtol=1e-3)
+    assert len(speeds) == 108 * RATE + 30 - 2, "the first frame of each video has none before it"
+    np.testing.assert_allclose(speeds["px_per_s"], WRIST_SPEED, rtol=1e-3)
+    np.testing.assert_allclose(speeds["torso_per_s"], WRIST_SPEED / TORSO, rtol=5e-3)
+
+
+def test_wrist_query_leaves_out_steps_from_and_to_an_unsure_joint():
+    torso = pd.DataFrame({"video": ["a"], "track_id": 0, "is_main": True, "torso_px": 50.0})
+    scores = [0.9, 0.9, 0.1, 0.9, 0.9, np.nan, 0.9, 0.9]
+    joint = [0.0, 1.0, 500.0, 3.0, 4.0, np.nan, 6.0, 7.0]
+    motion = pd.DataFrame({"video": "a", "track_id": 0, "time_s": np.arange(8) / 10, "left_wrist_score": scores})
+    motion = motion.assign(left_wrist_x=joint, left_wrist_y=0.0)
+    query = blocks("sql", TABLES)[0]
+    with duckdb.connect() as connection:
+        connection.register("motion", motion)
+        connection.register("tracks", torso)
+        for table in ("motion", "tracks"):
+            query = query.replace(f"'out/{table}/**/*.parquet'", table)
+        found = connection.sql(query).df()
+    assert found["time_s"].tolist() == [0.1, 0.4, 0.7]
+    np.testing.assert_allclose(found["px_per_s"], 10)
 
 
 def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
@@ -316,10 +337,18 @@ def test_persons_per_minute_query(query_results: list[pd.DataFrame]):
     ]
 
 
+def test_followed_query(query_results: list[pd.DataFrame]):
+    rows = query_results[2][["video", "found", "followed"]].values.tolist()
+    assert rows == [["/archive/gym/lift.mp4", 30, 30], ["/archive/ski/run.mp4", 336, 336]]
+
+
 # --- what the README and the files beside it name ----------------------------------------------------------------
 
 
-COMMAND = re.compile(r"(?:\.venv/bin/posebatch|python (?:/app/)?(?P<script>jobs/extract_poses\.py)) (?P<arguments>.*)")
+COMMAND = re.compile(
+    r"(?:^posebatch|python (?:/app/)?(?P<script>jobs/extract_poses\.py)) (?P<arguments>.*?)(?: 2>&1)?(?: \||$)",
+    re.MULTILINE,
+)
 
 
 def told_commands() -> dict[str, list[list[str]]]:
@@ -340,11 +369,17 @@ def told_commands() -> dict[str, list[list[str]]]:
     }
 
 
+def test_pages_tell_one_way_to_start_posebatch():
+    """The README activates the environment, and every command after that is a bare ``posebatch``."""
+    assert [page.name for page in PAGES if ".venv/bin/posebatch" in page.read_text(encoding="utf-8")] == []
+    assert any(block.startswith("source .venv/bin/activate") for block in blocks("bash"))
+
+
 def test_commands_parse():
     told = told_commands()
     assert {place: len(commands) for place, commands in told.items()} == {
         "README.md": 3,
-        "cluster.md": 3,
+        "cluster.md": 4,
         "models.md": 3,
         "rayjob.yaml": 1,
         "cluster.yaml": 1,
@@ -394,7 +429,7 @@ def test_readme_examples_run(dataset: Path, monkeypatch: pytest.MonkeyPatch, cap
     for block in blocks("python"):
         exec(block, names)
     assert capsys.readouterr().out.splitlines() == [f"{frame} (0, 17, 3)" for frame in range(3)]
-    assert len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) == 108 * RATE
+    assert 150 < len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) < 108 * RATE, "where the bent knee shows the side"
 
 
 def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.MonkeyPatch):
@@ -410,9 +445,39 @@ def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.Monkey
     assert {"knee.png", "comparison/comparison.html", "comparison/comparison.parquet"} <= written
     assert any(name.startswith("sheets/") and name.endswith(".xlsx") for name in written)
     names: dict[str, Any] = {}
-    exec(blocks("python", ANALYST)[0], names)
-    assert names["deepest"].time_s == 107.5
+    for block in blocks("python", ANALYST):
+        exec(block, names)
+    assert names["deepest"].time_s.tolist() == [107.5]
     assert names["figure"].axes
+    np.testing.assert_allclose(names["range_of_motion"], 0.96 * names["deepest"].left_knee_deg, rtol=0.01)
+    assert names["time_bent"].tolist() == [0]
+    np.testing.assert_allclose(names["time_known"], 107.5)
+
+
+def test_recipes_of_the_analyst_pass_clips_of_unknown_angles(monkeypatch: pytest.MonkeyPatch):
+    """A clip that shows no leg, one of a person who bends for 0.7 of 2.4 s, and one of a limp of 10 degrees."""
+    times = np.arange(241) / 20
+    gait = 30 - 30 * np.cos(2 * np.pi * times)
+    clips = {
+        "no_leg": pd.DataFrame({"left_knee_deg": np.nan, "right_knee_deg": np.nan, "trunk_deg": np.nan}, index=times),
+        "limp": pd.DataFrame({"left_knee_deg": gait, "right_knee_deg": gait * 5 / 6, "trunk_deg": 90.0}, index=times),
+        "bends": pd.DataFrame({"left_knee_deg": 5.0, "right_knee_deg": 5.0, "trunk_deg": 90.0}, index=times[:49]),
+    }
+    clips["bends"].iloc[10:24, 2] = 30
+    clips["bends"].iloc[30:32, 2] = np.nan
+    named = [clip.assign(video=name, track_id=0) for name, clip in clips.items()]
+    motion = pd.concat(named).reset_index(names="time_s")
+    monkeypatch.setattr("posebatch.read_tracks", lambda *_, **__: motion.drop_duplicates("video").assign(is_main=True))
+    monkeypatch.setattr("posebatch.read_motion", lambda *_, columns, **__: motion[columns])
+    monkeypatch.setattr("posebatch.plot", lambda *_, **__: None)
+    names: dict[str, Any] = {}
+    for block in blocks("python", ANALYST):
+        exec(block, names)
+    assert names["deepest"].video.tolist() == ["bends", "limp"]
+    np.testing.assert_allclose(names["time_bent"][["no_leg", "limp", "bends"]], [0, 0, 0.7])
+    np.testing.assert_allclose(names["time_known"][["no_leg", "limp", "bends"]], [0, 12, 2.3])
+    difference, uncertainty, left, right = names["sides"]["limp"]
+    np.testing.assert_allclose((difference, uncertainty, left, right), (10, 0, 12, 12), atol=1e-9)
 
 
 def test_infra_agrees_with_itself():
