@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from numpy.typing import NDArray
 
+from posebatch.core.errors import SettingsError
 from posebatch.core.frames import FramePoses
 from posebatch.core.images import FrameBatch
-from posebatch.core.settings import EstimatorSettings, SamplingSettings, Settings
+from posebatch.core.settings import EstimatorSettings, Settings, settings_from
 from posebatch.core.videos import Segment
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def decode(path: str | os.PathLike[str], stride: int = 1, batch_frames: int = 16
     ``batch.images`` is an array (n, height, width, 3), uint8 RGB, rotated as displayed. Frames that cannot be decoded
     have a record in ``batch.records`` and no image.
 
-    Raises `InputError` or `StorageError` for a file that cannot be read, and `VideoError` for one that is no video.
+    Raises `InputError` or `StorageError` for a file that cannot be read, `VideoError` for one that is no video, and
+    `SettingsError` for the other arguments.
 
     >>> batches = list(posebatch.decode("clip.mp4", stride=10))
     >>> batches[0].images.shape
@@ -39,7 +41,9 @@ def decode(path: str | os.PathLike[str], stride: int = 1, batch_frames: int = 16
     """
     from posebatch.video.options import DecodeOptions  # noqa: PLC0415 - FFmpeg is loaded when it is needed
 
-    return _decode(os.fspath(path), DecodeOptions(SamplingSettings(stride), batch_frames))
+    if not isinstance(batch_frames, int) or batch_frames < 1:
+        raise SettingsError(f"decode: batch_frames must be a whole number from 1 on, got {batch_frames!r}")
+    return _decode(os.fspath(path), DecodeOptions(settings_from({"stride": stride}, "decode").sampling, batch_frames))
 
 
 def estimate(
@@ -62,9 +66,12 @@ def estimate(
     from posebatch.pose.estimator import PoseEstimator  # noqa: PLC0415 - torch takes seconds to load
     from posebatch.video.options import DecodeOptions  # noqa: PLC0415
 
+    if not isinstance(settings, EstimatorSettings | None):
+        raise SettingsError(f"estimate: settings must be EstimatorSettings, got {type(settings).__name__}")
     settings = settings or EstimatorSettings()
-    estimator = PoseEstimator.load(settings, device)
-    options = DecodeOptions(SamplingSettings(stride), estimator.batch_frames, group_frames=settings.group_frames)
+    checked = settings_from({"stride": stride, "device": device}, "estimate")
+    estimator = PoseEstimator.load(settings, checked.execution.device)
+    options = DecodeOptions(checked.sampling, estimator.batch_frames, group_frames=settings.group_frames)
     return estimator.estimate(_decode(os.fspath(path), options))
 
 

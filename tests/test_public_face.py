@@ -1,6 +1,7 @@
 """The names of `import posebatch`: pinned, cheap to import, with examples that run."""
 
 import doctest
+import os
 import subprocess
 import sys
 
@@ -68,3 +69,37 @@ def test_decode_names_a_file_that_is_no_video(tmp_path):
 def test_decode_names_a_file_that_is_missing(tmp_path):
     with pytest.raises(posebatch.StorageError, match=r"missing\.mp4"):
         list(posebatch.decode(tmp_path / "missing.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"stride": 0}, "decode: stride must be at least 1, got 0"),
+        ({"stride": -1}, "decode: stride must be at least 1, got -1"),
+        ({"stride": 2.5}, "decode: stride must be a whole number, got 2.5"),
+        ({"batch_frames": 0}, "decode: batch_frames must be a whole number from 1 on, got 0"),
+    ],
+)
+def test_decode_refuses_what_makes_no_sense(wanted, message):
+    with pytest.raises(posebatch.SettingsError, match=message):
+        posebatch.decode("clip.mp4", **wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"settings": {"stride": 1}}, "estimate: settings must be EstimatorSettings, got dict"),
+        ({"stride": 0}, "estimate: stride must be at least 1, got 0"),
+        ({"device": "gpu"}, "estimate: device must be one of auto, cpu, cuda, got 'gpu'"),
+    ],
+)
+def test_estimate_refuses_what_makes_no_sense(wanted, message):
+    with pytest.raises(posebatch.SettingsError, match=message):
+        posebatch.estimate("clip.mp4", **wanted)
+
+
+@pytest.mark.parametrize(("make", "message"), [(os.mkfifo, "no regular file"), (os.mkdir, "a folder")])
+def test_decode_of_what_is_no_file_ends_at_once(tmp_path, make, message):
+    make(tmp_path / "clip.mp4")
+    with pytest.raises(posebatch.InputError, match=rf"clip\.mp4: {message}; give a video file"):
+        list(posebatch.decode(tmp_path / "clip.mp4"))

@@ -429,7 +429,9 @@ def test_readme_examples_run(dataset: Path, monkeypatch: pytest.MonkeyPatch, cap
     for block in blocks("python"):
         exec(block, names)
     assert capsys.readouterr().out.splitlines() == [f"{frame} (0, 17, 3)" for frame in range(3)]
-    assert 150 < len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) < 108 * RATE, "where the bent knee shows the side"
+    assert 150 < len(names["knee"].loc["/archive/ski/run.mp4"].dropna()) < 108 * RATE, (
+        "where the bent knee shows the side"
+    )
 
 
 def test_each_line_of_the_analyst_runs(dataset: Path, monkeypatch: pytest.MonkeyPatch):

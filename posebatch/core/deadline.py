@@ -38,7 +38,8 @@ class Deadline:
             if ":" not in clock or is_date_alone or (zone is not None and when.tzinfo is not None):
                 break
             return cls(when.replace(tzinfo=None), zone or when.tzinfo)
-        raise SettingsError(f"deadline must be a time such as {FORMS}, got {text!r}")
+        hint = "; in a YAML file write it in quotes" if text.isdecimal() else ""  # YAML reads 22:00 as 1320
+        raise SettingsError(f"deadline must be a time such as {FORMS}, got {text!r}{hint}")
 
     def after(self, start: datetime) -> datetime:
         """The moment, or the first such time of day after ``start``, which has a zone; the answer has one, too.

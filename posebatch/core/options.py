@@ -91,7 +91,8 @@ def _checked_scalar(item: Option, value: Any, source: str) -> Any:
     if item.value_type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, item.value_type) or (isinstance(value, bool) and item.value_type is not bool):
-        raise SettingsError(f"{source}: {item.name} must be {_TYPE_NAMES[item.value_type]}, got {value!r}")
+        hint = "; write it in quotes" if item.value_type is str else ""
+        raise SettingsError(f"{source}: {item.name} must be {_TYPE_NAMES[item.value_type]}, got {value!r}{hint}")
     if isinstance(value, float) and math.isinf(value):
         raise SettingsError(f"{source}: {item.name} must be a finite number, got {value:g}")
     if item.choices and value not in item.choices:

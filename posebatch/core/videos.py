@@ -63,6 +63,8 @@ class VideoInfo:
     """All video tracks, as in ``1: h264 640x480, 25 fps``."""
     matrix_ignored: bool = False
     """The display matrix is none of the eight orientations: the nearest one was applied."""
+    missing_bytes: int = 0
+    """Bytes that the file lacks by its own statement, because it was cut off."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from posebatch.core.skeleton import NUM_KEYPOINTS
 from posebatch.core.wording import counted
 from posebatch.dataset.layout import MOTION, RECORDS
 from posebatch.dataset.output_paths import encode_output_path
-from posebatch.dataset.tables.readers import read_motion, read_tracks
+from posebatch.dataset.tables.readers import read_motion, read_tracks, read_videos
 from posebatch.dataset.tables.schemas import KEYPOINT_COLUMNS
 from posebatch.motion.comparing.performance import Performance
 from posebatch.motion.movement.motion_block import ANGLE_NAMES
@@ -128,6 +128,8 @@ def _find_video(output: str, name: str, endpoint_url: str | None) -> str:
         raise InputError(f"{output}: {name!r} may be each of {_listed(tails)}: write the whole path")
     store = open_store(output, endpoint_url)
     published = [key[len(RECORDS) : -len(".parquet")] for key in (item.key for item in store.list(RECORDS))]
+    if name in published and (failure := _failure(output, name, endpoint_url)):
+        raise InputError(f"{output}: {name} failed, so there is nothing to show: {failure}")
     if name in published or (published and not known):
         whose = f"{name} has" if name in published else "it has"
         raise InputError(f"{output}: {whose} no motion; run: posebatch derive --output {output}")
@@ -135,6 +137,12 @@ def _find_video(output: str, name: str, endpoint_url: str | None) -> str:
         raise InputError(f"{output}: no videos; is it an output of posebatch?")
     near = difflib.get_close_matches(name, known, NAMES_SHOWN, 0.4) or known[:NAMES_SHOWN]
     raise InputError(f"{output}: no video {name!r}; there is {_listed(near)}")
+
+
+def _failure(output: str, path: str, endpoint_url: str | None) -> str | None:
+    """Why a video failed; None if it did not."""
+    rows = read_videos(output, glob.escape(path), ["status", "error"], endpoint_url)
+    return next((str(row.error) for row in rows.itertuples() if row.status == "failed"), None)
 
 
 def _videos_with_motion(output: str, endpoint_url: str | None) -> Iterator[str]:

@@ -76,7 +76,13 @@ def split_member(uri: str) -> tuple[str, str] | None:
 
 
 def local_path(uri: str) -> str:
-    """The absolute path, with ``~`` expanded. Raises `InputError` for a scheme that is not supported."""
+    """The absolute path, with ``~`` expanded.
+
+    Raises `InputError` for a scheme that is not supported, and for an empty address: a variable that is not set must
+    not become the current folder.
+    """
+    if not uri:
+        raise InputError("an address is empty; give a local path or s3://bucket/key ('.' is the current folder)")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
     if scheme:
         raise InputError(f"{uri}: {scheme[1]}:// is not supported; give a local path or s3://bucket/key")

@@ -14,7 +14,9 @@ def translated_disk_errors(path: str) -> Iterator[None]:
     """Raise a `StorageError` for each `OSError` of the block; ``path`` stands in its message."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except (NotADirectoryError, FileExistsError) as error:
+        raise ObjectNotFoundError(f"{path}: no such file; a part of this path is a file, not a folder") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise ObjectNotFoundError(f"{path}: no such file") from error
     except PermissionError as error:
         raise AccessDeniedError(f"{path}: permission denied; check the owner and mode") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from dataclasses import replace
 from typing import IO, Final
 
-from posebatch.core.errors import ObjectNotFoundError
+from posebatch.core.errors import InputError, ObjectNotFoundError
 from posebatch.core.videos import SourceVideo
 from posebatch.storage import retry
 from posebatch.storage.addresses import is_http, is_s3, local_path, split_member, split_s3, split_signed
@@ -119,6 +120,9 @@ def _find_whole(uri: str, endpoint_url: str | None, access: str) -> StoredObject
         return replace(S3Store(f"s3://{bucket}", endpoint_url, access=access).head(key), key=uri)
     with translated_disk_errors(uri):
         status = os.stat(uri)
+    if not stat.S_ISREG(status.st_mode):  # to open a FIFO would wait for ever
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise InputError(f"{uri}: {kind}; give a video file")
     return StoredObject(uri, local_etag(status), status.st_size, status.st_mtime)
 
 

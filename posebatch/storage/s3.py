@@ -26,7 +26,7 @@ from posebatch.storage.addresses import split_s3
 from posebatch.storage.cold_classes import cold_class, cold_class_in_listing, cold_class_of_head
 from posebatch.storage.retry import RetryPolicy, retried
 from posebatch.storage.s3_errors import translated_s3_errors
-from posebatch.storage.s3_requests import head_object, payer
+from posebatch.storage.s3_requests import check_answer, etag_of, head_object, payer
 from posebatch.storage.store import Store, StoredObject
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class S3Store(Store):
         keys = [last_key, *(entry["Key"] for entry in page.get("Contents", ()))]
         if any(key <= before for before, key in pairwise(keys)):
             raise StorageUnavailableError(f"{self.uri(prefix)}: the store listed a key twice, or not in order")
+        check_answer(page, ("IsTruncated",), self.uri(prefix))
         if page["IsTruncated"] and page.get("NextContinuationToken") in (None, token):
             raise StorageUnavailableError(f"{self.uri(prefix)}: the store did not continue its listing")
         return page
@@ -126,7 +127,7 @@ class S3Store(Store):
     def fetch(self, key: str) -> tuple[bytes, str]:
         with translated_s3_errors(self.uri(key)):
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **self._payer)
-            return read_body(answer, self.uri(key)), answer["ETag"].strip('"')
+            return read_body(answer, self.uri(key)), etag_of(answer, self.uri(key))
 
     @override
     def head(self, key: str) -> StoredObject:
@@ -253,7 +254,7 @@ def _media_type(key: str) -> dict[str, str]:
 
 
 def _stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
-    etag, changed = head["ETag"].strip('"'), head["LastModified"].timestamp()
+    etag, changed = etag_of(head, key), head["LastModified"].timestamp()
     return StoredObject(key, etag, head["ContentLength"], changed, cold_class_of_head(head))
 
 

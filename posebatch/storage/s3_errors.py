@@ -88,6 +88,8 @@ def translated_s3_errors(uri: str, conditional: bool = False) -> Iterator[None]:
         raise InputError(f"{uri}: no valid bucket or key: {error}") from error
     except (exceptions.BotoCoreError, exceptions.UndefinedModelAttributeError, ValueError) as error:
         raise StorageError(f"{uri}: {error}") from error
+    except RecursionError as error:
+        raise StorageError(f"{uri}: the store redirects without end; check the endpoint address") from error
 
 
 def _put_error(error: ClientError, uri: str) -> StorageError:

@@ -10,7 +10,7 @@ from posebatch.storage.ranged_file import RangedFile
 from posebatch.storage.retry import RetryPolicy, retried
 from posebatch.storage.s3 import read_body, s3_client
 from posebatch.storage.s3_errors import translated_s3_errors
-from posebatch.storage.s3_requests import head_object, payer
+from posebatch.storage.s3_requests import etag_of, head_object, payer
 from posebatch.storage.store import changed_error, cold_error
 
 
@@ -29,7 +29,7 @@ class S3Reader(RangedFile):
         self._bucket, self._key = split_s3(uri)
         self._client, self._payer = s3_client(endpoint_url), payer(access)
         head = retry_policy.call(head_object, self._client, self._bucket, self._key, self._payer)
-        if head["ETag"].strip('"') != etag:
+        if etag_of(head, self._uri) != etag:
             raise changed_error(uri)
         if cold := cold_class_of_head(head):
             raise cold_error(uri, cold)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -36,3 +36,16 @@ def head_object(
         # the answer to a HEAD has no body that could name the reason; the answer to a GET has one
         client.get_object(Bucket=bucket, Key=key, **more)["Body"].close()
     raise StorageUnavailableError(f"{uri}: the store refused a HEAD and then allowed a GET")
+
+
+def etag_of(answer: Mapping[str, Any], uri: str) -> str:
+    """The ETag of an object, from the answer to a GET or a HEAD; see `check_answer`."""
+    check_answer(answer, ("ETag", "LastModified"), uri)
+    etag: str = answer["ETag"].strip('"')
+    return etag
+
+
+def check_answer(answer: Mapping[str, Any], names: Sequence[str], uri: str) -> None:
+    """Raise `StorageUnavailableError` if an answer lacks what every store states: another server has answered."""
+    if any(name not in answer for name in names):
+        raise StorageUnavailableError(f"{uri}: the answer is not that of an S3 store; check the endpoint address")

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from posebatch.core.errors import DamagedVideoError, NotAVideoError, NoVideoStreamError
 from posebatch.video.content import HEAD_BYTES, describe
 from posebatch.video.limits import Limits
+from posebatch.video.stated_size import missing_bytes
 from posebatch.video.tracks import VideoTrack, choose_track
 
 CONTAINER_FORMATS: Final = "asf,avi,dv,flv,matroska,mov,mpeg,mpegts,mxf,ogg"
@@ -59,6 +60,8 @@ class OpenVideo:
     """Called after each decoded frame, as a heartbeat."""
     tracks: tuple[VideoTrack, ...]
     """All video tracks of the file."""
+    missing_bytes: int
+    """Bytes that the file lacks by its own statement; 0 if only its beginning is read."""
 
     @property
     def name(self) -> str:
@@ -115,14 +118,18 @@ def open_video(
     for no index, duration or fragments further on. Raises `NotAVideoError`, `NoVideoStreamError`, `DamagedVideoError`
     or `LimitError`. With an accelerator, errors of FFmpeg pass: the caller tries again without one.
     """
-    size = file.seek(0, io.SEEK_END)
+    try:
+        size = file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise NotAVideoError(f"{limits.name}: no regular file, its size cannot be read ({error.strerror})") from error
     if size == 0:
         raise NotAVideoError(f"{limits.name}: the file is empty (0 bytes)")
     options = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "none"}
     options |= limits.container_options | limits.decoder_options
+    source = _StreamedFile(file) if streamed else _NamelessFile(file, size)
     try:
         container = av.open(
-            _StreamedFile(file) if streamed else _NamelessFile(file, size),
+            source,
             "r",
             options=options,
             metadata_errors="replace",
@@ -139,7 +146,8 @@ def open_video(
         limits.check_index(len(stream.index_entries), size)
         stream.codec_context.options = limits.decoder_options
         try:
-            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame, tracks)
+            missing = 0 if isinstance(source, _StreamedFile) else missing_bytes(source.head, size)
+            yield OpenVideo(container, stream, _time_base(stream, limits.name), limits, on_frame, tracks, missing)
         finally:
             # Waits for the decoder's threads without holding the GIL. PyAV frees a decoder while it holds the GIL, and
             # a decoder thread that meets damage needs the GIL to log that: both would wait for ever.
@@ -155,10 +163,14 @@ class _NamelessFile:
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size, self._position = file, size, 0
+        self.head = b""
+        """The first bytes, once they have been read."""
 
     def read(self, size: int = -1) -> bytes:
         self._file.seek(self._position)
         content = self._file.read(size)
+        if not self.head and not self._position:
+            self.head = content
         self._position += len(content)
         return content
 

@@ -87,6 +87,7 @@ def probe(
             track=stream.index,
             tracks_in_file=tuple(map(str, video.tracks)),
             matrix_ignored=not matrix_fits,
+            missing_bytes=video.missing_bytes,
         )
         is_long = duration_s == 0 or duration_s > SCANNED_SEGMENTS * segment_seconds
         is_cut = len(segments) > 1 or math.isinf(segment_seconds)

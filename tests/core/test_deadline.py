@@ -9,6 +9,7 @@ import pytest
 
 from posebatch.core.deadline import Deadline
 from posebatch.core.errors import SettingsError
+from posebatch.core.settings import settings_from
 
 EVENING = datetime(2026, 11, 29, 22, 30, tzinfo=UTC)
 
@@ -65,6 +66,11 @@ def test_deadline_without_a_zone_is_local(monkeypatch: pytest.MonkeyPatch, zone:
 def test_deadline_that_nobody_understands_is_refused(text: str):
     with pytest.raises(SettingsError, match="deadline must be a time such as 06:00"):
         Deadline.parse(text)
+
+
+def test_deadline_that_yaml_read_as_a_number_says_to_quote():
+    with pytest.raises(SettingsError, match="got '1320'; in a YAML file write it in quotes"):
+        settings_from({"deadline": 1320})
 
 
 @pytest.mark.parametrize("name", ["Europe/Nowhere", "../etc/passwd", "CEST!"])

@@ -86,6 +86,12 @@ def test_what_is_not_there_is_refused_with_what_is(output, text, message):
         read_performance(output, parse_wanted(text))
 
 
+def test_video_that_failed_says_why(tmp_path):
+    publish_record(tmp_path, "clip.mp4", error="the file is empty")
+    with pytest.raises(InputError, match=r"clip.mp4 failed, so there is nothing to show: the file is empty"):
+        read_performance(str(tmp_path), parse_wanted("clip.mp4"))
+
+
 def test_output_without_motion_says_derive(tmp_path):
     publish_record(tmp_path, "clip.mp4")
     with pytest.raises(InputError, match=rf"clip.mp4 has no motion; run: posebatch derive --output {tmp_path}"):

@@ -39,3 +39,8 @@ def test_local_path_is_absolute_and_refuses_other_schemes(tmp_path: Path, monkey
     assert local_path("~/x") == "/home/somebody/x"
     with pytest.raises(InputError, match="gs:// is not supported"):
         local_path("gs://bucket/x")
+
+
+def test_an_empty_address_is_not_the_current_folder() -> None:
+    with pytest.raises(InputError, match="an address is empty"):
+        local_path("")

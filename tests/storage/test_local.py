@@ -122,3 +122,9 @@ def test_local_store_folder_is_no_object(tmp_path: Path) -> None:
     for key in ("a", "a/b/c"):
         with pytest.raises(ObjectNotFoundError):
             store.read(key)
+
+
+def test_local_store_below_a_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ObjectNotFoundError, match="a part of this path is a file, not a folder"):
+        LocalStore(tmp_path / "file").put("a", b"1")

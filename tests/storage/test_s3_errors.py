@@ -22,6 +22,7 @@ from posebatch.core.errors import (
     UnsupportedError,
 )
 from posebatch.storage.s3_errors import translated_s3_errors
+from posebatch.storage.s3_requests import etag_of
 
 
 def client_error(code: str, status: int) -> botocore.exceptions.ClientError:
@@ -112,3 +113,13 @@ def test_translated_s3_errors_cover_every_class_of_botocore() -> None:
         except Exception:
             untranslated.append(error_class.__name__)
     assert untranslated == []
+
+
+def test_a_server_that_redirects_without_end_is_named() -> None:
+    assert translation(RecursionError()) is StorageError
+
+
+@pytest.mark.parametrize("answer", [{}, {"ETag": '"1"'}, {"LastModified": 0}])
+def test_an_answer_without_an_etag_is_none_of_a_store(answer: dict[str, object]) -> None:
+    with pytest.raises(StorageUnavailableError, match="s3://b/k: the answer is not that of an S3 store"):
+        etag_of(answer, "s3://b/k")

@@ -113,9 +113,9 @@ def publish_motion(
     publish_record(root, video)
 
 
-def publish_record(root: Path, video: str) -> None:
+def publish_record(root: Path, video: str, error: str | None = None) -> None:
     """Write a table videos of one row, most of whose columns are null."""
-    columns = {"video": [f"/archive/{video}"], "status": ["ok"]}
+    columns = {"video": [f"/archive/{video}"], "status": ["failed" if error else "ok"], "error": [error]}
     _write(root / "videos" / f"{video}.parquet", _table(VIDEOS_SCHEMA, columns, 1, f"/archive/{video}"))
 
 

@@ -27,6 +27,7 @@ from posebatch.run.context import RunContext
 from posebatch.run.planning.decisions import Action, CommitSummary, decide
 from posebatch.run.tasks import FinalizeTask, PreviewOutcome
 from posebatch.run.workers.heartbeat import heartbeat
+from posebatch.run.workers.judgement import avg_fps, duration_s, is_vfr, problems_of
 from posebatch.run.workers.movement import MovementTables, MovementTotals, link_persons
 from posebatch.storage.open import open_source
 from posebatch.storage.spool import spooled
@@ -224,27 +225,20 @@ def _kept_objects(record: VideoRecord, preview: PreviewOutcome, context: RunCont
 def _record(
     task: FinalizeTask, context: RunContext, totals: Totals, objects: tuple[PublishedObject, ...]
 ) -> VideoRecord:
-    error_kind, error = _problem(task, totals)
     info, decode = task.plan.info, totals.decode
-    span_s = 0.0
-    if decode.first_pts is not None and decode.last_pts is not None:
-        span_s = float((decode.last_pts - decode.first_pts) * info.time_base)
-    presented = decode.frames_decoded + decode.frames_damaged
+    problems = problems_of(info, decode)
+    error_kind, error = _error(task, problems)
     return VideoRecord(
         video=task.video.uri,
         etag=task.video.etag,
         size_bytes=task.video.size_bytes,
         last_modified=task.video.last_modified,
-        status="partial" if decode.frames_damaged or decode.ends_early or info.matrix_ignored else "ok",
+        status="partial" if problems else "ok",
         error_kind=error_kind,
         error=error,
         attempts=task.attempts,
-        info=replace(
-            info,
-            avg_fps=(presented - 1) / span_s if span_s else info.avg_fps,
-            duration_s=_duration_s(info.duration_s, span_s, decode, presented),
-        ),
-        is_vfr=_is_vfr(decode, presented),
+        info=replace(info, avg_fps=avg_fps(info, decode), duration_s=duration_s(info, decode)),
+        is_vfr=is_vfr(decode),
         frames_decoded=decode.frames_decoded,
         frames_processed=totals.frames_processed,
         timestamps_repaired=decode.timestamps_repaired,
@@ -263,35 +257,8 @@ def _record(
     )
 
 
-def _duration_s(stated_s: float, span_s: float, decode: DecodeReport, presented: int) -> float:
-    """The duration in seconds: that of the header, but not where the header may come from a wrong timestamp."""
-    if decode.timestamps_repaired and presented > 1:
-        return span_s * presented / (presented - 1)  # the last frame is shown as long as the others on average
-    return stated_s or span_s
-
-
-def _problem(task: FinalizeTask, totals: Totals) -> tuple[str | None, str | None]:
+def _error(task: FinalizeTask, problems: Sequence[str]) -> tuple[str | None, str | None]:
     """The error kind and the message for the commit record of a published video; (None, None) if all went well."""
-    problems, decode = [], totals.decode
-    if decode.frames_damaged:
-        problems.append(f"{decode.frames_damaged} frames are damaged; see the column status of its frames table")
-    if decode.ends_early:
-        in_header = task.plan.info.frames_in_header
-        promised = f", {in_header} promised by its header" if in_header else ""
-        problems.append(f"the file ends early: {decode.frames_decoded} frames decoded{promised}")
-    if task.plan.info.matrix_ignored:
-        problems.append("its display matrix shears or zooms the picture, which was not done")
     if problems:
         return "damaged", f"{task.video.uri}: {'; '.join(problems)}"
     return ("preview", task.preview.error) if task.preview and task.preview.error else (None, None)
-
-
-def _is_vfr(decode: DecodeReport, presented: int) -> bool | None:
-    """Whether the frame rate varies: frame intervals differ by more than 2 ticks and 10 %.
-
-    Smaller differences come from rounding to ticks. None with fewer than 3 frames, and with damaged frames.
-    """
-    if decode.min_interval is None or decode.max_interval is None or presented < 3 or decode.frames_damaged:
-        return None
-    spread = decode.max_interval - decode.min_interval
-    return spread > 2 and spread > 0.1 * decode.min_interval
