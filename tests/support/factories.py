@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
@@ -108,12 +110,13 @@ def encode_video(
     """
     ticks = range(frames) if pts is None else pts
     draw = draw or partial(numbered_image, size=size)
-    with av.open(
+    opened = av.open(
         target if not isinstance(target, Path) else str(target),
         "w",
         format="matroska" if container == "mkv" else container,
         options=_muxer_options(faststart, fragmented) | dict(muxer_options),
-    ) as output:
+    )
+    with _same_priority(), opened as output:
         chosen = _codec_options(codec, gop, b_frames, open_gop) | dict(options)
         stream: VideoStream = output.add_stream(codec, rate=fps, options=chosen)  # type: ignore[assignment]
         stream.width, stream.height = size[:: -1 if rotation in (90, 270) else 1]
@@ -137,6 +140,17 @@ def encode_video(
         if sound is not None:
             seconds = float((max(ticks, default=-1) + 1) * stream.codec_context.time_base)
             _mux_sound(output, sound, seconds)
+
+
+@contextlib.contextmanager
+def _same_priority() -> Iterator[None]:
+    """Run by root, SVT-AV1 gives the thread that encodes real-time priority, and all other processes wait for it."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 @lru_cache(maxsize=64)
