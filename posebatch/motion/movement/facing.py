@@ -17,6 +17,8 @@ SURE: Final = 0.5
 """Mean evidence, of 1 in a clear side view, from which on a side is believed. Below, the side before stays."""
 FRONTAL: Final = 0.5
 """Shoulders that are this far apart, in torso lengths, are seen from the front or from behind: no evidence."""
+STRAIGHT: Final = 0.1
+"""Sine of the flexion up to which a knee is straight, 6 degrees: it tells no side."""
 HEAD_TORSO: Final = 0.23
 """The nose lies this far before the ears in a side view, in torso lengths."""
 
@@ -31,7 +33,7 @@ _LEGS: Final = [
 def side_evidence(xy: Array, torso: Array) -> Array:
     """Evidence (m,) of joints (m, 17, 2), positive for a person who faces right; NaN where there is none.
 
-    The nose lies before the ears, across the trunk, and a knee bends with the shank behind the thigh. Both hold for a
+    The nose lies before the ears, across the trunk, and a bent knee has the shank behind the thigh. Both hold for a
     person who lies or stands on the hands too: right is where a person would face who is turned upright.
     """
     up = _up(xy)
@@ -39,6 +41,7 @@ def side_evidence(xy: Array, torso: Array) -> Array:
     ears = np.where(np.isnan(ears), ears[:, ::-1], ears).mean(axis=1)
     head = _across(up, xy[:, _NOSE] - ears) / (HEAD_TORSO * torso)
     knees = np.stack([_knee_bend(xy, leg) for leg in _LEGS], axis=1)
+    knees = np.where(np.abs(knees) < STRAIGHT, np.nan, knees)
     evidence = np.column_stack([head.clip(-1, 1), 2 * knees.clip(-0.5, 0.5)])
     known = ~np.isnan(evidence)
     mean = np.where(known, evidence, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)

@@ -54,6 +54,10 @@ def test_head_and_knees_tell_the_side(mirror, sign, hidden):
     assert sign * side_evidence(xy, np.full(1, TORSO))[0] > 0.5
 
 
+def test_straight_knees_leave_the_side_to_the_head():
+    assert side_evidence(side_view(1, knee=(0.0, 5.0)), np.full(1, TORSO))[0] > 0.9
+
+
 def test_frontal_view_tells_nothing():
     xy = side_view(1, knee=(40.0, 40.0))
     xy[:, 5, 0] += 60
