@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.ray_head import RayHead, running_ray_head
+
+ATTEMPTS = 5
+"""How often the dashboard is asked."""
+
 
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 
@@ -26,11 +30,17 @@ class AutoscalingHead:
 
     def worker_nodes(self) -> list[str]:
         """The ids of the worker nodes that are alive."""
-        nodes = json.loads(self.head.ask("nodes?view=summary"))["data"]["summary"]
+        nodes = json.loads(self._summary())["data"]["summary"]
         raylets = [node["raylet"] for node in nodes]
         return [
             raylet["nodeId"] for raylet in raylets if raylet["state"] == "ALIVE" and not raylet.get("isHeadNode", False)
         ]
+
+    def _summary(self) -> bytes:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(ConnectionError):  # a busy dashboard closes a connection without an answer
+                return self.head.ask("nodes?view=summary")
+        return self.head.ask("nodes?view=summary")
 
 
 @contextmanager
