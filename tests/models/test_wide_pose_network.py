@@ -77,8 +77,9 @@ def test_wide_network_in_8_bits_gives_similar_heatmaps():
     batches = [images(1, seed) for seed in range(1, 5)]
     quantized = quantize_network(with_random_weights(build_pose_network(ARCHITECTURE)), batches, "made@0", "4 images")
     (actual,) = start_quantized(quantized, SIZE_WH, Placement("cpu", "int8", "openvino"))(images(2))
-    # random weights have larger rounding errors than trained ones: .91 here, .77 with symmetric padding
-    assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > 0.85
+    # random weights have larger rounding errors than trained ones: .91 with VNNI, .84 without; .77 and .78 with symmetric
+    # padding
+    assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > 0.81
 
 
 def test_weight_file_names_width_and_padding_and_loads_strictly(tmp_path):
