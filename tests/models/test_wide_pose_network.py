@@ -77,9 +77,10 @@ def test_wide_network_in_8_bits_gives_similar_heatmaps():
     batches = [images(1, seed) for seed in range(1, 5)]
     quantized = quantize_network(with_random_weights(build_pose_network(ARCHITECTURE)), batches, "made@0", "4 images")
     (actual,) = start_quantized(quantized, SIZE_WH, Placement("cpu", "int8", "openvino"))(images(2))
-    # random weights have larger rounding errors than trained ones: .91 with VNNI and .84 without. With symmetric
-    # padding .77 and .78
-    assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > 0.81
+    # random weights have larger rounding errors than trained ones: .91 with VNNI, and .84 without it, where sums of
+    # products saturate; with symmetric padding .77 and .78
+    least = 0.85 if torch.cpu._is_vnni_supported() else 0.81
+    assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > least
 
 
 def test_weight_file_names_width_and_padding_and_loads_strictly(tmp_path):
