@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from posebatch.run.failure_policy import SchedulerLimits
-from posebatch.run.pool import Pool
+from posebatch.run.pool import SEGMENTS_PER_WORKER, Pool
 from posebatch.run.tasks import ClipsTask, ClipTask, SegmentTask, Task, VideoTask, WorkerTask
 
 
@@ -100,8 +100,12 @@ class WorkQueue:
         return task if isinstance(task, SegmentTask) else ClipsTask((task,))
 
     def _next_clips(self, workers: int) -> ClipsTask:
-        """The next group of clips: no more than leaves something for every other worker, so that all end together."""
-        most, room = min(self._limits.clips_together, -(-len(self._clips) // workers)), self._limits.group_bytes
+        """The next group of clips, smaller towards the end of a run so that all workers end together.
+
+        A worker holds `SEGMENTS_PER_WORKER` groups at a time, so one is at most that part of its share of what waits.
+        """
+        share = -(-len(self._clips) // (SEGMENTS_PER_WORKER * workers))
+        most, room = min(self._limits.clips_together, share), self._limits.group_bytes
         clips = [self._clips.popleft()]
         while self._clips and len(clips) < most:
             room -= clips[-1].video.size_bytes
