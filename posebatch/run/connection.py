@@ -31,10 +31,15 @@ def ray_pool(
         weight_file("detector", context.settings.estimator.detector_name)
         weight_file("pose", context.settings.estimator.pose_name)
 
+    def stop_without_ray(ended: str) -> None:
+        # the line first: Ray may end this process at any moment
+        progress.warn(f"stopped by {ended}: the same command goes on from here")
+        stop.request(ended)
+
     execution = context.settings.execution
     with ExitStack() as connection:
         with progress.during("starting Ray"):
-            connection.enter_context(connected(execution, progress.say, stop.check))
+            connection.enter_context(connected(execution, progress.say, stop.check, stop_without_ray))
         progress.meter.connect(RayMetrics())
         stop_on_signals(stop)  # connecting has replaced the signal handlers
         device = "cpu" if context.only_derives else choose_device(execution)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pytest
 from PIL import Image
 from support.factories import audio_only, corrupt_middle, encode_video, video_bytes
 from support.leaks import assert_no_secrets, everything_in, everything_of
-from support.processes import wait_for
+from support.processes import processes_with, wait_for
 from support.ray_head import RayHead
 from support.s3_server import S3Server
 from support.upkeep_factories import make_version_3
@@ -411,3 +412,27 @@ def test_run_without_a_cluster_starts_its_own_ray(tmp_path: Path) -> None:
     assert job.returncode == 0, job.stdout + job.stderr
     assert not (home / ".ray").exists()  # no token that a later cluster would ask for
     assert len(read_frames(str(tmp_path / "out"))) == 5
+
+
+def test_run_whose_own_ray_is_killed_says_so_and_is_resumed(
+    run: Command, archive: Path, reference: Path, tmp_path: Path
+) -> None:
+    """Without its GCS; `test_ray_end` has the raylet. A worker that Ray has just started may stay a while."""
+    command = ["run", str(archive), "--output", str(tmp_path), "--segment-seconds", "0.3", "--fail-on", "any"]
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
+        "TEST_RUN": tmp_path.name
+    }
+    process = subprocess.Popen([BIN / "posebatch", *command, "--workers", "1"], env=variables, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    wait_for(lambda: any(tmp_path.rglob("*.arrow")))
+    own = partial(processes_with, "TEST_RUN", tmp_path.name)
+    (killed,) = (pid for pid, text in own() if text.split()[0].endswith("/gcs_server"))
+    os.kill(killed, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    last = "posebatch: stopped by the end of Ray's gcs_server on this machine, by signal 9; the same command goes on"
+    assert (process.returncode, last in output, "Traceback" in output) == (1, True, False), output
+    (lease,) = (json.loads(path.read_bytes()) for path in tmp_path.glob("_state/leases/*.json"))
+    assert lease["ended"]
+    wait_for(lambda: not any("ray::" in text and "IDLE" not in text for _, text in own()), seconds=60)
+    assert run(*command).code == 3
+    assert tables(tmp_path) == tables(reference)

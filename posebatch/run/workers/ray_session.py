@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
 
 import ray
@@ -14,6 +14,7 @@ import ray.exceptions
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.execution_settings import ExecutionSettings
 from posebatch.models.weights.environment import MIRROR_VARIABLE
+from posebatch.run.workers.ray_end import local_ray_watched
 from posebatch.run.workers.ray_start import start_local_ray
 
 ACTORS_PER_GPU: Final = 2
@@ -44,32 +45,38 @@ def connect_to_ray(
     log_to_driver: bool = True,
     say: Callable[[str], None] = print,
     check: Callable[[], None] = lambda: None,
+    on_end: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), else start a local Ray.
 
-    All arguments but ``log_to_driver`` are of the local Ray, which ends with the connection; see `start_local_ray`.
-    Raises `RunAbortedError`.
+    All arguments but ``log_to_driver`` are of the local Ray, which ends with the connection; see `start_local_ray` and
+    `local_ray_watched`. Raises `RunAbortedError`.
     """
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
-        except Exception as error:  # Ray raises many types here, even a plain Exception
-            raise RunAbortedError(f"cannot connect to the Ray cluster at RAY_ADDRESS={address}: {error}") from error
-    else:
-        start_local_ray(num_cpus, object_store_bytes, dashboard, log_to_driver, say, check)
-    try:
+    with ExitStack() as connection:
+        if address:
+            try:
+                ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
+            except Exception as error:  # Ray raises many types here, even a plain Exception
+                raise RunAbortedError(f"cannot connect to the Ray cluster at RAY_ADDRESS={address}: {error}") from error
+            connection.callback(ray.shutdown)
+        else:
+            start_local_ray(num_cpus, object_store_bytes, dashboard, log_to_driver, say, check)
+            connection.callback(ray.shutdown)
+            connection.enter_context(local_ray_watched(on_end))
         yield
-    finally:
-        ray.shutdown()
 
 
 def connected(
-    execution: ExecutionSettings, say: Callable[[str], None] = print, check: Callable[[], None] = lambda: None
+    execution: ExecutionSettings,
+    say: Callable[[str], None] = print,
+    check: Callable[[], None] = lambda: None,
+    on_end: Callable[[str], None] = lambda _: None,
 ) -> AbstractContextManager[None]:
     """Connect to Ray for a run; see `connect_to_ray`."""
     workers = int(execution.workers) if execution.workers != "auto" else 0
-    return connect_to_ray(max(workers, os.cpu_count() or 1), OBJECT_STORE_BYTES, say=say, check=check)
+    cores = max(workers, os.cpu_count() or 1)
+    return connect_to_ray(cores, OBJECT_STORE_BYTES, say=say, check=check, on_end=on_end)
 
 
 def environment_for_workers() -> dict[str, str]:
