@@ -10,10 +10,22 @@ import yaml
 from posebatch.core.errors import SettingsError
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML would take the last value without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if key.value in names[:number]:
+                problem = f"{key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_config(path: str) -> dict[str, Any]:
     """Read the flat values of a YAML settings file. Raises `SettingsError` if it cannot be read or is no mapping."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"--config {path}: cannot be read as YAML: {error}") from error
     if loaded is None:

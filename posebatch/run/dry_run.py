@@ -39,6 +39,7 @@ def dry_run(named: list[str], output: str, settings: Settings, measure: bool = F
     ``named``: inputs as the user gave them. ``measure``: estimate the time from ten seconds of real work on the longest
     of the videos, and not from the last run. Raises `UsageError` if the run would be refused, and `StorageError`.
     """
+    settings.night.notify_address()  # raises, as a run would, if the variable holds none
     prepared = prepare(named, output, settings)
     store, context = prepared.store, prepared.context
     next(store.list(RECORDS), None)  # raises if the bucket does not exist; reading a record there finds none

@@ -131,7 +131,7 @@ class S3Store(Store):
 
     @override
     def head(self, key: str) -> StoredObject:
-        return _stored(key, self._head(key))
+        return self._stored(key, self._head(key))
 
     @retried
     def _head(self, key: str) -> HeadObjectOutputTypeDef:
@@ -169,18 +169,22 @@ class S3Store(Store):
                 current = self._head(key)
             if current is None or current["Metadata"] != mark:
                 raise
-            return _stored(key, current)
-        return StoredObject(key, answer["ETag"].strip('"'), size, _date_of(answer))
+            return self._stored(key, current)
+        check_answer(answer, ("ETag",), self.uri(key))
+        return StoredObject(key, answer["ETag"].strip('"'), size, self._date_of(key, answer))
 
     def _put_parts(self, key: str, body: IO[bytes], condition: Mapping[str, str], mark: Mapping[str, str]) -> Any:
         """The answer that completes the upload; an upload that fails is aborted."""
         client = self.client
-        upload = self._call(client.create_multipart_upload, key, Metadata=mark, **_media_type(key))["UploadId"]
+        begun = self._call(client.create_multipart_upload, key, Metadata=mark, **_media_type(key))
+        check_answer(begun, ("UploadId",), self.uri(key))
+        upload = begun["UploadId"]
         parts: list[dict[str, Any]] = []
         try:
             while block := body.read(PART_BYTES):
                 number = len(parts) + 1
                 sent = self._call(client.upload_part, key, UploadId=upload, PartNumber=number, Body=block)
+                check_answer(sent, ("ETag",), self.uri(key))
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
             complete, content = client.complete_multipart_upload, {"Parts": parts}
             return self._call(complete, key, bool(condition), UploadId=upload, MultipartUpload=content, **condition)
@@ -199,7 +203,17 @@ class S3Store(Store):
     def age_s(self, key: str) -> float:
         """By the times in the store's answer."""
         head = self._head(key)
-        return _date_of(head) - head["LastModified"].timestamp()
+        return self._date_of(key, head) - head["LastModified"].timestamp()
+
+    def _stored(self, key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
+        etag, changed = etag_of(head, self.uri(key)), head["LastModified"].timestamp()
+        return StoredObject(key, etag, head["ContentLength"], changed, cold_class_of_head(head))
+
+    def _date_of(self, key: str, answer: Any) -> float:
+        """When the store gave an answer, by its own clock; Unix time, seconds."""
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        check_answer(headers, ("date",), self.uri(key))
+        return email.utils.parsedate_to_datetime(headers["date"]).timestamp()
 
     @override
     def delete(self, key: str, etag: str | None = None) -> None:
@@ -253,11 +267,6 @@ def _media_type(key: str) -> dict[str, str]:
     return {"ContentType": "text/html; charset=utf-8"} if key.endswith(".html") else {}
 
 
-def _stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
-    etag, changed = etag_of(head, key), head["LastModified"].timestamp()
-    return StoredObject(key, etag, head["ContentLength"], changed, cold_class_of_head(head))
-
-
 def read_body(answer: Any, uri: str, size: int | None = None) -> bytes:
     """The body of an answer; ``size`` bytes, by default as many as its header announces.
 
@@ -275,11 +284,6 @@ def read_body(answer: Any, uri: str, size: int | None = None) -> bytes:
     if size is not None and len(content) != size:
         raise StorageUnavailableError(f"{uri}: the store's answer broke off: {len(content)} bytes of {size}")
     return content
-
-
-def _date_of(answer: Any) -> float:
-    """When the store gave an answer, by its own clock; Unix time, seconds."""
-    return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
 
 
 def _seekable(content: bytes | IO[bytes]) -> tuple[IO[bytes], int]:

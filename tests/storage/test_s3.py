@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import socket
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -82,6 +84,31 @@ def test_s3_store_reports_a_server_that_does_not_answer(
         with pytest.raises(StorageUnavailableError, match="s3://bucket") as raised:
             REQUESTS[request_name](S3Store("s3://bucket", retry_policy=QUICK_RETRIES))
     assert raised.value.retryable
+
+
+class _EmptyAnswers(BaseHTTPRequestHandler):
+    """Answers every request with success and nothing else, as a proxy or another program may."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response_only(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815 - the names that the class looks for
+
+
+@pytest.mark.parametrize("request_name", [name for name in REQUESTS if name != "delete"])
+def test_s3_store_reports_a_server_that_is_no_store(changed_environment: pytest.MonkeyPatch, request_name: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyAnswers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        changed_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        changed_environment.delenv("AWS_ENDPOINT_URL_S3")
+        with pytest.raises(StorageUnavailableError, match=r"s3://bucket.*the answer is not that of an S3 store"):
+            REQUESTS[request_name](S3Store("s3://bucket", retry_policy=QUICK_RETRIES))
+        server.shutdown()
 
 
 @pytest.mark.parametrize("request_name", ["list", "head", "put", "put parts"])
