@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from posebatch.core.records import VideoRecord
 from posebatch.core.wording import counted
 from posebatch.run.speed import SpeedMeter
 from posebatch.run.tally import Tally
+
+ESTIMATE_AFTER_S: Final = 60.0
+"""Seconds of steady work before the time left is stated. The first videos say little about the others."""
+
+ESTIMATE_AFTER_SHARE: Final = 0.1
+"""Or the share of the work that is done before, for short runs."""
 
 
 def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "") -> str:
@@ -47,10 +55,13 @@ def work_parts(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "
 
 
 def seconds_left(tally: Tally, speed: SpeedMeter) -> float | None:
-    """Seconds that the rest takes in the steady state; None before the first frames."""
+    """Seconds that the rest takes in the steady state; None while too little is done to tell."""
     if speed.steady_s is None or tally.bytes_done <= 0:
         return None
     remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
+    share = tally.bytes_done / (tally.bytes_done + remaining)
+    if speed.steady_s < ESTIMATE_AFTER_S and share < ESTIMATE_AFTER_SHARE:
+        return None
     return speed.steady_s * remaining / tally.bytes_done
 
 

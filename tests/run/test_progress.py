@@ -104,6 +104,20 @@ def test_speed_is_that_of_the_steady_state(clock: Clock, start, steps, start_s, 
             id="half",
         ),
         pytest.param(
+            Tally(videos_total=100, bytes_total=1000, published=1, bytes_done=10, frames=50),
+            [(0, 2, 0), (20, 2, 50)],
+            50,
+            "1/100 videos | 50 frames, 2.5 frames/s | 0 s of video",
+            id="the first 20 s of a long run say nothing of the time left",
+        ),
+        pytest.param(
+            Tally(videos_total=100, bytes_total=1000, published=3, bytes_done=30, frames=150),
+            [(0, 2, 0), (60, 2, 150)],
+            90,
+            "3/100 videos | 150 frames, 2.5 frames/s | 0 s of video | about 32 min 20 s left",
+            id="the first minute of a long run",
+        ),
+        pytest.param(
             Tally(
                 videos_total=4,
                 bytes_total=40,
