@@ -17,10 +17,7 @@ from numpy.typing import NDArray
 from posebatch.core.skeleton import FLIP_ORDER, KEYPOINT_NAMES
 from posebatch.motion.comparing.angle_facts import is_segment, periods, wrapped
 from posebatch.motion.comparing.performance import SHOULDERS, Performance, torso_px
-
-FRONTAL_TORSO: Final = 0.5
-"""Shoulders that are farther apart in the picture, in torso lengths, are seen from the front or from behind."""
-
+from posebatch.motion.movement.facing import FRONTAL
 
 _SEGMENT_ENDS: Final = {
     "thigh": ("hip", "knee"),
@@ -57,7 +54,7 @@ def is_frontal(performance: Performance) -> bool:
         return False
     apart = np.abs(np.diff(performance.joints[:, SHOULDERS, 0], axis=1)[:, 0]) / torso_px(performance.joints)
     known = apart[~np.isnan(apart)]
-    return bool(len(known)) and float(np.median(known)) > FRONTAL_TORSO
+    return bool(len(known)) and float(np.median(known)) > FRONTAL
 
 
 def _faces_left(performance: Performance) -> NDArray[np.bool_]:
