@@ -19,7 +19,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_pool import ALWAYS, FAST, FAST_CLIPS, Archive, FakePool, Task, Times, facts, no_fault, process
+from support.fake_pool import (
+    ALWAYS,
+    FAST,
+    FAST_CLIPS,
+    Archive,
+    FakePool,
+    PlannedPool,
+    Task,
+    Times,
+    facts,
+    no_fault,
+    process,
+)
 from support.tiny_video import write_tiny_video
 
 from posebatch.core.errors import (
@@ -740,7 +752,7 @@ def test_scheduler_records_a_failure_again_whose_process_died(archive: Archive):
 @pytest.fixture
 def clips(archive: Archive) -> Archive:
     """An archive whose videos are taken for clips, and are ones with `WHOLE`."""
-    archive.limits = FAST_CLIPS
+    archive.limits, archive.pool_class = FAST_CLIPS, PlannedPool
     return archive
 
 
@@ -822,12 +834,17 @@ def test_scheduler_probes_a_clip_again_that_has_changed(clips: Archive):
 def test_scheduler_tries_a_clip_again(clips: Archive, error: type):
     """Whatever becomes of its group: all others are published at their first attempt."""
     clips.add(*(f"{i}.mp4" for i in range(8)))
-    assert facts(clips.run(Times(error, ClipTask, "5"), **WHOLE)) == (8, 0, 0, 0)
+    assert facts(clips.run(Times(error, ClipTask, "2"), **WHOLE)) == (8, 0, 0, 0)
+    assert [[clip.video.output_path for clip in group.clips] for group in clips.pools[0].groups[:3]] == [
+        ["0.mp4"],
+        ["1.mp4", "2.mp4"],
+        ["3.mp4", "4.mp4"],
+    ]
     blamed = error is WorkerCrashError
     assert {record.video[-5]: record.attempts for record in clips.records} == {
-        str(i): 2 if i == 5 and blamed else 1 for i in range(8)
+        str(i): 2 if i == 2 and blamed else 1 for i in range(8)
     }
-    tasks = [task for task in clips.submitted(ClipTask) if task.video.output_path == "5.mp4"]
+    tasks = [task for task in clips.submitted(ClipTask) if task.video.output_path == "2.mp4"]
     alone = error in (WorkerCrashError, WorkerDiedError)
     assert [(task.alone, task.again) for task in tasks] == [(False, False), (alone, True)]
     assert verify(clips.store).problems == ()

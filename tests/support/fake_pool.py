@@ -221,6 +221,16 @@ class FakePool:
             return Completion(task, error=caught)
 
 
+class PlannedPool(FakePool):
+    """A pool that starts once all videos are planned. Without it the planner's pace decides the groups of clips."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for thread in threading.enumerate():
+            if thread.name == "planner":
+                thread.join(WATCHDOG_SECONDS)
+
+
 class Archive:
     """A folder of videos, an output, and runs over them."""
 
