@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from posebatch.cli.parser import add_command
 from posebatch.core.errors import UsageError
 from posebatch.core.redaction import visible
-from posebatch.core.scripts import EXIT_OK
+from posebatch.core.scripts import EXIT_OK, EXIT_SOME_FAILED
 from posebatch.core.wording import counted
 from posebatch.report.pages.addresses import MOST_PAGES
 from posebatch.storage.open import open_store
@@ -42,5 +43,7 @@ def report_command(chosen: argparse.Namespace) -> int:
     print(f"{counted(written.pages, 'page')} about videos below {visible(store.uri('reports'))}/")
     if written.left_out:
         print(f"{counted(written.left_out, 'video')} left out: --max-pages {chosen.max_pages}")
+    for error in written.damaged:
+        print(f"no page: {visible(str(error))}", file=sys.stderr)
     print(f"report   {visible(store.uri(written.run_page))}")
-    return EXIT_OK
+    return EXIT_SOME_FAILED if written.damaged else EXIT_OK

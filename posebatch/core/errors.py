@@ -24,6 +24,7 @@
     │   ├── ObjectNotFoundError   no such bucket, key or file
     │   │   └── BucketNotFoundError  no such bucket: exit code 2, if a command ends with it
     │   ├── StagedError           a staged segment was not written by this version, or is damaged
+    │   ├── DamagedRecordError    a commit record cannot be read
     │   ├── AccessDeniedError     the credentials or permissions do not suffice
     │   ├── ColdObjectError       the object must be restored from its storage class before it can be read
     │   ├── UnsupportedError      the store does not support the operation
@@ -185,6 +186,12 @@ class StagedError(StorageError):
     """A staged segment is damaged, or was written by another version of posebatch."""
 
     kind = "staged"
+
+
+class DamagedRecordError(StorageError):
+    """The object at the key of a commit record is none."""
+
+    kind = "damaged_record"
 
 
 class AccessDeniedError(StorageError):

@@ -13,7 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO
 
-from posebatch.core.errors import NewerOutputError, ObjectNotFoundError, StorageError, UnsupportedError
+from posebatch.core.errors import (
+    DamagedRecordError,
+    NewerOutputError,
+    ObjectNotFoundError,
+    UnsupportedError,
+)
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import VideoRecord
 from posebatch.dataset.layout import FRAMES, POSES, RECORDS, Artifact, artifact_keys, record_key, recorded_path
@@ -37,7 +42,7 @@ class CommittedRecord:
 def read_record(store: Store, output_path: str) -> VideoRecord | None:
     """Read a video's commit record; None if it has none.
 
-    Raises `StorageError` for a damaged record, `NewerOutputError` if a later version of posebatch wrote it.
+    Raises `DamagedRecordError` if it cannot be read, `NewerOutputError` if a later version of posebatch wrote it.
     """
     key = record_key(output_path)
     try:
@@ -56,10 +61,18 @@ def fetch_record(store: Store, output_path: str) -> CommittedRecord | None:
     return CommittedRecord(output_path, etag, _parse_record(store, key, content))
 
 
+def fetch_if_readable(store: Store, output_path: str) -> CommittedRecord | DamagedRecordError | None:
+    """As `fetch_record`, but a damaged record is the error itself: one must not end the work on many videos."""
+    try:
+        return fetch_record(store, output_path)
+    except DamagedRecordError as error:
+        return error
+
+
 def _parse_record(store: Store, key: str, content: bytes) -> VideoRecord:
     try:
         return record_from_bytes(content)
-    except (StorageError, NewerOutputError) as error:
+    except (DamagedRecordError, NewerOutputError) as error:
         raise type(error)(f"{store.uri(key)}: {error}") from error
 
 

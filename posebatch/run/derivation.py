@@ -9,18 +9,19 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from posebatch.core.errors import InputError, OutputError
+from posebatch.core.errors import DamagedRecordError, InputError, OutputError
 from posebatch.core.settings import Settings
 from posebatch.core.videos import SourceVideo
 from posebatch.core.wording import counted
-from posebatch.dataset.publication import fetch_record, list_records
+from posebatch.dataset.layout import record_key
+from posebatch.dataset.publication import fetch_if_readable, list_records
 from posebatch.run.connection import OpenPool, ray_pool
 from posebatch.run.context import RunContext
 from posebatch.run.driver import Job, perform_job
 from posebatch.run.failure_policy import DEFAULT_LIMITS, SchedulerLimits
 from posebatch.run.outcome import RunOutcome
 from posebatch.run.planning.commit_index import READING_THREADS, CommitIndex
-from posebatch.run.planning.decisions import CommitSummary, decide_derivation
+from posebatch.run.planning.decisions import DAMAGED, CommitSummary, decide_derivation
 from posebatch.run.planning.ledger import Ledger
 from posebatch.run.planning.planner import Planned
 from posebatch.run.run_folder import new_run_id
@@ -84,10 +85,14 @@ class PublishedVideos:
         remaining = iter(self._paths)
         with ThreadPoolExecutor(READING_THREADS) as threads:
             while batch := list(islice(remaining, READ_TOGETHER)):
-                for committed in threads.map(partial(fetch_record, self._store), batch):
-                    if committed is None:  # removed since it was listed
+                for path, found in zip(batch, threads.map(partial(fetch_if_readable, self._store), batch), strict=True):
+                    if found is None:  # removed since it was listed
                         continue
-                    record, path = committed.record, committed.output_path
+                    if isinstance(found, DamagedRecordError):
+                        self._summaries[path] = DAMAGED
+                        yield SourceVideo(self._store.uri(record_key(path)), path, "", 0, 0.0)
+                        continue
+                    record = found.record
                     self._summaries[path] = CommitSummary.of(record)
                     yield SourceVideo(record.video, path, record.etag, record.size_bytes, record.last_modified)
 

@@ -29,7 +29,7 @@ from posebatch.run.failure_policy import (
 from posebatch.run.flights import PROBE_AGAIN_STEP, Flights, Step, VideoInFlight, begin_flight, step_of
 from posebatch.run.outcome import RunOutcome, exit_code
 from posebatch.run.planning.commit_index import CommitIndex
-from posebatch.run.planning.decisions import lacks_preview
+from posebatch.run.planning.decisions import RECORD_DAMAGED, lacks_preview
 from posebatch.run.planning.planner import Decide, Planned, Planner, SkippedVideos, decisions
 from posebatch.run.pool import Completion, Pool
 from posebatch.run.progress import Progress
@@ -139,6 +139,8 @@ class Scheduler:
             case SkippedVideos():
                 self._accounts.count_skipped(upcoming)
             case Planned():
+                if upcoming.decision.reason == RECORD_DAMAGED:
+                    self._progress.warn(f"{RECORD_DAMAGED}, and is written again: {upcoming.video.uri}")
                 flight, task = begin_flight(upcoming, self._context, self._limits)
                 self._flights.add(flight)
                 self._queue.add(task)

@@ -52,6 +52,17 @@ def test_export_of_a_video_without_tracks_writes_nothing_and_says_so(
     )
 
 
+def test_export_names_a_damaged_record_and_writes_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    publish_motion(tmp_path / "out", "a.mp4")
+    publish_motion(tmp_path / "out", "b.mp4")
+    (tmp_path / "out/videos/a.mp4.parquet").write_bytes(b"half")
+    assert export(tmp_path) == 3
+    printed = capsys.readouterr().out
+    assert f"note: a.mp4: {tmp_path}/out/videos/a.mp4.parquet: a commit record cannot be read" in printed
+    assert printed.endswith("2 files of 2 videos; incomplete: 1 video, see the notes\n")
+    assert written(tmp_path) == ["b.mp4.motion.ndjson", "b.mp4.tracks.ndjson"]
+
+
 def test_export_without_motion_says_derive(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     publish_motion(tmp_path / "out", with_motion=False)
     assert export(tmp_path) == 2

@@ -15,6 +15,7 @@ from support.s3_server import S3Server
 from support.upkeep_factories import INFO, PLAN
 
 from posebatch.core.errors import (
+    DamagedRecordError,
     ObjectNotFoundError,
     PutRefusedError,
     StorageError,
@@ -238,7 +239,7 @@ def test_record_is_read_back(store: RecordingStore):
 
 def test_read_record_names_a_damaged_record(store: RecordingStore):
     store.put("videos/a.mp4.parquet", b"half")
-    with pytest.raises(StorageError, match=r"videos/a\.mp4\.parquet: a commit record cannot be read"):
+    with pytest.raises(DamagedRecordError, match=r"videos/a\.mp4\.parquet: a commit record cannot be read"):
         read_record(store, "a.mp4")
 
 

@@ -21,7 +21,7 @@ from support.factories import staged_file
 from support.upkeep_factories import EARLIER_VIDEOS, as_remembered, earlier_record, with_version
 
 import posebatch
-from posebatch.core.errors import InputError, NewerOutputError, StagedError, StorageError
+from posebatch.core.errors import DamagedRecordError, InputError, NewerOutputError, StagedError, StorageError
 from posebatch.core.frames import FramePoses, FrameRecord
 from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport, StageSeconds, VideoRecord
 from posebatch.core.redaction import utf8_text
@@ -564,7 +564,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("content", UNREADABLE)
 def test_record_from_bytes_refuses_other_files(content):
-    with pytest.raises(StorageError, match=r"a commit record cannot be read: .*; delete it to have its video done"):
+    with pytest.raises(DamagedRecordError, match=r"a commit record cannot be read: .*; `posebatch run` computes"):
         record_from_bytes(content)
 
 

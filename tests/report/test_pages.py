@@ -293,6 +293,16 @@ def test_a_report_about_no_video_names_some(tmp_path):
         write_report(LocalStore(tmp_path), match="b/*")
 
 
+def test_a_damaged_record_costs_the_page_of_its_video_alone(tmp_path, capsys):
+    write_run(LocalStore(tmp_path), *(publish(tmp_path, f"{name}.mp4") for name in "ab"))
+    (tmp_path / "videos/a.mp4.parquet").write_bytes(b"half")
+    assert main(["report", "--output", str(tmp_path)]) == 3
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 page about videos")
+    assert "no page: " in printed.err
+    assert "videos/a.mp4.parquet: a commit record cannot be read" in printed.err
+
+
 def test_no_more_pages_are_made_than_asked_for(tmp_path):
     records = [publish(tmp_path, f"{name}.mp4") for name in "abc"]
     write_run(LocalStore(tmp_path), *records)

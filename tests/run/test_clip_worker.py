@@ -29,7 +29,7 @@ from posebatch.core.errors import (
 )
 from posebatch.core.images import FrameBatch
 from posebatch.core.videos import Segment, SourceVideo
-from posebatch.dataset.layout import artifact_keys
+from posebatch.dataset.layout import artifact_keys, record_key
 from posebatch.dataset.publication import CommittedRecord, Publication
 from posebatch.dataset.verify import verify
 from posebatch.pose.stage_clock import StageClock
@@ -226,6 +226,9 @@ def test_clip_that_this_run_has_published_is_not_computed_again(archive: Archive
     assert again.counts.frames == 11
     (anew,) = process(other, [ClipTask(clips[0], again=True)])
     assert anew.end.record.run_id == "another run"
+    context.store().put(record_key(clips[0].output_path), b"half")
+    (anew,) = process(context, [ClipTask(clips[0], again=True)])
+    assert anew.end.record == replace(first.end.record, seconds=anew.end.record.seconds)
 
 
 # --- faults --------------------------------------------------------------------------------------------------------

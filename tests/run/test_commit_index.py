@@ -288,6 +288,21 @@ def test_index_does_not_take_an_unreadable_output_for_an_empty_one():
         load(Down())
 
 
+@pytest.mark.parametrize("few", [0, 9], ids=["listed", "few videos"])
+def test_index_calls_a_damaged_record_damaged_in_each_run_until_it_is_written_again(few: int):
+    videos = archive(3)
+    store = full_store(videos)
+    store.put(record_key(videos[1].output_path), b"half")
+    for _ in range(2):
+        with CommitIndex.load(store, 3, few_videos=few) as index:
+            decided = [planned.decision for planned in decisions(videos, index, PLAIN)]
+            assert [decision.action for decision in decided] == [Action.DONE, Action.COMPUTE, Action.DONE]
+            assert decided[1].reason == "its commit record is damaged"
+    publish_record(store, videos[1].output_path, record_of(videos[1]))
+    with CommitIndex.load(store, 3, few_videos=few) as index:
+        assert set(actions(videos, index)) == {Action.DONE}
+
+
 def test_index_that_is_only_read_writes_nothing():
     store = full_store(archive(3))
     assert set(actions(archive(3), load(store))) == {Action.DONE}

@@ -177,6 +177,16 @@ def test_derive_reports_lost_tables_and_computes_nothing(archive: Archive) -> No
     assert archive.record("a.mp4") == record
 
 
+def test_derive_reports_a_damaged_record_and_derives_the_others(archive: Archive) -> None:
+    archive.store.put(record_key("a.mp4"), b"half")
+    outcome = derive(archive, cutoff_hz=2.0)
+    assert (counts(outcome), outcome.exit_code) == ((0, 1, 0, 1), 3)
+    (problem,) = outcome.problems
+    assert problem.video == archive.store.uri(record_key("a.mp4"))
+    assert "a commit record cannot be read" in problem.reason
+    assert archive.store.read(record_key("a.mp4")) == b"half"
+
+
 def test_derive_finishes_what_a_killed_one_began(archive: Archive) -> None:
     undisturbed = tables(archive)
     record = archive.record("a.mp4")

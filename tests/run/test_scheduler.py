@@ -1180,11 +1180,16 @@ def test_scheduler_raises_errors_of_the_planner(archive: Archive, before, error,
         archive.run(videos=videos())
 
 
-def test_scheduler_names_an_unreadable_record(archive: Archive):
-    archive.add("a.mp4")
+def test_scheduler_computes_a_video_again_whose_record_is_damaged(archive: Archive):
+    archive.add("a.mp4", "b.mp4")
+    archive.run()
+    wanted = archive.record("a.mp4")
     archive.store.put(record_key("a.mp4"), b"half")
-    with pytest.raises(RunAbortedError, match=r"out/videos/a\.mp4\.parquet: a commit record cannot be read"):
-        archive.run()
+    assert facts(archive.run()) == (1, 1, 0, 0)
+    assert "its commit record is damaged, and is written again: " in archive.said.getvalue()
+    assert replace(archive.record("a.mp4"), seconds=wanted.seconds) == wanted
+    assert verify(archive.store, deep=True).problems == ()
+    assert facts(archive.run()) == (0, 2, 0, 0)
 
 
 def test_scheduler_ends_the_planner_when_the_pool_fails(archive: Archive):

@@ -6,11 +6,11 @@ import fnmatch
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from posebatch.core.errors import InputError, StorageError
+from posebatch.core.errors import DamagedRecordError, InputError, StorageError
 from posebatch.core.records import VideoRecord
 from posebatch.dataset.export.video_motion import BOX_COLUMNS, BodyHeight, VideoMotion
 from posebatch.dataset.layout import FRAMES, MOTION, POSES, TRACKS, Artifact
-from posebatch.dataset.publication import list_records, read_record
+from posebatch.dataset.publication import fetch_if_readable, list_records
 from posebatch.dataset.tables.parquet import read_table
 from posebatch.dataset.tables.schemas import KEYPOINT_COLUMNS, MOTION_SCHEMA
 from posebatch.storage.store import Store
@@ -35,17 +35,21 @@ class MotionChoice:
     body: BodyHeight = field(default_factory=BodyHeight)
 
 
-def matching_videos(store: Store, match: str) -> list[tuple[str, VideoRecord]]:
+def matching_videos(store: Store, match: str) -> list[tuple[str, VideoRecord | DamagedRecordError]]:
     """Output path and commit record of each video whose path matches a glob, as `read_motion` matches them.
+
+    A record that cannot be read is the error itself.
 
     Raises `InputError` if there is none.
     """
-    found = []
+    found: list[tuple[str, VideoRecord | DamagedRecordError]] = []
     for output_path, _ in list_records(store):
         if fnmatch.fnmatchcase(output_path, match):
-            record = read_record(store, output_path)
-            if record is not None:  # removed since it was listed
-                found.append((output_path, record))
+            committed = fetch_if_readable(store, output_path)
+            if isinstance(committed, DamagedRecordError):
+                found.append((output_path, committed))
+            elif committed is not None:  # else it was removed since it was listed
+                found.append((output_path, committed.record))
     if not found:
         raise InputError(f"{store.uri('videos')}: no video matches {match!r}; is it an output?")
     return found

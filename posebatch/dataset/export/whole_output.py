@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posebatch.core.errors import InputError
+from posebatch.core.errors import DamagedRecordError, InputError
 from posebatch.core.extras import need
 from posebatch.core.records import VideoRecord
 from posebatch.core.wording import counted
@@ -66,8 +66,9 @@ def export_output(
     store = open_store(output, endpoint_url)
     put = _target(to, store, endpoint_url)
     videos = matching_videos(store, match)
-    _check_motion(store, output, videos)
-    _check_track(store, videos, choice.track)
+    readable = [(path, record) for path, record in videos if not isinstance(record, DamagedRecordError)]
+    _check_motion(store, output, readable)
+    _check_track(store, readable, choice.track)
     for output_path, record in videos:
         yield _export_video(store, output_path, record, chosen_format.files, choice, put)
 
@@ -75,11 +76,13 @@ def export_output(
 def _export_video(
     store: Store,
     output_path: str,
-    record: VideoRecord,
+    record: VideoRecord | DamagedRecordError,
     files_of: Callable[..., Iterator[ExportedFile]],
     choice: MotionChoice,
     put: Callable[[str, bytes], str],
 ) -> ExportedVideo:
+    if isinstance(record, DamagedRecordError):
+        return ExportedVideo(output_path, (), (str(record),), is_incomplete=True)
     if record.status == "failed":
         return ExportedVideo(output_path, (), ("the video failed, so there is nothing to export",))
     if not has_motion(record):

@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posebatch.core.errors import StorageError
+from posebatch.core.errors import DamagedRecordError, StorageError
 from posebatch.core.records import PublishedObject, StageSeconds, VideoRecord
 from posebatch.core.redaction import utf8_text
 from posebatch.core.videos import VideoInfo
@@ -180,7 +180,7 @@ def record_to_bytes(record: VideoRecord, compression: str = "zstd") -> bytes:
 def record_from_bytes(content: bytes) -> VideoRecord:
     """The inverse of `record_to_bytes`, for files of this version and of earlier ones.
 
-    Raises `StorageError` for anything else, `NewerOutputError` if a later version wrote the file.
+    Raises `DamagedRecordError` for anything else, `NewerOutputError` if a later version wrote the file.
     """
     try:
         table = read_table(content, VIDEOS_SCHEMAS)
@@ -188,8 +188,9 @@ def record_from_bytes(content: bytes) -> VideoRecord:
             raise ValueError(f"{table.num_rows} rows instead of one")
         return record_from_row(table.to_pylist()[0])
     except ValueError as error:
-        raise StorageError(
-            f"a commit record cannot be read: {error}; delete it to have its video done again"
+        raise DamagedRecordError(
+            f"a commit record cannot be read: {error}; `posebatch run` computes its video again; delete the record if "
+            "the video is no longer in the archive"
         ) from error
 
 

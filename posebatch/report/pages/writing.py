@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from posebatch.core.errors import InputError, ObjectNotFoundError
+from posebatch.core.errors import DamagedRecordError, InputError, ObjectNotFoundError
 from posebatch.core.records import PublishedObject, VideoRecord
 from posebatch.dataset.layout import FRAMES, MOTION, PREVIEWS, TRACKS
-from posebatch.dataset.publication import list_records, read_record
+from posebatch.dataset.publication import fetch_if_readable, list_records
 from posebatch.dataset.tables.page_data import (
     MovementRows,
     no_rows,
@@ -50,6 +50,8 @@ class Written:
     """Pages of videos."""
     left_out: int
     """Videos that were wanted but are beyond the limit."""
+    damaged: tuple[str, ...]
+    """For each video without a page because its commit record is damaged, the error."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,8 @@ def write_report(
     facts = read_run(store, chosen)
     wanted = _of_run(facts) if match is None else _matching(store, match)
     with ThreadPoolExecutor(PAGES_AT_ONCE) as threads:
-        made = [
-            page for page in threads.map(lambda path: _write_page(store, path, endpoint_url), wanted[:most]) if page
-        ]
+        pages = list(threads.map(lambda path: _write_page(store, path, endpoint_url), wanted[:most]))
+    made = [page for page in pages if isinstance(page, _Paged)]
     paged = {VIDEO_PAGE.output_path(listed.key) for listed in store.list(f"{VIDEO_PAGE.folder}/")}
     material = RunMaterial(
         store.root,
@@ -92,7 +93,8 @@ def write_report(
     )
     key = run_page_key(chosen)
     store.put(key, run_page(material).encode("utf-8", "backslashreplace"))
-    return Written(key, len(made), max(0, len(wanted) - most))
+    damaged = tuple(str(page) for page in pages if isinstance(page, DamagedRecordError))
+    return Written(key, len(made), max(0, len(wanted) - most), damaged)
 
 
 def _of_run(facts: RunFacts) -> list[str]:
@@ -110,11 +112,14 @@ def _matching(store: Store, match: str) -> list[str]:
     return paths
 
 
-def _write_page(store: Store, output_path: str, endpoint_url: str | None) -> _Paged | None:
+def _write_page(store: Store, output_path: str, endpoint_url: str | None) -> _Paged | DamagedRecordError | None:
     """Write the page of a video; None if it is published no more, or has no tables."""
-    record = read_record(store, output_path)
-    if record is None or record.status == "failed":
+    committed = fetch_if_readable(store, output_path)
+    if isinstance(committed, DamagedRecordError):
+        return committed
+    if committed is None or committed.record.status == "failed":
         return None
+    record = committed.record
     preview = _preview(store, record)
     tracks = _content(store, record, TRACKS.kind)
     rows = read_track_rows(tracks) if tracks else []

@@ -12,13 +12,13 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Final, Self
 
-from posebatch.core.errors import ObjectNotFoundError, PosebatchError
+from posebatch.core.errors import DamagedRecordError, ObjectNotFoundError, PosebatchError
 from posebatch.core.shards import Shard
 from posebatch.core.videos import SourceVideo
 from posebatch.dataset.layout import ledger_key
-from posebatch.dataset.publication import CommittedRecord, fetch_record, list_records
+from posebatch.dataset.publication import CommittedRecord, fetch_if_readable, list_records
 from posebatch.dataset.staging import NO_FAILED_ATTEMPTS, FailedAttempts, StagingArea, list_attempts
-from posebatch.run.planning.decisions import CommitSummary
+from posebatch.run.planning.decisions import DAMAGED, CommitSummary
 from posebatch.run.planning.ledger import Ledger, LedgerBuilder, RecordListing, digests, merge
 from posebatch.storage.store import Store
 
@@ -113,7 +113,7 @@ class CommitIndex:
             self._say(f"posebatch: the ledger could not be written, the next run reads more: {error}")
 
     def summaries(self, videos: Iterable[SourceVideo]) -> Iterator[tuple[SourceVideo, CommitSummary | None]]:
-        """Each video with the summary of its commit record, or with None if it has no record."""
+        """Each video with the summary of its commit record, `DAMAGED`, or None if it has no record."""
         remaining = iter(videos)
         while batch := list(islice(remaining, BATCH_VIDEOS)):
             yield from zip(batch, self._summaries_of(batch), strict=True)
@@ -140,17 +140,19 @@ class CommitIndex:
         summaries = self._known.summaries(paths)
         has_record = [True] * len(videos) if self._listing is None else self._listing.contains(paths).tolist()
         unknown = [i for i, summary in enumerate(summaries) if summary is None and has_record[i]]
-        for i, committed in zip(unknown, self._fetch([videos[i].output_path for i in unknown]), strict=True):
-            if committed is not None:
-                summary = summaries[i] = CommitSummary.of(committed.record)
-                self._read.add(committed.output_path, committed.etag, summary)
+        for i, found in zip(unknown, self._fetch([videos[i].output_path for i in unknown]), strict=True):
+            if isinstance(found, DamagedRecordError):
+                summaries[i] = DAMAGED
+            elif found is not None:
+                summary = summaries[i] = CommitSummary.of(found.record)
+                self._read.add(found.output_path, found.etag, summary)
         return summaries
 
-    def _fetch(self, output_paths: list[str]) -> list[CommittedRecord | None]:
+    def _fetch(self, output_paths: list[str]) -> list[CommittedRecord | DamagedRecordError | None]:
         if not output_paths:
             return []
         with ThreadPoolExecutor(READING_THREADS) as threads:
-            return list(threads.map(partial(fetch_record, self._store), output_paths))
+            return list(threads.map(partial(fetch_if_readable, self._store), output_paths))
 
     def _save(self) -> None:
         """Write the ledger if the records were listed and the stored one is out of date."""

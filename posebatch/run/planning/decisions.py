@@ -37,6 +37,9 @@ class Action(Enum):
 SETTINGS_CHANGED: Final = "settings or weights have changed"
 
 
+RECORD_DAMAGED: Final = "its commit record is damaged"
+
+
 MOTION_CHANGED: Final = "poses are up to date, the settings of tracks and motion have changed"
 
 
@@ -104,6 +107,10 @@ class CommitSummary:
         return cls(digest(record.etag), outcome)
 
 
+DAMAGED: Final = CommitSummary(b"", CommitOutcome("failed", ""))
+"""Stands for the summary of a commit record that cannot be read."""
+
+
 def decide(video: SourceVideo, summary: CommitSummary | None, context: RunContext) -> Decision:
     """What to do with a video. ``summary`` is that of its commit record; None if it has no record."""
     decision = _decide_readable(video, summary, context)
@@ -116,6 +123,8 @@ def _decide_readable(video: SourceVideo, summary: CommitSummary | None, context:
     """The same for a video whose source can be read."""
     if summary is None:
         return Decision(Action.COMPUTE, "new")
+    if summary is DAMAGED:
+        return Decision(Action.COMPUTE, RECORD_DAMAGED)
     if summary.source_etag != digest(video.etag):
         return Decision(Action.COMPUTE, "the source has changed")
     outcome = summary.outcome
@@ -147,6 +156,8 @@ def decide_derivation(summary: CommitSummary, context: RunContext) -> Decision:
 
     With ``--no-track`` tracks and motion that are there are removed.
     """
+    if summary is DAMAGED:
+        return Decision(Action.DERIVE, "its commit record may have been renewed")  # if not, the worker reports it
     outcome = summary.outcome
     if outcome.status == "failed":
         return Decision(Action.QUARANTINED, f"{outcome.error_kind}: {outcome.error}")

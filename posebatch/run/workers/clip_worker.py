@@ -16,7 +16,7 @@ from typing import IO, Final, TypeAlias
 from posebatch.core.errors import IndexDisagreesError
 from posebatch.core.records import VideoRecord
 from posebatch.core.videos import Segment, VideoPlan
-from posebatch.dataset.publication import CommittedRecord, fetch_record
+from posebatch.dataset.publication import CommittedRecord, fetch_if_readable
 from posebatch.dataset.tables.staged import StagedWriter, read_staged
 from posebatch.run.context import RunContext
 from posebatch.run.tasks import ClipResult, ClipsTask, ClipTask, FinalizeTask, ProbeResult, SegmentResult
@@ -115,8 +115,8 @@ class ClipProcessor:
 
     def _published_before(self, task: ClipTask) -> CommittedRecord | None:
         """The commit record of a clip that this run has published, before the worker died that did it."""
-        committed = fetch_record(self._context.store(), task.video.output_path)
-        if committed is None:
+        committed = fetch_if_readable(self._context.store(), task.video.output_path)
+        if not isinstance(committed, CommittedRecord):
             return None
         record, context = committed.record, self._context
         found = (record.run_id, record.etag, record.settings_fingerprint, record.status == "failed")

@@ -16,7 +16,7 @@ from posebatch.core.records import DecodeReport, PublishedObject, SegmentReport,
 from posebatch.core.version import __version__
 from posebatch.core.videos import Segment, SourceVideo, VideoPlan
 from posebatch.dataset.layout import FRAMES, MOTION, POSES, PREVIEWS, TRACKS, Artifact
-from posebatch.dataset.publication import CommittedRecord, Publication, fetch_record, read_record
+from posebatch.dataset.publication import CommittedRecord, Publication, fetch_if_readable, read_record
 from posebatch.dataset.staging import StagingArea
 from posebatch.dataset.tables.blocks import frame_block
 from posebatch.dataset.tables.derived import with_track_ids
@@ -61,8 +61,8 @@ def finalize_video(task: FinalizeTask, context: RunContext) -> CommittedRecord:
     try:
         return _publish_staged(task, context)
     except ObjectNotFoundError:
-        committed = fetch_record(context.store(), task.video.output_path)
-        if committed is None or not _is_done(task.video, committed.record, context):
+        committed = fetch_if_readable(context.store(), task.video.output_path)
+        if not isinstance(committed, CommittedRecord) or not _is_done(task.video, committed.record, context):
             raise
         return committed
 
