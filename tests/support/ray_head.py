@@ -64,7 +64,7 @@ def running_ray_head(
     """
     # not pytest's folder: Ray puts sockets there, whose paths must be short
     folder = tempfile.mkdtemp(prefix="pb")
-    port, dashboard_port, agent_port, client_port = _free_ports(4)
+    port, dashboard_port, agent_port, client_port, metrics_port = _free_ports(5)
     head = RayHead(
         f"127.0.0.1:{port}",
         f"http://127.0.0.1:{dashboard_port}",
@@ -79,7 +79,7 @@ def running_ray_head(
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client_port}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}",
-        f"--dashboard-agent-listen-port={agent_port}",
+        f"--dashboard-agent-listen-port={agent_port}", f"--metrics-export-port={metrics_port}",
         f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}", f"--temp-dir={folder}",
         *more_options(head.address),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import urllib.request
@@ -59,7 +60,10 @@ def _is_of_ray(label: str) -> bool:
 
 @contextmanager
 def scraping(session_folder: Path, seconds: float = 1.0) -> Iterator[Scraped]:
-    """Scrape every second the addresses that Ray names for Prometheus, and once more on leaving."""
+    """Scrape every second the addresses that Ray names for Prometheus, and once more on leaving.
+
+    Like Prometheus, it goes on without an answer. The last scrape must be answered.
+    """
     scraped, ended = Scraped(), threading.Event()
 
     def scrape() -> None:
@@ -69,7 +73,8 @@ def scraping(session_folder: Path, seconds: float = 1.0) -> Iterator[Scraped]:
 
     def scrape_until_ended() -> None:
         while not ended.wait(seconds):
-            scrape()
+            with contextlib.suppress(OSError):
+                scrape()
 
     thread = threading.Thread(target=scrape_until_ended, name="scraper", daemon=True)
     thread.start()
