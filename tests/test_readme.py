@@ -351,6 +351,14 @@ COMMAND = re.compile(
 )
 
 
+def commands_in(text: str) -> list[list[str]]:
+    """The arguments of the commands in a text, each of which has lines of its own."""
+    return [
+        ["run"] * bool(found["script"]) + shlex.split(found["arguments"], comments=True)
+        for found in COMMAND.finditer(re.sub(r"\\\n\s*", " ", text))
+    ]
+
+
 def told_commands() -> dict[str, list[list[str]]]:
     """The arguments of posebatch wherever somebody is told to run it."""
     texts = {
@@ -360,13 +368,7 @@ def told_commands() -> dict[str, list[list[str]]]:
         "rayjob.yaml": yaml.safe_load((ROOT / "infra/gpu/rayjob.yaml").read_text())["spec"]["entrypoint"],
         "cluster.yaml": (ROOT / "infra/gpu/cluster.yaml").read_text().replace("\n# ", "\n"),
     }
-    return {
-        place: [
-            ["run"] * bool(found["script"]) + shlex.split(found["arguments"], comments=True)
-            for found in COMMAND.finditer(re.sub(r"\\\n\s*", " ", text))
-        ]
-        for place, text in texts.items()
-    }
+    return {place: commands_in(text) for place, text in texts.items()}
 
 
 def test_pages_tell_one_way_to_start_posebatch():
@@ -386,6 +388,14 @@ def test_commands_parse():
     }
     for arguments in (one for commands in told.values() for one in commands):
         assert callable(build_parser().parse_args(arguments).command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_pages_parse(page: Path):
+    """Also those inside a sentence or a table."""
+    inside = re.findall(r"`(posebatch [^`\n]* [^`\n]*)`", page.read_text(encoding="utf-8"))
+    for arguments in commands_in("\n".join([*inside, *blocks("bash", page)])):
+        build_parser().parse_args(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -77,13 +77,14 @@ class IdleWorker:
 
 def ray_overhead(settings: Settings, segments: int) -> PoolFigures:
     """Send segments through a Ray pool of idle workers. Call it in a child process."""
+    from posebatch.run.workers.ray_cluster import RayCluster  # noqa: PLC0415
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_workers, connected  # noqa: PLC0415
 
     context = RunContext("benchmark", settings, "", "none", "none")
     tasks = deque(SegmentTask(SourceVideo("none", "none", "", 0, 0.0), INFO, Segment(i)) for i in range(segments))
     with connected(settings.execution):
-        pool = RayPool(context, choose_workers(settings.execution, "cpu"), "cpu", IdleWorker)
+        pool = RayPool(context, choose_workers(settings.execution, "cpu", RayCluster()), "cpu", IdleWorker)
         pool.start_workers()
         while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)

@@ -54,14 +54,16 @@ def in_this_process(
 
 def on_ray(archive: str, output: str, settings: Settings, limits: SchedulerLimits = DEFAULT_LIMITS) -> Measured:
     """Run the job on a local Ray, or on the cluster of ``RAY_ADDRESS``. The run begins when all workers are ready."""
-    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415 - Ray may be missing
+    from posebatch.run.workers.ray_cluster import RayCluster  # noqa: PLC0415 - Ray may be missing
+    from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
 
     prepared, started = prepare([archive], output, settings), time.perf_counter()
     execution = settings.execution
     with connected(execution):
-        device = choose_device(execution)
-        pool = RayPool(prepared.context, choose_workers(execution, device), device)
+        cluster = RayCluster()
+        device = choose_device(execution, cluster)
+        pool = RayPool(prepared.context, choose_workers(execution, device, cluster), device)
         pool.start_workers()
         while (capacity := pool.capacity()).idle < capacity.workers:
             pool.wait(0.2)

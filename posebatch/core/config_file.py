@@ -11,15 +11,25 @@ from posebatch.core.errors import SettingsError
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that stands twice, of which YAML would take the last value without a word."""
+    """Refuses a name that stands twice, of which YAML would take the last value without a word.
+
+    Names differ by more than dashes and underscores; see `posebatch.core.settings.settings_from`.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for number, (key, _) in enumerate(node.value):
-            if key.value in names[:number]:
-                problem = f"{key.value!r} stands twice"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+        if isinstance(node, yaml.MappingNode):  # `!!map x` makes another node, which the base class refuses
+            _refuse_doubles(node)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_doubles(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        name = str(key.value).replace("-", "_")
+        if name in seen:
+            problem = f"{key.value!r} stands twice"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+        seen.add(name)
 
 
 def read_config(path: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def ray_pool(
     """Connect to Ray; the connection and the workers end on exit. ``worker_class``: in place of `SegmentWorker`."""
     # Ray takes seconds to import and to start, so a run with nothing to do must not load it.
     from posebatch.run.workers.actors import SegmentWorker  # noqa: PLC0415
+    from posebatch.run.workers.ray_cluster import RayCluster  # noqa: PLC0415
     from posebatch.run.workers.ray_metrics import RayMetrics  # noqa: PLC0415
     from posebatch.run.workers.ray_pool import RayPool  # noqa: PLC0415
     from posebatch.run.workers.ray_session import choose_device, choose_workers, connected  # noqa: PLC0415
@@ -32,9 +33,12 @@ def ray_pool(
         weight_file("pose", context.settings.estimator.pose_name)
 
     def stop_without_ray(ended: str) -> None:
-        # the line first: Ray may end this process at any moment
-        progress.warn(f"stopped by {ended}: the same command goes on from here")
-        stop.request(ended)
+        if stop.reason is not None:  # the signal that stops the run may have ended Ray, too
+            return
+        try:  # the line first: Ray may end this process at any moment
+            progress.warn(f"stopped by {ended}: the same command goes on from here")
+        finally:
+            stop.request(ended)
 
     execution = context.settings.execution
     with ExitStack() as connection:
@@ -42,9 +46,12 @@ def ray_pool(
             connection.enter_context(connected(execution, progress.say, stop.check, stop_without_ray))
         progress.meter.connect(RayMetrics())
         stop_on_signals(stop)  # connecting has replaced the signal handlers
-        device = "cpu" if context.only_derives else choose_device(execution)
-        workers = choose_workers(execution, device)
-        pool = RayPool(context, workers, device, worker_class or SegmentWorker, before_workers=fetch_weights)
+        cluster = RayCluster(stop.check)
+        device = "cpu" if context.only_derives else choose_device(execution, cluster)
+        workers = choose_workers(execution, device, cluster)
+        pool = RayPool(
+            context, workers, device, worker_class or SegmentWorker, before_workers=fetch_weights, cluster=cluster
+        )
         try:
             yield pool
         finally:

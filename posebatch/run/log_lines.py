@@ -91,7 +91,7 @@ def counts(tally: Tally, elapsed_s: float) -> dict[str, Any]:
 
 
 def rates(tally: Tally, speed: SpeedMeter) -> dict[str, Any]:
-    """The speed of a run in its steady state, and the time left; None before the first frames."""
+    """The speed of a run in its steady state, None before the first frames, and the time left; see `seconds_left`."""
     left_s, rate = seconds_left(tally, speed), speed.frames_per_second
     return {
         "frames_per_second": None if rate is None else round(rate, 3),

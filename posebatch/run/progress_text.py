@@ -10,10 +10,10 @@ from posebatch.run.speed import SpeedMeter
 from posebatch.run.tally import Tally
 
 ESTIMATE_AFTER_S: Final = 60.0
-"""Seconds of steady work before the time left is stated. The first videos say little about the others."""
+"""Seconds of work before the time left is stated. The first videos say little about the others."""
 
 ESTIMATE_AFTER_SHARE: Final = 0.1
-"""Or the share of the work that is done before, for short runs."""
+"""Share of the work after which it is stated earlier, in short runs."""
 
 
 def describe(tally: Tally, elapsed_s: float, speed: SpeedMeter, stage: str = "") -> str:
@@ -60,7 +60,7 @@ def seconds_left(tally: Tally, speed: SpeedMeter) -> float | None:
         return None
     remaining = max(0.0, tally.bytes_total - tally.bytes_passed - tally.bytes_done)
     share = tally.bytes_done / (tally.bytes_done + remaining)
-    if speed.steady_s < ESTIMATE_AFTER_S and share < ESTIMATE_AFTER_SHARE:
+    if speed.worked_s < ESTIMATE_AFTER_S and share < ESTIMATE_AFTER_SHARE:
         return None
     return speed.steady_s * remaining / tally.bytes_done
 

@@ -20,6 +20,8 @@ class SpeedMeter:
         self._most_recent = 0  # workers ready when any was ready last
         self._frames = 0
         self._worker_seconds = 0.0
+        self.worked_s = 0.0
+        """Seconds from the first ready worker to the last staged segment."""
         self._worker_seconds_staged = 0.0
         self.start_s: float | None = None
         """Seconds until the first worker was ready; None before that."""
@@ -35,6 +37,7 @@ class SpeedMeter:
                 self.start_s = now - self._started
         if frames > self._frames:
             self._frames, self._worker_seconds_staged = frames, self._worker_seconds
+            self.worked_s = 0.0 if self.start_s is None else now - self._started - self.start_s
 
     @property
     def steady_s(self) -> float | None:

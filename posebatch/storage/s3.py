@@ -213,7 +213,10 @@ class S3Store(Store):
         """When the store gave an answer, by its own clock; Unix time, seconds."""
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         check_answer(headers, ("date",), self.uri(key))
-        return email.utils.parsedate_to_datetime(headers["date"]).timestamp()
+        try:
+            return email.utils.parsedate_to_datetime(headers["date"]).timestamp()
+        except ValueError as error:
+            raise StorageUnavailableError(f"{self.uri(key)}: an answer with the date {headers['date']!r}") from error
 
     @override
     def delete(self, key: str, etag: str | None = None) -> None:

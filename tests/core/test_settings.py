@@ -215,6 +215,8 @@ def test_settings_from_converts_yaml_values(values, name, expected):
         pytest.param(b"- stride\n", "must hold 'name: value' lines, holds a list", id="list"),
         pytest.param(b"stride\n", "must hold 'name: value' lines, holds a str", id="text"),
         pytest.param(b"stride: 3\nworkers: 2\nstride: 5\n", "'stride' stands twice", id="a name twice"),
+        pytest.param(b"max-attempts: 3\nmax_attempts: 5\n", "'max_attempts' stands twice", id="with another dash"),
+        pytest.param(b"stride: !!map x\n", "cannot be read as YAML", id="a mapping that is none"),
         pytest.param(b"stride: [3\n", "cannot be read as YAML", id="broken"),
         pytest.param(b"\xff\xfe\x00", "cannot be read as YAML", id="no text"),
         pytest.param(b"a: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML", id="code"),

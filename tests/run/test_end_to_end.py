@@ -424,11 +424,14 @@ def test_run_whose_own_ray_is_killed_says_so_and_is_resumed(
     }
     process = subprocess.Popen([BIN / "posebatch", *command, "--workers", "1"], env=variables, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    wait_for(lambda: any(tmp_path.rglob("*.arrow")))
     own = partial(processes_with, "TEST_RUN", tmp_path.name)
-    (killed,) = (pid for pid, text in own() if text.split()[0].endswith("/gcs_server"))
-    os.kill(killed, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
+    try:
+        wait_for(lambda: any(tmp_path.rglob("*.arrow")))
+        (killed,) = (pid for pid, text in own() if text.split()[0].endswith("/gcs_server"))
+        os.kill(killed, signal.SIGKILL)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     last = "posebatch: stopped by the end of Ray's gcs_server on this machine, by signal 9; the same command goes on"
     assert (process.returncode, last in output, "Traceback" in output) == (1, True, False), output
     (lease,) = (json.loads(path.read_bytes()) for path in tmp_path.glob("_state/leases/*.json"))

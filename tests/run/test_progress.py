@@ -118,6 +118,13 @@ def test_speed_is_that_of_the_steady_state(clock: Clock, start, steps, start_s, 
             id="the first minute of a long run",
         ),
         pytest.param(
+            Tally(videos_total=100, bytes_total=1000, published=3, bytes_done=30, frames=160),
+            [(0, 1, 0), (60, 1, 150), (1, 32, 160)],
+            91,
+            "3/100 videos | 160 frames, 83.9 frames/s | 0 s of video | about 1 min 02 s left",
+            id="workers that join do not take it back",
+        ),
+        pytest.param(
             Tally(
                 videos_total=4,
                 bytes_total=40,

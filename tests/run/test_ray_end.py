@@ -67,7 +67,19 @@ def test_rest_of_an_ended_ray_ends_with_the_run(node: StartedNode) -> None:
     assert node.is_ended.is_set()
 
 
-def test_ray_without_which_a_run_goes_on_is_not_told(node: StartedNode) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_rest_of_an_ended_ray_ends_although_nobody_can_be_told(node: StartedNode) -> None:
+    def tell(_: str) -> None:
+        raise BrokenPipeError
+
+    with local_ray_watched(tell):
+        node.process("raylet").kill()
+        node.process("raylet").wait()
+        threading.Event().wait(5 * ray_end.WATCH_SECONDS)
+    assert node.is_ended.is_set()
+
+
+def test_end_of_a_process_that_no_run_needs_is_not_told(node: StartedNode) -> None:
     told: list[str] = []
     with local_ray_watched(told.append):
         node.process("log_monitor").kill()
@@ -77,7 +89,7 @@ def test_ray_without_which_a_run_goes_on_is_not_told(node: StartedNode) -> None:
     assert not node.is_ended.is_set()
 
 
-def test_ray_with_other_names_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_without_a_local_ray_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray._private.worker, "_global_node", None)
     with local_ray_watched(lambda _: pytest.fail("nothing is known of its processes")):
         pass

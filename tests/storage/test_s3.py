@@ -6,7 +6,8 @@ import io
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -86,29 +87,62 @@ def test_s3_store_reports_a_server_that_does_not_answer(
     assert raised.value.retryable
 
 
-class _EmptyAnswers(BaseHTTPRequestHandler):
-    """Answers every request with success and nothing else, as a proxy or another program may."""
-
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response_only(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815 - the names that the class looks for
+UPLOAD_BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+DATE, CHANGED, ETAG = "Tue, 01 Dec 2026 00:00:00 GMT", {"Last-Modified": "Mon, 30 Nov 2026 00:00:00 GMT"}, {"ETag": "e"}
 
 
-@pytest.mark.parametrize("request_name", [name for name in REQUESTS if name != "delete"])
-def test_s3_store_reports_a_server_that_is_no_store(changed_environment: pytest.MonkeyPatch, request_name: str) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyAnswers) as server:
+@contextmanager
+def server_answering(headers: Mapping[str, str], body: bytes = b"") -> Iterator[str]:
+    """The address of a server that answers every request with success and this, as a proxy may.
+
+    Only the answer to a POST has the body.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            content = body if self.command == "POST" else b""
+            self.send_response_only(200)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - the names that the class looks for
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        changed_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        changed_environment.delenv("AWS_ENDPOINT_URL_S3")
-        with pytest.raises(StorageUnavailableError, match=r"s3://bucket.*the answer is not that of an S3 store"):
-            REQUESTS[request_name](S3Store("s3://bucket", retry_policy=QUICK_RETRIES))
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+NO_STORE = "the answer is not that of an S3 store"
+
+
+@pytest.mark.parametrize(
+    ("request_name", "headers", "message"),
+    [
+        *(pytest.param(name, {}, NO_STORE, id=name) for name in REQUESTS if name != "delete"),
+        pytest.param("put parts", {"Date": DATE}, NO_STORE, id="a part without an ETag"),
+        pytest.param("put", ETAG, NO_STORE, id="a put without a date"),
+        pytest.param("put", {**ETAG, "Date": "today"}, "an answer with the date 'today'", id="a put with another date"),
+        pytest.param("age", {**ETAG, **CHANGED}, NO_STORE, id="an age without a date"),
+    ],
+)
+def test_s3_store_reports_a_server_that_is_no_store(
+    changed_environment: pytest.MonkeyPatch, request_name: str, headers: dict[str, str], message: str
+) -> None:
+    """A delete is not a case: the answer of a store holds nothing either."""
+    upload = UPLOAD_BEGUN if "Date" in headers else b""
+    with server_answering(headers, upload) as address:
+        changed_environment.setenv("AWS_ENDPOINT_URL", address)
+        changed_environment.delenv("AWS_ENDPOINT_URL_S3")
+        with pytest.raises(StorageUnavailableError, match=rf"s3://bucket.*{message}"):
+            {**REQUESTS, "age": lambda store: store.age_s("p/k")}[request_name](
+                S3Store("s3://bucket", retry_policy=QUICK_RETRIES)
+            )
 
 
 @pytest.mark.parametrize("request_name", ["list", "head", "put", "put parts"])

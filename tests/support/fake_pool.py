@@ -226,9 +226,9 @@ class PlannedPool(FakePool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for thread in threading.enumerate():
-            if thread.name == "planner":
-                thread.join(WATCHDOG_SECONDS)
+        for planner in (thread for thread in threading.enumerate() if thread.name == "planner"):
+            planner.join(WATCHDOG_SECONDS)
+            assert not planner.is_alive()
 
 
 class Archive:

@@ -16,6 +16,7 @@ from posebatch.run.pool import Completion
 from posebatch.run.tasks import VideoTask
 from posebatch.run.workers.actors import ProcessHandle, TaskHelper
 from posebatch.run.workers.ray_calls import NO_ANSWER, Actor, Ref, completion_of, summary_of
+from posebatch.run.workers.ray_cluster import RayCluster
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 
 IDLE_SECONDS: Final = 30.0
@@ -54,10 +55,11 @@ class Helpers:
         shared_context: Ref,
         diagnoses: Diagnoses,
         slots: int,
+        cluster: RayCluster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_context, self._diagnoses, self._slots = shared_context, diagnoses, slots
-        self._clock = clock
+        self._cluster, self._clock = cluster, clock
         self._waiting: deque[VideoTask] = deque()  # for the first node
         self._node_request: Actor | None = None
         self._starting: dict[Ref, tuple[VideoTask, Actor]] = {}  # by the ref of handle(), with the first task
@@ -114,7 +116,7 @@ class Helpers:
 
     def _start_helper(self, first: VideoTask) -> None:
         """Start a helper. It gets its first task once its crash folder is known: that task may kill it at once."""
-        nodes = nodes_for_helpers(ray.nodes())  # type: ignore[no-untyped-call]
+        nodes = nodes_for_helpers(self._cluster.nodes())
         if not nodes:
             self._waiting.append(first)
             return

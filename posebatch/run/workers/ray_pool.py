@@ -17,6 +17,7 @@ from posebatch.run.pool import Capacity, Completion, Pool
 from posebatch.run.tasks import Call, ClipsTask, ProbeTask, SegmentTask
 from posebatch.run.workers.actors import SegmentWorker
 from posebatch.run.workers.ray_activity import ActivityMonitor
+from posebatch.run.workers.ray_cluster import RayCluster
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 from posebatch.run.workers.ray_helpers import Helpers
 from posebatch.run.workers.ray_session import environment_for_workers
@@ -38,6 +39,7 @@ class RayPool(Pool):
         worker_class: type = SegmentWorker,
         clock: Callable[[], float] = time.monotonic,
         before_workers: Callable[[], None] = lambda: None,
+        cluster: RayCluster | None = None,
     ) -> None:
         """``workers`` actors of ``worker_class`` on ``device``; ``clock`` counts seconds.
 
@@ -46,9 +48,10 @@ class RayPool(Pool):
         self._before_workers = before_workers
         shared_context = ray.put(replace(context, environment=environment_for_workers()))
         self._diagnoses = Diagnoses(shared_context, clock)
-        self._helpers = Helpers(shared_context, self._diagnoses, max(2, workers), clock)
+        cluster = cluster or RayCluster()
+        self._helpers = Helpers(shared_context, self._diagnoses, max(2, workers), cluster, clock)
         minutes = context.settings.limits.first_worker_minutes
-        self._workers = Workers(shared_context, self._diagnoses, workers, device, worker_class, minutes, clock)
+        self._workers = Workers(shared_context, self._diagnoses, workers, device, worker_class, minutes, cluster, clock)
         self._activity = ActivityMonitor(clock)
 
     @override

@@ -14,6 +14,7 @@ import ray.exceptions
 from posebatch.core.errors import RunAbortedError
 from posebatch.core.execution_settings import ExecutionSettings
 from posebatch.models.weights.environment import MIRROR_VARIABLE
+from posebatch.run.workers.ray_cluster import RayCluster
 from posebatch.run.workers.ray_end import local_ray_watched
 from posebatch.run.workers.ray_start import start_local_ray
 
@@ -45,7 +46,7 @@ def connect_to_ray(
     log_to_driver: bool = True,
     say: Callable[[str], None] = print,
     check: Callable[[], None] = lambda: None,
-    on_end: Callable[[str], None] = lambda _: None,
+    on_end: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside ``ray job submit``), else start a local Ray.
 
@@ -63,7 +64,8 @@ def connect_to_ray(
         else:
             start_local_ray(num_cpus, object_store_bytes, dashboard, log_to_driver, say, check)
             connection.callback(ray.shutdown)
-            connection.enter_context(local_ray_watched(on_end))
+            if on_end is not None:
+                connection.enter_context(local_ray_watched(on_end))
         yield
 
 
@@ -71,7 +73,7 @@ def connected(
     execution: ExecutionSettings,
     say: Callable[[str], None] = print,
     check: Callable[[], None] = lambda: None,
-    on_end: Callable[[str], None] = lambda _: None,
+    on_end: Callable[[str], None] | None = None,
 ) -> AbstractContextManager[None]:
     """Connect to Ray for a run; see `connect_to_ray`."""
     workers = int(execution.workers) if execution.workers != "auto" else 0
@@ -88,23 +90,18 @@ def environment_for_workers() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", MIRROR_VARIABLE))}
 
 
-def choose_device(execution: ExecutionSettings) -> str:
+def choose_device(execution: ExecutionSettings, cluster: RayCluster) -> str:
     """The device of the settings; for ``auto``, ``cuda`` if the cluster has a GPU and ``cpu`` if not."""
     if execution.device != "auto":
         return execution.device
-    return "cuda" if _resources().get("GPU", 0) else "cpu"
+    return "cuda" if cluster.resources().get("GPU", 0) else "cpu"
 
 
-def choose_workers(execution: ExecutionSettings, device: str) -> int:
+def choose_workers(execution: ExecutionSettings, device: str, cluster: RayCluster) -> int:
     """The number of workers of the settings; for ``auto``, one for each CPU core, or `ACTORS_PER_GPU` for each GPU."""
     if execution.workers != "auto":
         return int(execution.workers)
-    resources = _resources()
+    resources = cluster.resources()
     if device == "cuda":
         return max(1, int(resources.get("GPU", 0) * ACTORS_PER_GPU))
     return max(1, int(resources.get("CPU", 1)))
-
-
-def _resources() -> dict[str, float]:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources

@@ -15,6 +15,7 @@ from posebatch.run.tasks import ClipsTask, SegmentTask
 from posebatch.run.workers.actors import ProcessHandle
 from posebatch.run.workers.diagnosis import attribute_deaths
 from posebatch.run.workers.ray_calls import WORKER_DEATHS, Actor, Ref, completions_of, summary_of
+from posebatch.run.workers.ray_cluster import RayCluster
 from posebatch.run.workers.ray_diagnoses import Diagnoses
 from posebatch.run.workers.ray_session import ACTORS_PER_GPU, cores_of_gpu_worker
 
@@ -57,10 +58,12 @@ class Workers:
         device: str,
         worker_class: type,
         first_worker_minutes: float,
+        cluster: RayCluster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wanted = wanted
         self._shared_context, self._diagnoses, self._clock = shared_context, diagnoses, clock
+        self._cluster = cluster
         self._device, self._worker_class = device, worker_class
         self.gpu_share = 1 / ACTORS_PER_GPU if device == "cuda" else 1.0
         """GPUs that each worker holds; on a CPU 1."""
@@ -143,7 +146,7 @@ class Workers:
 
     def _start_worker(self) -> None:
         on_gpu = self._device == "cuda"
-        threads = cores_of_gpu_worker(ray.nodes()) if on_gpu else 1  # type: ignore[no-untyped-call]
+        threads = cores_of_gpu_worker(self._cluster.nodes()) if on_gpu else 1
         gpus = 1 / ACTORS_PER_GPU if on_gpu else 0
         worker: Any = ray.remote(max_restarts=0, num_cpus=threads, num_gpus=gpus)(self._worker_class)
         concurrent = worker.options(max_concurrency=SEGMENTS_PER_WORKER + 1)  # and a call of activity()
