@@ -60,6 +60,7 @@ TABLE = {
     **dict.fromkeys(["WorkerDiedError", "WorkerCrashError"], TRANSIENT),
     **dict.fromkeys(["VideoError", "NotAVideoError", "NoVideoStreamError", "EncryptedVideoError"], PERMANENT),
     **dict.fromkeys(["DamagedVideoError", "PreviewError", "StorageError", "StagedError"], PERMANENT),
+    "DamagedRecordError": PERMANENT,
     **dict.fromkeys(["UnsupportedError", "InternalError", "RunAbortedError", "UsageError"], PERMANENT),
     **dict.fromkeys(["SettingsError", "InputError", "OutputError", "OutputHeldError"], PERMANENT),
     **dict.fromkeys(["LimitError", "WeightsError", "TrainingError", "ArchiveError"], PERMANENT),
