@@ -13,7 +13,7 @@ from posebatch.core.errors import SettingsError
 class _Loader(yaml.SafeLoader):
     """Refuses a name that stands twice, of which YAML would take the last value without a word.
 
-    Names differ by more than dashes and underscores; see `posebatch.core.settings.settings_from`.
+    A dash and an underscore are the same in a name, as for `posebatch.core.settings.settings_from`.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -13,12 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO
 
-from posebatch.core.errors import (
-    DamagedRecordError,
-    NewerOutputError,
-    ObjectNotFoundError,
-    UnsupportedError,
-)
+from posebatch.core.errors import DamagedRecordError, NewerOutputError, ObjectNotFoundError, UnsupportedError
 from posebatch.core.frames import FramePoses
 from posebatch.core.records import VideoRecord
 from posebatch.dataset.layout import FRAMES, POSES, RECORDS, Artifact, artifact_keys, record_key, recorded_path

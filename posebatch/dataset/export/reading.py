@@ -38,9 +38,7 @@ class MotionChoice:
 def matching_videos(store: Store, match: str) -> list[tuple[str, VideoRecord | DamagedRecordError]]:
     """Output path and commit record of each video whose path matches a glob, as `read_motion` matches them.
 
-    A record that cannot be read is the error itself.
-
-    Raises `InputError` if there is none.
+    A record that cannot be read is the error itself. Raises `InputError` if no video matches.
     """
     found: list[tuple[str, VideoRecord | DamagedRecordError]] = []
     for output_path, _ in list_records(store):

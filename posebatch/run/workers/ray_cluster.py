@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import Future, wait
 from typing import Any, Final, TypeVar
 
 import ray
@@ -44,9 +43,6 @@ class RayCluster:
                 answer.set_exception(error)
 
         threading.Thread(target=ask, name="question to Ray", daemon=True).start()
-        while not answer.done():
-            with suppress(TimeoutError):
-                answer.exception(POLL_SECONDS)
-            if not answer.done():
-                self._check()
+        while not wait([answer], POLL_SECONDS).done:
+            self._check()
         return answer.result()
